@@ -1,0 +1,28 @@
+//! Exports the functions that stand in for kernel32's under kernel32's names.
+//!
+//! Inside the library they need names of their own: the standard library, which is linked into it, calls the real ones by theirs.
+
+use std::path::Path;
+use std::{env, fs};
+
+/// Functions of kernel32.dll, and what stands in for each.
+const ALIASES: [(&str, &str); 6] = [
+    ("BackupRead", "standin_backup_read"),
+    ("BackupSeek", "standin_backup_seek"),
+    ("BackupWrite", "standin_backup_write"),
+    ("DeviceIoControl", "standin_device_io_control"),
+    ("GetFileInformationByHandleEx", "standin_get_file_information"),
+    ("SetFileInformationByHandle", "standin_set_file_information"),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var("CARGO_CFG_WINDOWS").is_err() {
+        return;
+    }
+    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
+    let path = Path::new(&out).join("aliases.def");
+    let lines = ALIASES.map(|(name, ours)| format!("    {name} = {ours}\n"));
+    fs::write(&path, format!("EXPORTS\n{}", lines.concat())).expect("OUT_DIR can be written");
+    println!("cargo::rustc-cdylib-link-arg={}", path.display());
+}

@@ -1,0 +1,92 @@
+//! Directory trees with what NTFS keeps of their files: walked, copied, removed.
+
+use std::fs;
+use std::io;
+use std::os::windows::io::AsRawHandle;
+use std::path::{Path, PathBuf};
+
+use crate::metadata::{self, Identity};
+
+/// What is below a directory.
+pub(crate) struct Entry {
+    /// Relative to where the walk began.
+    pub(crate) path: PathBuf,
+    pub(crate) is_directory: bool,
+}
+
+/// Everything below `root`, sorted, directories before what is in them.
+pub(crate) fn walk(root: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    walk_below(root, Path::new(""), &mut entries)?;
+    Ok(entries)
+}
+
+fn walk_below(root: &Path, below: &Path, entries: &mut Vec<Entry>) -> io::Result<()> {
+    let mut found = fs::read_dir(root.join(below))?.collect::<io::Result<Vec<_>>>()?;
+    found.sort_by_key(fs::DirEntry::file_name);
+    for entry in found {
+        let path = below.join(entry.file_name());
+        let is_directory = entry.file_type()?.is_dir();
+        entries.push(Entry { path: path.clone(), is_directory });
+        if is_directory {
+            walk_below(root, &path, entries)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies one file or directory, without what is in it, and all that is kept of it.
+pub(crate) fn copy_entry(from: &Path, to: &Path, is_directory: bool) -> io::Result<()> {
+    if is_directory {
+        match fs::create_dir(to) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+    } else {
+        fs::write(to, fs::read(from)?)?;
+    }
+    copy_metadata(from, to)
+}
+
+/// Gives `to` everything that is kept of `from`.
+pub(crate) fn copy_metadata(from: &Path, to: &Path) -> io::Result<()> {
+    let (info, streams) = metadata::of_path(from)?;
+    metadata::set_at(to, info, streams)
+}
+
+/// Copies a tree; times of directories are those of their originals.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let entries = walk(from)?;
+    copy_entry(from, to, true)?;
+    for entry in &entries {
+        copy_entry(&from.join(&entry.path), &to.join(&entry.path), entry.is_directory)?;
+    }
+    for entry in entries.iter().rev().filter(|entry| entry.is_directory) {
+        copy_metadata(&from.join(&entry.path), &to.join(&entry.path))?;
+    }
+    copy_metadata(from, to)
+}
+
+/// Removes what is at `path` and all that is kept of it.
+pub(crate) fn remove(path: &Path, is_directory: bool) -> io::Result<()> {
+    if is_directory {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            remove(&entry.path(), entry.file_type()?.is_dir())?;
+        }
+    }
+    let file = metadata::open(path, false)?;
+    // SAFETY: the file is open.
+    unsafe { Identity::of(file.as_raw_handle())? }.forget()?;
+    drop(file);
+    if is_directory {
+        return fs::remove_dir(path);
+    }
+    fs::remove_file(path).or_else(|_| {
+        let mut permissions = fs::metadata(path)?.permissions();
+        #[expect(clippy::permissions_set_readonly_false, reason = "it is removed, and this is Windows")]
+        permissions.set_readonly(false);
+        fs::set_permissions(path, permissions)?;
+        fs::remove_file(path)
+    })
+}

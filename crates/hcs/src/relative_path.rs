@@ -1,0 +1,146 @@
+//! Names inside a directory tree, checked once so that no call has to.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Code, Error};
+
+/// Longest path in UTF-16 units: what a `UNICODE_STRING` holds.
+const MAX_LENGTH: usize = 32_767;
+
+/// A path below the root of a [`Tree`](crate::Tree): UTF-16, elements separated by backslashes, none of them empty, `.` or `..`, without
+/// colons, which would name a stream. Empty is the root itself.
+///
+/// Source: `cleanGoStringRelativePath` and `ntRelativePath` in hcsshim `internal/safefile/safeopen.go`; dots are refused here, since
+/// nothing resolves them behind a handle.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelativePath(Vec<u16>);
+
+impl RelativePath {
+    /// Checks `path`.
+    ///
+    /// # Errors
+    /// [`Code::INVALID_NAME`] with the reason in the text.
+    pub fn new(path: &[u16]) -> Result<Self, Error> {
+        let refuse = |text: &str| Error {
+            call: "open relative",
+            arguments: String::from_utf16_lossy(path),
+            code: Code::INVALID_NAME,
+            text: text.to_owned(),
+        };
+        if path.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        if path.len() > MAX_LENGTH {
+            return Err(refuse("the path is longer than 32,767 characters"));
+        }
+        let has = |character: char| path.iter().any(|&unit| u32::from(unit) == u32::from(character));
+        if has(':') || has('/') || has('\0') {
+            return Err(refuse("a name has a colon, a slash or a zero in it"));
+        }
+        let dots: [&[u16]; 3] = [&[], &[b'.' as u16], &[b'.' as u16; 2]];
+        if path.split(|&unit| unit == BACKSLASH).any(|element| dots.contains(&element)) {
+            return Err(refuse("an element of the path is empty or made of dots"));
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// As [`RelativePath::new`], from text.
+    ///
+    /// # Errors
+    /// As [`RelativePath::new`].
+    pub fn from_text(path: &str) -> Result<Self, Error> {
+        Self::new(&path.encode_utf16().collect::<Vec<_>>())
+    }
+
+    /// UTF-16 units, without a zero at the end.
+    pub fn units(&self) -> &[u16] {
+        &self.0
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The whole path below `directory`.
+    pub fn below(&self, directory: &Path) -> PathBuf {
+        self.0
+            .split(|&unit| unit == BACKSLASH)
+            .fold(directory.to_owned(), |path, element| path.join(os_string(element)))
+    }
+
+    /// The directory it is in, and its name there; `None` for the root.
+    pub fn split(&self) -> Option<(Self, Self)> {
+        match self.0.iter().rposition(|&unit| unit == BACKSLASH) {
+            _ if self.0.is_empty() => None,
+            None => Some((Self(Vec::new()), self.clone())),
+            Some(end) => Some((Self(self.0[..end].to_owned()), Self(self.0[end + 1..].to_owned()))),
+        }
+    }
+
+    /// The path of `name` in this directory.
+    ///
+    /// # Errors
+    /// As [`RelativePath::new`].
+    pub fn join(&self, name: &[u16]) -> Result<Self, Error> {
+        let separator: &[u16] = if self.0.is_empty() { &[] } else { &[BACKSLASH] };
+        Self::new(&[&self.0, separator, name].concat())
+    }
+}
+
+#[cfg(windows)]
+fn os_string(units: &[u16]) -> OsString {
+    std::os::windows::ffi::OsStringExt::from_wide(units)
+}
+
+/// Elsewhere nobody has files with such names.
+#[cfg(not(windows))]
+fn os_string(units: &[u16]) -> OsString {
+    String::from_utf16_lossy(units).into()
+}
+
+const BACKSLASH: u16 = b'\\' as u16;
+
+impl fmt::Display for RelativePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf16_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for RelativePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf16_lossy(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_lead_out_or_name_a_stream_are_refused() {
+        for path in [r"\a", r"a\", r"a\\b", "..", r"a\..\b", ".", "a:b", "a/b", "a\0"] {
+            assert_eq!(RelativePath::from_text(path).unwrap_err().code, Code::INVALID_NAME, "{path:?}");
+        }
+        assert!(RelativePath::new(&vec![b'a' as u16; 32_768]).is_err());
+    }
+
+    #[test]
+    fn a_path_is_its_directory_and_its_name() {
+        let path = RelativePath::from_text(r"Files\a\b").unwrap();
+        let (parent, name) = path.split().unwrap();
+        assert_eq!((parent.to_string(), name.to_string()), (r"Files\a".into(), "b".into()));
+        assert_eq!(parent.join(name.units()).unwrap(), path);
+        let root = RelativePath::from_text("").unwrap();
+        assert!(root.is_root() && root.split().is_none());
+        assert_eq!(root.join(name.units()).unwrap().to_string(), "b");
+    }
+
+    #[test]
+    fn what_is_no_proper_utf_16_is_kept() {
+        let path = RelativePath::new(&[0xd800, b'x' as u16]).unwrap();
+        assert_eq!(path.units(), [0xd800, b'x' as u16]);
+    }
+}

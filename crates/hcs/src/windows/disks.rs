@@ -1,0 +1,175 @@
+//! Virtual disks and volumes.
+//!
+//! Source: go-winio `vhd/vhd.go`, hcsshim `internal/wclayer/expandscratchsize.go`.
+
+use std::ffi::OsString;
+use std::os::windows::io::{AsRawHandle, OwnedHandle};
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use windows_sys::Win32::Storage::FileSystem::{
+    GetDiskFreeSpaceExW, GetVolumeInformationW, GetVolumePathNameW,
+};
+use windows_sys::Win32::Storage::Vhd::{OPEN_VIRTUAL_DISK_PARAMETERS, VIRTUAL_STORAGE_TYPE};
+use windows_sys::Win32::System::Ioctl::{FSCTL_EXTEND_VOLUME, IOCTL_DISK_GET_LENGTH_INFO};
+
+use super::files::open_volume;
+use super::handle::{check, owned};
+use super::strings::{from_io, long, plain, text, wide};
+use super::table::Table;
+use crate::error::{Code, Error, Result};
+
+/// `OPEN_VIRTUAL_DISK_FLAG_CACHED_IO` and `OPEN_VIRTUAL_DISK_FLAG_IGNORE_RELATIVE_PARENT_LOCATOR`. Source: virtdisk.h.
+const OPEN_FLAGS: i32 = 0x08 | 0x80;
+/// `ATTACH_VIRTUAL_DISK_FLAG_BYPASS_DEFAULT_ENCRYPTION_POLICY`.
+const BYPASS_DEFAULT_ENCRYPTION_POLICY: i32 = 0x20;
+/// `OPEN_VIRTUAL_DISK_VERSION_2`.
+const VERSION_2: i32 = 2;
+/// NTFS' cluster and a disk's sector, as hcsshim counts them.
+const CLUSTER: u64 = 4096;
+const SECTOR: u64 = 512;
+
+/// A virtual disk that is attached as long as this is held.
+#[derive(Debug)]
+pub struct AttachedDisk {
+    _handle: OwnedHandle,
+}
+
+fn failed(code: u32, call: &'static str, path: &Path) -> Result<()> {
+    if code == 0 { Ok(()) } else { Err(Error::new(call, path.display().to_string(), Code(code))) }
+}
+
+fn open(table: &Table, path: &Path, flags: i32) -> Result<OwnedHandle> {
+    const CALL: &str = "OpenVirtualDisk";
+    let function = table.OpenVirtualDisk.get()?;
+    let name = wide(CALL, plain(path))?;
+    // Any type, by any vendor: the file says.
+    let storage = VIRTUAL_STORAGE_TYPE::default();
+    let parameters = OPEN_VIRTUAL_DISK_PARAMETERS { Version: VERSION_2, ..Default::default() };
+    let mut handle = ptr::null_mut();
+    // SAFETY: the name ends in zero, the structures are of the version that is said, and all outlive the call.
+    let code = unsafe {
+        function(&raw const storage, name.as_ptr(), 0, flags, &raw const parameters, &raw mut handle)
+    };
+    failed(code, CALL, path)?;
+    owned(handle, CALL, || path.display().to_string())
+}
+
+pub(super) fn detach(table: &Table, path: &Path) -> Result<()> {
+    let function = table.DetachVirtualDisk.get()?;
+    let handle = open(table, path, OPEN_FLAGS)?;
+    // SAFETY: the disk is open.
+    failed(unsafe { function(handle.as_raw_handle(), 0, 0) }, "DetachVirtualDisk", path)
+}
+
+pub(super) fn attach(table: &Table, path: &Path) -> Result<AttachedDisk> {
+    let function = table.AttachVirtualDisk.get()?;
+    let handle = open(table, path, 0)?;
+    // SAFETY: the disk is open. Without parameters, which older Windows know in version 1 only, the defaults hold; without an overlapped
+    // structure the call returns when it is done.
+    let code = unsafe {
+        function(
+            handle.as_raw_handle(),
+            ptr::null_mut(),
+            BYPASS_DEFAULT_ENCRYPTION_POLICY,
+            0,
+            ptr::null(),
+            ptr::null(),
+        )
+    };
+    failed(code, "AttachVirtualDisk", path)?;
+    Ok(AttachedDisk { _handle: handle })
+}
+
+/// One request to a volume; gives the bytes that came back.
+fn control<I, O>(
+    table: &Table,
+    volume: &OwnedHandle,
+    code: u32,
+    input: Option<&I>,
+    output: Option<&mut O>,
+    name: impl FnOnce() -> String,
+) -> Result<()> {
+    let function = table.DeviceIoControl.get()?;
+    let (input_pointer, input_size) =
+        input.map_or((ptr::null(), 0), |input| (ptr::from_ref(input), size_of::<I>()));
+    let (output_pointer, output_size) =
+        output.map_or((ptr::null_mut(), 0), |output| (ptr::from_mut(output), size_of::<O>()));
+    let mut count = 0;
+    // SAFETY: both buffers have the sizes that are said and outlive the call, which returns when it is done.
+    let result = unsafe {
+        function(
+            volume.as_raw_handle(),
+            code,
+            input_pointer.cast(),
+            input_size as u32,
+            output_pointer.cast(),
+            output_size as u32,
+            &raw mut count,
+            ptr::null_mut(),
+        )
+    };
+    check(result, "DeviceIoControl", name)
+}
+
+pub(super) fn extend_volume(table: &Table, volume: &Path) -> Result<()> {
+    // A volume is opened by its name without the backslash, and asked for its space by the name with it.
+    let shown = volume.to_string_lossy();
+    let bare = PathBuf::from(shown.trim_end_matches('\\'));
+    let handle = open_volume(&bare)?;
+    let mut partition = 0u64;
+    let ask = || format!("IOCTL_DISK_GET_LENGTH_INFO, {}", volume.display());
+    control::<(), _>(table, &handle, IOCTL_DISK_GET_LENGTH_INFO, None, Some(&mut partition), ask)?;
+    let clusters = partition / CLUSTER;
+    let root = wide("GetDiskFreeSpaceEx", format!(r"{}\", bare.display()))?;
+    let mut size = 0;
+    // SAFETY: the name ends in zero; only the total is asked for.
+    let result =
+        unsafe { GetDiskFreeSpaceExW(root.as_ptr(), ptr::null_mut(), &raw mut size, ptr::null_mut()) };
+    check(result, "GetDiskFreeSpaceEx", || volume.display().to_string())?;
+    // NTFS keeps a cluster to itself; a volume that has no room to grow calls the request invalid.
+    if size / CLUSTER + 1 < clusters {
+        let sectors = clusters * (CLUSTER / SECTOR);
+        let ask = || format!("FSCTL_EXTEND_VOLUME, {}, {sectors}", volume.display());
+        control::<_, ()>(table, &handle, FSCTL_EXTEND_VOLUME, Some(&sectors), None, ask)?;
+    }
+    Ok(())
+}
+
+/// The root of the volume that `path` is on, be that a drive letter or a directory it is mounted in.
+fn volume_root(path: &Path) -> Result<OsString> {
+    const CALL: &str = "GetVolumePathName";
+    let mut existing = std::path::absolute(path).map_err(|error| from_io(CALL, path, &error))?;
+    // What does not exist yet will be on the volume of what does.
+    while !existing.exists() {
+        if !existing.pop() {
+            return Err(Error::new(CALL, path.display().to_string(), Code::PATH_NOT_FOUND));
+        }
+    }
+    let name = long(CALL, &existing)?;
+    let mut buffer = vec![0; name.len() + 64];
+    // SAFETY: the name ends in zero, and the buffer has the length that is said.
+    let found = unsafe { GetVolumePathNameW(name.as_ptr(), buffer.as_mut_ptr(), buffer.len() as u32) };
+    check(found, CALL, || path.display().to_string())?;
+    Ok(text(&buffer))
+}
+
+pub(super) fn file_system(path: &Path) -> Result<String> {
+    let root = wide("GetVolumeInformation", volume_root(path)?)?;
+    let mut buffer = [0; 64];
+    // SAFETY: the name ends in zero, the buffer has the length that is said, and nothing else is asked for.
+    let result = unsafe {
+        GetVolumeInformationW(
+            root.as_ptr(),
+            ptr::null_mut(),
+            0,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            buffer.as_mut_ptr(),
+            buffer.len() as u32,
+        )
+    };
+    check(result, "GetVolumeInformation", || path.display().to_string())?;
+    Ok(text(&buffer).to_string_lossy().into_owned())
+}

@@ -1,0 +1,45 @@
+//! Errors of the functions that report by "last error", and handles that close themselves.
+
+use std::os::windows::io::{FromRawHandle, OwnedHandle};
+
+use windows_sys::Win32::Foundation::{GetLastError, HANDLE, INVALID_HANDLE_VALUE};
+
+use crate::error::{Code, Error, Result};
+
+/// Why the last call of this thread failed.
+pub(super) fn last_error(call: &'static str, arguments: impl Into<String>) -> Error {
+    // SAFETY: takes nothing, and cannot fail.
+    Error::new(call, arguments, Code(unsafe { GetLastError() }))
+}
+
+/// For functions that give FALSE when they fail.
+pub(super) fn check(result: i32, call: &'static str, arguments: impl FnOnce() -> String) -> Result<()> {
+    if result == 0 {
+        let error = last_error(call, String::new());
+        return Err(Error { arguments: arguments(), ..error });
+    }
+    Ok(())
+}
+
+/// For functions that give an HRESULT.
+pub(super) fn check_result(
+    result: i32,
+    call: &'static str,
+    arguments: impl FnOnce() -> String,
+) -> Result<()> {
+    Code::of_hresult(result).map_or(Ok(()), |code| Err(Error::new(call, arguments(), code)))
+}
+
+/// Takes a handle that a function gave for its caller to close.
+pub(super) fn owned(
+    handle: HANDLE,
+    call: &'static str,
+    arguments: impl FnOnce() -> String,
+) -> Result<OwnedHandle> {
+    if handle.is_null() || handle == INVALID_HANDLE_VALUE {
+        let error = last_error(call, String::new());
+        return Err(Error { arguments: arguments(), ..error });
+    }
+    // SAFETY: the function gave this open handle to its caller, and nobody else closes it.
+    Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}

@@ -1,0 +1,23 @@
+//! Windows itself.
+//!
+//! `table` finds the functions, `strings` and `handle` are what all calls need; `layers`, `systems`, `disks`, `files`, `backup`,
+//! `privileges` and `machine` are the calls by subject; `host` puts them together as [`Host`](crate::Host).
+#![allow(unsafe_code, reason = "this is where the project calls foreign functions")]
+
+mod backup;
+mod disks;
+mod files;
+mod handle;
+mod host;
+mod layers;
+mod machine;
+mod privileges;
+mod strings;
+mod systems;
+mod table;
+
+pub use backup::{BackupReader, BackupWriter};
+pub use disks::AttachedDisk;
+pub use files::Directory;
+pub use host::System;
+pub use privileges::ThreadPrivileges;

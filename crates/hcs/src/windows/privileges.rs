@@ -1,0 +1,107 @@
+//! Privileges: switched on for the process, or for one thread and no longer than needed.
+//!
+//! A privilege of the process is one of every thread in it, and threads that begin or end using it disturb each other; a
+//! thread that works for the layer store therefore gets a token of its own. Source: go-winio `privilege.go`.
+
+use std::marker::PhantomData;
+use std::os::windows::io::{AsRawHandle, OwnedHandle};
+use std::ptr;
+
+use windows_sys::Win32::Foundation::{GetLastError, HANDLE, LUID};
+use windows_sys::Win32::Security::{
+    AdjustTokenPrivileges, ImpersonateSelf, LUID_AND_ATTRIBUTES, LookupPrivilegeValueW, RevertToSelf,
+    SE_PRIVILEGE_ENABLED, SecurityImpersonation, TOKEN_ADJUST_PRIVILEGES, TOKEN_PRIVILEGES, TOKEN_QUERY,
+};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentProcess, GetCurrentThread, OpenProcessToken, OpenThreadToken,
+};
+
+use super::handle::{check, owned};
+use super::strings::wide;
+use crate::error::{Code, Error, Result};
+use crate::host::Privilege;
+
+fn names(privileges: &[Privilege]) -> String {
+    privileges.iter().map(|privilege| privilege.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// One privilege, on or off.
+fn adjust_one(token: HANDLE, privilege: Privilege, attributes: u32) -> Result<()> {
+    let name = wide("LookupPrivilegeValue", privilege.name())?;
+    let mut luid = LUID::default();
+    // SAFETY: the name ends in zero; null is this machine.
+    let found = unsafe { LookupPrivilegeValueW(ptr::null(), name.as_ptr(), &raw mut luid) };
+    check(found, "LookupPrivilegeValue", || privilege.name().to_owned())?;
+    let state = TOKEN_PRIVILEGES {
+        PrivilegeCount: 1,
+        Privileges: [LUID_AND_ATTRIBUTES { Luid: luid, Attributes: attributes }],
+    };
+    // SAFETY: the token is open for adjusting; the state is one privilege, as it says; the old state is not asked for.
+    let adjusted =
+        unsafe { AdjustTokenPrivileges(token, 0, &raw const state, 0, ptr::null_mut(), ptr::null_mut()) };
+    check(adjusted, "AdjustTokenPrivileges", || privilege.name().to_owned())?;
+    // SAFETY: takes nothing. The function succeeds and says so here when the user does not hold the privilege.
+    match unsafe { GetLastError() } {
+        0 => Ok(()),
+        code => Err(Error::new("AdjustTokenPrivileges", privilege.name(), Code(code))),
+    }
+}
+
+fn adjust(token: HANDLE, privileges: &[Privilege], attributes: u32) -> Result<()> {
+    privileges.iter().try_for_each(|&privilege| adjust_one(token, privilege, attributes))
+}
+
+/// For the whole process.
+pub(super) fn set_for_process(privileges: &[Privilege], enable: bool) -> Result<()> {
+    let mut token = ptr::null_mut();
+    // SAFETY: takes nothing; the handle it gives needs no closing.
+    let process = unsafe { GetCurrentProcess() };
+    // SAFETY: the process is this one; the token is closed by its owner.
+    let opened = unsafe { OpenProcessToken(process, TOKEN_ADJUST_PRIVILEGES | TOKEN_QUERY, &raw mut token) };
+    check(opened, "OpenProcessToken", || names(privileges))?;
+    let token = owned(token, "OpenProcessToken", || names(privileges))?;
+    adjust(token.as_raw_handle(), privileges, if enable { SE_PRIVILEGE_ENABLED } else { 0 })
+}
+
+/// Privileges of this thread; dropped on the thread that got it, which the type makes sure of, it ends them.
+#[derive(Debug)]
+pub struct ThreadPrivileges {
+    _token: OwnedHandle,
+    _this_thread: PhantomData<*const ()>,
+}
+
+impl ThreadPrivileges {
+    pub(super) fn enable(privileges: &[Privilege]) -> Result<Self> {
+        // SAFETY: gives this thread a copy of the process' token, until it reverts.
+        let impersonated = unsafe { ImpersonateSelf(SecurityImpersonation) };
+        check(impersonated, "ImpersonateSelf", || names(privileges))?;
+        Self::adjusted(privileges).inspect_err(|_| revert())
+    }
+
+    fn adjusted(privileges: &[Privilege]) -> Result<Self> {
+        let mut token = ptr::null_mut();
+        // SAFETY: takes nothing; the handle it gives needs no closing.
+        let thread = unsafe { GetCurrentThread() };
+        // SAFETY: the thread is this one; the token is closed by its owner.
+        let opened =
+            unsafe { OpenThreadToken(thread, TOKEN_ADJUST_PRIVILEGES | TOKEN_QUERY, 0, &raw mut token) };
+        check(opened, "OpenThreadToken", || names(privileges))?;
+        let token = owned(token, "OpenThreadToken", || names(privileges))?;
+        adjust(token.as_raw_handle(), privileges, SE_PRIVILEGE_ENABLED)?;
+        Ok(Self { _token: token, _this_thread: PhantomData })
+    }
+}
+
+impl Drop for ThreadPrivileges {
+    fn drop(&mut self) {
+        revert();
+    }
+}
+
+/// Ends impersonation. A thread that kept rights it must not have would be worse than none.
+fn revert() {
+    // SAFETY: takes nothing.
+    if unsafe { RevertToSelf() } == 0 {
+        std::process::abort();
+    }
+}
