@@ -1,0 +1,296 @@
+//! The seam between the driver and what does its work.
+//!
+//! Above it, once for all engines: IDs, records, chains, counts of mounts, locks, staging and removal (`layer_store`). Below it: what
+//! bytes a layer is made of, and how the host shows them. The verbs are those of the Host Compute Service, so that an engine over it
+//! passes them on, and [`portable::Portable`] does the same without Windows.
+//!
+//! | verb | HCS | portable |
+//! | --- | --- | --- |
+//! | [`stage`](Engine::stage) | | `layer.tar` and its index |
+//! | [`install`](Engine::install) | ImportLayer, ProcessBaseImage | |
+//! | [`create`](Engine::create) | CreateLayer | |
+//! | [`create_sandbox`](Engine::create_sandbox) | CreateSandboxLayer | `sandbox.img` |
+//! | [`expand`](Engine::expand) | ExpandSandboxSize | the image and its ext4 |
+//! | [`activate`](Engine::activate), [`deactivate`](Engine::deactivate) | ActivateLayer, DeactivateLayer | the chain's index mounted |
+//! | [`prepare`](Engine::prepare), [`unprepare`](Engine::unprepare) | PrepareLayer, UnprepareLayer | overlayfs over it |
+//! | [`mount_path`](Engine::mount_path) | GetLayerMountPath | where that is |
+//! | [`read`](Engine::read), [`changes`](Engine::changes) | ExportLayer | `layer.tar`, or a walk of `upper/` |
+//! | [`hide`](Engine::hide), [`destroy`](Engine::destroy) | DestroyLayer | a directory renamed, removed |
+
+use std::fmt::Debug;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use wclayer::filetime::FileTime;
+
+use crate::digest::DiffId;
+use crate::driver::{Change, DiffGetter};
+use crate::error::{Error, IoContext};
+use crate::id::LayerId;
+use crate::record::LayerKind;
+
+pub mod hcs;
+pub mod portable;
+mod request;
+pub(crate) mod stream;
+
+pub use request::{Expect, ImportRequest, Imported, Progress};
+
+/// Where the files of a layer or sandbox are; enough to undo what was done to it, even if its records are damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its ID.
+    pub id: LayerId,
+    /// Its directory in the store.
+    pub dir: PathBuf,
+    /// The directory for its mounts. The engine makes what it needs in it; the driver removes it after the last unmount.
+    pub mounts: PathBuf,
+}
+
+/// A layer or sandbox, its records read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Where it is.
+    pub place: Place,
+    /// What it is.
+    pub kind: LayerKind,
+    /// The layers that it shows, base first: its own content, if it has any, on top of its parents'.
+    pub chain: Vec<ChainLayer>,
+}
+
+impl Layer {
+    /// What the layer stands on: its chain without itself.
+    pub fn below(&self) -> &[ChainLayer] {
+        match self.kind {
+            LayerKind::Layer => self.chain.split_last().map_or(&[], |(_, below)| below),
+            LayerKind::Sandbox | LayerKind::Empty => &self.chain,
+        }
+    }
+}
+
+/// A layer of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainLayer {
+    /// Its ID, for messages.
+    pub id: LayerId,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Digest of its tar; unknown of a layer that another program has made.
+    pub diff_id: Option<DiffId>,
+}
+
+/// What an archive without entries is: two zero blocks.
+pub(crate) const EMPTY_TAR: [u8; 1024] = [0; 1024];
+
+/// Where an engine makes layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Out of sight, in directories that the driver renames when they are complete.
+    Aside,
+    /// Where they stay, since their path is part of them; the driver marks what is not complete.
+    InPlace,
+}
+
+/// What is kept until a stream ends: the lock that keeps others from the sandbox it is read from.
+pub type Guard = Box<dyn Send>;
+
+/// What the driver asks to do the work. Errors of every call name the layer or path; what a call did before it failed, it undoes.
+///
+/// The driver calls nothing twice at once for one layer, and `activate`, `prepare`, `unprepare`, `deactivate` in this order.
+pub trait Engine: Debug + Send + Sync {
+    /// Its name: `portable` or `hcs`.
+    fn name(&self) -> &'static str;
+
+    /// Where it makes layers.
+    fn placement(&self) -> Placement {
+        Placement::Aside
+    }
+
+    /// Writes a layer's content into `dir`, where nothing of it is yet, and makes it durable. Its parents may be missing still.
+    ///
+    /// # Errors
+    /// Bad data, by entry and reason; data that are not what was expected. What was written is the caller's to remove.
+    fn stage(&self, dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error>;
+
+    /// Makes of what was staged in `staged` the layer itself, whose parents are there. For engines that place layers [`Placement::InPlace`];
+    /// an empty layer may be there.
+    ///
+    /// # Errors
+    /// What the layer cannot be made of; what was made is the caller's to destroy.
+    fn install(&self, _layer: &Layer, _staged: &Path) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Makes a layer without content; `parent` is what it was asked for with. For engines that place layers [`Placement::InPlace`].
+    ///
+    /// # Errors
+    /// What the host cannot do; nothing is left then.
+    fn create(&self, _layer: &Layer, _parent: Option<&LayerId>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Makes the writable storage of a sandbox of `size` bytes in its directory, and makes it durable.
+    ///
+    /// # Errors
+    /// A size that is too small; what the host cannot do. What was written is the caller's to remove.
+    fn create_sandbox(&self, sandbox: &Layer, size: u64) -> Result<(), Error>;
+
+    /// Makes a sandbox larger, mounted or not. Its present size changes nothing.
+    ///
+    /// # Errors
+    /// A size smaller than it has; what the host does not permit. Its size stays.
+    fn expand(&self, sandbox: &Place, size: u64) -> Result<(), Error>;
+
+    /// Makes what a layer or sandbox shows readable.
+    ///
+    /// # Errors
+    /// What could not be mounted and why.
+    fn activate(&self, layer: &Layer) -> Result<(), Error>;
+
+    /// Puts a sandbox's writable storage on top of what [`Engine::activate`] shows; of a layer, whatever it takes to read it.
+    ///
+    /// # Errors
+    /// What could not be mounted and why.
+    fn prepare(&self, layer: &Layer) -> Result<(), Error>;
+
+    /// Where an activated layer or prepared sandbox is to be found: what a container sees as `C:\`.
+    ///
+    /// # Errors
+    /// When the engine does not know.
+    fn mount_path(&self, layer: &Layer) -> Result<PathBuf, Error>;
+
+    /// Undoes [`Engine::prepare`]; what is not prepared stays as it is.
+    ///
+    /// # Errors
+    /// What is in use stays prepared, and the error says who uses it.
+    fn unprepare(&self, place: &Place) -> Result<(), Error>;
+
+    /// Undoes [`Engine::activate`]; what is not active stays as it is.
+    ///
+    /// # Errors
+    /// What is in use stays active, and the error says who uses it.
+    fn deactivate(&self, place: &Place) -> Result<(), Error>;
+
+    /// Undoes what a process that died may have left of [`Engine::activate`] and [`Engine::prepare`].
+    ///
+    /// # Errors
+    /// What is in use stays.
+    fn reset(&self, place: &Place) -> Result<(), Error> {
+        self.unprepare(place)?;
+        self.deactivate(place)
+    }
+
+    /// Undoes [`Engine::prepare`] and [`Engine::activate`] though they are in use: nobody finds the mounts any more, and they go with their
+    /// last user.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn detach(&self, place: &Place) -> Result<(), Error>;
+
+    /// Lets a prepared sandbox go on that a process which died had stopped in order to read it. The caller sees to it that nobody reads it now.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn resume(&self, _place: &Place) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether a path that [`Engine::mount_path`] gave still shows its layer.
+    fn is_mounted(&self, path: &Path) -> bool;
+
+    /// Shows what is at `path` at the directory `target`, too.
+    ///
+    /// # Errors
+    /// What could not be mounted and why.
+    fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error>;
+
+    /// Undoes [`Engine::show_at`]; where nothing is shown any more, nothing is done.
+    ///
+    /// # Errors
+    /// What is in use stays, and the error says who uses it.
+    fn hide_at(&self, target: &Path) -> Result<(), Error>;
+
+    /// The layer's tar: of a committed layer the bytes that came in, of a sandbox what it changed up to now.
+    /// `guard` is dropped when the stream is. A mounted layer stays usable, or is again when the stream is dropped.
+    ///
+    /// # Errors
+    /// What cannot be read; what no Windows layer can hold.
+    fn read(&self, layer: &Layer, mounted: bool, guard: Guard) -> Result<Box<dyn Read + Send>, Error>;
+
+    /// As [`Engine::read`] of a sandbox, but what it changed has no time later than `newest`.
+    ///
+    /// # Errors
+    /// As [`Engine::read`]; engines that export what the host gives them cannot.
+    fn read_until(
+        &self,
+        sandbox: &Layer,
+        newest: FileTime,
+        guard: Guard,
+    ) -> Result<Box<dyn Read + Send>, Error> {
+        let _ = (newest, guard);
+        let what = format!("a diff of {} with other times", sandbox.place.id);
+        Err(Error::Unsupported { what, needs: "the portable engine" })
+    }
+
+    /// What the layer adds, modifies and deletes, sorted by path.
+    ///
+    /// # Errors
+    /// As [`Engine::read`].
+    fn changes(&self, layer: &Layer, mounted: bool) -> Result<Vec<Change>, Error>;
+
+    /// Bytes of file content in a sandbox's changes; hard links count once.
+    ///
+    /// # Errors
+    /// As [`Engine::read`].
+    fn changed_bytes(&self, sandbox: &Layer, mounted: bool) -> Result<u64, Error>;
+
+    /// Opens a committed layer's files by their tar names.
+    ///
+    /// # Errors
+    /// A damaged layer.
+    fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error>;
+
+    /// Whether the host knows the layer, whose records are there.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn exists(&self, _place: &Place) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    /// Ends whatever the host itself does with a layer that nobody has mounted and that is about to go.
+    ///
+    /// # Errors
+    /// What could not be ended; the layer stays.
+    fn release(&self, _place: &Place) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Renames the layer's directory to `to`, which is not there.
+    ///
+    /// # Errors
+    /// Why it stays.
+    fn hide(&self, place: &Place, to: &Path) -> Result<(), Error> {
+        match fs::rename(&place.dir, to) {
+            // Windows renames no directory in which a file is open.
+            Err(e) if cfg!(windows) && e.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Error::Busy { id: place.id.clone() })
+            }
+            other => other.at("remove", &place.dir),
+        }
+    }
+
+    /// Deletes a directory that [`Engine::hide`] has renamed, or that was never complete.
+    ///
+    /// # Errors
+    /// What could not be deleted.
+    fn destroy(&self, dir: &Path) -> Result<(), Error> {
+        fs::remove_dir_all(dir).at("remove", dir)
+    }
+
+    /// Something that is another after every start of the machine, since then nothing is mounted.
+    fn boot(&self) -> String {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
+    }
+}

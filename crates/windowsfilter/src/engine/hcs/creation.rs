@@ -1,0 +1,51 @@
+//! Making layers and sandboxes (`create` of the original).
+
+use hcs::Host;
+
+use super::{ForLayer, Hcs};
+use crate::engine::Layer;
+use crate::error::Error;
+use crate::id::LayerId;
+use crate::store::file;
+
+impl<H: Host> Hcs<H> {
+    /// An empty read-only layer. Where its parent is, is asked first: if it cannot be, nothing is made.
+    pub(super) fn create_layer(&self, layer: &Layer, parent: Option<&LayerId>) -> Result<(), Error> {
+        let id = &layer.place.id;
+        self.asked_parents(id, &layer.chain)?;
+        self.host.create_layer(&self.info, id.as_str(), parent.map_or("", LayerId::as_str)).for_layer(id)
+    }
+
+    /// A sandbox of `size` bytes; the original leaves it behind when it cannot be expanded, here it is destroyed.
+    pub(super) fn create_sandbox_layer(&self, sandbox: &Layer, size: u64) -> Result<(), Error> {
+        let id = &sandbox.place.id;
+        let parents = self.descriptors(id, &self.asked_parents(id, &sandbox.chain)?)?;
+        self.host.create_sandbox_layer(&self.info, id.as_str(), &parents).for_layer(id)?;
+        self.expand_sandbox(id, size).map_err(|error| error.with_undo(self.destroy_layer(id.as_str())))
+    }
+
+    /// Grows a sandbox's disk, and then its volume, which mounting it would do only for some kinds of layers
+    /// (hcsshim `internal/wclayer/expandscratchsize.go`).
+    pub(super) fn expand_sandbox(&self, id: &LayerId, size: u64) -> Result<(), Error> {
+        self.host.expand_sandbox_size(&self.info, id.as_str(), size).for_layer(id)?;
+        let disk = self.info.layer(id.as_str()).join(file::WINDOWS_DISK);
+        // Attached until the end of this function.
+        let _attached = self.host.attach_virtual_disk(&disk).for_layer(id)?;
+        match self.host.layer_mount_path(&self.info, id.as_str()).for_layer(id)? {
+            Some(volume) => self.host.extend_volume(&volume).for_layer(id),
+            None => Err(Error::Hcs {
+                id: id.to_string(),
+                error: hcs::Error::invalid(
+                    "GetLayerMountPath",
+                    disk.display().to_string(),
+                    "it gave no path of the sandbox's volume",
+                ),
+            }),
+        }
+    }
+
+    /// Destroys a layer by the name of its directory.
+    pub(super) fn destroy_layer(&self, name: &str) -> Result<(), Error> {
+        self.host.destroy_layer(&self.info, name).map_err(|error| Error::Hcs { id: name.to_owned(), error })
+    }
+}

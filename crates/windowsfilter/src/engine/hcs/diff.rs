@@ -1,0 +1,209 @@
+//! What a layer or sandbox changes, as a tar, as a list, as a number (`Diff`, `Changes`, `DiffSize` of the original).
+//!
+//! The service reads a layer only while the filter is off it. A mounted one is unprepared for that and prepared again when the reader is
+//! done with it, however it is done; another one is activated for as long.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::sync::Arc;
+
+use hcs::{DriverInfo, Host, LayerDescriptor, Privilege};
+use wclayer::layer_tar::{self, LayerSource, SourceItem};
+
+use super::layer_reader::BaseReader;
+use super::transport_directory::TransportDirectory;
+use super::{ForLayer, Hcs, transport};
+use crate::driver::{Change, ChangeKind};
+use crate::engine::stream::piped;
+use crate::engine::{Guard, Layer};
+use crate::error::{Error, IoContext};
+use crate::id::LayerId;
+use crate::record::LayerKind;
+use crate::temporary::Temporaries;
+
+/// A layer to be read.
+struct Source<H> {
+    host: Arc<H>,
+    info: DriverInfo,
+    id: LayerId,
+    parents: Vec<LayerDescriptor>,
+    temporaries: Temporaries,
+}
+
+impl<H: Host> Hcs<H> {
+    fn source(&self, layer: &Layer) -> Result<Source<H>, Error> {
+        Ok(Source {
+            host: Arc::clone(&self.host),
+            info: self.info.clone(),
+            id: layer.place.id.clone(),
+            parents: self.chain_descriptors(layer)?,
+            temporaries: self.temporaries.clone(),
+        })
+    }
+
+    /// Takes the filter off, so that the layer can be read.
+    fn begin_reading(&self, layer: &Layer, mounted: bool) -> Result<(), Error> {
+        let place = &layer.place;
+        if mounted {
+            return self.host.unprepare_layer(&self.info, place.id.as_str()).for_layer(&place.id);
+        }
+        self.activate_layer(&place.id)?;
+        if layer.kind != LayerKind::Sandbox {
+            return Ok(());
+        }
+        // A sandbox that was never mounted has nothing in it that could be read (hcsshim `pkg/ociwclayer/export.go`).
+        let initialised = self
+            .prepare_layer(layer)
+            .and_then(|()| self.host.unprepare_layer(&self.info, place.id.as_str()).for_layer(&place.id));
+        initialised.map_err(|error| error.with_undo(self.end_reading(layer, false)))
+    }
+
+    /// Puts the layer back into the state it was in.
+    fn end_reading(&self, layer: &Layer, mounted: bool) -> Result<(), Error> {
+        let id = &layer.place.id;
+        if mounted {
+            self.prepare_layer(layer)
+        } else {
+            self.host.deactivate_layer(&self.info, id.as_str()).for_layer(id)
+        }
+    }
+
+    /// The layer's tar. Its thread holds `guard`, and gives the layer back before the stream ends.
+    pub(super) fn read_layer(
+        &self,
+        layer: &Layer,
+        mounted: bool,
+        guard: Guard,
+    ) -> Result<Box<dyn Read + Send>, Error> {
+        if layer.kind == LayerKind::Empty {
+            return Ok(Box::new(std::io::Cursor::new(super::EMPTY_TAR)));
+        }
+        let source = self.source(layer)?;
+        self.begin_reading(layer, mounted)?;
+        let (engine, read) = (self.clone(), layer.clone());
+        let stream = piped("layer diff", move |out| {
+            let _guard = guard;
+            let written = source.read(|items| {
+                let writer = layer_tar::Writer::new(out);
+                let (_, losses) = layer_tar::export(items, writer)?;
+                for loss in losses {
+                    tracing::warn!("layer {}: {loss}", source.id);
+                }
+                Ok(())
+            });
+            let ended = engine.end_reading(&read, mounted);
+            if let Err(error) = &ended {
+                // Whoever has dropped the stream does not hear of it.
+                tracing::error!("layer {}: after its diff was read: {error}", read.place.id);
+            }
+            match written {
+                Ok(()) => ended,
+                Err(error) => Err(error.with_undo(ended)),
+            }
+        });
+        stream
+            .at("start a thread for", &layer.place.dir)
+            .map_err(|error| error.with_undo(self.end_reading(layer, mounted)))
+    }
+
+    /// Reads the layer to its end.
+    fn read_all<T>(
+        &self,
+        layer: &Layer,
+        mounted: bool,
+        read: impl FnOnce(&mut dyn LayerSource) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let source = self.source(layer)?;
+        self.begin_reading(layer, mounted)?;
+        let result = source.read(read);
+        let ended = self.end_reading(layer, mounted);
+        match result {
+            Ok(value) => ended.map(|()| value),
+            Err(error) => Err(error.with_undo(ended)),
+        }
+    }
+
+    /// What the layer changes, sorted. The service does not say what is new and what is not.
+    pub(super) fn layer_changes(&self, layer: &Layer, mounted: bool) -> Result<Vec<Change>, Error> {
+        if layer.kind == LayerKind::Empty {
+            return Ok(Vec::new());
+        }
+        let there = if layer.below().is_empty() { ChangeKind::Add } else { ChangeKind::Modify };
+        self.read_all(layer, mounted, |items| {
+            let mut changes = Vec::new();
+            while let Some(item) = next(items)? {
+                let (path, kind) = match item {
+                    SourceItem::Tombstone { path } => (path, ChangeKind::Delete),
+                    SourceItem::File { path, .. } => (path, there),
+                };
+                let path = path.into_iter().map(|byte| if byte == b'\\' { b'/' } else { byte }).collect();
+                changes.push(Change { path, kind });
+            }
+            changes.sort();
+            Ok(changes)
+        })
+    }
+
+    /// Bytes of the files that the layer changes; a file with several names counts once.
+    pub(super) fn layer_changed_bytes(&self, layer: &Layer, mounted: bool) -> Result<u64, Error> {
+        self.read_all(layer, mounted, |items| {
+            let (mut bytes, mut seen) = (0, HashSet::new());
+            while let Some(item) = next(items)? {
+                if let SourceItem::File { size, link_id, .. } = item
+                    && link_id.is_none_or(|id| seen.insert(id))
+                {
+                    bytes += size;
+                }
+            }
+            Ok(bytes)
+        })
+    }
+}
+
+fn next(items: &mut dyn LayerSource) -> Result<Option<SourceItem>, Error> {
+    items.next_item().map_err(|source| wclayer::layer_tar::LayerTarError::Source { source }.into())
+}
+
+impl<H: Host> Source<H> {
+    fn fail(&self, error: hcs::Error) -> Error {
+        Error::Hcs { id: self.id.to_string(), error }
+    }
+
+    /// Reads the layer on this thread, with the right to read what only backups may.
+    fn read<T>(&self, read: impl FnOnce(&mut dyn LayerSource) -> Result<T, Error>) -> Result<T, Error> {
+        self.read_whatever_it_is(read).map_err(|error| error.about_layer("read", self.id.as_str()))
+    }
+
+    fn read_whatever_it_is<T>(
+        &self,
+        read: impl FnOnce(&mut dyn LayerSource) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let _privileges =
+            self.host.thread_privileges(&[Privilege::Backup]).map_err(|error| self.fail(error))?;
+        if self.parents.is_empty() {
+            return self.read_base(read);
+        }
+        let target = transport(&self.temporaries)?;
+        let folder = super::paths::plain(target.path());
+        self.host
+            .export_layer(&self.info, self.id.as_str(), &folder, &self.parents)
+            .map_err(|error| self.fail(error))?;
+        let files = self.host.open_tree(&folder).map_err(|error| self.fail(error))?;
+        let directory = TransportDirectory::exported(&files);
+        let mut reader = wclayer::transport::Reader::new(&directory)?;
+        let result = read(&mut reader);
+        drop(reader);
+        drop(files);
+        match result {
+            Ok(value) => target.remove().map(|()| value),
+            Err(error) => Err(error.with_undo(target.remove())),
+        }
+    }
+
+    fn read_base<T>(&self, read: impl FnOnce(&mut dyn LayerSource) -> Result<T, Error>) -> Result<T, Error> {
+        let dir = self.info.layer(self.id.as_str());
+        let layer = self.host.open_tree(&dir).map_err(|error| self.fail(error))?;
+        let mut reader = BaseReader::new(&layer).map_err(|error| self.fail(error))?;
+        read(&mut reader)
+    }
+}

@@ -1,0 +1,51 @@
+//! Single files of a layer, by their tar names (`DiffGetter` of the original).
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hcs::{DriverInfo, Host, Privilege, RelativePath, Tree};
+
+use super::base_writer::part_of_layer;
+use super::{boot_store, paths};
+use crate::driver::DiffGetter;
+use crate::error::Error;
+use crate::id::LayerId;
+
+/// The files of one layer.
+pub(super) struct LayerFiles<H> {
+    host: Arc<H>,
+    id: LayerId,
+    dir: PathBuf,
+}
+
+impl<H: Host> LayerFiles<H> {
+    pub(super) fn new(host: Arc<H>, info: &DriverInfo, id: &LayerId) -> Self {
+        Self { host, id: id.clone(), dir: info.layer(id.as_str()) }
+    }
+
+    /// Opens a file whatever its security descriptor says. The original follows links on the way to it; none can be here.
+    fn open(&self, name: &RelativePath) -> hcs::Result<Box<dyn Read + Send>> {
+        let _privileges = self.host.thread_privileges(&[Privilege::Backup])?;
+        if let Some((directory, _)) = name.split() {
+            self.host.open_tree(&self.dir)?.refuse_reparse_point(&directory)?;
+        }
+        self.host.open_sequential(&name.below(&self.dir))
+    }
+}
+
+impl<H: Host> DiffGetter for LayerFiles<H> {
+    fn get(&self, name: &[u8]) -> Result<Box<dyn Read + Send>, Error> {
+        let missing =
+            || Error::NoSuchFile { id: self.id.clone(), path: String::from_utf8_lossy(name).into_owned() };
+        let path = part_of_layer(name).map_err(|_| missing())?;
+        let relative = match boot_store::kept_as(&path) {
+            // What Windows has changed comes as it was in the tar.
+            Some(kept) => paths::known(kept),
+            None => paths::relative(&path).map_err(|_| missing())?,
+        };
+        self.open(&relative).map_err(|error| {
+            if error.is_not_found() { missing() } else { Error::Hcs { id: self.id.to_string(), error } }
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! A layer's tar into a layer of the service: a base layer or one on top of others.
+
+use std::io;
+use std::path::Path;
+
+use hcs::{Host, Tree};
+use wclayer::layer_tar::{LayerEntry, LayerSink, import};
+
+use super::base_writer::BaseWriter;
+use super::boot_store::BootStoreBackup;
+use super::delta_writer::DeltaWriter;
+use super::transport_directory::TransportDirectory;
+use super::write_layer::Target;
+use crate::error::Error;
+
+/// The two ways in which a layer is written.
+enum Way<'a, H: Host> {
+    /// Straight into its directory.
+    Base(BaseWriter<'a, H::Tree>),
+    /// Through a transport directory that the service imports.
+    Delta(Box<DeltaWriter<'a, H::Tree>>),
+}
+
+/// Writes a layer. Dropped before it is complete, it gives the layer up: the service is not told to finish anything.
+pub(super) struct LayerWriter<'a, H: Host> {
+    host: &'a H,
+    way: Way<'a, H>,
+    boot_store: BootStoreBackup<'a, H::Tree>,
+}
+
+impl<'a, H: Host> LayerWriter<'a, H> {
+    /// For a layer without parents.
+    pub(super) fn base(host: &'a H, layer: &'a H::Tree) -> Self {
+        Self { host, way: Way::Base(BaseWriter::new(layer)), boot_store: BootStoreBackup::new(layer) }
+    }
+
+    /// For a layer on top of `parents`, nearest first; `directory` is the one at `transport`.
+    pub(super) fn delta(
+        host: &'a H,
+        directory: &'a mut TransportDirectory<'a, H::Tree>,
+        layer: &'a H::Tree,
+        parents: &'a [H::Tree],
+        transport: &'a Path,
+    ) -> Self {
+        let way = Way::Delta(Box::new(DeltaWriter::new(directory, layer, parents, transport)));
+        Self { host, way, boot_store: BootStoreBackup::new(layer) }
+    }
+
+    /// Writes the whole tar and lets the service finish the layer. Returns how many bytes its files have.
+    pub(super) fn write(mut self, tar: impl io::BufRead, target: &Target<'_>) -> Result<u64, Error> {
+        let imported = import(tar, &mut self)?;
+        for loss in &imported.losses {
+            tracing::warn!("layer {}: {loss}", target.id);
+        }
+        self.boot_store.end().map_err(|source| Error::Io {
+            action: "back up the boot store of",
+            path: target.dir(),
+            source,
+        })?;
+        match self.way {
+            Way::Base(writer) => writer.commit(self.host, target),
+            Way::Delta(writer) => writer.commit(self.host, target),
+        }?;
+        Ok(imported.total_size)
+    }
+
+    fn sink(&mut self) -> &mut dyn LayerSink {
+        match &mut self.way {
+            Way::Base(writer) => writer,
+            Way::Delta(writer) => &mut **writer,
+        }
+    }
+}
+
+impl<H: Host> LayerSink for LayerWriter<'_, H> {
+    fn remove(&mut self, path: &[u8]) -> io::Result<()> {
+        self.boot_store.end()?;
+        self.sink().remove(path)
+    }
+
+    fn add_link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
+        self.boot_store.end()?;
+        self.sink().add_link(path, target)
+    }
+
+    fn add(&mut self, path: &[u8], entry: &LayerEntry) -> io::Result<()> {
+        self.boot_store.end()?;
+        self.sink().add(path, entry)?;
+        self.boot_store.begin(path)
+    }
+
+    fn write(&mut self, stream: &[u8]) -> io::Result<()> {
+        self.sink().write(stream)?;
+        self.boot_store.write(stream)
+    }
+}
+
+/// Reads a utility VM's image out of a directory, once both are complete.
+pub(super) fn process_utility_vm<H: Host>(
+    host: &H,
+    layer: &H::Tree,
+    target: &Target<'_>,
+) -> Result<(), Error> {
+    let name = super::paths::known("UtilityVM");
+    layer.refuse_reparse_point(&name).map_err(|error| target.error(error))?;
+    host.process_utility_image(&target.dir().join("UtilityVM")).map_err(|error| target.error(error))
+}

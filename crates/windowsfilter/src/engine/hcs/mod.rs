@@ -1,0 +1,270 @@
+//! The engine over Windows' Host Compute Service: what the original driver does, call for call.
+//!
+//! A layer is a directory that the service knows by its path. `creation` makes layers and sandboxes, `install` fills a layer from its tar,
+//! in a process of its own (`write_layer` is what that does: `layer_writer` with `base_writer` and `delta_writer`), `mounting` shows
+//! them, `diff` reads what they change (`layer_reader`), `files` opens single files, `removal` takes them away.
+//! What is asked of Windows goes through [`hcs::Host`], so that all of this runs, and is tested, without Windows too.
+//!
+//! Source: moby `daemon/graphdriver/windows/windows.go`; hcsshim `internal/wclayer`. `docs/windows-engine.md` has them row by row.
+
+mod base_writer;
+mod boot_store;
+mod creation;
+mod delta_writer;
+mod diff;
+mod directory_times;
+mod files;
+mod install;
+mod layer_reader;
+mod layer_writer;
+mod mounting;
+mod paths;
+mod removal;
+// On a recorded Windows; the files below it need a Unix. On Windows there is `tests/hcs_standin`.
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;
+mod transport_directory;
+mod utility_vm;
+mod write_layer;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hcs::{DriverInfo, Guid, Host, LayerDescriptor};
+
+use crate::driver::{Change, DiffGetter};
+use crate::engine::{ChainLayer, EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place, Placement};
+use crate::error::{Error, IoContext};
+use crate::id::LayerId;
+use crate::store::{self, Paths, file};
+use crate::temporary::Temporaries;
+
+pub use install::{ImportProcess, WRITE_LAYER_COMMAND};
+pub use write_layer::write_layer;
+
+/// The engine.
+#[derive(Debug)]
+pub(crate) struct Hcs<H> {
+    host: Arc<H>,
+    info: DriverInfo,
+    temporaries: Temporaries,
+    /// Held while a layer is prepared, by one thread of one process.
+    prepare_lock: PathBuf,
+    import: ImportProcess,
+}
+
+impl<H> Clone for Hcs<H> {
+    fn clone(&self) -> Self {
+        Self {
+            host: Arc::clone(&self.host),
+            info: self.info.clone(),
+            temporaries: self.temporaries.clone(),
+            prepare_lock: self.prepare_lock.clone(),
+            import: self.import.clone(),
+        }
+    }
+}
+
+impl<H: Host> Hcs<H> {
+    pub(crate) fn new(host: H, paths: &Paths, import: ImportProcess) -> Self {
+        Self {
+            host: Arc::new(host),
+            info: DriverInfo::filter(&paths::plain(&paths.layers())),
+            temporaries: paths.temporaries(),
+            prepare_lock: paths.prepare_lock(),
+            import,
+        }
+    }
+
+    /// The descriptors of parents, nearest first, as `layerPathsToDescriptors` of hcsshim makes them.
+    fn descriptors(&self, id: &LayerId, parents: &[PathBuf]) -> Result<Vec<LayerDescriptor>, Error> {
+        descriptors(&*self.host, parents).for_layer(id)
+    }
+
+    /// The directories of the layers below, nearest first.
+    fn parents(&self, below: &[ChainLayer]) -> Vec<PathBuf> {
+        below.iter().rev().map(|layer| self.info.layer(layer.id.as_str())).collect()
+    }
+
+    /// As [`Self::parents`]; where the nearest one is, the service is asked, as the original does when it makes a layer on it.
+    fn asked_parents(&self, id: &LayerId, below: &[ChainLayer]) -> Result<Vec<PathBuf>, Error> {
+        let mut parents = self.parents(below);
+        if let (Some(nearest), Some(parent)) = (parents.first_mut(), below.last()) {
+            let path = self.host.layer_mount_path(&self.info, parent.id.as_str()).for_layer(id)?;
+            if let Some(path) = path {
+                *nearest = paths::plain(&path);
+            }
+        }
+        Ok(parents)
+    }
+
+    fn chain_descriptors(&self, layer: &Layer) -> Result<Vec<LayerDescriptor>, Error> {
+        self.descriptors(&layer.place.id, &self.parents(layer.below()))
+    }
+}
+
+/// See [`Hcs::descriptors`].
+fn descriptors<H: Host>(host: &H, parents: &[PathBuf]) -> hcs::Result<Vec<LayerDescriptor>> {
+    let descriptor = |path: &PathBuf| {
+        let id: Guid = host.name_to_guid(&paths::last_element(path))?;
+        Ok(LayerDescriptor { id, flags: 0, path: path.clone() })
+    };
+    parents.iter().map(descriptor).collect()
+}
+
+/// Names the layer in an error of Windows.
+trait ForLayer<T> {
+    fn for_layer(self, id: &LayerId) -> Result<T, Error>;
+}
+
+impl<T> ForLayer<T> for hcs::Result<T> {
+    fn for_layer(self, id: &LayerId) -> Result<T, Error> {
+        self.map_err(|error| Error::Hcs { id: id.to_string(), error })
+    }
+}
+
+impl<H: Host> Engine for Hcs<H> {
+    fn name(&self) -> &'static str {
+        "hcs"
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::InPlace
+    }
+
+    fn stage(&self, dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error> {
+        super::portable::import::spool(dir, request)
+    }
+
+    fn install(&self, layer: &Layer, staged: &Path) -> Result<(), Error> {
+        self.install_layer(layer, staged)
+    }
+
+    fn create(&self, layer: &Layer, parent: Option<&LayerId>) -> Result<(), Error> {
+        self.create_layer(layer, parent)
+    }
+
+    fn create_sandbox(&self, sandbox: &Layer, size: u64) -> Result<(), Error> {
+        self.create_sandbox_layer(sandbox, size)
+    }
+
+    fn expand(&self, sandbox: &Place, size: u64) -> Result<(), Error> {
+        self.expand_sandbox(&sandbox.id, size)
+    }
+
+    fn activate(&self, layer: &Layer) -> Result<(), Error> {
+        self.activate_layer(&layer.place.id)
+    }
+
+    fn prepare(&self, layer: &Layer) -> Result<(), Error> {
+        self.prepare_layer(layer)
+    }
+
+    fn mount_path(&self, layer: &Layer) -> Result<PathBuf, Error> {
+        self.layer_mount_path(&layer.place.id)
+    }
+
+    fn unprepare(&self, place: &Place) -> Result<(), Error> {
+        self.host.unprepare_layer(&self.info, place.id.as_str()).for_layer(&place.id)
+    }
+
+    fn deactivate(&self, place: &Place) -> Result<(), Error> {
+        self.host.deactivate_layer(&self.info, place.id.as_str()).for_layer(&place.id)
+    }
+
+    fn reset(&self, place: &Place) -> Result<(), Error> {
+        self.reset_layer(place);
+        Ok(())
+    }
+
+    fn detach(&self, place: &Place) -> Result<(), Error> {
+        self.unprepare(place)?;
+        self.deactivate(place)
+    }
+
+    fn is_mounted(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error> {
+        let what = format!("showing {} at {}", path.display(), target.display());
+        Err(Error::Unsupported { what, needs: "the portable engine; use the path as it is" })
+    }
+
+    fn hide_at(&self, _: &Path) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn read(&self, layer: &Layer, mounted: bool, guard: Guard) -> Result<Box<dyn Read + Send>, Error> {
+        self.read_layer(layer, mounted, guard)
+    }
+
+    fn changes(&self, layer: &Layer, mounted: bool) -> Result<Vec<Change>, Error> {
+        self.layer_changes(layer, mounted)
+    }
+
+    fn changed_bytes(&self, sandbox: &Layer, mounted: bool) -> Result<u64, Error> {
+        self.layer_changed_bytes(sandbox, mounted)
+    }
+
+    fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error> {
+        Ok(Box::new(files::LayerFiles::new(Arc::clone(&self.host), &self.info, &layer.id)))
+    }
+
+    fn exists(&self, place: &Place) -> Result<bool, Error> {
+        self.host.layer_exists(&self.info, place.id.as_str()).for_layer(&place.id)
+    }
+
+    fn release(&self, place: &Place) -> Result<(), Error> {
+        self.terminate_template_vms(&place.id)
+    }
+
+    fn hide(&self, place: &Place, to: &Path) -> Result<(), Error> {
+        self.hide_layer(place, to)
+    }
+
+    fn destroy(&self, dir: &Path) -> Result<(), Error> {
+        self.destroy_directory(dir)
+    }
+
+    fn boot(&self) -> String {
+        self.host.boot()
+    }
+}
+
+/// Refuses a volume that the service cannot keep layers on (`InitFilter`).
+///
+/// # Errors
+/// [`Error::Unsupported`] for ReFS.
+pub(crate) fn check_home<H: Host>(host: &H, home: &Path) -> Result<(), Error> {
+    let file_system =
+        host.file_system(home).map_err(|error| Error::Hcs { id: home.display().to_string(), error })?;
+    if file_system.eq_ignore_ascii_case("refs") {
+        return Err(Error::Unsupported {
+            what: format!("{} is on an ReFS volume; keeping layers there", home.display()),
+            needs: "an NTFS volume",
+        });
+    }
+    Ok(())
+}
+
+/// What an empty staging directory's tar is called, see [`Engine::stage`].
+fn staged_tar(staged: &Path) -> PathBuf {
+    staged.join(file::TAR)
+}
+
+/// A directory for a layer on its way to or from the service; it goes with the result.
+fn transport(temporaries: &Temporaries) -> Result<crate::temporary::TemporaryDirectory, Error> {
+    temporaries.directory()
+}
+
+/// Makes the directory of a layer, unless the service has.
+fn make_layer_directory(dir: &Path) -> Result<(), Error> {
+    match std::fs::create_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.at("create directory", dir),
+    }?;
+    store::sync_dir(dir.parent().unwrap_or(dir))
+}

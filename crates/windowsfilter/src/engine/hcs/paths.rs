@@ -1,0 +1,74 @@
+//! Names: between tars (WTF-8), Windows (UTF-16) and the service (paths without a prefix).
+
+use std::path::{Path, PathBuf};
+
+use hcs::RelativePath;
+use wclayer::filetime::FileTime;
+use wclayer::layer_tar::FileInfo;
+
+/// A path as the service takes it: without the prefix that `canonicalize` gives.
+pub(super) fn plain(path: &Path) -> PathBuf {
+    path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::strip_prefix(text)))
+}
+
+/// The last element of a path, which is what a layer's GUID is made from (`filepath.Split` in hcsshim's `LayerID`).
+pub(super) fn last_element(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// A path of a tar, cleaned and with backslashes, for use below a directory.
+///
+/// # Errors
+/// What Windows cannot hold, or what would lead out.
+pub(super) fn relative(path: &[u8]) -> hcs::Result<RelativePath> {
+    let units = wclayer::name::to_utf16(path).map_err(|error| hcs::Error {
+        text: error.to_string(),
+        ..hcs::Error::new("open relative", String::from_utf8_lossy(path), hcs::Code::INVALID_NAME)
+    })?;
+    RelativePath::new(&units)
+}
+
+/// One of the paths that are written in this program.
+///
+/// # Panics
+/// If it is not relative.
+pub(super) fn known(path: &str) -> RelativePath {
+    RelativePath::from_text(path).expect("a relative path without dots and colons")
+}
+
+/// The path as tars have it.
+pub(super) fn bytes(path: &RelativePath) -> Vec<u8> {
+    wclayer::name::from_utf16(path.units())
+}
+
+/// A clean path of a tar: backslashes, no empty elements and no dots; what leads out keeps a `..` and is refused by [`relative`].
+pub(super) fn clean(path: &[u8]) -> Vec<u8> {
+    wclayer::transport::clean(path)
+}
+
+/// Whether a clean path lies below `directory`.
+pub(super) fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.len() > 1 && rest[0] == b'\\')
+}
+
+/// Attributes and times for Windows.
+pub(super) fn basic_info(info: &FileInfo) -> hcs::BasicInfo {
+    hcs::BasicInfo {
+        creation_time: info.creation_time.0.cast_signed(),
+        last_access_time: info.last_access_time.0.cast_signed(),
+        last_write_time: info.last_write_time.0.cast_signed(),
+        change_time: info.change_time.0.cast_signed(),
+        attributes: info.attributes,
+    }
+}
+
+/// Attributes and times from Windows.
+pub(super) fn file_info(info: &hcs::BasicInfo) -> FileInfo {
+    FileInfo {
+        attributes: info.attributes,
+        creation_time: FileTime(info.creation_time.cast_unsigned()),
+        last_access_time: FileTime(info.last_access_time.cast_unsigned()),
+        last_write_time: FileTime(info.last_write_time.cast_unsigned()),
+        change_time: FileTime(info.change_time.cast_unsigned()),
+    }
+}

@@ -1,0 +1,116 @@
+//! Taking layers away (`Remove` and `Cleanup` of the original).
+
+use std::path::Path;
+use std::time::Duration;
+
+use hcs::{Code, Host, Termination};
+
+use super::{ForLayer, Hcs, paths};
+use crate::engine::Place;
+use crate::error::Error;
+use crate::id::LayerId;
+use crate::store::file;
+
+/// From this build on, listing compute systems does not fail because one is just going away (`osversion.RS3`).
+const FIRST_RELIABLE_BUILD: u32 = 16_299;
+/// How often the list is asked for on older ones, and how long to wait in between (`windows.go`, `Remove`).
+const ATTEMPTS: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What is asked of the list of compute systems. Source: hcsshim `internal/hcs/schema1`.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct System {
+    id: String,
+    runtime_image_path: String,
+    is_runtime_template: bool,
+}
+
+impl System {
+    /// Whether this is the template VM of a layer: the layer's directory is one of the elements of the path of its image. The original
+    /// looks for the ID anywhere in the path, which another layer's may contain.
+    fn is_template_of(&self, id: &LayerId) -> bool {
+        let mut elements = self.runtime_image_path.split(['\\', '/']);
+        self.is_runtime_template && elements.any(|element| element.eq_ignore_ascii_case(id.as_str()))
+    }
+}
+
+impl<H: Host> Hcs<H> {
+    /// Ends the VMs that Hyper-V containers are cloned from, as far as they keep the layer's utility VM open.
+    pub(super) fn terminate_template_vms(&self, id: &LayerId) -> Result<(), Error> {
+        for system in self.compute_systems(id)?.iter().filter(|system| system.is_template_of(id)) {
+            self.terminate(&system.id).for_layer(id)?;
+            tracing::info!("layer {id}: ended the template VM {}", system.id);
+        }
+        Ok(())
+    }
+
+    fn compute_systems(&self, id: &LayerId) -> Result<Vec<System>, Error> {
+        const QUERY: &str = "{}";
+        let list = self.enumerate(id, QUERY)?;
+        let systems: Option<Vec<System>> = serde_json::from_str(&list).map_err(|error| {
+            let text = format!("its list cannot be read: {error}");
+            Error::Hcs {
+                id: id.to_string(),
+                error: hcs::Error::invalid("HcsEnumerateComputeSystems", QUERY, text),
+            }
+        })?;
+        Ok(systems.unwrap_or_default())
+    }
+
+    fn enumerate(&self, id: &LayerId, query: &str) -> Result<String, Error> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.host.enumerate_compute_systems(query) {
+                Ok(list) => return Ok(list),
+                Err(error) => error,
+            };
+            let transient = matches!(error.code, Code::INVALID_STATE | Code::ACCESS_DENIED)
+                && self.host.os_build().for_layer(id)? < FIRST_RELIABLE_BUILD;
+            if !transient || attempt > ATTEMPTS {
+                return Err(error).for_layer(id);
+            }
+            attempt += 1;
+            self.host.pause(PAUSE);
+        }
+    }
+
+    fn terminate(&self, system: &str) -> hcs::Result<()> {
+        let system = self.host.open_compute_system(system)?;
+        match system.terminate()? {
+            // As in hcsshim its end is waited for even when the service says that it is done.
+            Termination::Done | Termination::Pending => system.wait(),
+            Termination::AlreadyStopped => Ok(()),
+        }
+    }
+
+    /// Renames the layer's directory. A sandbox whose disk is still attached, which a crash leaves behind, is detached first.
+    pub(super) fn hide_layer(&self, place: &Place, to: &Path) -> Result<(), Error> {
+        let id = &place.id;
+        let dir = self.info.layer(id.as_str());
+        let first = match self.host.rename(&dir, &paths::plain(to)) {
+            Err(error) if error.code == Code::ACCESS_DENIED => error,
+            other => return other.for_layer(id),
+        };
+        let disk = dir.join(file::WINDOWS_DISK);
+        if !disk.exists() {
+            return Err(first).for_layer(id);
+        }
+        let context = |what: &str, error: hcs::Error| Error::Hcs {
+            id: id.to_string(),
+            error: hcs::Error { text: format!("{} ({what}, after: {first})", error.text), ..error },
+        };
+        self.host
+            .detach_virtual_disk(&disk)
+            .map_err(|error| context("detaching the disk of a sandbox that cannot be renamed", error))?;
+        self.host
+            .rename(&dir, &paths::plain(to))
+            .map_err(|error| context("second attempt, with the disk detached", error))
+    }
+
+    /// Lets the service remove a directory of the home.
+    pub(super) fn destroy_directory(&self, dir: &Path) -> Result<(), Error> {
+        self.destroy_layer(&paths::last_element(dir))
+    }
+}

@@ -1,0 +1,284 @@
+//! Diff, changes, the size of a diff, single files.
+
+use std::io::Read;
+
+use hcs::{BasicInfo, Code, attribute};
+use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
+use wclayer::backup_stream as backup;
+
+use super::fake_tree::{put, stream};
+use super::{Fixture, TIME, TestTar, guid, id, read_all};
+use crate::{Change, ChangeKind, Driver, Error};
+
+fn info(attributes: u32) -> BasicInfo {
+    let time = TIME.cast_signed();
+    BasicInfo {
+        creation_time: time,
+        last_access_time: time,
+        last_write_time: time,
+        change_time: time,
+        attributes,
+    }
+}
+
+/// A sandbox in which something was changed.
+fn changed() -> Fixture {
+    let fixture = Fixture::with_sandbox();
+    let dir = fixture.home().join("box");
+    put(&fixture.host, &dir.join("Hives"), info(attribute::DIRECTORY), Vec::new());
+    put(
+        &fixture.host,
+        &dir.join("Hives/System_Delta"),
+        info(FILE_ATTRIBUTE_ARCHIVE),
+        stream(backup::DATA, b"hive"),
+    );
+    put(&fixture.host, &dir.join("Files"), info(attribute::DIRECTORY), Vec::new());
+    put(&fixture.host, &dir.join("Files/Windows"), info(attribute::DIRECTORY), Vec::new());
+    put(
+        &fixture.host,
+        &dir.join("Files/Windows/new.exe"),
+        info(FILE_ATTRIBUTE_ARCHIVE),
+        stream(backup::DATA, b"MZ new"),
+    );
+    fixture.host.machine().tombstones = vec![("box".into(), r"Windows\notepad.exe".into())];
+    fixture
+}
+
+/// What the changes are as a tar, as the original's tools write them.
+fn expected() -> Vec<u8> {
+    TestTar::new()
+        .dir("Files")
+        .dir("Files/Windows")
+        .delete("Files/Windows/notepad.exe")
+        .file("Files/Windows/new.exe", b"MZ new")
+        .dir("Hives")
+        .file("Hives/System_Delta", b"hive")
+        .tar()
+}
+
+fn chain() -> String {
+    format!("[{}:0:ROOT/home/app, {}:0:ROOT/home/base]", guid("app"), guid("base"))
+}
+
+fn prepare() -> [String; 3] {
+    [
+        "NameToGuid(app)".into(),
+        "NameToGuid(base)".into(),
+        format!("PrepareLayer(1, ROOT/home, box, {})", chain()),
+    ]
+}
+
+fn export() -> [String; 2] {
+    [
+        "ThreadPrivileges(SeBackupPrivilege)".into(),
+        format!("ExportLayer(1, ROOT/home, box, TMP, {})", chain()),
+    ]
+}
+
+#[test]
+fn the_diff_of_a_mounted_sandbox_takes_the_filter_off_and_puts_it_on_again() {
+    let fixture = changed();
+    fixture.store.get(&id("box"), "").unwrap();
+    fixture.host.forget();
+    let tar = read_all(fixture.store.diff(&id("box"), Some(&id("app"))).unwrap());
+    assert!(tar == expected(), "another tar");
+    let unprepare = "UnprepareLayer(1, ROOT/home, box)".to_owned();
+    let guids = prepare()[..2].to_vec();
+    let calls = [guids, vec![unprepare], export().to_vec(), prepare().to_vec()].concat();
+    assert_eq!(fixture.host.service_calls(), calls);
+    assert!(fixture.host.machine().prepared.contains("box"));
+    assert!(fixture.leftovers().is_empty());
+    fixture.store.put(&id("box")).unwrap();
+}
+
+#[test]
+fn the_diff_of_another_sandbox_mounts_it_for_as_long() {
+    let fixture = changed();
+    let tar = read_all(fixture.store.diff(&id("box"), None).unwrap());
+    assert!(tar == expected(), "another tar");
+    let one = |call: &str| vec![call.to_owned()];
+    let calls = [
+        prepare()[..2].to_vec(),
+        one("ActivateLayer(1, ROOT/home, box)"),
+        prepare().to_vec(),
+        one("UnprepareLayer(1, ROOT/home, box)"),
+        export().to_vec(),
+        one("DeactivateLayer(1, ROOT/home, box)"),
+    ];
+    assert_eq!(fixture.host.service_calls(), calls.concat());
+    assert!(fixture.host.machine().active.is_empty() && fixture.host.machine().prepared.is_empty());
+}
+
+#[test]
+fn a_diff_dropped_half_way_puts_the_filter_on_again() {
+    let fixture = changed();
+    let big = stream(backup::DATA, &vec![7; 4 << 20]);
+    put(&fixture.host, &fixture.home().join("box/Files/big"), info(FILE_ATTRIBUTE_ARCHIVE), big);
+    fixture.store.get(&id("box"), "").unwrap();
+    let mut diff = fixture.store.diff(&id("box"), None).unwrap();
+    diff.read_exact(&mut [0; 512]).unwrap();
+    assert!(!fixture.host.machine().prepared.contains("box"));
+    drop(diff);
+    assert!(fixture.host.machine().prepared.contains("box"));
+    assert_eq!(fixture.host.machine().privileges, 0);
+    assert!(fixture.leftovers().is_empty());
+    fixture.store.put(&id("box")).unwrap();
+}
+
+#[test]
+fn a_diff_that_cannot_be_exported_says_so_and_puts_the_filter_on_again() {
+    let fixture = changed();
+    fixture.store.get(&id("box"), "").unwrap();
+    fixture.host.fail("ExportLayer", Code::DISK_FULL);
+    let mut diff = fixture.store.diff(&id("box"), None).unwrap();
+    let error = diff.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(
+        error.contains("ExportLayer") && error.contains("layer box") && error.contains("0x70"),
+        "{error}"
+    );
+    assert!(fixture.host.machine().prepared.contains("box"));
+    assert!(fixture.leftovers().is_empty());
+}
+
+#[test]
+fn a_filter_that_cannot_be_put_on_again_is_said_to_the_reader() {
+    let fixture = changed();
+    fixture.store.get(&id("box"), "").unwrap();
+    fixture.host.fail("PrepareLayer", Code::ACCESS_DENIED);
+    let mut diff = fixture.store.diff(&id("box"), None).unwrap();
+    let error = diff.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("PrepareLayer") && error.contains("box"), "{error}");
+}
+
+#[test]
+fn nothing_is_unmounted_while_a_diff_is_read() {
+    let fixture = changed();
+    fixture.store.get(&id("box"), "").unwrap();
+    let diff = fixture.store.diff(&id("box"), None).unwrap();
+    let ended = std::thread::scope(|scope| {
+        let put = scope.spawn(|| fixture.store.put(&id("box")));
+        assert!(read_all(diff) == expected());
+        put.join().unwrap()
+    });
+    ended.unwrap();
+    assert!(fixture.host.machine().active.is_empty());
+}
+
+#[test]
+fn changes_are_what_the_service_exports() {
+    let fixture = changed();
+    let change = |kind, path: &str| Change { path: path.as_bytes().to_vec(), kind };
+    let changes = fixture.store.changes(&id("box"), Some(&id("app"))).unwrap();
+    assert_eq!(
+        changes,
+        [
+            change(ChangeKind::Modify, "Files"),
+            change(ChangeKind::Modify, "Files/Windows"),
+            change(ChangeKind::Modify, "Files/Windows/new.exe"),
+            change(ChangeKind::Delete, "Files/Windows/notepad.exe"),
+            change(ChangeKind::Modify, "Hives"),
+            change(ChangeKind::Modify, "Hives/System_Delta"),
+        ]
+    );
+    let calls = fixture.host.service_calls();
+    assert_eq!(calls[2], "ActivateLayer(1, ROOT/home, box)");
+    assert_eq!(calls.last().unwrap(), "DeactivateLayer(1, ROOT/home, box)");
+    assert_eq!(fixture.store.diff_size(&id("box"), None).unwrap(), (b"MZ new".len() + b"hive".len()) as u64);
+    assert!(fixture.leftovers().is_empty());
+}
+
+#[test]
+fn the_diff_of_a_base_layer_is_read_from_its_directory() {
+    let fixture = Fixture::with_layers();
+    let recycled = fixture.home().join("base/Files/$RECYCLE.BIN/x");
+    put(&fixture.host, &recycled, info(FILE_ATTRIBUTE_ARCHIVE), stream(backup::DATA, b"x"));
+    let tar = read_all(fixture.store.diff(&id("base"), None).unwrap());
+    let expected = TestTar::new()
+        .dir("Files")
+        .dir("Files/Windows")
+        .file("Files/Windows/notepad.exe", b"MZ notepad")
+        .file("Files/readme.txt", b"read me")
+        .dir("UtilityVM")
+        .dir("UtilityVM/Files")
+        .dir("UtilityVM/Files/EFI")
+        .dir("UtilityVM/Files/EFI/Microsoft")
+        .dir("UtilityVM/Files/EFI/Microsoft/Boot")
+        .file("UtilityVM/Files/EFI/Microsoft/Boot/BCD", b"changed boot store")
+        .file("UtilityVM/Files/kernel.exe", b"MZ kernel")
+        .tar();
+    assert!(tar == expected, "another tar");
+    assert_eq!(
+        fixture.host.calls(),
+        [
+            "ActivateLayer(1, ROOT/home, base)",
+            "ThreadPrivileges(SeBackupPrivilege)",
+            "open tree(ROOT/home/base)",
+            "BackupRead(ROOT/home/base/Files)",
+            "BackupRead(ROOT/home/base/Files/Windows)",
+            "BackupRead(ROOT/home/base/Files/Windows/notepad.exe)",
+            "BackupRead(ROOT/home/base/Files/readme.txt)",
+            "BackupRead(ROOT/home/base/UtilityVM)",
+            "BackupRead(ROOT/home/base/UtilityVM/Files)",
+            "BackupRead(ROOT/home/base/UtilityVM/Files/EFI)",
+            "BackupRead(ROOT/home/base/UtilityVM/Files/EFI/Microsoft)",
+            "BackupRead(ROOT/home/base/UtilityVM/Files/EFI/Microsoft/Boot)",
+            "BackupRead(ROOT/home/base/UtilityVM/Files/EFI/Microsoft/Boot/BCD)",
+            "BackupRead(ROOT/home/base/UtilityVM/Files/kernel.exe)",
+            "DeactivateLayer(1, ROOT/home, base)",
+        ]
+    );
+}
+
+#[test]
+fn a_layer_goes_out_as_it_came_in() {
+    let fixture = changed();
+    let first = read_all(fixture.store.diff(&id("box"), None).unwrap());
+    fixture.store.apply_diff(&id("layer"), Some(&id("app")), &mut &first[..]).unwrap();
+    fixture.host.machine().tombstones = vec![("layer".into(), r"Windows\notepad.exe".into())];
+    let second = read_all(fixture.store.diff(&id("layer"), None).unwrap());
+    assert!(first == second, "another tar");
+}
+
+#[test]
+fn an_empty_layer_is_an_empty_tar() {
+    let fixture = Fixture::with_layers();
+    fixture.store.create(&id("empty"), Some(&id("app"))).unwrap();
+    fixture.host.forget();
+    assert_eq!(read_all(fixture.store.diff(&id("empty"), None).unwrap()), [0; 1024]);
+    assert_eq!(fixture.store.changes(&id("empty"), None).unwrap(), []);
+    assert!(fixture.host.calls().is_empty());
+}
+
+#[test]
+fn the_parent_of_a_diff_is_checked() {
+    let fixture = changed();
+    let wrong = fixture.store.diff(&id("box"), Some(&id("base")));
+    assert!(matches!(wrong.err(), Some(Error::NotTheParent { .. })));
+    assert!(fixture.host.calls().is_empty());
+}
+
+#[test]
+fn files_are_opened_with_the_backup_privilege_and_by_their_tar_names() {
+    let fixture = Fixture::with_layers();
+    let getter = fixture.store.diff_getter(&id("base")).unwrap();
+    assert_eq!(read_all(getter.get(b"Files/Windows/notepad.exe").unwrap()), b"MZ notepad");
+    assert_eq!(
+        fixture.host.calls(),
+        [
+            "ThreadPrivileges(SeBackupPrivilege)",
+            "open tree(ROOT/home/base)",
+            "refuse reparse points(ROOT/home/base/Files/Windows)",
+            "CreateFile(ROOT/home/base/Files/Windows/notepad.exe)",
+        ]
+    );
+    assert_eq!(fixture.host.machine().privileges, 0);
+    for name in
+        ["Files/none", "layer.json", "../app/Files/app.txt", "Files/a:b", "Files/../../app/Files/app.txt"]
+    {
+        let error = getter.get(name.as_bytes()).err().unwrap();
+        assert!(matches!(error, Error::NoSuchFile { .. }), "{name}: {error}");
+    }
+    fixture.host.fail("CreateFile", Code::ACCESS_DENIED);
+    let error = getter.get(b"Files/readme.txt").err().unwrap().to_string();
+    assert!(error.contains("CreateFile") && error.contains("base") && error.contains("0x5"), "{error}");
+}

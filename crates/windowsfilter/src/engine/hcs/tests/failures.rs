@@ -1,0 +1,203 @@
+//! Every call that can fail does, one after the other: what had been done is undone, and the error names call, layer and code.
+
+use std::path::Path;
+
+use hcs::Code;
+
+use super::{Fixture, TestTar, base_tar, id, read_all};
+use crate::{Driver, Error, StorageOptions};
+
+/// The error with its causes.
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// What is to be as it was: names in the home, and what is mounted.
+fn state(fixture: &Fixture) -> (Vec<String>, Vec<String>, usize, usize) {
+    let machine = fixture.host.machine();
+    let mounted = machine.active.iter().chain(&machine.prepared).cloned().collect();
+    let (attached, privileges) = (machine.attached, machine.privileges);
+    drop(machine);
+    (fixture.names(), mounted, attached, privileges)
+}
+
+/// Does something as often as it makes calls, and each time lets another call fail. `tolerated` are calls whose failure is not one of the
+/// whole; `undone` says whether the state is as it was.
+fn fail_each_call(
+    layer: &str,
+    start: impl Fn() -> Fixture,
+    act: impl Fn(&Fixture) -> Result<(), Error>,
+    tolerated: impl Fn(&str) -> bool,
+) {
+    let fixture = start();
+    fixture.host.forget();
+    act(&fixture).unwrap();
+    let calls = fixture.host.calls();
+    assert!(!calls.is_empty());
+    for (number, call) in calls.iter().enumerate() {
+        let fixture = start();
+        let before = state(&fixture);
+        // A code that nobody handles.
+        fixture.host.fail_number(number, Code(0xbad));
+        let result = act(&fixture);
+        fixture.host.succeed();
+        if tolerated(call) {
+            continue;
+        }
+        let error = result.expect_err(call);
+        let text = whole(&error);
+        let name = call.split('(').next().unwrap();
+        for part in [name, layer, "0xbad"] {
+            assert!(text.contains(part), "{call}: {part} is not in {text}");
+        }
+        assert_eq!(state(&fixture), before, "{call}: {text}");
+        assert_eq!(fixture.leftovers(), Vec::<String>::new(), "{call}");
+        // And nothing is in the way of another attempt.
+        act(&fixture).unwrap_or_else(|error| panic!("{call}, again: {}", whole(&error)));
+    }
+}
+
+fn never(_: &str) -> bool {
+    false
+}
+
+/// Privileges that cannot be switched off stay on; the last test here says what then happens.
+fn privileges(call: &str) -> bool {
+    call.starts_with("DisableProcessPrivileges")
+}
+
+#[test]
+fn of_create() {
+    fail_each_call("new", Fixture::with_layers, |f| f.store.create(&id("new"), Some(&id("app"))), never);
+}
+
+#[test]
+fn of_create_read_write() {
+    let create =
+        |f: &Fixture| f.store.create_read_write(&id("box"), Some(&id("app")), StorageOptions::default(), "");
+    fail_each_call("box", Fixture::with_layers, create, never);
+}
+
+#[test]
+fn of_get() {
+    let get = |f: &Fixture| f.store.get(&id("box"), "").map(drop);
+    fail_each_call("box", Fixture::with_sandbox, get, never);
+}
+
+#[test]
+fn of_apply_diff_of_a_base_layer() {
+    let tar = base_tar();
+    let apply = |f: &Fixture| f.store.apply_diff(&id("fresh"), None, &mut &tar[..]).map(drop);
+    // The backup of an earlier attempt is not there, so that removing it says so in any case.
+    fail_each_call("fresh", Fixture::with_layers, apply, privileges);
+}
+
+#[test]
+fn of_apply_diff_of_a_layer_with_everything() {
+    let tar = TestTar::new()
+        .dir("Files")
+        .file("Files/new.txt", b"new")
+        .link("Files/same.txt", "Files/new.txt")
+        .link("Files/old.txt", "Files/readme.txt")
+        .junction("Files/junction", r"C:\Windows")
+        .delete("Files/Windows/notepad.exe")
+        .dir("Hives")
+        .file("Hives/System_Delta", b"hive")
+        .dir("UtilityVM")
+        .dir("UtilityVM/Files")
+        .file("UtilityVM/Files/added.exe", b"added")
+        .delete("UtilityVM/Files/kernel.exe")
+        .tar();
+    let apply = |f: &Fixture| f.store.apply_diff(&id("fresh"), Some(&id("base")), &mut &tar[..]).map(drop);
+    fail_each_call("fresh", Fixture::with_layers, apply, privileges);
+}
+
+fn mounted() -> Fixture {
+    let fixture = Fixture::with_sandbox();
+    fixture.store.get(&id("box"), "").unwrap();
+    write_something(&fixture.home().join("box"), &fixture);
+    fixture
+}
+
+fn unmounted() -> Fixture {
+    let fixture = Fixture::with_sandbox();
+    write_something(&fixture.home().join("box"), &fixture);
+    fixture
+}
+
+fn write_something(dir: &Path, fixture: &Fixture) {
+    let info = hcs::BasicInfo { attributes: 0x20, ..hcs::BasicInfo::default() };
+    let stream = super::stream(wclayer::backup_stream::DATA, b"x");
+    super::fake_tree::put(&fixture.host, &dir.join("Files/x"), info, stream);
+}
+
+fn read_diff(fixture: &Fixture) -> Result<(), Error> {
+    let mut diff = fixture.store.diff(&id("box"), None)?;
+    std::io::Read::read_to_end(&mut diff, &mut Vec::new()).map(drop).map_err(|source| Error::Io {
+        action: "read the diff of",
+        path: "box".into(),
+        source,
+    })
+}
+
+#[test]
+fn of_diff_of_a_mounted_sandbox() {
+    // A filter that cannot be put on again is the one thing that nothing can undo.
+    let last = |call: &str| call.starts_with("PrepareLayer") || call.starts_with("NameToGuid");
+    fail_each_call("box", mounted, read_diff, last);
+}
+
+#[test]
+fn of_diff_of_a_sandbox_that_is_not_mounted() {
+    // Likewise one that cannot be taken off.
+    let last = |call: &str| call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer");
+    fail_each_call("box", unmounted, read_diff, last);
+}
+
+#[test]
+fn of_changes() {
+    let last = |call: &str| call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer");
+    let changes = |f: &Fixture| f.store.changes(&id("box"), None).map(drop);
+    fail_each_call("box", unmounted, changes, last);
+}
+
+#[test]
+fn of_remove() {
+    // Closing is not asked for its success; what is destroyed too late is out of the store already (`removal.rs`).
+    let tolerated =
+        |call: &str| call.starts_with("HcsCloseComputeSystem") || call.starts_with("DestroyLayer");
+    let start = || {
+        let fixture = Fixture::with_sandbox();
+        fixture.host.machine().systems =
+            r#"[{"Id":"vm","RuntimeImagePath":"C:\\home\\box\\UtilityVM","IsRuntimeTemplate":true}]"#
+                .to_owned();
+        fixture
+    };
+    fail_each_call("box", start, |f| f.store.remove(&id("box")), tolerated);
+}
+
+#[test]
+fn of_a_file_of_a_layer() {
+    let read = |f: &Fixture| {
+        let getter = f.store.diff_getter(&id("base"))?;
+        read_all(getter.get(b"Files/readme.txt")?);
+        Ok(())
+    };
+    fail_each_call("base", Fixture::with_layers, read, never);
+}
+
+#[test]
+fn of_leaving_the_privileges_of_the_process() {
+    let fixture = Fixture::with_layers();
+    fixture.host.fail("DisableProcessPrivileges", Code::ACCESS_DENIED);
+    let tar = TestTar::new().dir("Files").tar();
+    let error = fixture.store.apply_diff(&id("fresh"), Some(&id("app")), &mut &tar[..]).unwrap_err();
+    assert!(error.to_string().contains("DisableProcessPrivileges"), "{error}");
+    assert_eq!(fixture.names(), ["app", "base"]);
+}

@@ -1,0 +1,428 @@
+//! A Windows that records what it is asked, keeps layers as plain directories, and fails the call that it is told to.
+//!
+//! It does what Microsoft's side does, as far as somebody can see it, and nothing of ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use hcs::{
+    Code, ComputeSystem, DriverInfo, Error, Guid, Host, LayerDescriptor, Privilege, Result, Termination,
+};
+
+use super::fake_tree::{self, FakeTree, Nodes};
+
+/// What is to fail.
+#[derive(Clone, Debug)]
+enum Failure {
+    /// The calls of one function, this many times from the first on.
+    Function { name: &'static str, times: usize },
+    /// The call with this number, of all.
+    Number(usize),
+}
+
+/// Everything the machine knows.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// Calls with their arguments; the test's directory is shown as `ROOT`, temporary directories as `TMP`.
+    calls: Vec<String>,
+    failure: Option<(Failure, Code)>,
+    root: PathBuf,
+    pub(super) nodes: Nodes,
+    /// Deletions that `ExportLayer` gives, by layer.
+    pub(super) tombstones: Vec<(String, String)>,
+    /// The transport directory of the last `ImportLayer`.
+    pub(super) imported: BTreeMap<String, Option<Vec<u8>>>,
+    pub(super) active: BTreeSet<String>,
+    pub(super) prepared: BTreeSet<String>,
+    pub(super) attached: usize,
+    pub(super) privileges: usize,
+    pub(super) systems: String,
+    pub(super) termination: Termination,
+    pub(super) file_system: &'static str,
+    pub(super) build: u32,
+    pub(super) boot: String,
+    /// Preparing must never happen twice at once.
+    pub(super) preparing: bool,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            calls: Vec::new(),
+            failure: None,
+            root: PathBuf::new(),
+            nodes: Nodes::default(),
+            tombstones: Vec::new(),
+            imported: BTreeMap::new(),
+            active: BTreeSet::new(),
+            prepared: BTreeSet::new(),
+            attached: 0,
+            privileges: 0,
+            systems: "[]".to_owned(),
+            termination: Termination::Pending,
+            file_system: "NTFS",
+            build: 20_348,
+            boot: "boot 1".to_owned(),
+            preparing: false,
+        }
+    }
+}
+
+/// The host; clones are the same machine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FakeHost(Arc<Mutex<Machine>>);
+
+/// Stands for what `NameToGuid` computes: another one for every name.
+pub(super) fn guid(name: &str) -> Guid {
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    Guid { data1: hash, ..Guid::default() }
+}
+
+impl FakeHost {
+    pub(super) fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn set_root(&self, root: &Path) {
+        self.machine().root = root.to_owned();
+    }
+
+    /// The calls so far, which are forgotten.
+    pub(super) fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.machine().calls)
+    }
+
+    /// As [`Self::calls`], only those of the compute service and what else is no file of a tree.
+    pub(super) fn service_calls(&self) -> Vec<String> {
+        let calls = self.calls();
+        let is_service = |call: &String| {
+            call.starts_with(|first: char| first.is_ascii_uppercase()) && !call.starts_with("Backup")
+        };
+        calls.into_iter().filter(is_service).collect()
+    }
+
+    pub(super) fn forget(&self) {
+        self.machine().calls.clear();
+    }
+
+    /// Lets all calls of a function fail.
+    pub(super) fn fail(&self, name: &'static str, code: Code) {
+        self.fail_times(name, code, usize::MAX);
+    }
+
+    /// Lets the next calls of a function fail.
+    pub(super) fn fail_times(&self, name: &'static str, code: Code, times: usize) {
+        self.machine().failure = Some((Failure::Function { name, times }, code));
+    }
+
+    /// Lets the call fail that comes after `number` others.
+    pub(super) fn fail_number(&self, number: usize, code: Code) {
+        let mut machine = self.machine();
+        machine.calls.clear();
+        machine.failure = Some((Failure::Number(number), code));
+    }
+
+    pub(super) fn succeed(&self) {
+        self.machine().failure = None;
+    }
+
+    /// Records a call, and fails it if that is asked for.
+    pub(super) fn call(&self, name: &'static str, arguments: impl Into<String>) -> Result<()> {
+        let mut machine = self.machine();
+        let arguments = machine.shown(&arguments.into());
+        let number = machine.calls.len();
+        machine.calls.push(format!("{name}({arguments})"));
+        let Some((failure, code)) = &mut machine.failure else { return Ok(()) };
+        let fails = match failure {
+            Failure::Function { name: failing, times } if *failing == name && *times > 0 => {
+                *times -= 1;
+                true
+            }
+            Failure::Function { .. } => false,
+            Failure::Number(failing) => *failing == number,
+        };
+        if fails { Err(Error::new(name, arguments, *code)) } else { Ok(()) }
+    }
+
+    fn layer_call(&self, name: &'static str, info: &DriverInfo, id: &str, rest: &str) -> Result<()> {
+        self.call(name, format!("{}, {}, {id}{rest}", info.flavour, info.home.display()))
+    }
+}
+
+impl Machine {
+    /// Arguments without what is another in every run.
+    fn shown(&self, arguments: &str) -> String {
+        let mut text = arguments.replace(&*self.root.to_string_lossy(), "ROOT");
+        let temporary = "ROOT/home/.windowsfilter/tmp/layer";
+        while let Some(start) = text.find(temporary) {
+            let name = start + temporary.len();
+            let end = text[name..].find([',', ')', '/', ' ']).map_or(text.len(), |length| name + length);
+            text.replace_range(start..end, "TMP");
+        }
+        text
+    }
+}
+
+fn shown(parents: &[LayerDescriptor]) -> String {
+    let parents =
+        parents.iter().map(|parent| format!("{}:{}:{}", parent.id, parent.flags, parent.path.display()));
+    format!(", [{}]", parents.collect::<Vec<_>>().join(", "))
+}
+
+/// Privileges of a thread, counted as long as they are held.
+#[derive(Debug)]
+pub(super) struct Privileges(FakeHost);
+
+impl Drop for Privileges {
+    fn drop(&mut self) {
+        self.0.machine().privileges -= 1;
+    }
+}
+
+/// An attached disk, counted as long as it is.
+#[derive(Debug)]
+pub(super) struct Disk(FakeHost);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.0.machine().attached -= 1;
+    }
+}
+
+struct System {
+    host: FakeHost,
+    id: String,
+}
+
+impl ComputeSystem for System {
+    fn terminate(&self) -> Result<Termination> {
+        self.host.call("HcsTerminateComputeSystem", &self.id)?;
+        Ok(self.host.machine().termination)
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.host.call("Wait", &self.id)
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        // Nobody hears of a failure here.
+        _ = self.host.call("HcsCloseComputeSystem", &self.id);
+    }
+}
+
+fn privilege_names(privileges: &[Privilege]) -> String {
+    privileges.iter().map(|privilege| privilege.name()).collect::<Vec<_>>().join(", ")
+}
+
+impl Host for FakeHost {
+    type Tree = FakeTree;
+    type Privileges = Privileges;
+    type Disk = Disk;
+
+    fn activate_layer(&self, info: &DriverInfo, id: &str) -> Result<()> {
+        self.layer_call("ActivateLayer", info, id, "")?;
+        self.machine().active.insert(id.to_owned());
+        Ok(())
+    }
+
+    fn deactivate_layer(&self, info: &DriverInfo, id: &str) -> Result<()> {
+        self.layer_call("DeactivateLayer", info, id, "")?;
+        if !self.machine().active.remove(id) {
+            return Err(Error::new("DeactivateLayer", id, Code::NOT_READY));
+        }
+        Ok(())
+    }
+
+    fn prepare_layer(&self, info: &DriverInfo, id: &str, parents: &[LayerDescriptor]) -> Result<()> {
+        assert!(!std::mem::replace(&mut self.machine().preparing, true), "two layers are prepared at once");
+        let result = self.layer_call("PrepareLayer", info, id, &shown(parents));
+        std::thread::yield_now();
+        let mut machine = self.machine();
+        machine.preparing = false;
+        result?;
+        assert!(machine.active.contains(id), "{id} is prepared but not active");
+        machine.prepared.insert(id.to_owned());
+        Ok(())
+    }
+
+    fn unprepare_layer(&self, info: &DriverInfo, id: &str) -> Result<()> {
+        self.layer_call("UnprepareLayer", info, id, "")?;
+        if !self.machine().prepared.remove(id) {
+            return Err(Error::new("UnprepareLayer", id, Code::NOT_READY));
+        }
+        Ok(())
+    }
+
+    fn create_layer(&self, info: &DriverInfo, id: &str, parent: &str) -> Result<()> {
+        self.layer_call("CreateLayer", info, id, &format!(", {parent:?}"))?;
+        fs::create_dir(info.layer(id)).unwrap();
+        Ok(())
+    }
+
+    fn create_sandbox_layer(&self, info: &DriverInfo, id: &str, parents: &[LayerDescriptor]) -> Result<()> {
+        self.layer_call("CreateSandboxLayer", info, id, &shown(parents))?;
+        fs::create_dir(info.layer(id)).unwrap();
+        fs::write(info.layer(id).join("sandbox.vhdx"), b"disk").unwrap();
+        Ok(())
+    }
+
+    fn expand_sandbox_size(&self, info: &DriverInfo, id: &str, size: u64) -> Result<()> {
+        self.layer_call("ExpandSandboxSize", info, id, &format!(", {size}"))
+    }
+
+    fn destroy_layer(&self, info: &DriverInfo, id: &str) -> Result<()> {
+        self.layer_call("DestroyLayer", info, id, "")?;
+        fs::remove_dir_all(info.layer(id)).unwrap();
+        Ok(())
+    }
+
+    fn export_layer(
+        &self,
+        info: &DriverInfo,
+        id: &str,
+        target: &Path,
+        parents: &[LayerDescriptor],
+    ) -> Result<()> {
+        self.layer_call("ExportLayer", info, id, &format!(", {}{}", target.display(), shown(parents)))?;
+        assert!(!self.machine().prepared.contains(id), "{id} is exported with the filter on it");
+        fake_tree::export(self, &info.layer(id), target, id);
+        Ok(())
+    }
+
+    fn import_layer(
+        &self,
+        info: &DriverInfo,
+        id: &str,
+        source: &Path,
+        parents: &[LayerDescriptor],
+    ) -> Result<()> {
+        self.layer_call("ImportLayer", info, id, &format!(", {}{}", source.display(), shown(parents)))?;
+        fake_tree::import(self, source, &info.layer(id));
+        Ok(())
+    }
+
+    fn layer_mount_path(&self, info: &DriverInfo, id: &str) -> Result<Option<PathBuf>> {
+        self.layer_call("GetLayerMountPath", info, id, "")?;
+        if !info.layer(id).join("sandbox.vhdx").exists() {
+            return Ok(Some(info.layer(id)));
+        }
+        let volume = self.machine().root.join("volumes").join(id);
+        fs::create_dir_all(&volume).unwrap();
+        Ok(Some(volume))
+    }
+
+    fn layer_exists(&self, info: &DriverInfo, id: &str) -> Result<bool> {
+        self.layer_call("LayerExists", info, id, "")?;
+        Ok(info.layer(id).is_dir())
+    }
+
+    fn base_images(&self) -> Result<String> {
+        self.call("GetBaseImages", "")?;
+        Ok("{}".to_owned())
+    }
+
+    fn name_to_guid(&self, name: &str) -> Result<Guid> {
+        self.call("NameToGuid", name)?;
+        Ok(guid(name))
+    }
+
+    fn process_base_image(&self, path: &Path) -> Result<()> {
+        self.call("ProcessBaseImage", path.display().to_string())
+    }
+
+    fn process_utility_image(&self, path: &Path) -> Result<()> {
+        self.call("ProcessUtilityImage", path.display().to_string())?;
+        fake_tree::change_boot_store(self, path);
+        Ok(())
+    }
+
+    fn grant_vm_access(&self, vm: &str, path: &Path) -> Result<()> {
+        self.call("GrantVmAccess", format!("{vm}, {}", path.display()))
+    }
+
+    fn enumerate_compute_systems(&self, query: &str) -> Result<String> {
+        self.call("HcsEnumerateComputeSystems", query)?;
+        Ok(self.machine().systems.clone())
+    }
+
+    fn open_compute_system(&self, id: &str) -> Result<Box<dyn ComputeSystem>> {
+        self.call("HcsOpenComputeSystem", id)?;
+        Ok(Box::new(System { host: self.clone(), id: id.to_owned() }))
+    }
+
+    fn detach_virtual_disk(&self, path: &Path) -> Result<()> {
+        self.call("DetachVirtualDisk", path.display().to_string())
+    }
+
+    fn attach_virtual_disk(&self, path: &Path) -> Result<Disk> {
+        self.call("AttachVirtualDisk", path.display().to_string())?;
+        self.machine().attached += 1;
+        Ok(Disk(self.clone()))
+    }
+
+    fn extend_volume(&self, volume: &Path) -> Result<()> {
+        self.call("ExtendVolume", volume.display().to_string())?;
+        assert_eq!(self.machine().attached, 1, "the disk is not attached");
+        Ok(())
+    }
+
+    fn file_system(&self, path: &Path) -> Result<String> {
+        self.call("GetVolumeInformation", path.display().to_string())?;
+        Ok(self.machine().file_system.to_owned())
+    }
+
+    fn enable_process_privileges(&self, privileges: &[Privilege]) -> Result<()> {
+        self.call("EnableProcessPrivileges", privilege_names(privileges))?;
+        self.machine().privileges += 1;
+        Ok(())
+    }
+
+    fn disable_process_privileges(&self, privileges: &[Privilege]) -> Result<()> {
+        self.call("DisableProcessPrivileges", privilege_names(privileges))?;
+        self.machine().privileges -= 1;
+        Ok(())
+    }
+
+    fn thread_privileges(&self, privileges: &[Privilege]) -> Result<Privileges> {
+        self.call("ThreadPrivileges", privilege_names(privileges))?;
+        self.machine().privileges += 1;
+        Ok(Privileges(self.clone()))
+    }
+
+    fn open_tree(&self, path: &Path) -> Result<FakeTree> {
+        FakeTree::open(self, path)
+    }
+
+    fn open_sequential(&self, path: &Path) -> Result<Box<dyn Read + Send>> {
+        self.call("CreateFile", path.display().to_string())?;
+        assert!(self.machine().privileges > 0, "opened without the right to");
+        let content = fake_tree::content(self, path);
+        let missing = || Error::new("CreateFile", path.display().to_string(), Code::FILE_NOT_FOUND);
+        Ok(Box::new(Cursor::new(content.ok_or_else(missing)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.call("MoveFileEx", format!("{}, {}", from.display(), to.display()))?;
+        fs::rename(from, to).unwrap();
+        Ok(())
+    }
+
+    fn os_build(&self) -> Result<u32> {
+        Ok(self.machine().build)
+    }
+
+    fn boot(&self) -> String {
+        self.machine().boot.clone()
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.machine().calls.push(format!("pause({} ms)", duration.as_millis()));
+    }
+}

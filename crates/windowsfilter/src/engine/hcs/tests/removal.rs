@@ -1,0 +1,220 @@
+//! Removing layers, and what interrupted removals leave.
+
+use hcs::{Code, Termination};
+
+use super::{Fixture, id};
+use crate::{Driver, Error};
+
+fn system(id: &str, path: &str, template: bool) -> String {
+    serde_json::json!({ "Id": id, "RuntimeImagePath": path, "IsRuntimeTemplate": template, "State": "Running" })
+        .to_string()
+}
+
+fn rename(name: &str) -> String {
+    format!("MoveFileEx(ROOT/home/{name}, ROOT/home/{name}-removing)")
+}
+
+#[test]
+fn remove_looks_for_template_vms_renames_and_destroys() {
+    let fixture = Fixture::with_sandbox();
+    fixture.store.remove(&id("box")).unwrap();
+    assert_eq!(
+        fixture.host.calls(),
+        [
+            "HcsEnumerateComputeSystems({})".into(),
+            rename("box"),
+            "DestroyLayer(1, ROOT/home, box-removing)".into()
+        ]
+    );
+    assert_eq!(fixture.names(), ["app", "base"]);
+}
+
+#[test]
+fn remove_ends_the_template_vm_of_the_layer_and_no_other() {
+    for (termination, waits) in
+        [(Termination::Pending, true), (Termination::Done, true), (Termination::AlreadyStopped, false)]
+    {
+        let fixture = Fixture::with_layers();
+        let systems = [
+            system("template", r"C:\home\app\UtilityVM", true),
+            system("longer", r"C:\home\app2\UtilityVM", true),
+            system("container", r"C:\home\app\UtilityVM", false),
+            r#"{"Id":"other"}"#.to_owned(),
+        ];
+        {
+            let mut machine = fixture.host.machine();
+            machine.systems = format!("[{}]", systems.join(","));
+            machine.termination = termination;
+        }
+        fixture.store.remove(&id("app")).unwrap();
+        let mut expected = vec![
+            "HcsEnumerateComputeSystems({})".to_owned(),
+            "HcsOpenComputeSystem(template)".into(),
+            "HcsTerminateComputeSystem(template)".into(),
+        ];
+        if waits {
+            expected.push("Wait(template)".into());
+        }
+        expected.extend([
+            "HcsCloseComputeSystem(template)".into(),
+            rename("app"),
+            "DestroyLayer(1, ROOT/home, app-removing)".into(),
+        ]);
+        assert_eq!(fixture.host.calls(), expected);
+    }
+}
+
+#[test]
+fn a_template_vm_that_cannot_be_ended_keeps_the_layer() {
+    for call in ["HcsOpenComputeSystem", "HcsTerminateComputeSystem", "Wait"] {
+        let fixture = Fixture::with_layers();
+        fixture.host.machine().systems = format!("[{}]", system("template", r"C:\home\app\UtilityVM", true));
+        fixture.host.fail(call, Code::ACCESS_DENIED);
+        let error = fixture.store.remove(&id("app")).unwrap_err().to_string();
+        assert!(error.contains(call) && error.contains("app") && error.contains("0x5"), "{error}");
+        assert_eq!(fixture.names(), ["app", "base"]);
+        let closed = fixture.host.calls().contains(&"HcsCloseComputeSystem(template)".to_owned());
+        assert_eq!(closed, call != "HcsOpenComputeSystem");
+    }
+}
+
+#[test]
+fn listing_is_tried_again_on_builds_where_it_fails_for_no_reason() {
+    for code in [Code::INVALID_STATE, Code::ACCESS_DENIED] {
+        let fixture = Fixture::with_sandbox();
+        fixture.host.machine().build = 14_393;
+        fixture.host.fail_times("HcsEnumerateComputeSystems", code, 500);
+        fixture.store.remove(&id("box")).unwrap();
+        let calls = fixture.host.calls();
+        assert_eq!(calls.iter().filter(|call| *call == "pause(10 ms)").count(), 500);
+        assert_eq!(calls.iter().filter(|call| call.starts_with("HcsEnumerate")).count(), 501);
+    }
+}
+
+#[test]
+fn listing_that_never_succeeds_is_an_error_and_removes_nothing() {
+    let fixture = Fixture::with_sandbox();
+    fixture.host.machine().build = 14_393;
+    fixture.host.fail("HcsEnumerateComputeSystems", Code::INVALID_STATE);
+    let error = fixture.store.remove(&id("box")).unwrap_err().to_string();
+    assert!(
+        error.contains("HcsEnumerateComputeSystems") && error.contains("box") && error.contains("0xc0370105")
+    );
+    assert_eq!(fixture.names(), ["app", "base", "box"]);
+}
+
+#[test]
+fn listing_is_tried_once_on_newer_builds_and_for_other_errors() {
+    for (build, code) in
+        [(16_299, Code::INVALID_STATE), (20_348, Code::ACCESS_DENIED), (14_393, Code::DISK_FULL)]
+    {
+        let fixture = Fixture::with_sandbox();
+        fixture.host.machine().build = build;
+        fixture.host.fail("HcsEnumerateComputeSystems", code);
+        fixture.store.remove(&id("box")).unwrap_err();
+        assert_eq!(fixture.host.calls().len(), 1);
+    }
+}
+
+#[test]
+fn a_list_that_is_no_list_is_an_error() {
+    let fixture = Fixture::with_sandbox();
+    fixture.host.machine().systems = "{".to_owned();
+    let error = fixture.store.remove(&id("box")).unwrap_err().to_string();
+    assert!(error.contains("HcsEnumerateComputeSystems"), "{error}");
+    fixture.host.machine().systems = "null".to_owned();
+    fixture.store.remove(&id("box")).unwrap();
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_renamed_has_its_disk_detached_first() {
+    let fixture = Fixture::with_sandbox();
+    fixture.host.fail_times("MoveFileEx", Code::ACCESS_DENIED, 1);
+    fixture.store.remove(&id("box")).unwrap();
+    assert_eq!(
+        fixture.host.calls(),
+        [
+            "HcsEnumerateComputeSystems({})".into(),
+            rename("box"),
+            "DetachVirtualDisk(ROOT/home/box/sandbox.vhdx)".into(),
+            rename("box"),
+            "DestroyLayer(1, ROOT/home, box-removing)".into(),
+        ]
+    );
+}
+
+#[test]
+fn a_second_rename_that_fails_says_both_errors_and_keeps_the_sandbox() {
+    let fixture = Fixture::with_sandbox();
+    fixture.host.fail("MoveFileEx", Code::ACCESS_DENIED);
+    let error = fixture.store.remove(&id("box")).unwrap_err().to_string();
+    assert!(
+        error.contains("MoveFileEx") && error.contains("second attempt") && error.contains("box"),
+        "{error}"
+    );
+    assert_eq!(fixture.names(), ["app", "base", "box"]);
+    fixture.host.succeed();
+    fixture.store.remove(&id("box")).unwrap();
+}
+
+#[test]
+fn a_layer_without_a_disk_that_cannot_be_renamed_is_an_error() {
+    let fixture = Fixture::with_layers();
+    fixture.host.fail("MoveFileEx", Code::ACCESS_DENIED);
+    let error = fixture.store.remove(&id("app")).unwrap_err().to_string();
+    assert!(error.contains("MoveFileEx") && error.contains("app") && error.contains("0x5"), "{error}");
+    assert_eq!(fixture.names(), ["app", "base"]);
+}
+
+#[test]
+fn files_that_cannot_be_destroyed_are_said_and_cleaned_up_later() {
+    let fixture = Fixture::with_sandbox();
+    fixture.host.fail_times("DestroyLayer", Code::SHARING_VIOLATION, 2);
+    let error = fixture.store.remove(&id("box")).unwrap_err();
+    let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+    assert!(
+        text.contains("DestroyLayer") && text.contains("box-removing") && text.contains("0x20"),
+        "{text}"
+    );
+    assert_eq!(fixture.names(), ["app", "base", "box-removing"]);
+    assert!(matches!(fixture.store.remove(&id("box")), Err(Error::NoSuchLayer { .. })));
+    // As the original, cleanup goes on when it fails.
+    fixture.store.cleanup().unwrap();
+    fixture.host.forget();
+    fixture.store.cleanup().unwrap();
+    assert_eq!(fixture.host.calls(), ["DestroyLayer(1, ROOT/home, box-removing)"]);
+    assert_eq!(fixture.names(), ["app", "base"]);
+}
+
+#[test]
+fn cleanup_removes_what_interrupted_work_has_left() {
+    let fixture = Fixture::with_layers();
+    let own = fixture.home().join(".windowsfilter");
+    std::fs::create_dir(fixture.home().join("x-removing")).unwrap();
+    std::fs::create_dir(own.join("staging/y-importing")).unwrap();
+    std::fs::write(own.join("staging/y-importing/layer.tar"), b"half").unwrap();
+    std::fs::create_dir(own.join("tmp/layerabc")).unwrap();
+    std::fs::write(own.join("tmp/layerabc/file"), b"x").unwrap();
+    assert_eq!(fixture.store.fsck(false).unwrap().len(), 3);
+    fixture.store.cleanup().unwrap();
+    assert_eq!(fixture.host.service_calls().last().unwrap(), "DestroyLayer(1, ROOT/home, x-removing)");
+    assert_eq!(fixture.names(), ["app", "base"]);
+    assert!(fixture.leftovers().is_empty());
+    assert_eq!(fixture.store.fsck(false).unwrap(), []);
+}
+
+#[test]
+fn what_something_stands_on_is_not_removed_and_no_vm_is_ended_for_it() {
+    let fixture = Fixture::with_sandbox();
+    assert!(matches!(fixture.store.remove(&id("base")), Err(Error::HasChildren { .. })));
+    assert!(fixture.host.calls().is_empty());
+}
+
+#[test]
+fn a_mounted_layer_is_not_removed() {
+    let fixture = Fixture::with_sandbox();
+    fixture.store.get(&id("box"), "").unwrap();
+    fixture.host.forget();
+    assert!(matches!(fixture.store.remove(&id("box")), Err(Error::Mounted { .. })));
+    assert!(fixture.host.calls().is_empty());
+}

@@ -1,0 +1,80 @@
+//! The utility VM of a layer that has parents: Windows Server 2016 takes it from one layer only, so it is the nearest parent's, with
+//! hard links to its files, and the changes of the layer in it.
+//!
+//! Source: `initUtilityVM`, `cloneTree` and `copyFileWithMetadata` in hcsshim `internal/wclayer/legacy.go`.
+
+use std::io;
+
+use hcs::{BackupTarget, FileStatus, RelativePath, Tree};
+
+use super::directory_times::DirectoryTimes;
+use super::{boot_store, paths};
+
+/// Makes `UtilityVM` in `layer`, and a clone of `parent`'s `UtilityVM\Files` in it.
+pub(super) fn clone<T: Tree>(parent: &T, layer: &T) -> io::Result<()> {
+    layer.make_directory(&paths::known("UtilityVM"))?;
+    let files = paths::known(r"UtilityVM\Files");
+    parent.refuse_reparse_point(&files)?;
+    let mut directories = DirectoryTimes::default();
+    clone_path(parent, layer, &files, &mut directories)?;
+    Ok(directories.apply(layer)?)
+}
+
+fn clone_path<T: Tree>(
+    parent: &T,
+    layer: &T,
+    path: &RelativePath,
+    directories: &mut DirectoryTimes,
+) -> io::Result<()> {
+    let status = parent.status(path)?;
+    // A file that will be changed must not be changed in the parent too; directories and reparse points cannot be linked.
+    if !status.is_directory() && !status.is_reparse_point() && !boot_store::is_changed(&paths::bytes(path)) {
+        return Ok(layer.link(path, parent, path)?);
+    }
+    copy(parent, layer, path, &status)?;
+    if status.is_directory() {
+        directories.remember(path.clone(), status.info);
+        if !status.is_reparse_point() {
+            let mut names = parent.list(path)?;
+            names.sort_unstable();
+            for name in names {
+                clone_path(parent, layer, &path.join(&name)?, directories)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies one file, directory or reparse point with everything that belongs to it.
+fn copy<T: Tree>(parent: &T, layer: &T, path: &RelativePath, status: &FileStatus) -> io::Result<()> {
+    let target = if status.is_directory() { BackupTarget::NewDirectory } else { BackupTarget::NewFile };
+    let mut from = parent.backup_read(path, true)?;
+    let mut to = layer.backup_write(path, target, &status.info, true)?;
+    io::copy(&mut from, &mut to)?;
+    Ok(())
+}
+
+/// Makes room for a directory in the clone: what is there stays only if it is a directory as well.
+pub(super) fn make_directory<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<()> {
+    match layer.status(path) {
+        Ok(status) if status.is_directory() && !status.is_reparse_point() => return Ok(()),
+        Ok(_) => layer.remove_tree(path)?,
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(layer.make_directory(path)?)
+}
+
+/// Removes what is there of the clone, a hard link to the parent's file perhaps, before another file takes its place.
+pub(super) fn make_room<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<()> {
+    match layer.remove(path) {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Deletes a path of the parent's utility VM, which has to be there.
+pub(super) fn remove<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<()> {
+    layer.status(path)?;
+    Ok(layer.remove_tree(path)?)
+}

@@ -1,0 +1,256 @@
+//! The index of a whole chain: one image over the tars of all its layers, so that depth costs nothing.
+//!
+//! `merge.rs` says what is in it, `links.rs` where its links lead; here the layers' own indexes are read and the result
+//! is written. The image has one device per layer, base first, and the same bytes for the same layers. The markers
+//! that only merging needs (`win32.implicit`, `.opaque`, `.link`) are not in it, and every place in a tar names its layer.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use erofs_index::{
+    BuildError, DeviceId, FileType, Image, ImageBuilder, Inode, InodeId, InodeInfo, Namespace, Options,
+    Xattr, XattrSetId,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::links;
+use super::long_names::{self, TRUE_NAME};
+use super::merge::{Kind, Layer, Merged, Source, TOP, Tree};
+use crate::engine::ChainLayer;
+use crate::error::{Error, IoContext};
+use crate::metadata::{IMPLICIT, LINK, OPAQUE, Win32Metadata};
+use crate::store::file;
+use crate::temporary::Temporaries;
+
+impl ChainLayer {
+    /// How `win32.origin` names the layer: the first eight bytes of its diffID.
+    pub(crate) fn tag(&self) -> u64 {
+        let digest = self.digest();
+        let (first, _) = digest.split_at(8);
+        first.iter().fold(0, |tag, &byte| tag << 8 | u64::from(byte))
+    }
+
+    /// The diffID's bytes. Every layer that this engine makes has one.
+    fn digest(&self) -> [u8; 32] {
+        self.diff_id.map_or([0; 32], |id| *id.0.as_bytes())
+    }
+
+    fn read(&self) -> Result<Layer, Error> {
+        let path = self.dir.join(file::INDEX);
+        let bytes = fs::read(&path).at("read", &path)?;
+        let image = Image::open(bytes).map_err(|e| Error::Index { id: self.id.clone(), source: e.into() })?;
+        Ok(Layer { id: self.id.clone(), tag: self.tag(), image })
+    }
+}
+
+/// Volume UUID of a chain's index: the first half of the SHA-256 over the diffIDs, base first.
+pub fn chain_uuid(chain: &[ChainLayer]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    for layer in chain {
+        hasher.update(layer.digest());
+    }
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&hasher.finalize()[..16]);
+    uuid
+}
+
+/// Writes the index of `chain` (base first, maybe empty) to `out`: whole and synced, or not at all.
+///
+/// # Errors
+/// An index of a layer that cannot be read, a hard link without its target, and those of writing.
+pub(crate) fn write_chain_index(
+    chain: &[ChainLayer],
+    out: &Path,
+    temporaries: &Temporaries,
+) -> Result<(), Error> {
+    let mut new = temporaries.file()?;
+    build_chain_index(chain, BufWriter::with_capacity(1 << 18, new.as_file_mut()))?;
+    new.persist(out)?;
+    Ok(())
+}
+
+/// The index of a chain, written now if it is missing or another chain's. It is in the directory of the chain's nearest layer: what
+/// stands on a chain shows its index. A chain of nothing has an (empty) index in `fallback`.
+///
+/// # Errors
+/// As [`write_chain_index`].
+pub(crate) fn ready(
+    chain: &[ChainLayer],
+    fallback: &Path,
+    temporaries: &Temporaries,
+) -> Result<PathBuf, Error> {
+    let path = chain.last().map_or(fallback, |nearest| &nearest.dir).join(file::CHAIN_INDEX);
+    if !is_index_of(&path, chain) {
+        write_chain_index(chain, &path, temporaries)?;
+    }
+    Ok(path)
+}
+
+/// Whether the file is an index, whole as far as its superblock tells, of exactly these layers.
+fn is_index_of(path: &Path, chain: &[ChainLayer]) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    Image::open(file).is_ok_and(|image| image.uuid() == chain_uuid(chain))
+}
+
+/// Writes the index of `chain` (base first, maybe empty) to `w` and flushes it.
+///
+/// # Errors
+/// An index of a layer that cannot be read, a hard link without its target, and those of writing.
+pub fn build_chain_index(chain: &[ChainLayer], mut w: impl Write) -> Result<(), Error> {
+    let layers = chain.iter().map(ChainLayer::read).collect::<Result<Vec<_>, _>>()?;
+    let mut builder = ImageBuilder::new(Options { uuid: chain_uuid(chain), build_time: (0, 0) });
+    let devices =
+        layers.iter().map(|layer| add_device(&mut builder, layer)).collect::<Result<Vec<_>, _>>()?;
+    let tree = Tree::merge(&layers)?;
+    let mut long_names = HashMap::<_, Vec<_>>::new();
+    for node in tree.nodes().filter(|&node| tree.true_name_of(node).is_some()) {
+        long_names.entry(tree.inode(node).0).or_default().push(node);
+    }
+    let mut emitter = Emitter { layers: &layers, devices, tree: &tree, builder, long_names };
+    emitter.add_nodes()?;
+    emitter.builder.write(&mut w).map_err(erofs_index::Error::from)?;
+    w.flush().at("write", Path::new(file::CHAIN_INDEX))
+}
+
+fn add_device(builder: &mut ImageBuilder, layer: &Layer) -> Result<DeviceId, Error> {
+    let [device] = layer.image.devices() else {
+        let reason = format!("has {} devices instead of one", layer.image.devices().len());
+        return Err(Error::Damaged { id: layer.id.clone(), file: file::INDEX, reason });
+    };
+    builder.add_tagged_device(device.blocks, device.tag()).map_err(build_error)
+}
+
+fn build_error(error: BuildError) -> Error {
+    Error::BuildIndex(error.into())
+}
+
+struct Emitter<'a> {
+    layers: &'a [Layer],
+    /// The device of each layer.
+    devices: Vec<DeviceId>,
+    tree: &'a Tree<'a>,
+    builder: ImageBuilder,
+    /// By inode, the nodes whose names Linux cannot hold.
+    long_names: HashMap<usize, Vec<u32>>,
+}
+
+impl Emitter<'_> {
+    fn add_nodes(&mut self) -> Result<(), Error> {
+        let tree = self.tree;
+        let mut written: Vec<Option<InodeId>> = vec![None; tree.inode_count()];
+        written[0] = Some(InodeId::ROOT);
+        for node in tree.nodes() {
+            let (number, merged) = tree.inode(node);
+            let inode = match written[number] {
+                // The text of a link depends on where it is: each name has its own.
+                Some(inode) if merged.kind != Kind::Symlink => inode,
+                _ => self.add_inode(node, merged)?,
+            };
+            written[number] = Some(inode);
+            let (parent, _) = tree.inode(links::Names::parent(tree, node));
+            // Parents come first, so theirs is there.
+            let parent = written[parent].unwrap_or(InodeId::ROOT);
+            self.builder.link(parent, links::Names::spelling(tree, node), inode).map_err(build_error)?;
+        }
+        Ok(())
+    }
+
+    fn add_inode(&mut self, node: u32, merged: Merged) -> Result<InodeId, Error> {
+        let Some(source) = merged.source else {
+            let kind = erofs_index::Kind::Directory;
+            let bare = Inode { kind, mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), xattrs: XattrSetId::EMPTY };
+            return self.builder.add_inode(bare).map_err(build_error);
+        };
+        let layer = &self.layers[usize::from(source.layer)];
+        let info = layer.image.inode(source.nid).map_err(|e| layer.index_error(e))?;
+        let kind = self.kind(node, source, &info)?;
+        let xattrs = self.xattrs(node, layer, &info)?;
+        let InodeInfo { mode, uid, gid, mtime, .. } = info;
+        self.builder.add_inode(Inode { kind, mode, uid, gid, mtime, xattrs }).map_err(build_error)
+    }
+
+    fn kind(&self, node: u32, source: Source, info: &InodeInfo) -> Result<erofs_index::Kind, Error> {
+        let layer = &self.layers[usize::from(source.layer)];
+        Ok(match info.kind {
+            FileType::Directory => erofs_index::Kind::Directory,
+            FileType::Symlink => erofs_index::Kind::Symlink(self.link_text(node, source)?),
+            FileType::CharDevice => erofs_index::Kind::CharDevice { rdev: info.rdev },
+            FileType::Regular => {
+                let extent = layer.image.extent(info).map_err(|e| layer.index_error(e))?;
+                let device = self.devices[usize::from(source.layer)];
+                let extent = extent.map(|extent| erofs_index::Extent { device, ..extent });
+                erofs_index::Kind::File { extent, size: info.size }
+            }
+        })
+    }
+
+    fn link_text(&self, node: u32, source: Source) -> Result<Vec<u8>, Error> {
+        let target = self.tree.link_target(source)?;
+        Ok(match self.view_root(node) {
+            Some(root) => links::link_text(self.tree, root, node, &target),
+            None => links::foreign(&[]),
+        })
+    }
+
+    /// The directory that is `C:\` for `node`: `Files`, or `UtilityVM/Files`.
+    fn view_root(&self, node: u32) -> Option<u32> {
+        let files = self.tree.find(TOP, b"Files");
+        let utility_vm = self.tree.find(TOP, b"UtilityVM").and_then(|vm| self.tree.find(vm, b"Files"));
+        let mut at = node;
+        while at != TOP {
+            at = links::Names::parent(self.tree, at);
+            if Some(at) == files || Some(at) == utility_vm {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    fn xattrs(&mut self, node: u32, layer: &Layer, info: &InodeInfo) -> Result<XattrSetId, Error> {
+        let mut xattrs = layer.image.xattrs(info).map_err(|e| layer.index_error(e))?;
+        let marker = |name: &[u8]| name == IMPLICIT || name == OPAQUE || name == LINK;
+        xattrs.retain(|(namespace, name, _)| *namespace != Namespace::Trusted || !marker(name));
+        for xattr in &mut xattrs {
+            set_layer(xattr, layer.tag);
+        }
+        self.set_true_names(node, info.kind, &mut xattrs);
+        let borrowed: Vec<_> =
+            xattrs.iter().map(|(namespace, name, value)| (*namespace, &name[..], &value[..])).collect();
+        self.builder.xattr_set(&borrowed).map_err(build_error)
+    }
+
+    /// Names may come from other layers than the metadata: those of a merged directory, and further ones of a file.
+    fn set_true_names(&self, node: u32, kind: FileType, xattrs: &mut Vec<Xattr>) {
+        xattrs.retain(|(_, other, _)| other != TRUE_NAME);
+        let nodes = match self.long_names.get(&self.tree.inode(node).0) {
+            None => return,
+            // Each name of a link has an inode of its own.
+            Some(_) if kind == FileType::Symlink => std::slice::from_ref(&node),
+            Some(nodes) => nodes,
+        };
+        let namespace = if kind == FileType::Symlink { Namespace::Trusted } else { Namespace::User };
+        let names = long_names::join(nodes.iter().filter_map(|&node| self.tree.true_name_of(node)));
+        xattrs.extend(names.map(|names| (namespace, TRUE_NAME.to_vec(), names)));
+    }
+}
+
+/// Adds the layer to a place in a tar; other attributes stay as they are.
+fn set_layer((namespace, name, value): &mut Xattr, layer: u64) {
+    if name != b"win32.origin" && !name.starts_with(b"win32.stream.") {
+        return;
+    }
+    let mut metadata = Win32Metadata::from_xattrs([(&name[..], &value[..])]);
+    metadata.set_layer(layer);
+    if let Some((_, _, named)) = metadata.to_xattrs(*namespace).pop() {
+        *value = named;
+    }
+}
+
+#[cfg(test)]
+#[path = "chain/testing.rs"]
+pub(super) mod testing;
+#[cfg(test)]
+#[path = "chain/tests.rs"]
+mod tests;

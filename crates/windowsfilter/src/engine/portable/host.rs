@@ -1,0 +1,180 @@
+//! What Linux does for the portable engine: it mounts what the indexes describe, and keeps and reads what sandboxes change.
+//!
+//! ```text
+//! mounts/<id>/image/      the EROFS index of the chain; the view is its Files/
+//!             storage/    sandboxes: sandbox.img
+//!             view/       sandboxes: overlayfs of the two
+//! ```
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use wclayer::filetime::FileTime;
+
+use super::linux::sandbox_image::Growth;
+use super::linux::snapshot::{self, SandboxView};
+use super::linux::{bind, erofs_mount, loop_device, mount_table, sandbox_image, sandbox_mount};
+use super::sandbox_diff;
+use super::view::View;
+use crate::driver::Change;
+use crate::engine::stream::piped;
+use crate::engine::{Guard, Layer, Place};
+use crate::error::{Error, IoContext};
+use crate::record::LayerKind;
+use crate::store::file;
+use crate::temporary::Temporaries;
+
+/// The directories in [`Place::mounts`].
+const IMAGE: &str = "image";
+const STORAGE: &str = "storage";
+const VIEW: &str = "view";
+
+pub(super) fn create_sandbox(templates: &Path, image: &Path, size: u64) -> Result<(), Error> {
+    Ok(sandbox_image::create(templates, image, size)?)
+}
+
+pub(super) fn expand(image: &Path, size: u64, temporaries: &Temporaries) -> Result<(), Error> {
+    match sandbox_image::expand(image, size)? {
+        Growth::Done => Ok(()),
+        Growth::NeedsCopy => {
+            let copy = temporaries.file()?;
+            sandbox_image::expand_copy(image, copy.path(), size)?;
+            copy.persist(image).map(drop)
+        }
+    }
+}
+
+/// Mounts the chain's index.
+pub(super) fn activate(layer: &Layer, index: &Path) -> Result<(), Error> {
+    let image = made(&layer.place, IMAGE)?;
+    let tars: Vec<PathBuf> = layer.chain.iter().map(|layer| layer.dir.join(file::TAR)).collect();
+    Ok(erofs_mount::mount_index(index, &tars, &image)?)
+}
+
+/// Mounts a sandbox over it.
+pub(super) fn prepare(sandbox: &Layer) -> Result<(), Error> {
+    let place = &sandbox.place;
+    Ok(sandbox_mount::mount_sandbox(&sandbox_mount::Sandbox {
+        image: &place.dir.join(file::SANDBOX),
+        storage: &made(place, STORAGE)?,
+        lower: &files(place),
+        target: &made(place, VIEW)?,
+    })?)
+}
+
+/// Never fails here; elsewhere only the host knows.
+pub(super) fn mount_path(layer: &Layer) -> Result<PathBuf, Error> {
+    Ok(match layer.kind {
+        LayerKind::Sandbox => layer.place.mounts.join(VIEW),
+        LayerKind::Layer | LayerKind::Empty => files(&layer.place),
+    })
+}
+
+/// Thaws the storage, if it is mounted.
+pub(super) fn resume(place: &Place) -> Result<(), Error> {
+    let storage = place.mounts.join(STORAGE);
+    if storage.exists() && mount_table::at(&storage)?.is_some() {
+        snapshot::thaw_abandoned(&storage)?;
+    }
+    Ok(())
+}
+
+pub(super) fn unprepare(place: &Place) -> Result<(), Error> {
+    // What is frozen stays attached after it was unmounted, for ever.
+    resume(place)?;
+    sandbox_mount::unmount_sandbox(&place.mounts.join(STORAGE), &place.mounts.join(VIEW))?;
+    let image = place.dir.join(file::SANDBOX);
+    if image.exists() {
+        loop_device::wait_until_detached(&image)?;
+    }
+    Ok(())
+}
+
+/// Unmounts whatever is mounted for the layer, also what a process that died has left.
+pub(super) fn deactivate(place: &Place) -> Result<(), Error> {
+    for mount in mount_table::under(&place.mounts)? {
+        mount_table::unmount(&mount.mount_point)?;
+    }
+    Ok(())
+}
+
+pub(super) fn detach(place: &Place) -> Result<(), Error> {
+    for mount in mount_table::under(&place.mounts)? {
+        mount_table::detach(&mount.mount_point)?;
+    }
+    Ok(())
+}
+
+/// Whether the path, or the mount it lies in, is in the mount table.
+pub(super) fn is_mounted(path: &Path) -> bool {
+    let parent = path.parent().unwrap_or(path);
+    [path, parent].iter().any(|place| matches!(mount_table::at(place), Ok(Some(_))))
+}
+
+pub(super) fn show_at(path: &Path, target: &Path) -> Result<(), Error> {
+    Ok(bind::bind(path, target)?)
+}
+
+pub(super) fn hide_at(target: &Path) -> Result<(), Error> {
+    match mount_table::at(target) {
+        // Somebody else's mount at the same place, or a directory that is gone.
+        Ok(Some(mount)) if !bind::is_view(&mount) => return Ok(()),
+        Err(_) if !target.exists() => return Ok(()),
+        other => other?,
+    };
+    match mount_table::unmount(target) {
+        Err(error) if target.exists() && mount_table::at(target)?.is_some() => Err(error.into()),
+        // Somebody unmounted it already, and perhaps removed the directory.
+        _ => Ok(()),
+    }
+}
+
+fn files(place: &Place) -> PathBuf {
+    place.mounts.join(IMAGE).join("Files")
+}
+
+fn made(place: &Place, name: &str) -> Result<PathBuf, Error> {
+    let dir = place.mounts.join(name);
+    fs::create_dir_all(&dir).at("create directory", &dir)?;
+    Ok(dir)
+}
+
+fn opened(sandbox: &Layer) -> Result<SandboxView, Error> {
+    Ok(SandboxView::open(&sandbox.place.dir.join(file::SANDBOX))?)
+}
+
+pub(super) fn sandbox_changes(sandbox: &Layer, below: &View) -> Result<Vec<Change>, Error> {
+    let view = opened(sandbox)?;
+    let changes = sandbox_diff::changes(view.upper(), below);
+    finish(changes, view)
+}
+
+pub(super) fn changed_bytes(sandbox: &Layer) -> Result<u64, Error> {
+    let view = opened(sandbox)?;
+    finish(sandbox_diff::content_size(view.upper()), view)
+}
+
+/// Walks the sandbox on a thread of its own; what it changed has no time later than `newest`. A reader that is dropped half-way ends the walk; the mount is never touched.
+pub(super) fn read_sandbox(
+    sandbox: &Layer,
+    below: View,
+    newest: Option<FileTime>,
+    guard: Guard,
+) -> Result<Box<dyn Read + Send>, Error> {
+    let view = opened(sandbox)?;
+    let walk = move |out: &mut dyn Write| {
+        // Held until the walk ends: nobody mounts the image that is being read.
+        let _guard = guard;
+        finish(sandbox_diff::write_diff(view.upper(), &below, newest, out).map(drop), view)
+    };
+    piped("sandbox-diff", walk).at("start a thread for", &sandbox.place.dir)
+}
+
+fn finish<T>(result: Result<T, Error>, view: SandboxView) -> Result<T, Error> {
+    let closed = view.close().map_err(Error::from);
+    match result {
+        Ok(value) => closed.map(|()| value),
+        Err(e) => Err(e.with_undo(closed)),
+    }
+}

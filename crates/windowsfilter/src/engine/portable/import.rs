@@ -1,0 +1,203 @@
+//! Taking in a layer: its blob becomes `layer.tar`, byte for byte, and `layer.erofs`, which indexes it.
+//!
+//! One pass over the stream, on three threads (`pipeline`): reading and hashing the blob, decompressing, and (the
+//! caller's) hashing, writing and parsing the tar. What the headers say is collected in a `layer_tree` and written as an
+//! index by `write_index` once the tar is complete and its digests are those expected. No name of the tar becomes a path
+//! of the host.
+
+mod decompress;
+mod entry_name;
+mod layer_tree;
+mod links;
+#[cfg(test)]
+mod order_tests;
+mod pipeline;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod write_index;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use wclayer::tar::{ArchiveEnd, Reader, type_flag};
+
+use crate::digest::{DiffId, Digest};
+use crate::engine::{Expect, ImportRequest, Imported, Progress};
+use crate::error::{Error, IoContext};
+use crate::store::{file, sync_dir};
+use crate::temporary::Temporaries;
+
+pub use decompress::MAX_ZSTD_WINDOW_LOG;
+use layer_tree::LayerTree;
+use pipeline::{BlobInfo, Tee};
+
+/// Entries between two calls of [`Progress::entries`].
+const PROGRESS_STEP: u64 = 256;
+
+/// Writes `dir/layer.tar` and `dir/layer.erofs`, neither of which may exist, and makes both durable.
+///
+/// # Errors
+/// A blob or tar that is damaged or not what was expected; an entry that a Windows layer cannot have; what reading and
+/// writing run into. What was written by then stays for the caller to remove.
+pub fn import(dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error> {
+    let tar = dir.join(file::TAR);
+    let imported = run(request, Some(&tar), IndexFile::New(&dir.join(file::INDEX)))?;
+    sync_dir(dir)?;
+    Ok(imported)
+}
+
+/// Writes `dir/layer.tar` alone, checked as [`import`] checks it, for an engine that makes something else of it.
+///
+/// # Errors
+/// As [`import`].
+pub(crate) fn spool(dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error> {
+    let imported = run(request, Some(&dir.join(file::TAR)), IndexFile::None)?;
+    sync_dir(dir)?;
+    Ok(imported)
+}
+
+/// Writes the index of a layer's tar anew; the old one, if any, is replaced as a whole.
+///
+/// # Errors
+/// As [`import`].
+pub(crate) fn rebuild_index(tar: &Path, index: &Path, temporaries: &Temporaries) -> Result<Imported, Error> {
+    let blob = Box::new(File::open(tar).at("open", tar)?);
+    let label = tar.display().to_string();
+    let request = ImportRequest { blob, expect: Expect::default(), progress: &(), label };
+    run(request, None, IndexFile::Replace(index, temporaries))
+}
+
+/// What one pass over the tar gives.
+struct Scanned {
+    tree: LayerTree,
+    diff_id: DiffId,
+    tar_size: u64,
+    end: Option<ArchiveEnd>,
+    trailing: u64,
+}
+
+fn run(request: ImportRequest<'_>, tar: Option<&Path>, index: IndexFile<'_>) -> Result<Imported, Error> {
+    let ImportRequest { blob, expect, progress, label } = request;
+    let info = BlobInfo { limit: expect.blob.map(|(_, size)| size), label: &label, progress };
+    let (scanned, blob) = pipeline::run(blob, info, |chunks| scan(Tee::new(chunks, tar)?, progress))?;
+    let Scanned { tree, diff_id, tar_size, end, trailing } = scanned;
+    let blob = blob.unwrap_or((diff_id.0, tar_size));
+    check(&expect, blob, diff_id, &label)?;
+    let mut notes = tree.notes();
+    notes.extend(end_note(end, trailing));
+    let (entries, size, whiteouts) = (tree.counts.entries, tree.counts.bytes, tree.counts.whiteouts);
+    let start = Instant::now();
+    let (index, parent_links) = write_index::write(tree, diff_id, tar_size, index)?;
+    tracing::debug!("index of {entries} entries: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
+    Ok(Imported { diff_id, tar_size, size, entries, index, blob, notes, parent_links, whiteouts })
+}
+
+/// Reads the tar to its end, and then the bytes behind it.
+fn scan(mut tee: Tee, progress: &dyn Progress) -> Result<Scanned, Error> {
+    let mut tree = LayerTree::new();
+    let result = read_entries(&mut tee, &mut tree, progress);
+    // The tar's reader only knows that its source failed; the tee knows why.
+    let (end, tar_end) = result.map_err(|error| tee.take_failure().unwrap_or(error))?;
+    let (digest, tar_size) = tee.finish()?;
+    Ok(Scanned { tree, diff_id: DiffId(digest), tar_size, end, trailing: tar_size.saturating_sub(tar_end) })
+}
+
+fn read_entries(
+    tee: &mut Tee,
+    tree: &mut LayerTree,
+    progress: &dyn Progress,
+) -> Result<(Option<ArchiveEnd>, u64), Error> {
+    let mut tar = Reader::new(tee);
+    let mut unreported = 0;
+    while let Some(header) = tar.next()? {
+        if header.type_flag != type_flag::GLOBAL {
+            tree.add(&header, &mut tar.data())?;
+        }
+        unreported += 1;
+        if unreported == PROGRESS_STEP {
+            progress.entries(unreported);
+            unreported = 0;
+        }
+    }
+    progress.entries(unreported);
+    tree.check()?;
+    Ok((tar.end(), tar.position()))
+}
+
+fn check(expect: &Expect, blob: (Digest, u64), diff_id: DiffId, label: &str) -> Result<(), Error> {
+    if let Some((digest, size)) = expect.blob {
+        if blob.1 != size {
+            let what = format!("the blob of {label}");
+            return Err(Error::SizeMismatch { what, expected: size, actual: blob.1 });
+        }
+        if blob.0 != digest {
+            let what = format!("the digest of the blob of {label}");
+            return Err(Error::DigestMismatch { what, expected: digest, actual: blob.0 });
+        }
+    }
+    match expect.diff_id {
+        Some(expected) if expected != diff_id => Err(Error::DigestMismatch {
+            what: format!("the diffID of {label}"),
+            expected: expected.0,
+            actual: diff_id.0,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The ends that Go accepts are accepted, but said.
+fn end_note(end: Option<ArchiveEnd>, trailing: u64) -> Option<String> {
+    let text = match end {
+        Some(ArchiveEnd::Marked) | None if trailing > 0 => {
+            return Some(format!("{trailing} bytes behind the end of the tar are kept"));
+        }
+        Some(ArchiveEnd::Marked) | None => return None,
+        Some(ArchiveEnd::HalfMarked) => "the tar ends with half an end marker",
+        Some(ArchiveEnd::Unmarked) => "the tar ends without an end marker",
+        Some(ArchiveEnd::InPadding) => "the tar ends inside the padding of its last entry",
+        Some(ArchiveEnd::EntryMissing) => "the tar ends behind an extended header whose entry is missing",
+    };
+    Some(text.to_owned())
+}
+
+/// Where an index goes.
+#[derive(Clone, Copy)]
+enum IndexFile<'a> {
+    /// Nowhere: none is needed.
+    None,
+    /// Into a directory that nobody sees yet.
+    New(&'a Path),
+    /// In place of another one, as a whole.
+    Replace(&'a Path, &'a Temporaries),
+}
+
+impl IndexFile<'_> {
+    /// Writes and hashes it; it is durable in the end.
+    fn write(
+        self,
+        write: impl FnOnce(&mut dyn io::Write) -> Result<(), Error>,
+    ) -> Result<Option<Digest>, Error> {
+        let hash = |file: &mut File| {
+            let mut hashing = pipeline::HashingWriter::new(file);
+            write(&mut hashing).map(|()| hashing.digest())
+        };
+        match self {
+            Self::None => Ok(None),
+            Self::New(path) => {
+                let mut file = File::create_new(path).at("create", path)?;
+                let digest = hash(&mut file)?;
+                file.sync_all().at("sync", path)?;
+                Ok(Some(digest))
+            }
+            Self::Replace(path, temporaries) => {
+                let mut new = temporaries.file()?;
+                let digest = hash(new.as_file_mut())?;
+                new.persist(path)?;
+                Ok(Some(digest))
+            }
+        }
+    }
+}

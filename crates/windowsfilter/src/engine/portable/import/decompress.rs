@@ -1,0 +1,152 @@
+//! Decompressing a blob, whose first bytes tell how; media types are wrong too often.
+//!
+//! gzip files may have several members and zstd files several frames. Anything behind the last one, or less than a whole
+//! one, is an error.
+
+use std::io::{self, BufRead, Read};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::pipeline::{CHUNK, Chunk, Chunks};
+use crate::error::Error;
+
+/// Largest zstd window that is accepted, as a power of two: 32 MiB, what the strongest levels of the compressors in image tools use,
+/// and all that a decoder's memory is bounded by. A frame's header may ask for a hundred thousand times as much.
+pub const MAX_ZSTD_WINDOW_LOG: u32 = 25;
+
+/// How a blob is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// Not.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// Tells from the first bytes of a blob. A tar cannot begin with these: the first is no character of a name.
+    pub(super) fn of(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            // A frame, or one to skip, with which parallel compressors begin.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "uncompressed",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// The thread: takes chunks of the blob and gives chunks of the tar, in buffers that come back through `empty`.
+pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) {
+    let mut source = Source { chunks: blob, current: Vec::new(), position: 0, failure: None };
+    let start = match source.fill_buf() {
+        Ok(start) => Compression::of(start),
+        Err(_) => Compression::None,
+    };
+    let result = match start {
+        Compression::None => return pass_on(source, full, empty),
+        Compression::Gzip => copy(flate2::bufread::MultiGzDecoder::new(&mut source), full, empty),
+        Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut source)
+            .and_then(|mut decoder| decoder.window_log_max(MAX_ZSTD_WINDOW_LOG).map(|()| decoder))
+            .and_then(|decoder| copy(decoder, full, empty)),
+    };
+    if let Err(error) = result {
+        let error = source.failure.take().unwrap_or_else(|| damaged(start, error));
+        // A receiver that is gone has its own error.
+        let _ = full.send(Err(error));
+    }
+}
+
+/// A blob that is no more than its tar: its buffers go on as they are, others go back for them.
+fn pass_on(mut source: Source, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) {
+    if let Some(failure) = source.failure.take() {
+        let _ = full.send(Err(failure));
+        return;
+    }
+    let mut next = Some(Ok(source.current));
+    while let Some(chunk) = next {
+        let failed = chunk.is_err();
+        let Ok(other) = empty.recv() else { return };
+        if full.send(chunk).is_err() || failed {
+            return;
+        }
+        next = source.chunks.next(other);
+    }
+}
+
+fn copy(mut decoder: impl Read, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) -> io::Result<()> {
+    loop {
+        let Ok(mut buffer) = empty.recv() else { return Ok(()) };
+        buffer.clear();
+        let result = decoder.by_ref().take(CHUNK as u64).read_to_end(&mut buffer);
+        // What came out before an error goes on: a broken entry is a clearer message than a broken blob.
+        if !buffer.is_empty() && full.send(Ok(buffer)).is_err() {
+            return Ok(());
+        }
+        if result? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn damaged(compression: Compression, source: io::Error) -> Error {
+    let name = compression.name();
+    let reason = match source.kind() {
+        io::ErrorKind::UnexpectedEof => format!("its {name} data end too early"),
+        // The only words zstd has for it.
+        _ if source.to_string().contains("too much memory") => {
+            "its zstd window is larger than 32 MiB; compress it again with a lower level, or without --long"
+                .to_owned()
+        }
+        _ => format!("its {name} data are damaged or followed by something else"),
+    };
+    Error::Compressed { reason, source }
+}
+
+/// The blob's chunks as a stream.
+struct Source {
+    chunks: Chunks,
+    current: Vec<u8>,
+    position: usize,
+    failure: Option<Error>,
+}
+
+impl BufRead for Source {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position == self.current.len() && self.failure.is_none() {
+            self.position = 0;
+            match self.chunks.next(std::mem::take(&mut self.current)) {
+                None => {}
+                Some(Ok(chunk)) => self.current = chunk,
+                Some(Err(error)) => self.failure = Some(error),
+            }
+        }
+        match &self.failure {
+            None => Ok(&self.current[self.position..]),
+            Some(_) => Err(io::Error::other("the blob could not be read")),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position = self.current.len().min(self.position + count);
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}

@@ -1,0 +1,179 @@
+//! What the name of a tar entry means to a layer.
+//!
+//! Tars of different makers spell one name as `Files/a`, `./Files/a`, `Files//a` or `files/a/`. It is taken apart once,
+//! here; everything behind works with components. What no Windows path could be is refused rather than guessed at.
+
+use wclayer::name;
+
+/// Most components of a name. Windows paths end at 32,767 units.
+const MAX_COMPONENTS: usize = 4096;
+/// Most bytes of a component; no file system has names that long.
+const MAX_COMPONENT: usize = 32 << 10;
+/// The directories a layer consists of, spelled right.
+const TOP: [&[u8]; 3] = [b"Files", b"Hives", b"UtilityVM"];
+
+const WHITEOUT: &[u8] = b".wh.";
+const AUFS: &[u8] = b".wh..wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// What a name means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum EntryName<'a> {
+    /// Not part of a layer: outside its directories, or what aufs keeps for itself.
+    Foreign,
+    /// A file or directory.
+    Path(Vec<&'a [u8]>),
+    /// A named stream of a file or directory.
+    Stream { host: Vec<&'a [u8]>, stream: &'a [u8] },
+    /// The deletion of this path.
+    Whiteout(Vec<&'a [u8]>),
+    /// This directory hides what lower layers have in it.
+    Opaque(Vec<&'a [u8]>),
+}
+
+/// Takes a name apart, or says what is wrong with it.
+pub(super) fn parse(name: &[u8]) -> Result<EntryName<'_>, &'static str> {
+    let (mut path, stream) = components(name)?;
+    let Some(top) = path.first().and_then(|first| TOP.into_iter().find(|top| name::eq(top, first))) else {
+        return Ok(EntryName::Foreign);
+    };
+    path[0] = top;
+    let Some((&last, directories)) = path.split_last() else { return Ok(EntryName::Foreign) };
+    if last != OPAQUE && path.iter().any(|component| component.starts_with(AUFS)) {
+        return Ok(EntryName::Foreign);
+    }
+    if directories.iter().any(|component| component.starts_with(WHITEOUT)) {
+        return Err("it lies in a deletion (.wh.)");
+    }
+    if let Some(stream) = stream {
+        return match stream {
+            b"" => Err("it is a stream without a name"),
+            _ if last.starts_with(WHITEOUT) => Err("a stream cannot be deleted (.wh.)"),
+            _ => Ok(EntryName::Stream { host: path, stream }),
+        };
+    }
+    if last == OPAQUE {
+        path.pop();
+        return Ok(EntryName::Opaque(path));
+    }
+    match last.strip_prefix(WHITEOUT) {
+        None => Ok(EntryName::Path(path)),
+        Some(b"" | b"." | b"..") => Err("it deletes nothing (.wh. without a name)"),
+        Some(deleted) => {
+            path.pop();
+            path.push(deleted);
+            Ok(EntryName::Whiteout(path))
+        }
+    }
+}
+
+/// A path, and the stream of it that is meant.
+type Components<'a> = (Vec<&'a [u8]>, Option<&'a [u8]>);
+
+/// The components of a name, and the stream that the last one names.
+fn components(name: &[u8]) -> Result<Components<'_>, &'static str> {
+    if name.starts_with(b"/") {
+        return Err("its name is absolute");
+    }
+    if name.contains(&0) {
+        return Err("its name has a NUL in it");
+    }
+    if name.contains(&b'\\') {
+        return Err("its name has a backslash in it");
+    }
+    let mut path = Vec::with_capacity(16);
+    let mut stream = None;
+    for component in name.split(|&byte| byte == b'/').filter(|&part| !matches!(part, b"" | b".")) {
+        if stream.is_some() {
+            return Err("a directory in its name has a colon");
+        }
+        if component == b".." {
+            return Err("its name has .. in it");
+        }
+        if component.len() > MAX_COMPONENT {
+            return Err("a component of its name is longer than 32 KiB");
+        }
+        if path.len() == MAX_COMPONENTS {
+            return Err("its name has more than 4096 components");
+        }
+        match component.iter().position(|&byte| byte == b':') {
+            None => path.push(component),
+            Some(0) => return Err("it is a stream of a file without a name"),
+            Some(colon) => {
+                path.push(&component[..colon]);
+                stream = Some(&component[colon + 1..]);
+            }
+        }
+    }
+    Ok((path, stream))
+}
+
+/// The path as text, for messages and for targets of links.
+pub(super) fn join(path: &[&[u8]]) -> Vec<u8> {
+    path.join(&b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> Vec<u8> {
+        match parse(name.as_bytes()) {
+            Ok(EntryName::Path(path)) => join(&path),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_name_has_many_spellings() {
+        for name in ["Files/a", "./Files/a", "files//a", "FILES/a/", "././Files/./a//"] {
+            assert_eq!(path(name), b"Files/a", "{name}");
+        }
+        assert_eq!(path("utilityvm/files/A"), b"UtilityVM/files/A");
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in [
+            "/Files/a",
+            "../Files/a",
+            "Files/..",
+            "Files/a/../b",
+            "Files/a\\b",
+            "Files/a\0",
+            "C:/Files",
+            "Files/a:b/c",
+            "Files/:a",
+            "Files/a:",
+            "Files/.wh.",
+            "Files/.wh...",
+            "Files/.wh.a/b",
+            "Files/.wh.a:b",
+        ] {
+            assert!(parse(name.as_bytes()).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_a_layer_is_foreign() {
+        for name in
+            ["", ".", "etc/passwd", "File/a", ".wh.Files", "Files/.wh..wh.aufs", "Files/.wh..wh.plnk/1.2"]
+        {
+            assert_eq!(parse(name.as_bytes()), Ok(EntryName::Foreign), "{name}");
+        }
+    }
+
+    #[test]
+    fn deletions_and_streams_are_told_apart() {
+        assert_eq!(parse(b"Files/.wh.a"), Ok(EntryName::Whiteout(vec![b"Files", b"a"])));
+        assert_eq!(parse(b"Files/d/.wh..wh..opq"), Ok(EntryName::Opaque(vec![b"Files", b"d"])));
+        assert_eq!(parse(b"Files/a:b"), Ok(EntryName::Stream { host: vec![b"Files", b"a"], stream: b"b" }));
+        assert_eq!(parse(b"files:b"), Ok(EntryName::Stream { host: vec![b"Files"], stream: b"b" }));
+    }
+
+    #[test]
+    fn a_million_levels_are_one_error() {
+        let name = [b"Files".as_slice(), &b"/a".repeat(1_000_000)].concat();
+        assert_eq!(parse(&name), Err("its name has more than 4096 components"));
+    }
+}

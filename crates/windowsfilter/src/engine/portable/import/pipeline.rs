@@ -1,0 +1,279 @@
+//! The threads of an import, and the buffers that go round between them.
+//!
+//! ```text
+//! reading, hashing the blob  -chunks->  decompressing  -chunks->  hashing, writing, parsing the tar
+//!                           <-empty-                  <-empty-
+//! ```
+//!
+//! Every stage has a few buffers of 1 MiB that come back when they are used up, so memory is bounded whatever the blob
+//! says, and the slowest stage sets the pace. An error travels the way the data goes. A stage whose receiver is gone
+//! stops.
+
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use sha2::{Digest as _, Sha256};
+
+use super::decompress::{Compression, decompress};
+use crate::digest::Digest;
+use crate::engine::Progress;
+use crate::error::{Error, IoContext};
+
+/// Bytes of one buffer.
+pub(super) const CHUNK: usize = 1 << 20;
+/// Buffers with parts of the blob.
+const BLOB_CHUNKS: usize = 4;
+/// Buffers with parts of the tar.
+const TAR_CHUNKS: usize = 8;
+
+/// The next bytes, or why there are none.
+pub(super) type Chunk = Result<Vec<u8>, Error>;
+
+/// Where chunks come from, and go back to when used up.
+pub(super) struct Chunks {
+    full: Receiver<Chunk>,
+    empty: Sender<Vec<u8>>,
+}
+
+impl Chunks {
+    fn new(count: usize) -> (Sender<Chunk>, Receiver<Vec<u8>>, Self) {
+        let (full_in, full) = bounded(count);
+        let (empty, empty_out) = bounded(count);
+        for _ in 0..count {
+            // There is room for all of them, and the other end is here.
+            let _ = empty.send(Vec::with_capacity(CHUNK));
+        }
+        (full_in, empty_out, Self { full, empty })
+    }
+
+    /// Gives `used` back and waits for the next chunk; `None` at the end. A buffer without memory is not given back.
+    pub(super) fn next(&self, used: Vec<u8>) -> Option<Chunk> {
+        if used.capacity() > 0 {
+            // Who does not take it any more is at its end.
+            let _ = self.empty.send(used);
+        }
+        self.full.recv().ok()
+    }
+}
+
+/// What the reading thread has to know.
+pub(super) struct BlobInfo<'a> {
+    /// More bytes than this are an error.
+    pub(super) limit: Option<u64>,
+    /// The layer's name for messages.
+    pub(super) label: &'a str,
+    /// Hears of bytes that were read.
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// Lets `consume` read the tar. Beside its result comes the blob's digest and length, if the blob is not the tar itself.
+pub(super) fn run<T>(
+    blob: Box<dyn Read + Send + '_>,
+    info: BlobInfo<'_>,
+    consume: impl FnOnce(Chunks) -> Result<T, Error>,
+) -> Result<(T, Option<(Digest, u64)>), Error> {
+    let (blob_full, blob_empty, blob_chunks) = Chunks::new(BLOB_CHUNKS);
+    let (tar_full, tar_empty, tar_chunks) = Chunks::new(TAR_CHUNKS);
+    let info = &info;
+    thread::scope(|scope| {
+        let spawn_error =
+            |source| Error::Io { action: "start a thread for", path: info.label.into(), source };
+        let reading = thread::Builder::new()
+            .name("layer blob".into())
+            .spawn_scoped(scope, move || read_blob(blob, info, &blob_full, &blob_empty))
+            .map_err(spawn_error)?;
+        thread::Builder::new()
+            .name("layer decompress".into())
+            .spawn_scoped(scope, move || decompress(blob_chunks, &tar_full, &tar_empty))
+            .map_err(spawn_error)?;
+        let value = consume(tar_chunks)?;
+        let blob = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((value, blob))
+    })
+}
+
+/// The thread: reads the blob, and hashes it unless that is done as the tar.
+fn read_blob(
+    mut blob: Box<dyn Read + Send + '_>,
+    info: &BlobInfo<'_>,
+    full: &Sender<Chunk>,
+    empty: &Receiver<Vec<u8>>,
+) -> Option<(Digest, u64)> {
+    let mut hasher = None;
+    let mut length = 0;
+    while let Ok(mut buffer) = empty.recv() {
+        buffer.clear();
+        if let Err(source) = blob.by_ref().take(CHUNK as u64).read_to_end(&mut buffer) {
+            let _ = full.send(Err(Error::Io { action: "read the blob of", path: info.label.into(), source }));
+            return None;
+        }
+        if buffer.is_empty() {
+            break;
+        }
+        if length == 0 && Compression::of(&buffer) != Compression::None {
+            hasher = Some(Sha256::new());
+        }
+        length += buffer.len() as u64;
+        info.progress.blob_bytes(buffer.len() as u64);
+        if let Some(expected) = info.limit.filter(|&limit| length > limit) {
+            let what = format!("the blob of {}", info.label);
+            let _ = full.send(Err(Error::SizeMismatch { what, expected, actual: length }));
+            return None;
+        }
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&buffer);
+        }
+        if full.send(Ok(buffer)).is_err() {
+            return None;
+        }
+    }
+    hasher.map(|hasher| (Digest::from_bytes(hasher.finalize().into()), length))
+}
+
+/// The tar on its way to the parser: hashed and written as it passes.
+pub(super) struct Tee {
+    chunks: Chunks,
+    current: Vec<u8>,
+    position: usize,
+    hasher: Sha256,
+    length: u64,
+    output: Option<Output>,
+    failure: Option<Error>,
+}
+
+impl Tee {
+    /// `output` is the file to create, if the tar is to be kept.
+    pub(super) fn new(chunks: Chunks, output: Option<&Path>) -> Result<Self, Error> {
+        let output = output.map(Output::create).transpose()?;
+        let (current, hasher) = (Vec::new(), Sha256::new());
+        Ok(Self { chunks, current, position: 0, hasher, length: 0, output, failure: None })
+    }
+
+    /// Why reading failed, if it did.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Takes what is left, makes the file durable, and gives digest and length of all of it.
+    pub(super) fn finish(mut self) -> Result<(Digest, u64), Error> {
+        while self.advance()? {}
+        if let Some(output) = self.output {
+            output.finish()?;
+        }
+        Ok((Digest::from_bytes(self.hasher.finalize().into()), self.length))
+    }
+
+    /// Goes to the next chunk; `false` at the end.
+    fn advance(&mut self) -> Result<bool, Error> {
+        self.position = 0;
+        let Some(chunk) = self.chunks.next(std::mem::take(&mut self.current)) else { return Ok(false) };
+        let chunk = chunk?;
+        self.hasher.update(&chunk);
+        self.length += chunk.len() as u64;
+        if let Some(output) = &mut self.output {
+            output.write(&chunk)?;
+        }
+        self.current = chunk;
+        Ok(true)
+    }
+}
+
+impl BufRead for Tee {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position == self.current.len() {
+            if self.failure.is_none()
+                && let Err(error) = self.advance()
+            {
+                self.failure = Some(error);
+            }
+            if self.failure.is_some() {
+                return Err(io::Error::other("the layer could not be read"));
+            }
+        }
+        Ok(&self.current[self.position..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position = self.current.len().min(self.position + count);
+    }
+}
+
+impl Read for Tee {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+#[cfg(target_os = "linux")]
+type TarFile = super::super::linux::direct_writer::LayerTarWriter;
+#[cfg(not(target_os = "linux"))]
+type TarFile = File;
+
+/// The file that the tar is written to.
+struct Output {
+    file: TarFile,
+    path: PathBuf,
+}
+
+impl Output {
+    #[cfg(target_os = "linux")]
+    fn create(path: &Path) -> Result<Self, Error> {
+        Ok(Self { file: TarFile::create(path)?, path: path.to_owned() })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn create(path: &Path) -> Result<Self, Error> {
+        Ok(Self { file: File::create_new(path).at("create", path)?, path: path.to_owned() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).at("write", &self.path)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn finish(self) -> Result<(), Error> {
+        self.file.finish()?;
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn finish(self) -> Result<(), Error> {
+        self.file.sync_all().at("sync", &self.path)
+    }
+}
+
+/// Hashes what is written to a file.
+pub(super) struct HashingWriter<'a> {
+    file: &'a mut File,
+    hasher: Sha256,
+}
+
+impl<'a> HashingWriter<'a> {
+    pub(super) fn new(file: &'a mut File) -> Self {
+        Self { file, hasher: Sha256::new() }
+    }
+
+    /// Digest of everything that was written.
+    pub(super) fn digest(self) -> Digest {
+        Digest::from_bytes(self.hasher.finalize().into())
+    }
+}
+
+impl Write for HashingWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,410 @@
+//! What importing does, rule by rule, and that no tar makes it panic.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use erofs_index::{FileType, Image, InodeInfo, Namespace, Nid};
+use wclayer::tar::{NewEntry, PaxRecords, Writer};
+
+use super::*;
+use crate::metadata::{StreamContent, Win32Metadata};
+
+struct Tar(Writer<Vec<u8>>);
+
+impl Tar {
+    fn new() -> Self {
+        Self(Writer::new(Vec::new()))
+    }
+
+    fn put(mut self, flag: u8, name: &str, link: &str, data: &[u8], records: &[(&str, &str)]) -> Self {
+        let mut pax = PaxRecords::default();
+        for (key, value) in records {
+            pax.insert(key.as_bytes(), value.as_bytes());
+        }
+        let entry = NewEntry {
+            type_flag: flag,
+            name: name.as_bytes(),
+            link_name: link.as_bytes(),
+            size: data.len() as u64,
+            records: Some(&pax),
+            ..NewEntry::default()
+        };
+        self.0.begin(&entry).unwrap();
+        self.0.write_data(data).unwrap();
+        self
+    }
+
+    fn file(self, name: &str, data: &str) -> Self {
+        self.put(b'0', name, "", data.as_bytes(), &[])
+    }
+
+    fn dir(self, name: &str) -> Self {
+        self.put(b'5', name, "", b"", &[])
+    }
+
+    fn link(self, name: &str, target: &str) -> Self {
+        self.put(b'1', name, target, b"", &[])
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        self.0.finish().unwrap()
+    }
+
+    fn import(self) -> Layer {
+        Layer::import(&self.bytes(), Expect::default()).unwrap()
+    }
+
+    fn refused(self) -> String {
+        match Layer::import(&self.bytes(), Expect::default()) {
+            Err(Error::Entry { reason, .. }) => reason,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("taken in"),
+        }
+    }
+}
+
+struct Layer {
+    imported: Imported,
+    tar: Vec<u8>,
+    image: Image<Vec<u8>>,
+}
+
+impl Layer {
+    fn import(blob: &[u8], expect: Expect) -> Result<Self, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let blob: Box<dyn Read + Send> = Box::new(blob);
+        let imported =
+            import(dir.path(), ImportRequest { blob, expect, progress: &(), label: "test".into() })?;
+        let rebuilt = dir.path().join("again");
+        let temporaries = dir.path().join("tmp");
+        std::fs::create_dir(&temporaries).unwrap();
+        let again = rebuild_index(&dir.path().join("layer.tar"), &rebuilt, &Temporaries::new(temporaries))?;
+        assert_eq!((again.index, again.diff_id), (imported.index, imported.diff_id));
+        let tar = std::fs::read(dir.path().join("layer.tar")).unwrap();
+        let index = std::fs::read(dir.path().join("layer.erofs")).unwrap();
+        assert_eq!(Some(Digest::of(&index)), imported.index);
+        assert_eq!((Digest::of(&tar), tar.len() as u64), (imported.diff_id.0, imported.tar_size));
+        Ok(Self { imported, tar, image: Image::open(index).unwrap() })
+    }
+
+    fn find(&self, path: &str) -> Option<InodeInfo> {
+        let mut node = self.image.inode(self.image.root()).unwrap();
+        for name in path.split('/') {
+            node = self.image.inode(self.image.lookup(&node, name.as_bytes()).unwrap()?).unwrap();
+        }
+        Some(node)
+    }
+
+    fn nid(&self, path: &str) -> Nid {
+        self.find(path).unwrap().nid
+    }
+
+    fn read(&self, path: &str) -> Vec<u8> {
+        let file = self.find(path).unwrap();
+        let Some(extent) = self.image.extent(&file).unwrap() else { return Vec::new() };
+        self.tar[extent.offset() as usize..][..file.size as usize].to_vec()
+    }
+
+    fn xattr(&self, path: &str, namespace: Namespace, name: &str) -> Option<Vec<u8>> {
+        let xattrs = self.image.xattrs(&self.find(path).unwrap()).unwrap();
+        xattrs
+            .into_iter()
+            .find(|(space, found, _)| *space == namespace && found == name.as_bytes())
+            .map(|(_, _, value)| value)
+    }
+
+    fn marked(&self, path: &str, mark: &str) -> bool {
+        self.xattr(path, Namespace::Trusted, mark).as_deref() == Some(b"y")
+    }
+
+    fn metadata(&self, path: &str) -> Win32Metadata {
+        let xattrs = self.image.xattrs(&self.find(path).unwrap()).unwrap();
+        Win32Metadata::from_xattrs(xattrs.iter().map(|(_, name, value)| (&name[..], &value[..])))
+    }
+}
+
+#[test]
+fn files_lie_in_the_tar_and_directories_without_an_entry_are_marked() {
+    let layer = Tar::new().file("files/a/B.txt", "hello").dir("Files/d").import();
+    assert_eq!(layer.read("Files/a/B.txt"), b"hello");
+    assert!(layer.marked("Files", "win32.implicit") && layer.marked("Files/a", "win32.implicit"));
+    assert!(!layer.marked("Files/d", "win32.implicit"));
+    assert_eq!(layer.metadata("Files/d").attributes, Some(0x10));
+    assert_eq!((layer.imported.entries, layer.imported.size), (2, 5));
+}
+
+#[test]
+fn a_later_entry_wins_and_directories_merge() {
+    let layer = Tar::new()
+        .file("Files/d/a", "1")
+        .file("FILES/D/A", "22")
+        .put(b'5', "Files/d", "", b"", &[("MSWINDOWS.fileattr", "18")])
+        .file("Files/x/y", "")
+        .file("Files/x", "file")
+        .import();
+    assert_eq!(layer.read("Files/d/A"), b"22");
+    assert!(layer.find("Files/d/a").is_none());
+    assert_eq!(layer.metadata("Files/d").attributes, Some(0x12));
+    assert_eq!(layer.read("Files/x"), b"file");
+}
+
+#[test]
+fn a_deletion_of_a_name_that_is_also_there_makes_it_opaque() {
+    let layer = Tar::new()
+        .put(b'0', "Files/.wh.gone", "", b"", &[])
+        .file("Files/Both/f", "")
+        .put(b'0', "Files/.wh.both", "", b"", &[])
+        .put(b'0', "Files/o/.wh..wh..opq", "", b"", &[])
+        .put(b'0', "Hives/.wh.System_Delta", "", b"", &[])
+        .import();
+    assert_eq!(layer.find("Files/gone").unwrap().kind, FileType::CharDevice);
+    assert!(layer.marked("Files/Both", "win32.opaque") && layer.marked("Files/o", "win32.opaque"));
+    assert_eq!(layer.imported.whiteouts, 3);
+    assert!(layer.find("Hives").is_none());
+    assert!(layer.imported.notes[0].contains("Hives/.wh.System_Delta"), "{:?}", layer.imported.notes);
+}
+
+#[test]
+fn hard_links_share_an_inode_in_any_order_and_case() {
+    let layer = Tar::new()
+        .link("Files/one", "Files/TWO")
+        .link("Files/two", "./files/Data")
+        .file("Files/data", "x")
+        .link("Files/p", "files/Parent/f")
+        .import();
+    let nid = layer.nid("Files/data");
+    assert_eq!((layer.nid("Files/one"), layer.nid("Files/two")), (nid, nid));
+    assert_eq!(layer.find("Files/p").unwrap().kind, FileType::CharDevice);
+    assert_eq!(layer.xattr("Files/p", Namespace::Trusted, "win32.link").unwrap(), b"Files/Parent/f");
+    assert_eq!(layer.imported.parent_links, [b"Files/Parent/f"]);
+}
+
+#[test]
+fn hard_links_in_a_circle_or_to_a_directory_are_refused() {
+    let reason = Tar::new().link("Files/a", "Files/b").link("Files/b", "Files/A").refused();
+    assert!(reason.contains("back to itself"), "{reason}");
+    let reason = Tar::new().link("Files/a", "Files/d").dir("Files/d").refused();
+    assert!(reason.contains("to a directory"), "{reason}");
+}
+
+#[test]
+fn streams_find_their_file_in_any_order_and_large_ones_stay_in_the_tar() {
+    let large = vec![7; 65_536];
+    let layer = Tar::new()
+        .file("Files/a:Zone", "early")
+        .file("files/A", "data")
+        .put(b'0', "Files/a:big", "", &large, &[])
+        .import();
+    let streams = layer.metadata("Files/A").streams;
+    assert_eq!(streams.len(), 2);
+    for stream in streams {
+        match stream.content {
+            StreamContent::Inline(bytes) => {
+                assert_eq!((&stream.name[..], &bytes[..]), (&b"Zone"[..], &b"early"[..]));
+            }
+            StreamContent::InTar { origin, size } => {
+                assert!(layer.tar[origin.offset as usize..][..size as usize] == large);
+            }
+        }
+    }
+    assert_eq!((layer.imported.size, layer.imported.entries), (4, 1));
+    assert!(Tar::new().file("Files/a:s", "").refused().contains("no entry for the file"));
+}
+
+#[test]
+fn what_a_layer_cannot_hold_is_refused() {
+    for (flag, word) in [(b'3', "character"), (b'4', "block"), (b'6', "pipe")] {
+        let reason = Tar::new().put(flag, "Files/x", "", b"", &[]).refused();
+        assert!(reason.contains(word), "{reason}");
+    }
+    let attributes = |value| [("MSWINDOWS.fileattr", value)];
+    assert!(Tar::new().put(b'0', "Files/x", "", b"1", &attributes("16")).refused().contains("directory"));
+    assert!(Tar::new().put(b'5', "Files/x", "", b"", &attributes("32")).refused().contains("directory"));
+    assert!(Tar::new().file("Files/x", "").file("Files/X/y", "").refused().contains("no directory"));
+    assert!(Tar::new().file("Files", "").refused().contains("directory"));
+    assert!(Tar::new().file("Files/../x", "").refused().contains(".."));
+}
+
+#[test]
+fn what_is_not_of_a_layer_is_passed_over_and_reported() {
+    let layer =
+        Tar::new().file("etc/passwd", "x").file("Files/a", "").file("Files/.wh..wh.aufs", "").import();
+    assert!(layer.find("etc").is_none());
+    let note = &layer.imported.notes[0];
+    assert!(note.starts_with("2 entries") && note.contains("etc/passwd"), "{note}");
+}
+
+#[test]
+fn symbolic_links_keep_their_reparse_data_and_lead_nowhere() {
+    let layer = Tar::new().put(b'2', "Files/l", "../../etc", b"", &[]).import();
+    let link = layer.find("Files/l").unwrap();
+    assert_eq!(layer.image.read_link(&link).unwrap(), b"..\\..\\etc");
+    assert!(layer.xattr("Files/l", Namespace::Trusted, "win32.reparse").is_some());
+}
+
+#[test]
+fn a_name_too_long_for_linux_keeps_its_true_name() {
+    let long = "é".repeat(150);
+    let layer = Tar::new().file(&format!("Files/{long}"), "x").import();
+    let files = layer.find("Files").unwrap();
+    let entry = layer.image.read_dir(&files).unwrap().next().unwrap().unwrap();
+    let name = String::from_utf8(entry.name).unwrap();
+    assert!(name.len() <= 255 && name.contains('~'), "{name}");
+    assert_eq!(layer.metadata(&format!("Files/{name}")).true_name, Some(long.into_bytes()));
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn blobs_are_hashed_as_they_are_and_as_the_tar_they_hold() {
+    let tar =
+        [Tar::new().file("Files/a", &"abc".repeat(1_000_000)).bytes(), b"behind the end".to_vec()].concat();
+    let (start, end) = tar.split_at(1_234_567);
+    let zstd = zstd::stream::encode_all(&tar[..], 1).unwrap();
+    for blob in [tar.clone(), gzip(&tar), [gzip(start), gzip(end)].concat(), zstd] {
+        let expect = Expect {
+            blob: Some((Digest::of(&blob), blob.len() as u64)),
+            diff_id: Some(DiffId(Digest::of(&tar))),
+        };
+        let layer = Layer::import(&blob, expect).unwrap();
+        assert!(layer.tar == tar && layer.read("Files/a").len() == 3_000_000);
+        assert_eq!(layer.imported.blob, expect.blob.unwrap());
+        assert_eq!(layer.imported.notes, ["14 bytes behind the end of the tar are kept"]);
+    }
+}
+
+#[test]
+fn broken_blobs_are_one_clear_error() {
+    let tar = Tar::new().file("Files/a", "x").bytes();
+    let zstd = zstd::stream::encode_all(&tar[..], 1).unwrap();
+    let gzip = gzip(&tar);
+    let mut flipped = gzip.clone();
+    let last = flipped.len() - 6;
+    flipped[last] ^= 1;
+    for (blob, words) in [
+        (&gzip[..gzip.len() - 3], "gzip data end too early"),
+        (&gzip[..5], "gzip data end too early"),
+        (&[&gzip[..], b"garbage"].concat(), "gzip data"),
+        (&flipped, "gzip data are damaged"),
+        (&zstd[..zstd.len() - 3], "zstd data end too early"),
+    ] {
+        match Layer::import(blob, Expect::default()) {
+            Err(error @ Error::Compressed { .. }) => assert!(error.to_string().contains(words), "{error}"),
+            other => panic!("{words}: {:?}", other.map(|layer| layer.imported)),
+        }
+    }
+    let truncated = Layer::import(&tar[..512], Expect::default());
+    assert!(matches!(truncated, Err(Error::Tar(_))));
+}
+
+#[test]
+fn a_blob_that_is_not_the_expected_one_is_refused() {
+    let blob = gzip(&Tar::new().file("Files/a", "x").bytes());
+    let (digest, size, other) = (Digest::of(&blob), blob.len() as u64, Digest::of(b"other"));
+    let refused = |blob_expect, diff_id| {
+        Layer::import(&blob, Expect { blob: blob_expect, diff_id }).err().unwrap().kind()
+    };
+    for (expect, diff_id) in [
+        (Some((other, size)), None),
+        (Some((digest, size + 1)), None),
+        (Some((digest, size - 1)), None),
+        (Some((digest, size)), Some(DiffId(other))),
+    ] {
+        assert_eq!(refused(expect, diff_id), crate::error::ErrorKind::Verify);
+    }
+}
+
+#[test]
+fn a_blob_that_cannot_be_read_says_so() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("line cut"))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let request =
+        ImportRequest { blob: Box::new(Broken), expect: Expect::default(), progress: &(), label: "x".into() };
+    assert!(matches!(import(dir.path(), request), Err(Error::Io { .. })));
+}
+
+#[test]
+fn an_end_that_go_accepts_is_accepted_and_said() {
+    let tar = Tar::new().file("Files/a", "x").bytes();
+    for (length, words) in [(1025, "padding"), (1024, "without an end marker"), (1536, "half an end marker")]
+    {
+        let cut = if length == 1025 { &tar[..600] } else { &tar[..length] };
+        let layer = Layer::import(cut, Expect::default()).unwrap();
+        assert!(layer.imported.notes[0].contains(words), "{:?}", layer.imported.notes);
+        assert_eq!(layer.read("Files/a"), b"x");
+    }
+}
+
+/// Cases with an entry that the reference hands on, and that no Windows layer can hold.
+const STRICTER: [&str; 9] = [
+    "ads-odd",
+    "attributes-vs-type",
+    "export-dir-with-data",
+    "huge-sizes-header-only",
+    "linux-ustar",
+    "odd-names",
+    "other-types",
+    "sparse-formats",
+    "tombstones-odd",
+];
+
+#[test]
+fn every_vector_is_kept_byte_for_byte_or_refused() {
+    let vectors = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vectors/backuptar");
+    let (mut taken, mut refused) = (0, Vec::new());
+    for case in std::fs::read_dir(vectors).unwrap() {
+        let path = case.unwrap().path();
+        let bytes = std::fs::read(path.join("in.tar")).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let entries: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path.join("entries.json")).unwrap()).unwrap();
+        let reference = &entries["import"];
+        match Layer::import(&bytes, Expect::default()) {
+            Ok(layer) => {
+                taken += 1;
+                assert!(layer.tar == bytes, "{name}");
+                assert!(
+                    reference["error"].is_null() || name == "err-gzip",
+                    "{name} was refused by the reference"
+                );
+                if let Some(size) = reference["total_size"].as_u64() {
+                    assert_eq!(layer.imported.size, size, "{name}");
+                }
+            }
+            Err(error) if reference["error"].is_null() => {
+                assert!(matches!(error, Error::Entry { .. }), "{name}: {error}");
+                refused.push(name);
+            }
+            Err(_) => {}
+        }
+    }
+    refused.sort();
+    assert_eq!(refused, STRICTER);
+    assert!(taken > 30, "{taken}");
+}
+
+#[test]
+fn metadata_that_would_fill_the_memory_are_refused() {
+    // Compressed, each of these is small: names of directories that the tar never names, and extended attributes that differ.
+    let deep = (0..200).fold(Tar::new(), |tar, i| {
+        let name: String = (0..4000).map(|j| format!("/{i:x}-{j:x}")).collect();
+        tar.file(&format!("Files{name}"), "")
+    });
+    let value = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [7; 60_000]);
+    let eas = (0..1200).fold(Tar::new(), |tar, i| {
+        tar.put(b'0', &format!("Files/{i}"), "", b"", &[(&format!("MSWINDOWS.xattr.A{i}"), &value)])
+    });
+    for tar in [deep, eas] {
+        let reason = tar.refused();
+        assert!(reason.contains("MiB of memory"), "{reason}");
+    }
+}

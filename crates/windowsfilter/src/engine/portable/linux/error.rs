@@ -1,0 +1,384 @@
+//! Why a Linux mechanism of the portable engine failed: which call, on which path, and what the kernel said.
+//!
+//! One enum for all of `linux/`, because its parts are used together (an overlay needs a loop device needs a file) and
+//! the driver above treats them alike. The text of a variant never repeats its source; printing the chain does that.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+/// What went wrong in one of the Linux mechanisms.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinuxError {
+    /// A system call failed on a path and nothing more is known than what the kernel says.
+    #[error("{}: {call} failed", path.display())]
+    System {
+        /// The system call or ioctl, by its name in the manual.
+        call: &'static str,
+        /// What it was applied to.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The kernel refused to mount a file system.
+    #[error("cannot mount {} as {file_system}: {call} failed{}", path.display(), KernelLog(log))]
+    Mount {
+        /// The file system type.
+        file_system: &'static str,
+        /// The step of the mount that was refused, with its parameter.
+        call: String,
+        /// The image or directory to be mounted.
+        path: PathBuf,
+        /// What the kernel wrote to the mount's own log, oldest first; often the only place that says why.
+        log: Vec<String>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// An EROFS image could be mounted neither straight from files nor through loop devices.
+    #[error("{loop_backed}; before that, without loop devices: {file_backed}")]
+    BothBackings {
+        /// Why the file-backed mount failed.
+        file_backed: Box<LinuxError>,
+        /// Why the mount through loop devices failed.
+        #[source]
+        loop_backed: Box<LinuxError>,
+    },
+
+    /// The running kernel does not know a file system that is needed.
+    #[error(
+        "this kernel has no {file_system} file system: run `modprobe {file_system}`, or use a kernel built with \
+         CONFIG_{}",
+        kernel_option(file_system)
+    )]
+    FileSystemMissing {
+        /// The file system type.
+        file_system: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The running kernel has no loop devices.
+    #[error("this kernel has no loop devices ({}): run `modprobe loop`, or use a kernel built with CONFIG_BLK_DEV_LOOP", path.display())]
+    LoopMissing {
+        /// The device node that is missing.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The caller may not mount.
+    #[error("mounting {} needs root or CAP_SYS_ADMIN", path.display())]
+    NotPermitted {
+        /// What was to be mounted.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// A mount is in use.
+    #[error("{} is in use{}", path.display(), HolderList(holders))]
+    Busy {
+        /// The mount point.
+        path: PathBuf,
+        /// Who holds it, as far as `/proc` shows.
+        holders: Vec<Holder>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// What was written to a sandbox cannot be brought to its image.
+    #[error(
+        "{}: some of what was written here cannot be saved, so it stays mounted: copy what matters elsewhere, make room \
+         where the store is, and unmount again",
+        path.display()
+    )]
+    Unsaved {
+        /// Where the image is mounted.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// A file that must exist for a mount is not a regular file.
+    #[error("{}: not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// Nothing is mounted where a mount was expected.
+    #[error("{}: nothing is mounted here", path.display())]
+    NotMounted {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// An operation failed, and so did taking back what had been done before it.
+    #[error("{first}; undoing it failed too: {}", Semicolons(undo))]
+    Undo {
+        /// The failure that made undoing necessary.
+        #[source]
+        first: Box<LinuxError>,
+        /// What could not be undone, in the order tried.
+        undo: Vec<LinuxError>,
+    },
+
+    /// A line of the kernel's mount table is not what the kernel documents.
+    #[error("/proc/self/mountinfo line {line}: {text:?} has no {missing}")]
+    MountTable {
+        /// Line number, from 1.
+        line: usize,
+        /// The line.
+        text: String,
+        /// The field that is missing or not a number.
+        missing: &'static str,
+    },
+
+    /// A program that makes file systems is not installed.
+    #[error("{tool} is not installed: it is in the package {package}")]
+    ToolMissing {
+        /// The program.
+        tool: &'static str,
+        /// The distribution package that has it.
+        package: &'static str,
+        /// Why it could not be started.
+        source: io::Error,
+    },
+
+    /// A program that makes file systems failed.
+    #[error("{tool} on {} failed with {status}: {}", path.display(), stderr.trim())]
+    ToolFailed {
+        /// The program.
+        tool: &'static str,
+        /// The file it was to work on.
+        path: PathBuf,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+
+    /// A sandbox size is below what the file system in it needs.
+    #[error("a sandbox of {requested} bytes is too small: at least {minimum} bytes are needed")]
+    SandboxTooSmall {
+        /// The size asked for, in bytes.
+        requested: u64,
+        /// The least size, in bytes.
+        minimum: u64,
+    },
+
+    /// A sandbox was to be made smaller.
+    #[error("{}: a sandbox of {current} bytes cannot shrink to {requested} bytes", path.display())]
+    SandboxShrink {
+        /// The image.
+        path: PathBuf,
+        /// Its size now, in bytes.
+        current: u64,
+        /// The size asked for, in bytes.
+        requested: u64,
+    },
+
+    /// The caller may mount, but not grow what is mounted.
+    #[error("{}: growing a mounted sandbox needs CAP_SYS_RESOURCE; unmounted, it can be grown without", path.display())]
+    GrowNotPermitted {
+        /// The image.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// A sandbox image is attached to a loop device already; attaching it twice would corrupt it.
+    #[error("{} is in use by {}", path.display(), device.display())]
+    ImageAttached {
+        /// The image.
+        path: PathBuf,
+        /// The loop device that has it.
+        device: PathBuf,
+    },
+
+    /// An upper directory holds something that this store never makes overlayfs create.
+    #[error("{}: overlayfs attribute {attribute} is not supported here: the sandbox was mounted by something else", path.display())]
+    ForeignOverlay {
+        /// The entry, relative to the upper directory.
+        path: PathBuf,
+        /// The extended attribute.
+        attribute: &'static str,
+    },
+
+    /// A path in an upper directory is longer than Windows can express.
+    #[error("a path in the sandbox is {length} bytes long, Windows allows at most {limit}: {}…", prefix.display())]
+    PathTooLong {
+        /// Its first bytes, for finding it.
+        prefix: PathBuf,
+        /// Its length in bytes.
+        length: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+
+    /// A directory that was being walked was moved away meanwhile.
+    #[error("{}: changed while it was being read", path.display())]
+    Moved {
+        /// The directory, relative to the upper directory.
+        path: PathBuf,
+    },
+
+    /// A thread that writes a file ended without saying why.
+    #[error("{}: the thread that writes it panicked", path.display())]
+    WriterPanicked {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A file was written to after an earlier write had failed.
+    #[error("{}: nothing more can be written after the error before", path.display())]
+    WriterStopped {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// One reason why a mount is busy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Holder {
+    /// A process that has something below the mount point open, as working directory or as root.
+    Process {
+        /// Its process ID.
+        pid: u32,
+        /// Its name, as in `/proc/PID/comm`.
+        name: String,
+    },
+    /// Another mount below the mount point.
+    Mount {
+        /// Where it is.
+        mount_point: PathBuf,
+    },
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { pid, name } => write!(f, "{name} (process {pid})"),
+            Self::Mount { mount_point } => write!(f, "the mount {}", mount_point.display()),
+        }
+    }
+}
+
+/// ` by x, y`, or nothing.
+struct HolderList<'a>(&'a [Holder]);
+
+impl fmt::Display for HolderList<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, holder) in self.0.iter().enumerate() {
+            write!(f, "{}{holder}", if position == 0 { " by " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// ` (the kernel says: a; b)`, or nothing.
+struct KernelLog<'a>(&'a [String]);
+
+impl fmt::Display for KernelLog<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " (the kernel says: {})", self.0.join("; ")) }
+    }
+}
+
+/// Errors with their sources, joined for a message that has to hold several.
+struct Semicolons<'a>(&'a [LinuxError]);
+
+impl fmt::Display for Semicolons<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if position == 0 { "" } else { "; " })?;
+            let mut source = std::error::Error::source(error);
+            while let Some(cause) = source {
+                write!(f, ": {cause}")?;
+                source = cause.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kernel configuration option of a file system, without `CONFIG_`.
+fn kernel_option(file_system: &str) -> &'static str {
+    match file_system {
+        "erofs" => "EROFS_FS",
+        "overlay" => "OVERLAY_FS",
+        "ext4" => "EXT4_FS",
+        _ => "…_FS",
+    }
+}
+
+impl LinuxError {
+    /// For `map_err`: a system call that failed on a path.
+    pub(super) fn system<E: Into<io::Error>>(call: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Self::System { call, path: path.to_path_buf(), source: source.into() }
+    }
+
+    /// The kernel's error number, looking through wrappers to the first failure.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::System { source, .. }
+            | Self::Mount { source, .. }
+            | Self::FileSystemMissing { source, .. }
+            | Self::LoopMissing { source, .. }
+            | Self::NotPermitted { source, .. }
+            | Self::Busy { source, .. }
+            | Self::GrowNotPermitted { source, .. }
+            | Self::ToolMissing { source, .. } => source.raw_os_error(),
+            Self::BothBackings { loop_backed, .. } => loop_backed.raw_os_error(),
+            Self::Undo { first, .. } => first.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy(holders: Vec<Holder>) -> LinuxError {
+        LinuxError::Busy { path: "/mnt/c".into(), holders, source: io::Error::from_raw_os_error(16) }
+    }
+
+    #[test]
+    fn busy_names_whoever_holds_the_mount() {
+        let process = Holder::Process { pid: 7, name: "bash".into() };
+        let mount = Holder::Mount { mount_point: "/mnt/c/x".into() };
+        assert_eq!(busy(vec![]).to_string(), "/mnt/c is in use");
+        assert_eq!(
+            busy(vec![process, mount]).to_string(),
+            "/mnt/c is in use by bash (process 7), the mount /mnt/c/x"
+        );
+    }
+
+    #[test]
+    fn an_undo_error_tells_both_stories_with_their_causes() {
+        let error = LinuxError::Undo {
+            first: Box::new(LinuxError::NotMounted { path: "/a".into() }),
+            undo: vec![busy(vec![])],
+        };
+        let text = error.to_string();
+        assert!(
+            text.starts_with("/a: nothing is mounted here; undoing it failed too: /mnt/c is in use: "),
+            "{text}"
+        );
+        assert!(text.contains("busy"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_file_system_names_module_and_kernel_option() {
+        let source = io::Error::from_raw_os_error(19);
+        let text = LinuxError::FileSystemMissing { file_system: "erofs", source }.to_string();
+        assert!(text.contains("modprobe erofs") && text.contains("CONFIG_EROFS_FS"), "{text}");
+    }
+}

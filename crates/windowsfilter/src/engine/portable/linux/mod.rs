@@ -1,0 +1,25 @@
+//! What the portable engine asks of Linux: mounts, loop devices, sandbox images, and files written past the cache.
+//!
+//! Each module does one thing to the kernel and knows nothing of layers. Everything here needs `CAP_SYS_ADMIN` except
+//! [`direct_writer`] and [`sandbox_image`]'s files. Needs Linux 5.16 (EROFS on several devices). Newer kernels do more,
+//! and each use says what it falls back to; the tests of this folder pass on 6.1, 6.12 and 6.18.
+
+pub mod aligned_buffer;
+pub mod bind;
+pub mod direct_writer;
+pub mod erofs_mount;
+pub mod error;
+mod fs_context;
+pub mod loop_device;
+pub mod mount_table;
+pub mod sandbox_image;
+pub mod sandbox_mount;
+pub mod snapshot;
+pub mod sparse_copy;
+mod sys;
+#[cfg(test)]
+mod test_support;
+pub mod upper;
+mod xattrs;
+
+pub use error::{Holder, LinuxError};

@@ -1,0 +1,391 @@
+//! The file that holds what a sandbox changes: a sparse ext4 image with `upper/` and `work/` for overlayfs.
+//!
+//! Its size is the sandbox's size limit, enforced by ext4 itself. Making one is a copy of a template that is made once
+//! per size, so it needs `mkfs.ext4` only then. Copies share the template's UUID; ext4 does not mind.
+//!
+//! How the file system is laid out, and why:
+//! * `ea_inode`: extended attributes of up to 64 KiB, which ext4 otherwise refuses; copy-up must carry every one.
+//! * inodes of 1024 bytes, one per 32 KiB: the attributes of an ordinary file then lie in its inode. NTFS' file records
+//!   are as large. How many attributes a file may have: [`xattrs_fit`].
+//! * `meta_bg` instead of `resize_inode`: room to grow is not reserved in advance, so that an image of 127 GB takes 0.6 MB
+//!   on disk instead of 5.5 MB; it grows just as well.
+//! * a small journal, nothing reserved for root, nothing written before it is needed.
+
+use super::error::LinuxError;
+use super::loop_device::{self, LoopDevice};
+use super::sandbox_mount::{Access, detached_storage};
+use super::{mount_table, sparse_copy};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The directory of the image that holds the changes.
+pub const UPPER: &str = "upper";
+/// The directory of the image that overlayfs needs for itself.
+pub const WORK: &str = "work";
+/// Least size of a sandbox, in bytes: a journal of ext4's least size (4 MiB), the inode tables, and something to use.
+pub const MINIMUM_SIZE: u64 = 16 << 20;
+/// Bytes for the attributes of one file: a block without its header and end mark (the rest of the inode comes on top).
+const XATTR_BLOCK: usize = 4096 - 32 - 4;
+/// Bytes that ext4 keeps free of values, so that more attributes can be added whose values lie elsewhere. Source:
+/// `EXT4_XATTR_BLOCK_RESERVE` of `fs/ext4/xattr.h`.
+const XATTR_RESERVE: usize = 512;
+/// Longer values always get an inode of their own. Source: `EXT4_XATTR_MIN_LARGE_EA_SIZE` of `fs/ext4/xattr.h`.
+const XATTR_INLINE_MAX: usize = 4096 - 20 - 32 - 4;
+/// Block size of the file system, and what sizes are rounded up to, in bytes.
+const BLOCK: u64 = 4096;
+/// The directory in which a template is made.
+const MAKING: &str = "making";
+/// Counts the layouts templates have had; another number makes templates of older versions unused.
+const TEMPLATE_VERSION: u32 = 1;
+/// The package of the programs used here.
+const PACKAGE: &str = "e2fsprogs";
+
+/// Makes the sandbox image `image`, which must not exist yet, of `size` bytes (rounded up to whole blocks), and syncs it.
+/// `templates` is a directory for templates, made if missing; any number of processes may share it.
+pub fn create(templates: &Path, image: &Path, size: u64) -> Result<(), LinuxError> {
+    let size = checked_size(size)?;
+    let template_path = templates.join(format!("sandbox-v{TEMPLATE_VERSION}-{size}.img"));
+    let template = open_or_make(&template_path, templates, size)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    let target: File = rustix::fs::openat(CWD, image, flags, Mode::from_raw_mode(0o600))
+        .map_err(LinuxError::system("openat", image))?
+        .into();
+    let copied = sparse_copy::copy((&template, &template_path), (&target, image))
+        .and_then(|_| target.sync_all().map_err(LinuxError::system("fsync", image)));
+    copied.map_err(|first| match std::fs::remove_file(image) {
+        Ok(()) => first,
+        Err(error) => LinuxError::Undo {
+            first: Box::new(first),
+            undo: vec![LinuxError::system("unlink", image)(error)],
+        },
+    })
+}
+
+/// Whether a file with these attributes, given as lengths of name (without namespace) and value, is certain to survive
+/// copy-up. Without that certainty it may still fit; if not, the change that needs the copy fails with ENOSPC and leaves
+/// the file as it was. A dozen attributes of any size always fit, and so do a hundred that are short.
+pub fn xattrs_fit(attributes: impl IntoIterator<Item = (usize, usize)>) -> bool {
+    let (mut entries, mut values) = (0, 0);
+    for (name, value) in attributes {
+        // `struct ext4_xattr_entry`, the name, and the value unless it lies elsewhere; each to a multiple of four.
+        entries += 16 + name.next_multiple_of(4);
+        values += if value > XATTR_INLINE_MAX { 0 } else { value.next_multiple_of(4) };
+    }
+    entries <= XATTR_RESERVE || entries + values <= XATTR_BLOCK
+}
+
+fn checked_size(size: u64) -> Result<u64, LinuxError> {
+    if size < MINIMUM_SIZE {
+        return Err(LinuxError::SandboxTooSmall { requested: size, minimum: MINIMUM_SIZE });
+    }
+    Ok(size.checked_next_multiple_of(BLOCK).unwrap_or(size - size % BLOCK))
+}
+
+fn open_or_make(template: &Path, templates: &Path, size: u64) -> Result<File, LinuxError> {
+    match File::open(template) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result.map_err(LinuxError::system("open", template)),
+    }
+    std::fs::create_dir_all(templates).map_err(LinuxError::system("mkdir", templates))?;
+    let lock_path = templates.join("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(LinuxError::system("open", &lock_path))?;
+    lock.lock().map_err(LinuxError::system("flock", &lock_path))?;
+    // Whoever had the lock before may have made it, or died over it. The lock goes with its descriptor.
+    if !template.exists() {
+        make_template(template, templates, size)?;
+    }
+    File::open(template).map_err(LinuxError::system("open", template))
+}
+
+/// Makes a template beside its final name and renames it, so that nobody ever sees half of one.
+fn make_template(template: &Path, templates: &Path, size: u64) -> Result<(), LinuxError> {
+    let folder = Making::begin(templates)?;
+    let root = folder.0.join("root");
+    for name in ["", UPPER, WORK] {
+        let directory = root.join(name);
+        std::fs::create_dir(&directory).map_err(LinuxError::system("mkdir", &directory))?;
+    }
+    let image = folder.0.join("image");
+    let file = File::create_new(&image).map_err(LinuxError::system("open", &image))?;
+    file.set_len(size).map_err(LinuxError::system("ftruncate", &image))?;
+    make_file_system(&image, &root, size)?;
+    file.sync_all().map_err(LinuxError::system("fsync", &image))?;
+    std::fs::rename(&image, template).map_err(LinuxError::system("rename", template))?;
+    let folder = File::open(templates).map_err(LinuxError::system("open", templates))?;
+    folder.sync_all().map_err(LinuxError::system("fsync", templates))
+}
+
+/// The directory in which a template is made, under the templates' lock. Dropping it removes it.
+struct Making(PathBuf);
+
+impl Making {
+    fn begin(templates: &Path) -> Result<Self, LinuxError> {
+        let making = templates.join(MAKING);
+        remove_making(&making)?;
+        std::fs::create_dir(&making).map_err(LinuxError::system("mkdir", &making))?;
+        Ok(Self(making))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Err(error) = remove_making(&self.0) {
+            tracing::warn!("{error}; cleanup will try again");
+        }
+    }
+}
+
+fn remove_making(making: &Path) -> Result<(), LinuxError> {
+    match std::fs::remove_dir_all(making) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(LinuxError::system("rmdir", making)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What somebody who died has left of a template, and the lock that keeps others from making one; `None` where there is nothing,
+/// or somebody is making one now.
+pub fn unfinished_template(templates: &Path) -> Result<Option<UnfinishedTemplate>, LinuxError> {
+    let making = templates.join(MAKING);
+    if !making.exists() {
+        return Ok(None);
+    }
+    let lock_path = templates.join("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(LinuxError::system("open", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(making.exists().then_some(UnfinishedTemplate { path: making, _lock: lock })),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(LinuxError::system("flock", &lock_path)(error)),
+    }
+}
+
+/// A template that nobody is making any more. Nobody else begins one while this is held.
+#[derive(Debug)]
+pub struct UnfinishedTemplate {
+    /// Where it is.
+    pub path: PathBuf,
+    _lock: File,
+}
+
+impl UnfinishedTemplate {
+    /// Removes it.
+    pub fn remove(self) -> Result<(), LinuxError> {
+        remove_making(&self.path)
+    }
+}
+
+fn make_file_system(image: &Path, root: &Path, size: u64) -> Result<(), LinuxError> {
+    let journal = format!("size={}", journal_mebibytes(size));
+    let mut command = Tool::new("mkfs.ext4", image);
+    command.arguments(&["-q", "-F", "-b", "4096", "-I", "1024", "-i", "32768", "-m", "0", "-J", &journal]);
+    command.arguments(&["-O", "ea_inode,meta_bg,^resize_inode,metadata_csum,64bit"]);
+    command.arguments(&["-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", "-d"]);
+    command.path(root).run(&[0])
+}
+
+/// As little as keeps a sandbox of that size quick: the journal is copied by snapshots and never given back.
+fn journal_mebibytes(size: u64) -> u64 {
+    match size >> 20 {
+        ..128 => 4,
+        128..1024 => 16,
+        _ => 64,
+    }
+}
+
+/// How far [`expand`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// The sandbox has its new size.
+    Done,
+    /// Nothing has changed: this process may not grow it where it is. [`expand_copy`] can do it.
+    NeedsCopy,
+}
+
+/// Makes the sandbox larger, mounted or not: `new_size` in bytes, rounded up to whole blocks. The same size changes
+/// nothing, a smaller one is refused. The kernel does it, which a crash cannot harm, and for which it asks for
+/// `CAP_SYS_RESOURCE` (root usually has it). Without, a mounted sandbox stays as it is and the error is
+/// [`LinuxError::GrowNotPermitted`].
+pub fn expand(image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
+    let new_size = checked_size(new_size)?;
+    let file =
+        File::options().read(true).write(true).open(image).map_err(LinuxError::system("open", image))?;
+    let length = file.metadata().map_err(LinuxError::system("fstat", image))?.len();
+    // Longer than its file system is a file whose growth was interrupted.
+    let current = file_system_size(&file).map_err(LinuxError::system("read", image))?.unwrap_or(length);
+    if new_size < current {
+        return Err(LinuxError::SandboxShrink { path: image.to_path_buf(), current, requested: new_size });
+    }
+    if new_size == current {
+        return Ok(Growth::Done);
+    }
+    match loop_device::attached_to(image)?.into_iter().next() {
+        Some(device) => expand_mounted(&file, image, &device, (length, new_size)).map(|()| Growth::Done),
+        None => expand_unmounted(&file, image, (length, new_size)),
+    }
+}
+
+/// Bytes of the ext4 in an image; `None` where there is none. Source: `struct ext4_super_block` of `fs/ext4/ext4.h`.
+fn file_system_size(image: &File) -> io::Result<Option<u64>> {
+    let mut superblock = [0; 1024];
+    image.read_exact_at(&mut superblock, 1024)?;
+    let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| superblock[at + i]));
+    let is_ext4 = superblock[0x38..0x3A] == [0x53, 0xEF];
+    let blocks = u64::from(number(0x150)) << 32 | u64::from(number(4));
+    Ok(is_ext4.then_some(blocks * BLOCK))
+}
+
+/// Mounts the image where nobody sees it, and has the kernel grow it.
+fn expand_unmounted(file: &File, image: &Path, (length, new_size): (u64, u64)) -> Result<Growth, LinuxError> {
+    file.set_len(new_size).map_err(LinuxError::system("ftruncate", image))?;
+    let grown = match detached_storage(image, Access::Write) {
+        // Where the file system is damaged, e2fsck says more; where mounting is not permitted, it is not needed.
+        Err(_) => Ok(Growth::NeedsCopy),
+        Ok(mount) => grow(&mount, image, new_size),
+    };
+    loop_device::wait_until_detached(image)?;
+    match grown {
+        Ok(Growth::NeedsCopy) => {
+            file.set_len(length).map_err(LinuxError::system("ftruncate", image)).map(|()| Growth::NeedsCopy)
+        }
+        Ok(Growth::Done) => {
+            file.sync_all().map_err(LinuxError::system("fsync", image)).map(|()| Growth::Done)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn grow(mount: &OwnedFd, image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory =
+        rustix::fs::openat(mount, ".", flags, Mode::empty()).map_err(LinuxError::system("openat", image))?;
+    match rustix::fs::ext4_ioc_resize_fs(&directory, new_size / BLOCK) {
+        Ok(()) => {
+            rustix::fs::syncfs(&directory).map_err(LinuxError::system("syncfs", image)).map(|()| Growth::Done)
+        }
+        Err(Errno::PERM) => Ok(Growth::NeedsCopy),
+        Err(error) => Err(LinuxError::system("ioctl EXT4_IOC_RESIZE_FS", image)(error)),
+    }
+}
+
+/// Makes `copy`, an empty file, a larger copy of the sandbox in `image`, which nobody may use meanwhile. The caller puts it in the
+/// place of the image: the tools that grow an ext4 leave half of one when they are killed.
+pub fn expand_copy(image: &Path, copy: &Path, new_size: u64) -> Result<(), LinuxError> {
+    let new_size = checked_size(new_size)?;
+    let source = File::open(image).map_err(LinuxError::system("open", image))?;
+    let target =
+        File::options().read(true).write(true).open(copy).map_err(LinuxError::system("open", copy))?;
+    sparse_copy::copy((&source, image), (&target, copy))?;
+    // resize2fs insists on a check; this one also replays the journal after a crash. 1 means: errors were corrected.
+    Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-p"]).run(&[0, 1])?;
+    target.set_len(new_size).map_err(LinuxError::system("ftruncate", copy))?;
+    Tool { subject: image, ..Tool::new("resize2fs", copy) }.run(&[0])?;
+    // resize2fs ends with success although it could not write everything.
+    Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-n"]).run(&[0])
+}
+
+fn expand_mounted(
+    file: &File,
+    image: &Path,
+    device: &Path,
+    (current, new_size): (u64, u64),
+) -> Result<(), LinuxError> {
+    let mount = mount_table::read()?.into_iter().find(|mount| mount.source == device);
+    let Some(mount) = mount else {
+        return Err(LinuxError::ImageAttached { path: image.to_path_buf(), device: device.to_path_buf() });
+    };
+    let device = LoopDevice::open(device)?;
+    let directory = File::open(&mount.mount_point).map_err(LinuxError::system("open", &mount.mount_point))?;
+    file.set_len(new_size).map_err(LinuxError::system("ftruncate", image))?;
+    device.set_capacity()?;
+    match rustix::fs::ext4_ioc_resize_fs(&directory, new_size / BLOCK) {
+        Ok(()) => Ok(()),
+        // Refused before anything was done. After any other error the file system may have grown a part of the way,
+        // and the file must stay as large as it is now.
+        Err(error @ Errno::PERM) => {
+            let first = LinuxError::GrowNotPermitted { path: image.to_path_buf(), source: error.into() };
+            let undone = undo_growth(first, file, image, current);
+            device.set_capacity()?;
+            Err(undone)
+        }
+        Err(error) => Err(LinuxError::system("ioctl EXT4_IOC_RESIZE_FS", image)(error)),
+    }
+}
+
+fn undo_growth(first: LinuxError, file: &File, image: &Path, length: u64) -> LinuxError {
+    match file.set_len(length) {
+        Ok(()) => first,
+        Err(error) => LinuxError::Undo {
+            first: Box::new(first),
+            undo: vec![LinuxError::system("ftruncate", image)(error)],
+        },
+    }
+}
+
+/// A program of [`PACKAGE`] applied to an image.
+struct Tool<'a> {
+    name: &'static str,
+    image: &'a Path,
+    /// What errors are about: the image, if this is a copy of it.
+    subject: &'a Path,
+    arguments: Vec<PathBuf>,
+}
+
+impl<'a> Tool<'a> {
+    fn new(name: &'static str, image: &'a Path) -> Self {
+        Self { name, image, subject: image, arguments: Vec::new() }
+    }
+
+    fn arguments(&mut self, arguments: &[&str]) -> &mut Self {
+        self.arguments.extend(arguments.iter().map(PathBuf::from));
+        self
+    }
+
+    fn path(&mut self, path: &Path) -> &mut Self {
+        self.arguments.push(path.to_path_buf());
+        self
+    }
+
+    /// Runs it; an exit status that is not among `good` is an error with what the program wrote.
+    fn run(&self, good: &[i32]) -> Result<(), LinuxError> {
+        let output = self.output().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => LinuxError::ToolMissing { tool: self.name, package: PACKAGE, source },
+            _ => LinuxError::system("execve", Path::new(self.name))(source),
+        })?;
+        if output.status.code().is_some_and(|code| good.contains(&code)) {
+            return Ok(());
+        }
+        Err(LinuxError::ToolFailed {
+            tool: self.name,
+            path: self.subject.to_path_buf(),
+            status: output.status,
+            stderr: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        })
+    }
+
+    /// Looks in the places for administrators too, which many users' `PATH` does not name.
+    fn output(&self) -> io::Result<Output> {
+        let names =
+            [self.name.to_string(), format!("/usr/sbin/{}", self.name), format!("/sbin/{}", self.name)];
+        let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
+        for name in names {
+            // Fixed language: the messages end up in an error that people search for.
+            result = Command::new(name).args(&self.arguments).arg(self.image).env("LC_ALL", "C").output();
+            if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Reading a sandbox's changes at one point in time, whether it is in use or not.
+//!
+//! A sandbox in use is *frozen* for as long as its image takes to copy: ext4 then has everything in the image and lets
+//! writers wait. The copy shares blocks with the original where the file system can do that, and has no name, so it is gone
+//! when the view is closed or the program dies. A sandbox not in use is mounted as it is, after replaying its journal.
+//! Both mounts are private: they appear in no directory and end with their descriptor.
+//!
+//! Should the program be killed while a sandbox is frozen, the next snapshot of it finds it frozen and thaws it in the end.
+
+use super::error::LinuxError;
+use super::loop_device;
+use super::mount_table;
+use super::sandbox_image::UPPER;
+use super::sandbox_mount::{Access, detached_storage, detached_storage_of};
+use super::sparse_copy;
+use super::sys;
+use super::upper::UpperDirectory;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The changes of a sandbox, as they were at one moment. Dropping it unmounts and deletes what was made for it.
+#[derive(Debug)]
+pub struct SandboxView {
+    image: PathBuf,
+    upper: UpperDirectory,
+    mount: OwnedFd,
+    /// Whether the image itself is attached, not a copy.
+    original: bool,
+}
+
+impl SandboxView {
+    /// Opens the changes of the sandbox in this image. The caller keeps others from mounting, unmounting or opening the
+    /// same sandbox meanwhile; what runs in it may go on. A copy takes its place beside the image.
+    pub fn open(image: &Path) -> Result<Self, LinuxError> {
+        match mounted_at(image)? {
+            Some(storage) => Self::new(image, mount_copy(image, &storage)?, false),
+            None => Self::new(image, detached_storage(image, Access::ReadAfterReplay)?, true),
+        }
+    }
+
+    fn new(image: &Path, mount: OwnedFd, original: bool) -> Result<Self, LinuxError> {
+        let upper = UpperDirectory::open_at(mount.as_fd(), Path::new(UPPER), &image.join(UPPER))?;
+        Ok(Self { image: image.to_path_buf(), upper, mount, original })
+    }
+
+    /// The upper directory.
+    #[must_use]
+    pub fn upper(&self) -> &UpperDirectory {
+        &self.upper
+    }
+
+    /// Ends the view and waits until the image is free again. An error means that a file opened from it is still open.
+    pub fn close(self) -> Result<(), LinuxError> {
+        let Self { image, upper, mount, original } = self;
+        drop(upper);
+        drop(mount);
+        if original { loop_device::wait_until_detached(&image) } else { Ok(()) }
+    }
+}
+
+/// Where the image is mounted, if it is.
+fn mounted_at(image: &Path) -> Result<Option<PathBuf>, LinuxError> {
+    let devices = loop_device::attached_to(image)?;
+    if devices.is_empty() {
+        return Ok(None);
+    }
+    let mount = mount_table::read()?.into_iter().find(|mount| devices.contains(&mount.source));
+    Ok(mount.map(|mount| mount.mount_point))
+}
+
+/// Copies the image of a mounted sandbox and mounts the copy.
+fn mount_copy(image: &Path, storage: &Path) -> Result<OwnedFd, LinuxError> {
+    let folder = image.parent().unwrap_or(Path::new("/"));
+    let copy = tempfile::tempfile_in(folder).map_err(LinuxError::system("open O_TMPFILE", folder))?;
+    let source = File::open(image).map_err(LinuxError::system("open", image))?;
+    let frozen = Frozen::new(storage)?;
+    let copied = sparse_copy::copy((&source, image), (&copy, image));
+    let thawed = frozen.thaw();
+    match (copied, thawed) {
+        (Ok(_), Ok(())) => detached_storage_of(&copy, image, Access::Read),
+        (Err(first), Err(error)) => Err(LinuxError::Undo { first: Box::new(first), undo: vec![error] }),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+/// Thaws a mounted sandbox that a program was killed over. Nobody may be reading it.
+pub fn thaw_abandoned(storage: &Path) -> Result<(), LinuxError> {
+    let directory = File::open(storage).map_err(LinuxError::system("open", storage))?;
+    match sys::thaw(&directory) {
+        Ok(()) => {
+            tracing::warn!("{} was left frozen by a program that died", storage.display());
+            Ok(())
+        }
+        // It was not frozen.
+        Err(Errno::INVAL) => Ok(()),
+        Err(error) => Err(LinuxError::system("ioctl FITHAW", storage)(error)),
+    }
+}
+
+/// A frozen file system. Thawed by [`Frozen::thaw`], or when dropped in a panic.
+struct Frozen<'a> {
+    directory: File,
+    path: &'a Path,
+    thawed: bool,
+}
+
+impl<'a> Frozen<'a> {
+    fn new(path: &'a Path) -> Result<Self, LinuxError> {
+        let directory = File::open(path).map_err(LinuxError::system("open", path))?;
+        // Most of the writing is done while others may still write, so that they wait for less.
+        rustix::fs::syncfs(&directory).map_err(LinuxError::system("syncfs", path))?;
+        match sys::freeze(&directory) {
+            // Left frozen by a program that was killed; it is consistent, and it is on us to thaw it.
+            Ok(()) | Err(Errno::BUSY) => Ok(Self { directory, path, thawed: false }),
+            Err(error) => Err(LinuxError::system("ioctl FIFREEZE", path)(error)),
+        }
+    }
+
+    fn thaw(mut self) -> Result<(), LinuxError> {
+        self.thawed = true;
+        sys::thaw(&self.directory).map_err(LinuxError::system("ioctl FITHAW", self.path))
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if !self.thawed {
+            // Only reached while unwinding, where there is nobody to tell.
+            let _ = sys::thaw(&self.directory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::portable::linux::sandbox_image;
+    use crate::engine::portable::linux::sandbox_mount::mount_storage;
+    use crate::engine::portable::linux::test_support::Mounted;
+    use std::io::Read;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+    use tempfile::TempDir;
+
+    struct Store(TempDir);
+
+    impl Store {
+        fn new() -> Self {
+            let store = Self(tempfile::tempdir().unwrap());
+            sandbox_image::create(&store.0.path().join("templates"), &store.image(), 1 << 30).unwrap();
+            store
+        }
+        fn image(&self) -> PathBuf {
+            self.0.path().join("sandbox.img")
+        }
+        fn mount(&self) -> Mounted {
+            let target = self.0.path().join("storage");
+            std::fs::create_dir_all(&target).unwrap();
+            mount_storage(&self.image(), &target).unwrap();
+            Mounted(target)
+        }
+    }
+
+    fn names(view: &SandboxView) -> Vec<String> {
+        let entries = view.upper().walk().unwrap().map(Result::unwrap);
+        entries.map(|entry| String::from_utf8(entry.path).unwrap()).collect()
+    }
+
+    fn read(view: &SandboxView, name: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        view.upper().open_file(name.as_bytes()).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_sandbox_in_use_is_seen_as_it_was_at_the_moment_of_opening() {
+        let store = Store::new();
+        let mounted = store.mount();
+        std::fs::write(mounted.0.join("upper/before"), vec![5; 3 << 20]).unwrap();
+        let start = Instant::now();
+        let view = SandboxView::open(&store.image()).unwrap();
+        eprintln!("view of a mounted sandbox with 3 MiB: {:?}", start.elapsed());
+        std::fs::write(mounted.0.join("upper/after"), b"1").unwrap();
+        std::fs::write(mounted.0.join("upper/before"), b"changed").unwrap();
+        assert_eq!(names(&view), ["before"]);
+        assert!(read(&view, "before") == vec![5; 3 << 20]);
+        view.close().unwrap();
+        assert_eq!(std::fs::read(mounted.0.join("upper/before")).unwrap(), b"changed");
+    }
+
+    #[test]
+    fn a_view_leaves_no_file_mount_or_loop_device_behind() {
+        let store = Store::new();
+        let mounted = store.mount();
+        let listing = || std::fs::read_dir(store.0.path()).unwrap().count();
+        let before =
+            (listing(), mount_table::read().unwrap().iter().filter(|m| m.file_system == "ext4").count());
+        let view = SandboxView::open(&store.image()).unwrap();
+        assert_eq!(listing(), before.0);
+        assert!(
+            !mount_table::read()
+                .unwrap()
+                .iter()
+                .any(|mount| mount.mount_point.starts_with(store.0.path().join("x")))
+        );
+        drop(view);
+        assert_eq!(listing(), before.0);
+        drop(mounted);
+        loop_device::wait_until_detached(&store.image()).unwrap();
+    }
+
+    #[test]
+    fn a_sandbox_not_in_use_is_read_in_place_and_free_again_after_closing() {
+        let store = Store::new();
+        std::fs::write(store.mount().0.join("upper/x"), b"text").unwrap();
+        let view = SandboxView::open(&store.image()).unwrap();
+        assert_eq!(names(&view), ["x"]);
+        assert_eq!(read(&view, "x"), b"text");
+        assert_eq!(loop_device::attached_to(&store.image()).unwrap().len(), 1);
+        view.close().unwrap();
+        drop(store.mount());
+    }
+
+    #[test]
+    fn a_sandbox_whose_machine_crashed_shows_what_its_journal_holds() {
+        let store = Store::new();
+        let mounted = store.mount();
+        std::fs::write(mounted.0.join("upper/synced"), b"1").unwrap();
+        File::open(mounted.0.join("upper")).unwrap().sync_all().unwrap();
+        File::open(mounted.0.join("upper/synced")).unwrap().sync_all().unwrap();
+        // What a power cut leaves: the image as it is now, journal and all.
+        let crashed = store.0.path().join("crashed.img");
+        let (source, target) = (File::open(store.image()).unwrap(), File::create_new(&crashed).unwrap());
+        sparse_copy::copy((&source, &store.image()), (&target, &crashed)).unwrap();
+        let view = SandboxView::open(&crashed).unwrap();
+        assert_eq!(names(&view), ["synced"]);
+        assert_eq!(read(&view, "synced"), b"1");
+    }
+
+    #[test]
+    fn writers_go_on_after_a_view_was_opened_or_failed_to_open() {
+        let store = Store::new();
+        let mounted = store.mount();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut count = 0_u32;
+                while !stop.load(Ordering::Relaxed) {
+                    std::fs::write(mounted.0.join("upper/x"), count.to_le_bytes()).unwrap();
+                    count += 1;
+                }
+                count
+            });
+            for _ in 0..5 {
+                SandboxView::open(&store.image()).unwrap().close().unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(writer.join().unwrap() > 0);
+        });
+        let missing = mount_copy(&store.0.path().join("missing.img"), &mounted.0);
+        assert!(missing.is_err());
+        std::fs::write(mounted.0.join("upper/y"), b"not frozen").unwrap();
+    }
+
+    #[test]
+    fn a_sandbox_that_a_killed_program_left_frozen_is_thawed() {
+        let store = Store::new();
+        let mounted = store.mount();
+        std::fs::write(mounted.0.join("upper/x"), b"1").unwrap();
+        sys::freeze(File::open(&mounted.0).unwrap()).unwrap();
+        let view = SandboxView::open(&store.image()).unwrap();
+        assert_eq!(names(&view), ["x"]);
+        std::fs::write(mounted.0.join("upper/y"), b"not frozen").unwrap();
+    }
+
+    #[test]
+    fn a_panic_thaws() {
+        let store = Store::new();
+        let mounted = store.mount();
+        let result = std::panic::catch_unwind(|| {
+            let _frozen = Frozen::new(&mounted.0).unwrap();
+            panic!("on purpose");
+        });
+        assert!(result.is_err());
+        std::fs::write(mounted.0.join("upper/x"), b"not frozen").unwrap();
+    }
+
+    #[test]
+    fn a_file_left_open_is_reported_when_closing() {
+        let store = Store::new();
+        std::fs::write(store.mount().0.join("upper/x"), b"text").unwrap();
+        let view = SandboxView::open(&store.image()).unwrap();
+        let open = view.upper().open_file(b"x").unwrap();
+        assert!(matches!(view.close(), Err(LinuxError::ImageAttached { .. })));
+        drop(open);
+        loop_device::wait_until_detached(&store.image()).unwrap();
+    }
+}

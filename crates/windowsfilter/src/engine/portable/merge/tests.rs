@@ -1,0 +1,185 @@
+use crate::engine::portable::chain::testing::{Chain, E};
+use crate::engine::portable::long_names::linux_name;
+use crate::error::Error;
+
+fn merged(layers: &[&[(&str, E)]]) -> Vec<String> {
+    Chain::new(layers).lines()
+}
+
+#[test]
+fn files_is_there_even_in_an_empty_chain() {
+    assert_eq!(merged(&[]), ["Files/ 0"]);
+    assert_eq!(
+        merged(&[&[("Hives/Sam_Base", E::File("sam"))]]),
+        ["Files/ 0", "Hives/ 0", "Hives/Sam_Base = sam"]
+    );
+}
+
+#[test]
+fn an_upper_file_replaces_the_lower_one_in_any_case_and_brings_its_spelling() {
+    let lines = merged(&[&[("Files/Readme.TXT", E::File("old"))], &[("Files/README.txt", E::File("new"))]]);
+    assert_eq!(lines, ["Files/ 0", "Files/README.txt = new"]);
+}
+
+#[test]
+fn directories_merge_under_the_first_spelling_and_the_uppers_metadata() {
+    let lines = merged(&[
+        &[("Files/Windows", E::Dir), ("Files/Windows/a", E::File("a"))],
+        &[("Files/WINDOWS", E::Dir), ("Files/WINDOWS/b", E::File("b"))],
+    ]);
+    assert_eq!(lines, ["Files/ 0", "Files/Windows/ 1", "Files/Windows/a = a", "Files/Windows/b = b"]);
+}
+
+#[test]
+fn a_directory_without_an_entry_of_its_own_leaves_the_lower_metadata() {
+    let lines = merged(&[&[("Files/d", E::Dir)], &[("Files", E::Dir), ("Files/D", E::Implicit)]]);
+    assert_eq!(lines, ["Files/ 1", "Files/d/ 0"]);
+}
+
+#[test]
+fn an_entry_gives_metadata_to_a_directory_that_had_none() {
+    assert_eq!(
+        merged(&[&[("Files/d/x", E::File("x"))], &[("Files/d", E::Dir)]]),
+        ["Files/ 0", "Files/d/ 1", "Files/d/x = x"]
+    );
+}
+
+#[test]
+fn a_whiteout_hides_lower_names_in_any_case() {
+    let lines = merged(&[
+        &[("Files/A/x", E::File("x")), ("Files/grüße", E::File("y"))],
+        &[("Files/a", E::Whiteout), ("Files/GRÜßE", E::Whiteout), ("Files/nothing", E::Whiteout)],
+    ]);
+    assert_eq!(lines, ["Files/ 0"]);
+}
+
+#[test]
+fn a_whiteout_hides_nothing_of_its_own_layer_or_above() {
+    let lines = merged(&[
+        &[("Files/a/x", E::File("x"))],
+        &[("Files/z", E::Whiteout), ("Files/A", E::File("mine")), ("Files/a", E::Whiteout)],
+        &[("Files/Z", E::File("later"))],
+    ]);
+    assert_eq!(lines, ["Files/ 0", "Files/A = mine", "Files/Z = later"]);
+}
+
+#[test]
+fn an_opaque_directory_hides_all_that_is_below_it() {
+    let lines = merged(&[
+        &[("Files/Data/deep/x", E::File("x")), ("Files/Data/y", E::File("y"))],
+        &[("Files/data", E::Opaque), ("Files/data/y2", E::File("y2"))],
+    ]);
+    assert_eq!(lines, ["Files/ 0", "Files/Data/ 1", "Files/Data/y2 = y2"]);
+}
+
+#[test]
+fn a_file_replaces_a_directory_and_a_directory_a_file() {
+    let lines = merged(&[
+        &[("Files/a/x", E::File("x")), ("Files/b", E::File("b"))],
+        &[("Files/A", E::File("a")), ("Files/B/y", E::File("y"))],
+    ]);
+    assert_eq!(lines, ["Files/ 0", "Files/A = a", "Files/B/ 1", "Files/B/y = y"]);
+}
+
+#[test]
+fn names_of_one_inode_in_a_layer_stay_one_inode() {
+    let chain = Chain::new(&[&[("Files/a", E::File("x")), ("Files/d/b", E::Same("Files/a"))]]);
+    let view = chain.view();
+    let (a, b) = (view.lookup(b"a", false).unwrap().unwrap(), view.lookup(b"d/b", false).unwrap().unwrap());
+    assert_eq!((a.info.nid, a.info.nlink), (b.info.nid, 2));
+}
+
+#[test]
+fn hard_links_share_an_inode_across_layers() {
+    let chain = Chain::new(&[
+        &[("Files/WinSxS/File", E::File("x"))],
+        &[("Files/one", E::Link("Files/winsxs/FILE")), ("Files/two", E::Link("Files/ONE"))],
+    ]);
+    let view = chain.view();
+    for path in ["one", "two", "WinSxS/File"] {
+        let node = view.lookup(path.as_bytes(), false).unwrap().unwrap();
+        assert_eq!(node.info.nlink, 3, "{path}");
+        assert_eq!(view.layer_of(&node).unwrap().as_str(), "layer0");
+    }
+}
+
+#[test]
+fn a_hard_link_finds_what_its_own_layer_put_in_the_targets_place() {
+    let lines = merged(&[
+        &[("Files/a", E::File("old"))],
+        &[("Files/link", E::Link("Files/a")), ("Files/z/x", E::File("z")), ("Files/A", E::File("new"))],
+    ]);
+    assert_eq!(lines[1..3], ["Files/A = new", "Files/link = new"]);
+}
+
+#[test]
+fn a_hard_link_replaces_what_lower_layers_have_there() {
+    let lines = merged(&[
+        &[("Files/a", E::File("a")), ("Files/d/x", E::File("x"))],
+        &[("Files/D", E::Link("Files/a"))],
+    ]);
+    assert_eq!(lines, ["Files/ 0", "Files/D = a", "Files/a = a"]);
+}
+
+#[test]
+fn a_hard_link_without_a_file_to_share_names_layer_and_path() {
+    for (target, why) in [
+        ("Files/none", "neither"),
+        ("Files/dir", "directory"),
+        ("Files/link", "itself"),
+        ("Files/gone", "neither"),
+    ] {
+        let chain = Chain::new(&[
+            &[("Files/dir", E::Dir), ("Files/gone", E::File("x"))],
+            &[("Files/gone", E::Whiteout), ("Files/link", E::Link(target))],
+        ]);
+        let error = chain.image().unwrap_err();
+        assert!(
+            matches!(&error, Error::View { id, path, reason }
+            if id.as_str() == "layer1" && path == "Files/link" && reason.contains(why)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn hives_and_utility_vm_merge_like_files() {
+    let lines = merged(&[
+        &[("Hives/Sam_Base", E::File("1")), ("UtilityVM/Files/EFI/x", E::File("1"))],
+        &[("Hives/SAM_BASE", E::File("2")), ("UtilityVM/Files/efi/y", E::File("2"))],
+    ]);
+    let expected = [
+        "Files/ 0",
+        "Hives/ 0",
+        "Hives/SAM_BASE = 2",
+        "UtilityVM/ 0",
+        "UtilityVM/Files/ 0",
+        "UtilityVM/Files/EFI/ 0",
+    ];
+    assert_eq!(lines[..6], expected);
+    assert_eq!(lines[6..], ["UtilityVM/Files/EFI/x = 1", "UtilityVM/Files/EFI/y = 2"]);
+}
+
+#[test]
+fn long_names_compare_by_the_name_windows_knows() {
+    let (lower, upper) = ("ä".repeat(200).into_bytes(), "Ä".repeat(200).into_bytes());
+    let short = |name: &[u8]| format!("Files/{}", String::from_utf8(linux_name(name)).unwrap());
+    let (small, capital) = (short(&lower), short(&upper));
+    let base = [(&*small, E::Named(lower))];
+    let lines = merged(&[&base, &[(&*capital, E::Named(upper))]]);
+    assert_eq!(lines, ["Files/ 0".to_owned(), format!("{capital} = named")]);
+    assert_eq!(merged(&[&base, &[(&*capital, E::Whiteout)]]), ["Files/ 0"]);
+}
+
+#[test]
+fn depth_and_many_layers_cost_no_stack() {
+    let deep = |n: usize| (0..n).fold(b"Files".to_vec(), |path, _| [&path[..], b"/d"].concat());
+    let mut chain = Chain::new(&[]);
+    chain.push(&[(deep(3000), E::Dir)]);
+    for number in 1..125 {
+        chain.push(&[(format!("Files/f{number}").into_bytes(), E::File("x")), (deep(number), E::Dir)]);
+    }
+    let image = chain.image().unwrap();
+    assert_eq!(image.devices().len(), 125);
+    assert_eq!(image.inode_count(), 2 + 3000 + 124);
+}

@@ -1,0 +1,168 @@
+//! The portable engine: the same layers without Windows.
+//!
+//! `import` brings a layer tar in and indexes it, `chain` merges the indexes of a chain by Windows' rules (`merge`, `links`), `view` reads
+//! the result without mounting. `layer_changes` and `layer_files` read one layer alone. What the host has to do is in `host`: on Linux it
+//! mounts (`linux`), and writes what a sandbox changed as a layer tar (`sandbox_diff`); elsewhere it says that it cannot.
+
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use wclayer::filetime::FileTime;
+
+use crate::driver::{Change, DiffGetter};
+use crate::engine::{EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place};
+use crate::error::{Error, IoContext};
+use crate::record::LayerKind;
+use crate::store::file;
+use crate::temporary::Temporaries;
+
+pub mod chain;
+#[cfg(target_os = "linux")]
+mod host;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_host.rs"]
+mod host;
+pub mod import;
+mod layer_changes;
+mod layer_files;
+mod links;
+#[cfg(target_os = "linux")]
+pub mod linux;
+mod long_names;
+mod merge;
+#[cfg(target_os = "linux")]
+pub mod sandbox_diff;
+pub mod view;
+
+use layer_files::LayerFiles;
+use view::View;
+
+/// The engine.
+#[derive(Debug)]
+pub struct Portable {
+    templates: PathBuf,
+    temporaries: Temporaries,
+}
+
+impl Portable {
+    /// `templates` is a directory for empty sandboxes; what is in it may be deleted at any time.
+    pub(crate) fn new(templates: PathBuf, temporaries: Temporaries) -> Self {
+        Self { templates, temporaries }
+    }
+
+    /// What the layer shows, for reading without a mount. Of a sandbox: what is below it.
+    ///
+    /// # Errors
+    /// Damaged files.
+    pub(crate) fn view(layer: &Layer, temporaries: &Temporaries) -> Result<View, Error> {
+        let index = chain::ready(&layer.chain, &layer.place.dir, temporaries)?;
+        View::open(layer.place.id.clone(), &index, &layer.chain)
+    }
+
+    /// What is below the layer; nothing for one without parents.
+    fn view_below(&self, layer: &Layer) -> Result<Option<View>, Error> {
+        let below = layer.below();
+        let Some(nearest) = below.last() else { return Ok(None) };
+        let index = chain::ready(below, &nearest.dir, &self.temporaries)?;
+        View::open(nearest.id.clone(), &index, below).map(Some)
+    }
+}
+
+impl Engine for Portable {
+    fn name(&self) -> &'static str {
+        "portable"
+    }
+
+    fn stage(&self, dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error> {
+        import::import(dir, request)
+    }
+
+    fn create_sandbox(&self, sandbox: &Layer, size: u64) -> Result<(), Error> {
+        host::create_sandbox(&self.templates, &sandbox.place.dir.join(file::SANDBOX), size)
+    }
+
+    fn expand(&self, sandbox: &Place, size: u64) -> Result<(), Error> {
+        host::expand(&sandbox.dir.join(file::SANDBOX), size, &self.temporaries)
+    }
+
+    fn activate(&self, layer: &Layer) -> Result<(), Error> {
+        let index = chain::ready(&layer.chain, &layer.place.dir, &self.temporaries)?;
+        host::activate(layer, &index)
+    }
+
+    fn prepare(&self, layer: &Layer) -> Result<(), Error> {
+        if layer.kind == LayerKind::Sandbox { host::prepare(layer) } else { Ok(()) }
+    }
+
+    fn mount_path(&self, layer: &Layer) -> Result<PathBuf, Error> {
+        host::mount_path(layer)
+    }
+
+    fn unprepare(&self, place: &Place) -> Result<(), Error> {
+        host::unprepare(place)
+    }
+
+    fn deactivate(&self, place: &Place) -> Result<(), Error> {
+        host::deactivate(place)
+    }
+
+    fn detach(&self, place: &Place) -> Result<(), Error> {
+        host::detach(place)
+    }
+
+    fn resume(&self, place: &Place) -> Result<(), Error> {
+        host::resume(place)
+    }
+
+    fn is_mounted(&self, path: &Path) -> bool {
+        host::is_mounted(path)
+    }
+
+    fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error> {
+        host::show_at(path, target)
+    }
+
+    fn hide_at(&self, target: &Path) -> Result<(), Error> {
+        host::hide_at(target)
+    }
+
+    fn read(&self, layer: &Layer, _: bool, guard: Guard) -> Result<Box<dyn Read + Send>, Error> {
+        match layer.kind {
+            LayerKind::Empty => Ok(Box::new(Cursor::new(EMPTY_TAR))),
+            LayerKind::Layer => {
+                let path = layer.place.dir.join(file::TAR);
+                // Bytes that never change need no lock: an open file outlives even the layer.
+                Ok(Box::new(File::open(&path).at("open", &path)?))
+            }
+            LayerKind::Sandbox => {
+                host::read_sandbox(layer, Self::view(layer, &self.temporaries)?, None, guard)
+            }
+        }
+    }
+
+    fn read_until(
+        &self,
+        sandbox: &Layer,
+        newest: FileTime,
+        guard: Guard,
+    ) -> Result<Box<dyn Read + Send>, Error> {
+        host::read_sandbox(sandbox, Self::view(sandbox, &self.temporaries)?, Some(newest), guard)
+    }
+
+    fn changes(&self, layer: &Layer, _: bool) -> Result<Vec<Change>, Error> {
+        match layer.kind {
+            LayerKind::Empty => Ok(Vec::new()),
+            LayerKind::Layer => layer_changes::list(&layer.place, self.view_below(layer)?.as_ref()),
+            LayerKind::Sandbox => host::sandbox_changes(layer, &Self::view(layer, &self.temporaries)?),
+        }
+    }
+
+    fn changed_bytes(&self, sandbox: &Layer, _: bool) -> Result<u64, Error> {
+        host::changed_bytes(sandbox)
+    }
+
+    fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error> {
+        Ok(Box::new(LayerFiles::open(layer)?))
+    }
+}

@@ -1,0 +1,85 @@
+//! What needs Linux, on other systems: errors that say so. Everything else of the portable engine works.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use wclayer::filetime::FileTime;
+
+use super::view::View;
+use crate::driver::Change;
+use crate::engine::{Guard, Layer, Place};
+use crate::error::Error;
+use crate::temporary::Temporaries;
+
+fn unsupported<T>(what: String) -> Result<T, Error> {
+    Err(Error::Unsupported { what, needs: "Linux" })
+}
+
+pub(super) fn create_sandbox(_: &Path, image: &Path, _: u64) -> Result<(), Error> {
+    unsupported(format!("making the sandbox {}", image.display()))
+}
+
+pub(super) fn expand(image: &Path, _: u64, _: &Temporaries) -> Result<(), Error> {
+    unsupported(format!("expanding the sandbox {}", image.display()))
+}
+
+pub(super) fn activate(layer: &Layer, _: &Path) -> Result<(), Error> {
+    unsupported(format!("mounting {}", layer.place.id))
+}
+
+pub(super) fn prepare(sandbox: &Layer) -> Result<(), Error> {
+    unsupported(format!("mounting {}", sandbox.place.id))
+}
+
+pub(super) fn mount_path(layer: &Layer) -> Result<PathBuf, Error> {
+    unsupported(format!("mounting {}", layer.place.id))
+}
+
+/// Nothing can be prepared, so nothing is.
+pub(super) fn unprepare(_: &Place) -> Result<(), Error> {
+    Ok(())
+}
+
+/// Nothing can be active, so nothing is.
+pub(super) fn deactivate(_: &Place) -> Result<(), Error> {
+    Ok(())
+}
+
+/// Nothing can be active, so nothing is.
+pub(super) fn detach(_: &Place) -> Result<(), Error> {
+    Ok(())
+}
+
+/// Nothing can be prepared, so nothing is stopped.
+pub(super) fn resume(_: &Place) -> Result<(), Error> {
+    Ok(())
+}
+
+pub(super) fn is_mounted(_: &Path) -> bool {
+    false
+}
+
+pub(super) fn show_at(path: &Path, _: &Path) -> Result<(), Error> {
+    unsupported(format!("showing {} elsewhere", path.display()))
+}
+
+pub(super) fn hide_at(_: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
+pub(super) fn read_sandbox(
+    sandbox: &Layer,
+    _: View,
+    _: Option<FileTime>,
+    _: Guard,
+) -> Result<Box<dyn Read + Send>, Error> {
+    unsupported(format!("reading sandbox {}", sandbox.place.id))
+}
+
+pub(super) fn sandbox_changes(sandbox: &Layer, _: &View) -> Result<Vec<Change>, Error> {
+    unsupported(format!("reading sandbox {}", sandbox.place.id))
+}
+
+pub(super) fn changed_bytes(sandbox: &Layer) -> Result<u64, Error> {
+    unsupported(format!("reading sandbox {}", sandbox.place.id))
+}

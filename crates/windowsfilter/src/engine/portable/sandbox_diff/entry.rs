@@ -1,0 +1,196 @@
+//! Win32 metadata of what a sandbox has: what copy-up carried, and what Windows would give a new file.
+
+use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
+use crate::error::Error;
+use crate::metadata::{Stream, Win32Metadata};
+use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
+use wclayer::filetime::FileTime;
+use wclayer::layer_tar::{EntryKind, FileInfo, LayerEntry};
+use wclayer::reparse;
+use wclayer::security::{SecurityDescriptor, Sid};
+use wclayer::tar::type_flag;
+
+use super::links;
+use super::parent::{Parent, ParentKind};
+use super::plan::Entry;
+use super::tree::Tree;
+
+/// First and last second ext4 can hold in its 256-byte inodes: 1901 and 2446. Copy-up moves times beyond them there.
+pub(super) const EXT4_SECONDS: (i64, i64) = (i32::MIN as i64, i32::MAX as i64 + (3 << 32));
+
+/// Descriptor of `C:\` on Windows Server, for a parent that does not say what its root has.
+const ROOT_SDDL: &str = "O:SYG:SYD:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)(A;CI;0x4;;;BU)\
+                         (A;CIIO;0x2;;;BU)(A;OICIIO;GA;;;CO)";
+
+/// What the extended attributes of an upper entry say. Links have them under `trusted.`, the rest under `user.`.
+pub(super) fn metadata_of(entry: &UpperEntry) -> Win32Metadata {
+    let attributes = entry.xattrs.iter().filter_map(|(name, value)| {
+        let name = name.strip_prefix(b"user.").or_else(|| name.strip_prefix(b"trusted."))?;
+        Some((name, &value[..]))
+    });
+    Win32Metadata::from_xattrs(attributes)
+}
+
+/// An entry as it goes into the tar, and what follows from it for what is in it.
+pub(super) struct Described {
+    pub(super) entry: LayerEntry,
+    pub(super) streams: Vec<Stream>,
+}
+
+/// Everything of an entry but its data. `directory` is the descriptor of the directory it is in.
+pub(super) fn describe(
+    tree: &Tree,
+    parent: &impl Parent,
+    item: &Entry<'_>,
+    directory: &SecurityDescriptor,
+) -> Result<Described, Error> {
+    let mut metadata = recorded(parent, item)?;
+    // What the parent's tar had no security descriptor for was never new; do not invent one.
+    let is_new = metadata.origin.is_none() && metadata.created.is_none();
+    if is_new && metadata.security.is_none() {
+        metadata.security = Some(default_security(item, directory)?);
+    }
+    let last_write = last_write(item, is_new);
+    let unrecorded = if is_new { last_write } else { FileTime::ABSENT };
+    let mut entry = LayerEntry::new(
+        item.name.clone(),
+        FileInfo {
+            attributes: attributes(&item.upper.kind, metadata.attributes),
+            creation_time: metadata.created.unwrap_or(last_write),
+            last_access_time: metadata.accessed.unwrap_or(unrecorded),
+            last_write_time: last_write,
+            change_time: metadata.changed.unwrap_or(unrecorded),
+        },
+    );
+    entry.security = metadata.security.filter(|bytes| !bytes.is_empty());
+    entry.eas = metadata.eas;
+    match &item.upper.kind {
+        UpperKind::File { size } => entry.size = *size,
+        UpperKind::Symlink { target } => {
+            make_link(tree, parent, item, target, metadata.reparse.as_deref(), &mut entry)?;
+            metadata.reparse = entry.reparse.take();
+        }
+        _ => {}
+    }
+    entry.reparse = metadata.reparse;
+    Ok(Described { entry, streams: metadata.streams })
+}
+
+/// What was recorded of an entry. A file written under another spelling is the parent's file with new content.
+fn recorded(parent: &impl Parent, item: &Entry<'_>) -> Result<Win32Metadata, Error> {
+    let own = metadata_of(item.upper);
+    let is_root = item.upper.path.is_empty();
+    let Some(lower) = &item.lower else { return Ok(own) };
+    if own.attributes.is_some()
+        || !same_kind(&item.upper.kind, lower.kind)
+        || !(is_root || item.is_same_in_other_case())
+    {
+        return Ok(own);
+    }
+    let kept = parent.metadata(&lower.spelled)?;
+    Ok(match lower.kind {
+        ParentKind::Directory => kept,
+        // Overwriting a file drops its streams and extended attributes.
+        _ => Win32Metadata { streams: own.streams, eas: own.eas, reparse: own.reparse, ..kept },
+    })
+}
+
+fn same_kind(upper: &UpperKind, lower: ParentKind) -> bool {
+    match upper {
+        UpperKind::Directory { .. } => lower == ParentKind::Directory,
+        UpperKind::File { .. } => lower == ParentKind::File,
+        _ => false,
+    }
+}
+
+/// The recorded attributes, or those of a new file; either way those the kind of file demands.
+fn attributes(kind: &UpperKind, recorded: Option<u32>) -> u32 {
+    match kind {
+        UpperKind::Directory { .. } => recorded.unwrap_or(0) | FILE_ATTRIBUTE_DIRECTORY,
+        UpperKind::Symlink { .. } => recorded.unwrap_or(0) | FILE_ATTRIBUTE_REPARSE_POINT,
+        _ => recorded.unwrap_or(FILE_ATTRIBUTE_ARCHIVE) & !FILE_ATTRIBUTE_DIRECTORY,
+    }
+}
+
+/// The inode's time, unless copy-up had to change what the parent has.
+fn last_write(item: &Entry<'_>, is_new: bool) -> FileTime {
+    let (seconds, nanos) = item.upper.mtime;
+    if let Some(lower) = item.lower.as_ref().filter(|_| !is_new) {
+        let (first, last) = EXT4_SECONDS;
+        let clamped =
+            (seconds == first && lower.mtime.0 < first) || (seconds == last && lower.mtime.0 > last);
+        if clamped {
+            return FileTime::from_unix(lower.mtime.0, lower.mtime.1);
+        }
+    }
+    FileTime::from_unix(seconds, nanos)
+}
+
+/// The descriptor Windows computes for a file that an administrator makes without naming one.
+///
+/// The root inherits nothing: what it is given is its own.
+fn default_security(item: &Entry<'_>, directory: &SecurityDescriptor) -> Result<Vec<u8>, Error> {
+    let is_directory = matches!(item.upper.kind, UpperKind::Directory { .. });
+    let owner = Sid::ADMINISTRATORS;
+    let descriptor = match item.upper.path.is_empty() {
+        true => directory.clone(),
+        false => SecurityDescriptor::inherit(directory, is_directory, &owner, &owner),
+    };
+    descriptor.to_bytes().map_err(|error| entry_error(item, &error))
+}
+
+/// Descriptor the entries of a directory inherit from: its own, or where it has none (or none that can be read), what
+/// it would have inherited itself.
+pub(super) fn descriptor_inside(own: Option<&[u8]>, directory: &SecurityDescriptor) -> SecurityDescriptor {
+    own.and_then(|bytes| SecurityDescriptor::parse(bytes).ok()).unwrap_or_else(|| {
+        let owner = Sid::ADMINISTRATORS;
+        SecurityDescriptor::inherit(directory, true, &owner, &owner)
+    })
+}
+
+/// What the sandbox's root inherits from, should nobody have recorded anything of it.
+pub(super) fn root_descriptor() -> SecurityDescriptor {
+    // The text is a constant that a test reads.
+    SecurityDescriptor::from_sddl(ROOT_SDDL).unwrap_or_else(|_| unreachable!("ROOT_SDDL is well-formed"))
+}
+
+/// Makes an entry a link: the recorded one if the text still is what the parent shows, else a new one.
+fn make_link(
+    tree: &Tree,
+    parent: &impl Parent,
+    item: &Entry<'_>,
+    text: &[u8],
+    recorded: Option<&[u8]>,
+    entry: &mut LayerEntry,
+) -> Result<(), Error> {
+    entry.type_flag = type_flag::SYMLINK;
+    let lower = item.lower.as_ref().filter(|lower| lower.kind == ParentKind::Symlink);
+    let is_unchanged = match lower {
+        Some(lower) => parent.link_target(&lower.spelled)? == text,
+        None => false,
+    };
+    let buffer = match recorded.filter(|_| is_unchanged) {
+        Some(buffer) => buffer.to_vec(),
+        None => {
+            entry.attributes &= !FILE_ATTRIBUTE_DIRECTORY;
+            if links::leads_to_directory(tree, parent, &item.upper.path, text)? {
+                entry.attributes |= FILE_ATTRIBUTE_DIRECTORY;
+            }
+            links::reparse_data(text).map_err(|error| entry_error(item, &error))?
+        }
+    };
+    if let Ok(target) = reparse::decode_go(&buffer) {
+        entry.kind =
+            EntryKind::Symlink { target: target.target.into_bytes(), mount_point: target.is_mount_point };
+    }
+    entry.reparse = Some(buffer);
+    Ok(())
+}
+
+fn entry_error(item: &Entry<'_>, reason: &dyn std::fmt::Display) -> Error {
+    Error::Entry {
+        entry: String::from_utf8_lossy(&item.name).into_owned(),
+        offset: 0,
+        reason: reason.to_string(),
+    }
+}

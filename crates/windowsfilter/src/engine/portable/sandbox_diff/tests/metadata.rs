@@ -1,0 +1,135 @@
+use super::*;
+use crate::metadata::Origin;
+use wclayer::ea::ExtendedAttribute;
+use wclayer::security::Sid;
+
+fn copied_up() -> Win32Metadata {
+    Win32Metadata {
+        attributes: Some(0x2022),
+        created: Some(FileTime(100_000_000_000_000_001)),
+        accessed: Some(FileTime(2)),
+        changed: Some(FileTime(132_434_736_000_000_003)),
+        security: Some(descriptor("O:SYG:SYD:P(A;;FA;;;SY)")),
+        eas: vec![ExtendedAttribute { flags: 0x80, name: b"EA".to_vec(), value: b"v".to_vec() }],
+        origin: Some(Origin { layer: Some(7), offset: 512 }),
+        ..Default::default()
+    }
+}
+
+fn descriptor(sddl: &str) -> Vec<u8> {
+    SecurityDescriptor::from_sddl(sddl).unwrap().to_bytes().unwrap()
+}
+
+fn sddl(entry: &TarEntry) -> String {
+    SecurityDescriptor::parse(entry.layer().security.as_ref().unwrap()).unwrap().to_sddl().unwrap()
+}
+
+#[test]
+fn a_changed_file_keeps_everything_but_its_content_and_last_write_time() {
+    let upper = Upper::new();
+    upper.file("f", "new content").metadata("f", &copied_up());
+    let entry = upper.entry(&Model::default().file("f"), "Files/f");
+    let (layer, metadata) = (entry.layer(), copied_up());
+    assert_eq!(entry.data, b"new content");
+    assert_eq!(layer.last_write_time, FileTime::from_unix(1_600_000_000, 123_456_700));
+    let times = [layer.creation_time, layer.last_access_time, layer.change_time].map(Some);
+    assert_eq!(times, [metadata.created, metadata.accessed, metadata.changed]);
+    assert_eq!(Some(layer.attributes), metadata.attributes);
+    assert_eq!((&layer.security, &layer.eas), (&metadata.security, &metadata.eas));
+}
+
+#[test]
+fn a_new_file_gets_what_windows_would_give_it() {
+    let upper = Upper::new();
+    let root = Win32Metadata {
+        security: Some(descriptor("O:SYG:SYD:PAI(A;OICI;FA;;;SY)(A;CI;FR;;;BU)")),
+        ..copied_up()
+    };
+    upper.metadata("", &root).file("f", "").folder("d").file("d/g", "");
+    let parent = Model::default();
+    let (file, folder, inner) =
+        (upper.entry(&parent, "Files/f"), upper.entry(&parent, "Files/d"), upper.entry(&parent, "Files/d/g"));
+    assert_eq!((file.layer().attributes, folder.layer().attributes), (0x20, 0x10));
+    assert_eq!(sddl(&file), "O:BAG:BAD:AI(A;ID;FA;;;SY)");
+    assert_eq!(sddl(&folder), "O:BAG:BAD:AI(A;OICIID;FA;;;SY)(A;CIID;FR;;;BU)");
+    assert_eq!(sddl(&inner), "O:BAG:BAD:AI(A;ID;FA;;;SY)");
+    let written = FileTime::from_unix(1_600_000_000, 123_456_700);
+    let layer = file.layer();
+    assert_eq!(
+        [layer.creation_time, layer.last_access_time, layer.last_write_time, layer.change_time],
+        [written; 4]
+    );
+}
+
+#[test]
+fn the_descriptor_of_a_root_nobody_described_is_that_of_windows_server() {
+    let inherited =
+        SecurityDescriptor::inherit(&root_descriptor(), false, &Sid::ADMINISTRATORS, &Sid::ADMINISTRATORS);
+    let upper = Upper::new();
+    upper.file("f", "");
+    assert_eq!(
+        upper.entry(&Model::default(), "Files/f").layer().security,
+        Some(inherited.to_bytes().unwrap())
+    );
+}
+
+#[test]
+fn what_the_parent_had_no_descriptor_for_gets_none() {
+    let upper = Upper::new();
+    upper.file("f", "").metadata("f", &Win32Metadata { security: None, ..copied_up() });
+    assert_eq!(upper.entry(&Model::default().file("f"), "Files/f").layer().security, None);
+}
+
+#[test]
+fn a_file_written_under_another_spelling_keeps_attributes_times_and_descriptor() {
+    let upper = Upper::new();
+    upper.file("readme.TXT", "overwritten");
+    let parent = Model::default().file("ReadMe.txt").with("ReadMe.txt", copied_up());
+    let entry = upper.entry(&parent, "Files/ReadMe.txt");
+    let metadata = copied_up();
+    assert_eq!(Some(entry.layer().attributes), metadata.attributes);
+    assert_eq!(Some(entry.layer().creation_time), metadata.created);
+    assert_eq!(entry.layer().security, metadata.security);
+    assert!(entry.layer().eas.is_empty());
+}
+
+#[test]
+fn streams_follow_their_file_from_attributes_and_from_the_parents_tar() {
+    let upper = Upper::new();
+    let streams = vec![
+        Stream { name: b"Zone.Identifier".to_vec(), content: StreamContent::Inline(b"zone".to_vec()) },
+        Stream {
+            name: b"big".to_vec(),
+            content: StreamContent::InTar { origin: Origin { layer: Some(7), offset: 1024 }, size: 70_000 },
+        },
+    ];
+    upper.file("f", "x").metadata("f", &Win32Metadata { streams, ..copied_up() }).file("g", "");
+    let diff = upper.diff(&Model::default().file("f"));
+    let names: Vec<_> = diff.iter().map(|entry| (entry.name.as_str(), entry.data.len())).collect();
+    let expected = [
+        ("Hives", 0),
+        ("Files", 0),
+        ("Files/f", 1),
+        ("Files/f:Zone.Identifier", 4),
+        ("Files/f:big", 70_000),
+        ("Files/g", 0),
+    ];
+    assert_eq!(names, expected);
+    assert!(diff[3].layer.is_none() && diff[4].layer.is_none());
+}
+
+#[test]
+fn a_last_write_time_that_ext4_cannot_hold_is_taken_from_the_parent() {
+    let (first, last) = super::super::entry::EXT4_SECONDS;
+    for (clamped, original) in [(first, -11_644_473_600), (last, 900_000_000_000)] {
+        let upper = Upper::new();
+        upper.file("f", "").metadata("f", &copied_up()).touch("f", (clamped, 0));
+        if upper.open().walk().unwrap().next().unwrap().unwrap().mtime.0 != clamped {
+            continue; // A file system of another range.
+        }
+        let mut parent = Model::default().file("f");
+        parent.0.get_mut("f").unwrap().mtime = (original, 100);
+        let entry = upper.entry(&parent, "Files/f");
+        assert_eq!(entry.layer().last_write_time, FileTime::from_unix(original, 100));
+    }
+}

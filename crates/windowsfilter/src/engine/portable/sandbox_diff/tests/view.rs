@@ -1,0 +1,169 @@
+//! The parent is a view of a chain, read from its index.
+
+use super::*;
+use crate::digest::{DiffId, Digest};
+use crate::engine::ChainLayer;
+use crate::engine::portable::chain::write_chain_index;
+use crate::engine::portable::linux::erofs_mount::{Backing, IndexMountOptions, mount_index_with};
+use crate::engine::portable::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
+use crate::engine::portable::linux::{mount_table, sandbox_image};
+use crate::id::LayerId;
+use crate::metadata::Origin;
+use crate::temporary::Temporaries;
+use erofs_index::{Extent, ImageBuilder, Inode, InodeId, Kind, Options, XattrSetId};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+fn metadata() -> Win32Metadata {
+    let content = StreamContent::InTar { origin: Origin { layer: None, offset: 1024 }, size: 5 };
+    Win32Metadata {
+        attributes: Some(0x21),
+        created: Some(FileTime(7)),
+        streams: vec![Stream { name: b"s".to_vec(), content }],
+        origin: Some(Origin { layer: None, offset: 0 }),
+        ..Default::default()
+    }
+}
+
+/// A layer with `Files/Dir/{Old.txt,Gone.txt}`, the first of them with a stream that stays in the tar.
+fn layer(folder: &TempDir) -> View {
+    let dir = folder.path().to_owned();
+    let tar = File::create(dir.join("layer.tar")).unwrap();
+    tar.write_all_at(b"bytes", 1024).unwrap();
+    tar.set_len(4096).unwrap();
+    let mut builder = ImageBuilder::new(Options::default());
+    let device = builder.add_device(8).unwrap();
+    let owned = metadata().to_xattrs(Namespace::User);
+    let borrowed: Vec<_> = owned.iter().map(|(space, name, value)| (*space, &name[..], &value[..])).collect();
+    let xattrs = builder.xattr_set(&borrowed).unwrap();
+    let plain = Inode {
+        kind: Kind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: (5, 0),
+        xattrs: XattrSetId::EMPTY,
+    };
+    let files = builder.add_inode(plain.clone()).unwrap();
+    let inside = builder.add_inode(plain.clone()).unwrap();
+    builder.link(InodeId::ROOT, b"Files", files).unwrap();
+    builder.link(files, b"Dir", inside).unwrap();
+    for name in ["Old.txt", "Gone.txt"] {
+        let kind = Kind::File { extent: Some(Extent { device, block: 2 }), size: 5 };
+        let file = builder.add_inode(Inode { kind, mode: 0o644, xattrs, ..plain.clone() }).unwrap();
+        builder.link(inside, name.as_bytes(), file).unwrap();
+    }
+    builder.write(File::create(dir.join("layer.erofs")).unwrap()).unwrap();
+    let id: LayerId = "parent".parse().unwrap();
+    let chain = [ChainLayer { id: id.clone(), dir, diff_id: Some(DiffId(Digest::of(b"tar"))) }];
+    let index = folder.path().join("chain.erofs");
+    let temporaries = folder.path().join("tmp");
+    std::fs::create_dir(&temporaries).unwrap();
+    write_chain_index(&chain, &index, &Temporaries::new(temporaries)).unwrap();
+    View::open(id, &index, &chain).unwrap()
+}
+
+#[test]
+fn a_view_answers_what_a_sandbox_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = layer(&folder);
+    let upper = Upper::new();
+    upper.folder("dir").file("dir/old.TXT", "new").whiteout("dir/Gone.txt").file("dir/added", "");
+    let changes = changes(&upper.open(), &view).unwrap();
+    let changes: Vec<_> =
+        changes.into_iter().map(|c| (c.kind.letter(), String::from_utf8(c.path).unwrap())).collect();
+    let expected = [('M', "Dir"), ('D', "Dir/Gone.txt"), ('M', "Dir/Old.txt"), ('A', "Dir/added")];
+    assert_eq!(changes, expected.map(|(kind, path)| (kind, format!("Files/{path}"))));
+}
+
+#[test]
+fn a_stream_of_a_copied_up_file_is_read_from_the_tar_it_stayed_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = layer(&folder);
+    let copied = Parent::metadata(&view, b"Dir/Old.txt").unwrap();
+    let upper = Upper::new();
+    upper.folder("Dir").file("Dir/Old.txt", "new").metadata("Dir/Old.txt", &copied);
+    let diff = read(&write_diff(&upper.open(), &view, None, Vec::new()).unwrap());
+    let stream = diff.iter().find(|entry| entry.name == "Files/Dir/Old.txt:s").unwrap();
+    assert_eq!(stream.data, b"bytes");
+    let file = diff.iter().find(|entry| entry.name == "Files/Dir/Old.txt").unwrap();
+    assert_eq!((file.layer().attributes, file.layer().creation_time), (0x21, FileTime(7)));
+}
+
+#[test]
+fn a_backslash_in_a_new_name_does_not_lead_into_a_directory_of_the_view() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = layer(&folder);
+    let upper = Upper::new();
+    upper.file("Dir\\Old.txt", "");
+    let result = write_diff(&upper.open(), &view, None, Vec::new());
+    assert!(matches!(result, Err(Error::NotPortable { problems }) if problems.len() == 1));
+}
+
+/// A sandbox on the view of `folder`, mounted until the test ends.
+struct Mounted<'a>(&'a TempDir);
+
+impl Mounted<'_> {
+    fn new(folder: &TempDir) -> Mounted<'_> {
+        for name in ["view", "templates", "storage", "target"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let mounted = Mounted(folder);
+        let (view, image) = (mounted.path("view"), mounted.path("sandbox.img"));
+        let options = IndexMountOptions { backing: Backing::Auto, direct_io: false };
+        mount_index_with(&mounted.path("chain.erofs"), &[mounted.path("layer.tar")], &view, options).unwrap();
+        sandbox_image::create(&mounted.path("templates"), &image, 256 << 20).unwrap();
+        let (storage, lower, target) = (mounted.path("storage"), view.join("Files"), mounted.path("target"));
+        mount_sandbox(&Sandbox { image: &image, storage: &storage, lower: &lower, target: &target }).unwrap();
+        mounted
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = unmount_sandbox(&self.path("storage"), &self.path("target"));
+        let _ = mount_table::unmount(&self.path("view"));
+    }
+}
+
+#[test]
+fn what_overlayfs_writes_down_becomes_the_layer_that_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = layer(&folder);
+    let mounted = Mounted::new(&folder);
+    let target = |name: &str| mounted.path("target").join(name);
+    std::fs::rename(target("Dir/Old.txt"), target("Dir/Renamed.txt")).unwrap();
+    std::fs::remove_file(target("Dir/Gone.txt")).unwrap();
+    std::fs::create_dir(target("new")).unwrap();
+    std::fs::hard_link(target("Dir/Renamed.txt"), target("new/linked")).unwrap();
+    std::os::unix::fs::symlink("../Dir", target("new/link")).unwrap();
+    let upper = UpperDirectory::open(&mounted.path("storage/upper")).unwrap();
+    let listed = |upper| {
+        let changes = changes(upper, &view).unwrap().into_iter();
+        changes
+            .map(|c| format!("{} {}", c.kind.letter(), String::from_utf8(c.path).unwrap()))
+            .collect::<Vec<_>>()
+    };
+    let added = ["A Files/new", "A Files/new/link", "A Files/new/linked"];
+    let first = ["M Files/Dir", "D Files/Dir/Gone.txt", "D Files/Dir/Old.txt", "A Files/Dir/Renamed.txt"];
+    assert_eq!(listed(&upper), [&first[..], &added].concat());
+
+    let diff = read(&write_diff(&upper, &view, None, Vec::new()).unwrap());
+    let find = |name: &str| diff.iter().find(|entry| entry.name == name).unwrap();
+    let renamed = find("Files/Dir/Renamed.txt");
+    assert_eq!((&renamed.data[..], renamed.layer().creation_time), (&b"bytes"[..], FileTime(7)));
+    assert_eq!(find("Files/Dir/Renamed.txt:s").data, b"bytes");
+    assert_eq!(find("Files/new/linked").link_name, b"Files/Dir/Renamed.txt");
+    assert_eq!(
+        (find("Files/new/link").layer().attributes, &find("Files/new/link").link_name[..]),
+        (0x410, &br"..\Dir"[..])
+    );
+
+    std::fs::remove_dir_all(target("Dir")).unwrap();
+    std::fs::create_dir(target("Dir")).unwrap();
+    let first = ["M Files/Dir", "D Files/Dir/Gone.txt", "D Files/Dir/Old.txt"];
+    assert_eq!(listed(&upper), [&first[..], &added].concat());
+}

@@ -1,0 +1,403 @@
+//! Reading a chain without mounting it: names, metadata and contents, straight from the index and the tars.
+//!
+//! Lookups are Windows': in any case, by the true name where Linux has a shortened one, with either slash and an
+//! optional `C:`; `..` stops at the root, and links lead where they lead on Windows. A damaged index or tar gives an
+//! error that names the layer and the path.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use erofs_index::{Cached, FileType, Image, InodeInfo, ReadAt, ReadError};
+use wclayer::name;
+
+use super::chain::chain_uuid;
+use super::links::HOPS_MAX;
+use super::long_names::{short_suffix, true_name};
+use crate::engine::ChainLayer;
+use crate::error::{Error, IoContext};
+use crate::id::LayerId;
+use crate::metadata::{Origin, Stream, StreamContent, Win32Metadata};
+use crate::store::file;
+
+/// Bytes read from a tar at once where the caller asks for less.
+const BUFFER: usize = 64 << 10;
+
+/// The merged files of a chain.
+#[derive(Debug)]
+pub struct View {
+    id: LayerId,
+    image: Image<Cached<File>>,
+    files: InodeInfo,
+    tars: Vec<Tar>,
+}
+
+/// A layer's tar, opened when it is first read.
+#[derive(Debug)]
+struct Tar {
+    id: LayerId,
+    tag: u64,
+    path: PathBuf,
+    file: OnceLock<Arc<File>>,
+}
+
+/// A file, directory or link of a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What the index says of it.
+    pub info: InodeInfo,
+    /// Its path from the view's root (from the layer's root, where a tar name was looked up that is not in `Files`),
+    /// separated by `/` and spelled as the view spells it; empty for the root.
+    pub view_path: Vec<u8>,
+}
+
+impl View {
+    /// Opens the index at `index`, which was written for `chain`.
+    /// `id` is the layer whose view this is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be opened, [`Error::Index`] where it is no index, and [`Error::Damaged`] where it is that
+    /// of another chain.
+    pub fn open(id: LayerId, index: &Path, chain: &[ChainLayer]) -> Result<Self, Error> {
+        let source = File::open(index).and_then(Cached::new).at("open", index)?;
+        let failed = |e: ReadError| Error::Index { id: id.clone(), source: e.into() };
+        let damaged = |reason: &str| Error::Damaged {
+            id: id.clone(),
+            file: file::CHAIN_INDEX,
+            reason: reason.to_owned(),
+        };
+        let image = Image::open(source).map_err(failed)?;
+        if image.devices().len() != chain.len() || image.uuid() != chain_uuid(chain) {
+            return Err(damaged("is the index of another chain"));
+        }
+        let top = image.inode(image.root()).map_err(failed)?;
+        let files =
+            image.lookup(&top, b"Files").map_err(failed)?.ok_or_else(|| damaged("has no Files directory"))?;
+        let files = image.inode(files).map_err(failed)?;
+        if files.kind != FileType::Directory {
+            return Err(damaged("has a Files that is not a directory"));
+        }
+        let tar = |layer: &ChainLayer| Tar {
+            id: layer.id.clone(),
+            tag: layer.tag(),
+            path: layer.dir.join(file::TAR),
+            file: OnceLock::new(),
+        };
+        let tars = chain.iter().map(tar).collect();
+        Ok(Self { id, image, files, tars })
+    }
+
+    /// The layer whose view this is.
+    pub fn id(&self) -> &LayerId {
+        &self.id
+    }
+
+    /// The root of the view: the `Files` directory.
+    pub fn root(&self) -> Node {
+        Node { info: self.files, view_path: Vec::new() }
+    }
+
+    /// Finds `path`, from the view's root; `None` where there is nothing.
+    ///
+    /// Links on the way are followed, one at the end only if `follow` says so.
+    ///
+    /// # Errors
+    /// A damaged index, or more than 40 links.
+    pub fn lookup(&self, path: &[u8], follow: bool) -> Result<Option<Node>, Error> {
+        let mut walk = Walk::new(self, path, self.root());
+        walk.push_path(strip_drive(path));
+        walk.run(follow)
+    }
+
+    /// Finds an entry by its name in a layer tar: `Files/…`, `Hives/…` or `UtilityVM/…`, in any case. No link is followed.
+    ///
+    /// # Errors
+    /// A damaged index.
+    pub fn lookup_tar_name(&self, path: &[u8]) -> Result<Option<Node>, Error> {
+        let mut names = path.split(|&b| is_slash(b)).filter(|name| !matches!(*name, b"" | b".")).peekable();
+        let mut node = match names.next_if(|first| name::eq(first, b"Files")) {
+            Some(_) => self.root(),
+            None => {
+                let info = self.image.inode(self.image.root()).map_err(|e| self.failed(path, &e))?;
+                Node { info, view_path: Vec::new() }
+            }
+        };
+        for name in names {
+            if node.info.kind != FileType::Directory {
+                return Ok(None);
+            }
+            match self.child(&node, name)? {
+                Some(child) => node = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(node))
+    }
+
+    /// What is in a directory: true names and nodes, in the order of the names in the view.
+    ///
+    /// # Errors
+    /// A damaged index; `directory` is none.
+    pub fn list(&self, directory: &Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
+        let fail = |e: ReadError| self.failed(&directory.view_path, &e);
+        let mut list = Vec::new();
+        for entry in self.image.read_dir(&directory.info).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let info = self.image.inode(entry.nid).map_err(fail)?;
+            let node = Node { info, view_path: join(&directory.view_path, &entry.name) };
+            let name = self.true_name(&node, &entry.name)?.unwrap_or(entry.name);
+            list.push((name, node));
+        }
+        Ok(list)
+    }
+
+    /// What Windows knows of a node beyond its content.
+    ///
+    /// # Errors
+    /// A damaged index.
+    pub fn metadata(&self, node: &Node) -> Result<Win32Metadata, Error> {
+        let xattrs = self.image.xattrs(&node.info).map_err(|e| self.failed(&node.view_path, &e))?;
+        Ok(Win32Metadata::from_xattrs(xattrs.iter().map(|(_, name, value)| (&name[..], &value[..]))))
+    }
+
+    /// Reads a file's content.
+    ///
+    /// # Errors
+    /// A damaged index, a missing tar; `node` is not a file. Reading fails where the tar is too short.
+    pub fn open_file(&self, node: &Node) -> Result<impl Read + Send + use<>, Error> {
+        let extent = self.image.extent(&node.info).map_err(|e| self.failed(&node.view_path, &e))?;
+        let size = node.info.size;
+        let Some(extent) = extent else { return Ok(Content::Zeros(io::repeat(0).take(size))) };
+        let tar = self
+            .tars
+            .get(extent.device.index())
+            .ok_or_else(|| self.problem(&node.view_path, "is in an unknown tar"))?;
+        tar.read(extent.offset(), size, &node.view_path)
+    }
+
+    /// Reads an alternate stream, wherever it is.
+    ///
+    /// # Errors
+    /// A stream in a tar that is not of this chain, a missing tar.
+    pub fn open_stream(&self, stream: &Stream) -> Result<impl Read + Send + use<>, Error> {
+        match &stream.content {
+            StreamContent::Inline(bytes) => Ok(Content::Inline(Cursor::new(bytes.clone()))),
+            StreamContent::InTar { origin, size } => {
+                let tar = self
+                    .tar_of(*origin)
+                    .ok_or_else(|| self.problem(&stream.name, "is in the tar of another chain"))?;
+                tar.read(origin.offset, *size, &stream.name)
+            }
+        }
+    }
+
+    /// The text of a link, as Linux follows it.
+    ///
+    /// # Errors
+    /// A damaged index; `node` is not a link.
+    pub fn link_target(&self, node: &Node) -> Result<Vec<u8>, Error> {
+        self.image.read_link(&node.info).map_err(|e| self.failed(&node.view_path, &e))
+    }
+
+    /// The layer a node comes from; `None` for a directory that no tar has an entry for, and on a damaged index.
+    pub fn layer_of(&self, node: &Node) -> Option<&LayerId> {
+        let origin = self.metadata(node).ok().and_then(|metadata| metadata.origin);
+        if let Some(tar) = origin.and_then(|origin| self.tar_of(origin)) {
+            return Some(&tar.id);
+        }
+        let extent = self.image.extent(&node.info).ok().flatten()?;
+        self.tars.get(extent.device.index()).map(|tar| &tar.id)
+    }
+
+    /// The uppermost layer with that tag; layers with the same tag have the same tar.
+    fn tar_of(&self, origin: Origin) -> Option<&Tar> {
+        let tag = origin.layer?;
+        self.tars.iter().rev().find(|tar| tar.tag == tag)
+    }
+
+    /// The entry of this name: spelled so, or in any case, or under its true name.
+    fn child(&self, directory: &Node, name: &[u8]) -> Result<Option<Node>, Error> {
+        let fail = |e: ReadError| self.failed(&join(&directory.view_path, name), &e);
+        let node = |info, name: &[u8]| Node { info, view_path: join(&directory.view_path, name) };
+        if let Some(nid) = self.image.lookup(&directory.info, name).map_err(fail)? {
+            return Ok(Some(node(self.image.inode(nid).map_err(fail)?, name)));
+        }
+        for entry in self.image.read_dir(&directory.info).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            if !name::eq(&entry.name, name) && short_suffix(&entry.name).is_none() {
+                continue;
+            }
+            let found = node(self.image.inode(entry.nid).map_err(fail)?, &entry.name);
+            if name::eq(&entry.name, name)
+                || self.true_name(&found, &entry.name)?.is_some_and(|other| name::eq(&other, name))
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The name Windows knows, where the view has a shortened one.
+    fn true_name(&self, node: &Node, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        true_name(&self.image, node.info.nid, name).map_err(|e| self.failed(&node.view_path, &e))
+    }
+
+    fn failed(&self, path: &[u8], error: &ReadError) -> Error {
+        self.problem(path, &error.to_string())
+    }
+
+    fn problem(&self, path: &[u8], reason: &str) -> Error {
+        Error::View {
+            id: self.id.clone(),
+            path: String::from_utf8_lossy(path).into_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+fn is_slash(byte: u8) -> bool {
+    byte == b'/' || byte == b'\\'
+}
+
+fn strip_drive(path: &[u8]) -> &[u8] {
+    match path {
+        [b'C' | b'c', b':', rest @ ..] => rest,
+        _ => path,
+    }
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory {
+        b"" => name.to_vec(),
+        _ => [directory, b"/", name].concat(),
+    }
+}
+
+/// A path on its way to a node.
+struct Walk<'a> {
+    view: &'a View,
+    path: &'a [u8],
+    /// The directories from the root, which is left out, to where the walk is.
+    at: Vec<Node>,
+    root: Node,
+    /// Names still to come, the next one last.
+    rest: Vec<Vec<u8>>,
+    hops: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(view: &'a View, path: &'a [u8], root: Node) -> Self {
+        Self { view, path, at: Vec::new(), root, rest: Vec::new(), hops: 0 }
+    }
+
+    /// Takes a caller's path: `..` removes the name before, as Windows does before it looks at any file.
+    fn push_path(&mut self, path: &[u8]) {
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        for name in path.split(|&b| is_slash(b)) {
+            match name {
+                b"" | b"." => {}
+                b".." => drop(names.pop()),
+                name => names.push(name.to_vec()),
+            }
+        }
+        self.rest.extend(names.into_iter().rev());
+    }
+
+    fn run(mut self, follow: bool) -> Result<Option<Node>, Error> {
+        while let Some(name) = self.rest.pop() {
+            if name == b".." {
+                self.at.pop();
+                continue;
+            }
+            let here = self.at.last().unwrap_or(&self.root);
+            if here.info.kind != FileType::Directory {
+                return Ok(None);
+            }
+            let Some(child) = self.view.child(here, &name)? else { return Ok(None) };
+            if child.info.kind == FileType::Symlink && (follow || !self.rest.is_empty()) {
+                self.follow(&child)?;
+            } else {
+                self.at.push(child);
+            }
+        }
+        Ok(Some(self.at.pop().unwrap_or(self.root)))
+    }
+
+    /// Goes on with the text of a link, from the directory the link is in.
+    fn follow(&mut self, link: &Node) -> Result<(), Error> {
+        self.hops += 1;
+        if self.hops > HOPS_MAX {
+            return Err(self.view.problem(self.path, "has more than 40 links on its way"));
+        }
+        let text = self.view.link_target(link)?;
+        // Only Linux' separator: the text is ours.
+        let names = text.split(|&b| b == b'/').filter(|name| !matches!(*name, b"" | b"."));
+        self.rest.extend(names.rev().map(<[u8]>::to_vec));
+        Ok(())
+    }
+}
+
+impl Tar {
+    fn read(&self, offset: u64, size: u64, name: &[u8]) -> Result<Content, Error> {
+        let file = match self.file.get() {
+            Some(file) => file.clone(),
+            None => {
+                let file = Arc::new(File::open(&self.path).at("open", &self.path)?);
+                // Another thread may have been faster; either handle will do.
+                self.file.get_or_init(|| file).clone()
+            }
+        };
+        let what = format!("{:?} in layer {}", String::from_utf8_lossy(name), self.id);
+        Ok(Content::Tar(BufReader::with_capacity(BUFFER, Section { file, offset, left: size, what })))
+    }
+}
+
+/// Where a reader's bytes come from.
+enum Content {
+    Inline(Cursor<Vec<u8>>),
+    Zeros(io::Take<io::Repeat>),
+    Tar(BufReader<Section>),
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Inline(reader) => reader.read(buffer),
+            Self::Zeros(reader) => reader.read(buffer),
+            Self::Tar(reader) => reader.read(buffer),
+        }
+    }
+}
+
+/// Part of a tar.
+struct Section {
+    file: Arc<File>,
+    offset: u64,
+    left: u64,
+    what: String,
+}
+
+impl Read for Section {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if count == 0 {
+            return Ok(0);
+        }
+        let place = self.offset;
+        let read = self.file.read_exact_at(&mut buffer[..count], place);
+        read.map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!("{}: {count} bytes at offset {place} of layer.tar: {e}", self.what),
+            )
+        })?;
+        self.offset = place.saturating_add(count as u64);
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+#[path = "view/tests.rs"]
+mod tests;

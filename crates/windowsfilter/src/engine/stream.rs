@@ -1,0 +1,125 @@
+//! A tar that is written on a thread of its own while somebody reads it.
+
+use std::io::{self, Cursor, Read, Write};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::error::Error;
+
+/// Bytes handed from the writing thread to the reader at once.
+const CHUNK: usize = 256 << 10;
+/// Chunks on their way.
+const CHUNKS: usize = 4;
+
+/// Lets `write` write on a thread called `name`, and gives what it writes. Its error ends the stream, behind whatever it wrote before.
+///
+/// The end of the stream is read after `write` has returned, and dropping the stream half-way makes its writes fail and then waits for
+/// it: whatever `write` undoes at its end is undone then.
+///
+/// # Errors
+/// When no thread can be started; `write` has not been called then.
+pub(crate) fn piped(
+    name: &str,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), Error> + Send + 'static,
+) -> io::Result<Box<dyn Read + Send>> {
+    let (sender, receiver) = bounded(CHUNKS);
+    let work = move || {
+        let mut out = io::BufWriter::with_capacity(CHUNK, ChunkWriter(sender.clone()));
+        let written = write(&mut out).and_then(|()| {
+            out.flush().map_err(|source| Error::Io { action: "write", path: "the diff".into(), source })
+        });
+        // What is left in it is for nobody when writing has failed.
+        drop(out.into_parts());
+        if let Err(error) = written {
+            // Fails only if nobody reads any more, and then nobody wants to know.
+            _ = sender.send(Err(io::Error::other(error)));
+        }
+    };
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
+    Ok(Box::new(ChunkReader { receiver: Some(receiver), chunk: Cursor::default(), thread: Some(thread) }))
+}
+
+struct ChunkWriter(Sender<io::Result<Vec<u8>>>);
+
+impl Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(Ok(bytes.to_vec())).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct ChunkReader {
+    receiver: Option<Receiver<io::Result<Vec<u8>>>>,
+    chunk: Cursor<Vec<u8>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let n = self.chunk.read(buffer)?;
+            if n > 0 || buffer.is_empty() {
+                return Ok(n);
+            }
+            match self.receiver.as_ref().map(Receiver::recv) {
+                Some(Ok(chunk)) => self.chunk = Cursor::new(chunk?),
+                Some(Err(_)) | None => return Ok(0),
+            }
+        }
+    }
+}
+
+impl Drop for ChunkReader {
+    fn drop(&mut self) {
+        // Nobody listens any more: that is what stops the thread.
+        self.receiver = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that wrote a diff has panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn what_is_written_is_read_and_an_error_comes_behind_it() {
+        let mut stream = piped("test", |out| {
+            out.write_all(&[7; 1 << 20]).map_err(|source| Error::Io {
+                action: "write",
+                path: "x".into(),
+                source,
+            })?;
+            Err(Error::NoSuchLayer { id: "gone".into() })
+        })
+        .unwrap();
+        let mut read = vec![0; 1 << 20];
+        stream.read_exact(&mut read[..CHUNK * 2]).unwrap();
+        assert!(stream.read_to_end(&mut read).unwrap_err().to_string().contains("gone"));
+    }
+
+    #[test]
+    fn a_stream_that_is_dropped_waits_for_its_writer() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        let mut stream = piped("test", move |out| {
+            while out.write_all(&[7; CHUNK]).is_ok() {}
+            seen.store(true, Ordering::SeqCst);
+            Ok(())
+        })
+        .unwrap();
+        stream.read_exact(&mut [0; 10]).unwrap();
+        drop(stream);
+        assert!(ended.load(Ordering::SeqCst));
+    }
+}

@@ -1,0 +1,217 @@
+//! What can go wrong in the layer store, one variant per fact.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::id::LayerId;
+
+/// Why a call of the driver failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are what the messages say")]
+pub enum Error {
+    #[error("invalid layer id {id:?}: {reason}")]
+    InvalidId { id: String, reason: &'static str },
+    #[error("invalid digest {text:?}: expected sha256: and 64 lower-case hexadecimal digits")]
+    InvalidDigest { text: String },
+    #[error("unknown storage option {option:?}: the only one is size=SIZE, as in size=20GB")]
+    UnknownOption { option: String },
+    #[error("storage option {option:?} is given twice")]
+    RepeatedOption { option: String },
+    #[error("invalid size {text:?}: {reason}")]
+    InvalidSize { text: String, reason: &'static str },
+
+    #[error("no layer {id}")]
+    NoSuchLayer { id: String },
+    #[error("{prefix:?} could be {}", matches.join(", "))]
+    AmbiguousId { prefix: String, matches: Vec<String> },
+    #[error("layer {id} exists already")]
+    LayerExists { id: LayerId },
+    #[error("cannot create layer {id}: its parent {parent} does not exist")]
+    MissingParent { id: LayerId, parent: LayerId },
+    #[error("cannot create layer {id}: its parent {parent} is being removed or was removed meanwhile")]
+    ParentGone { id: LayerId, parent: LayerId },
+    #[error("cannot remove layer {id}: {} has it as parent", list(children))]
+    HasChildren { id: LayerId, children: Vec<LayerId> },
+    #[error("cannot remove layer {id}: it belongs to {}", owners.join(", "))]
+    Owned { id: LayerId, owners: Vec<String> },
+    #[error("the layer is removed, but its files in {} are not; cleanup will try again", dir.display())]
+    Leftover { dir: PathBuf, source: Box<Error> },
+    #[error("layer {id} is mounted at {}", path.display())]
+    Mounted { id: LayerId, path: PathBuf },
+    #[error("layer {id} is not mounted")]
+    NotMounted { id: LayerId },
+    #[error("layer {id} is in use by another process")]
+    Busy { id: LayerId },
+    #[error("{id} is a {actual}, not a {expected}")]
+    WrongKind { id: LayerId, expected: &'static str, actual: &'static str },
+    #[error("{parent} is not the parent of layer {id}; its parent is {}", actual.as_ref().map_or("none", LayerId::as_str))]
+    NotTheParent { id: LayerId, parent: LayerId, actual: Option<LayerId> },
+
+    #[error("layer {id}: {file}: {reason}")]
+    Damaged { id: LayerId, file: &'static str, reason: String },
+    #[error("{what} is {actual}, expected {expected}")]
+    DigestMismatch { what: String, expected: Digest, actual: Digest },
+    #[error("{what} is {actual} bytes, expected {expected}")]
+    SizeMismatch { what: String, expected: u64, actual: u64 },
+
+    #[error("{what} cannot be taken in")]
+    Intake {
+        what: String,
+        #[source]
+        source: Box<Error>,
+    },
+    #[error("cannot read the layer's data: {reason}")]
+    Compressed {
+        reason: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the layer is not a readable tar")]
+    Tar(#[from] wclayer::tar::TarError),
+    #[error("the layer is not a Windows layer tar")]
+    LayerTar(#[from] wclayer::layer_tar::LayerTarError),
+    #[error("entry {entry:?} at tar offset {offset:#x}: {reason}")]
+    Entry { entry: String, offset: u64, reason: String },
+    #[error("{} entries cannot be held by a Windows layer:{}", problems.len(), problems.iter().fold(String::new(), |s, p| s + "\n  " + p))]
+    NotPortable { problems: Vec<String> },
+    #[error("no {path:?} in {id}")]
+    NoSuchFile { id: LayerId, path: String },
+    #[error("{path:?} in {id}: {reason}")]
+    View { id: LayerId, path: String, reason: String },
+
+    #[error("index of layer {id}")]
+    Index {
+        id: LayerId,
+        #[source]
+        source: erofs_index::Error,
+    },
+    #[error(transparent)]
+    BuildIndex(#[from] erofs_index::Error),
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Linux(#[from] crate::engine::portable::linux::LinuxError),
+    #[error("layer {id}: {error}")]
+    Hcs { id: String, error: hcs::Error },
+    #[error("cannot {action} layer {id}")]
+    InLayer {
+        id: String,
+        action: &'static str,
+        #[source]
+        source: Box<Error>,
+    },
+    #[error("the directory that the compute service exported")]
+    Transport(#[from] wclayer::transport::TransportError),
+    #[error("layer {id}: the process that writes it failed: {reason}")]
+    ImportProcess { id: String, reason: String },
+    #[error("{what} needs {needs}")]
+    Unsupported { what: String, needs: &'static str },
+
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{first} (and undoing it failed too: {undo})")]
+    Undo {
+        #[source]
+        first: Box<Error>,
+        undo: Box<Error>,
+    },
+}
+
+/// What a caller can do about an error; the command line's exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// What was named does not exist.
+    NotFound,
+    /// Refused because something uses it: a child, a mount, another process.
+    InUse,
+    /// Data is not what its digest, size or checksum says.
+    Verify,
+    /// The request itself makes no sense.
+    Usage,
+    /// Everything else.
+    Failed,
+}
+
+impl Error {
+    /// The kind of this error, or of the one it wraps.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchLayer { .. } | Self::MissingParent { .. } | Self::NoSuchFile { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::HasChildren { .. }
+            | Self::Owned { .. }
+            | Self::Mounted { .. }
+            | Self::Busy { .. }
+            | Self::ParentGone { .. } => ErrorKind::InUse,
+            Self::Damaged { .. }
+            | Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::Index { .. } => ErrorKind::Verify,
+            Self::InvalidId { .. }
+            | Self::InvalidDigest { .. }
+            | Self::UnknownOption { .. }
+            | Self::RepeatedOption { .. }
+            | Self::InvalidSize { .. }
+            | Self::AmbiguousId { .. } => ErrorKind::Usage,
+            Self::Hcs { error, .. } if error.code == hcs::Code::SHARING_VIOLATION => ErrorKind::InUse,
+            #[cfg(target_os = "linux")]
+            Self::Linux(crate::engine::portable::linux::LinuxError::Busy { .. }) => ErrorKind::InUse,
+            Self::Undo { first, .. } | Self::InLayer { source: first, .. } => first.kind(),
+            Self::Intake { source, .. } => source.kind(),
+            _ => ErrorKind::Failed,
+        }
+    }
+
+    /// Says which layer it is about, unless it does.
+    pub(crate) fn about_layer(self, action: &'static str, id: impl Into<String>) -> Self {
+        match self {
+            named @ (Self::Hcs { .. } | Self::InLayer { .. } | Self::ImportProcess { .. }) => named,
+            other => Self::InLayer { id: id.into(), action, source: Box::new(other) },
+        }
+    }
+
+    /// Whether this is about what a layer's data say, and not about reading or writing them.
+    pub fn is_bad_data(&self) -> bool {
+        match self {
+            Self::Compressed { .. } | Self::Tar(_) | Self::LayerTar(_) | Self::Entry { .. } => true,
+            Self::Intake { source, .. } => source.is_bad_data(),
+            _ => false,
+        }
+    }
+
+    /// Says which layer's data are bad: an image has many, and their entries have the same names.
+    pub(crate) fn in_layer(self, what: String) -> Self {
+        if self.is_bad_data() { Self::Intake { what, source: Box::new(self) } } else { self }
+    }
+
+    /// Joins this error with one from undoing what had been done before it; neither is dropped.
+    #[must_use]
+    pub fn with_undo(self, undo: Result<(), Self>) -> Self {
+        match undo {
+            Ok(()) => self,
+            Err(undo) => Self::Undo { first: Box::new(self), undo: Box::new(undo) },
+        }
+    }
+}
+
+fn list(ids: &[LayerId]) -> String {
+    ids.iter().map(LayerId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Adds to an I/O error what was being done to which path.
+pub(crate) trait IoContext<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error::Io { action, path: path.to_owned(), source: source.into() })
+    }
+}

@@ -1,0 +1,142 @@
+//! Names of layers and sandboxes.
+//!
+//! An ID becomes a directory name under `layers/`, so it is checked once, here, and every path in the
+//! crate is made from a [`LayerId`]. The original uses `filepath.Base(id)` in some places and the raw ID
+//! in others (`windows.go`, `dir` and `Remove`), so that one ID can mean two directories; ours cannot.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Error;
+
+/// Suffix of a layer that is being written. Never visible; [`crate::Driver::cleanup`] removes it.
+pub(crate) const IMPORTING: &str = "-importing";
+/// Suffix of a layer that is being removed. Never visible; [`crate::Driver::cleanup`] removes it.
+pub(crate) const REMOVING: &str = "-removing";
+
+/// Longest ID in bytes: leaves room for our suffixes within Linux' `NAME_MAX` of 255.
+const MAX_LEN: usize = 200;
+
+/// A validated layer or sandbox ID: one path component on Linux and on Windows alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LayerId(String);
+
+impl LayerId {
+    /// Checks `id`. Letters, digits, `_`, `.` and `-` are allowed, at most 200 of them, starting with a letter,
+    /// digit or `_`; refused are names Windows reserves (`CON`, `nul.txt`, a trailing dot) and our own
+    /// `-importing` and `-removing` suffixes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidId`] with the reason.
+    pub fn new(id: impl Into<String>) -> Result<Self, Error> {
+        let id = id.into();
+        match problem(&id) {
+            None => Ok(Self(id)),
+            Some(reason) => Err(Error::InvalidId { id: id.chars().take(80).collect(), reason }),
+        }
+    }
+
+    /// The ID as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn problem(id: &str) -> Option<&'static str> {
+    if id.is_empty() {
+        return Some("it is empty");
+    }
+    if id.len() > MAX_LEN {
+        return Some("it is longer than 200 bytes");
+    }
+    if !id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) {
+        return Some("only letters, digits, '_', '.' and '-' may be in it");
+    }
+    if matches!(id.as_bytes()[0], b'.' | b'-') {
+        return Some("it must start with a letter, a digit or '_'");
+    }
+    if id.ends_with(IMPORTING) || id.ends_with(REMOVING) {
+        return Some("the endings -importing and -removing are the store's own");
+    }
+    wclayer::name::windows_problem(id.as_bytes())
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for LayerId {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        Self::new(s)
+    }
+}
+
+impl TryFrom<String> for LayerId {
+    type Error = Error;
+
+    fn try_from(s: String) -> Result<Self, Error> {
+        Self::new(s)
+    }
+}
+
+impl From<LayerId> for String {
+    fn from(id: LayerId) -> Self {
+        id.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_path_component_on_linux_and_windows() {
+        for id in ["a", "7d41", "_x", "base.1", "X-init", &"f".repeat(200)] {
+            assert_eq!(LayerId::new(id).unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn ids_that_could_leave_the_root_or_mean_something_else_are_refused() {
+        let long = "f".repeat(201);
+        for id in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "a\\b",
+            "a\nb",
+            "a b",
+            "é",
+            "-x",
+            ".x",
+            "CON",
+            "nul.txt",
+            "a.",
+            "x-importing",
+            "x-removing",
+            "a:b",
+            "a\0",
+            &long,
+        ] {
+            assert!(matches!(LayerId::new(id), Err(Error::InvalidId { .. })), "{id:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_id_escapes_the_root(text in ".*") {
+            if let Ok(id) = LayerId::new(text) {
+                let path = std::path::Path::new("/root/layers").join(id.as_str());
+                proptest::prop_assert_eq!(path.parent(), Some(std::path::Path::new("/root/layers")));
+                proptest::prop_assert_eq!(path.components().count(), 4);
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The store of layers and sandboxes: the driver's contract on top of an engine.
+//!
+//! This file opens a store and finds things in it. How a layer comes in is in `staging.rs` (`in_place.rs` where its engine makes it where it
+//! stays), how it is mounted in `mounts.rs`, how its
+//! changes come out in `reading.rs`, how it goes in `removal.rs`, and what must be true of all of them in `fsck.rs`;
+//! `contract.rs` puts them together as [`crate::Driver`].
+
+mod contract;
+mod fsck;
+mod in_place;
+mod mounts;
+mod owners;
+mod reading;
+mod removal;
+mod staging;
+mod status;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use fsck::Finding;
+pub use mounts::MountState;
+pub use removal::{Doomed, Reclaimer};
+pub use staging::StagedLayer;
+
+use crate::engine::hcs::{Hcs, ImportProcess, check_home};
+use crate::engine::portable::Portable;
+use crate::engine::portable::view::View;
+use crate::engine::{ChainLayer, Engine, Layer, Place, Placement};
+use crate::error::{Error, IoContext};
+use crate::id::{IMPORTING, LayerId, REMOVING};
+use crate::lock::{self, Lock};
+use crate::options::{DEFAULT_SANDBOX_SIZE, StorageOptions};
+use crate::record::{self, LayerKind, LayerRecord};
+use crate::store::{Paths, file};
+
+/// A layer store, open. Cheap to open; any number of processes may have the same one open.
+#[derive(Debug)]
+pub struct LayerStore {
+    paths: Paths,
+    default_size: u64,
+    reclaimer: Reclaimer,
+    engine: Arc<dyn Engine>,
+}
+
+/// The store's lock, held: the set of layers does not change until it is dropped. Hold it for moments only.
+#[derive(Debug)]
+pub struct StoreLock {
+    _lock: Lock,
+}
+
+impl LayerStore {
+    /// Opens the store at `root`, creating it where there is none.
+    ///
+    /// # Errors
+    /// When its directories cannot be made or read.
+    pub fn open(root: &Path, options: StorageOptions) -> Result<Self, Error> {
+        let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
+        let paths = Paths::create(root, Placement::Aside)?;
+        let engine = Arc::new(Portable::new(paths.templates(), paths.temporaries()));
+        Ok(Self { paths, default_size, reclaimer: Doomed::destroy, engine })
+    }
+
+    /// Opens the layers in `home`, which may be one of Docker's, with Windows' own engine. Layers are filled as `import` says.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on an ReFS volume; when directories cannot be made or read.
+    pub fn open_hcs<H: hcs::Host>(
+        home: &Path,
+        options: StorageOptions,
+        host: H,
+        import: ImportProcess,
+    ) -> Result<Self, Error> {
+        check_home(&host, home)?;
+        let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
+        let paths = Paths::create(home, Placement::InPlace)?;
+        let engine = Arc::new(Hcs::new(host, &paths, import));
+        Ok(Self { paths, default_size, reclaimer: Doomed::destroy, engine })
+    }
+
+    /// Whether what is at `root` was made by [`LayerStore::open_hcs`].
+    pub fn is_hcs(root: &Path) -> bool {
+        Paths::is_in_place(root)
+    }
+
+    /// The engine's name: `portable` or `hcs`.
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.engine.placement() == Placement::InPlace
+    }
+
+    /// How this store's chains name parents.
+    fn with_chain_form<T>(&self, use_it: impl FnOnce(record::ChainForm<'_>) -> T) -> T {
+        if self.is_in_place() {
+            use_it(record::ChainForm::Paths(&hcs_path(&self.paths.layers())))
+        } else {
+            use_it(record::ChainForm::Ids)
+        }
+    }
+
+    /// Lets `reclaimer` delete the bytes of removed layers, instead of the call that removes them.
+    #[must_use]
+    pub fn reclaim_with(self, reclaimer: Reclaimer) -> Self {
+        Self { reclaimer, ..self }
+    }
+
+    /// The store's directory, canonical.
+    pub fn root(&self) -> &Path {
+        self.paths.root()
+    }
+
+    /// Where image records are kept; not touched by this crate.
+    pub fn images_dir(&self) -> PathBuf {
+        self.paths.images()
+    }
+
+    /// Writes a small file of the store so that after a crash it is either the old one or the new one, whole.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one, or none, is there then.
+    pub fn write_file(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        self.paths.temporaries().write(path, content)
+    }
+
+    /// A file without a name, for what is too large for memory and gone when it is closed.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn spool(&self) -> Result<File, Error> {
+        self.paths.temporaries().anonymous()
+    }
+
+    /// Takes the store's lock, waiting for whoever holds it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn lock(&self) -> Result<StoreLock, Error> {
+        Ok(StoreLock { _lock: lock::exclusive(&self.paths.lock(), "the store")? })
+    }
+
+    /// The directory of `id`, after looking up its alternate ID.
+    pub(crate) fn dir(&self, id: &LayerId) -> Result<PathBuf, Error> {
+        Ok(self.paths.layer(&self.resolve(id)?))
+    }
+
+    /// The ID that `id` stands for (`layerID` of the original), usually itself.
+    pub(crate) fn resolve(&self, id: &LayerId) -> Result<LayerId, Error> {
+        record::resolve_id(&self.paths.layer(id), id)
+    }
+
+    /// What `id` is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`], [`Error::Damaged`].
+    pub fn record(&self, id: &LayerId) -> Result<LayerRecord, Error> {
+        let id = self.resolve(id)?;
+        if self.is_incomplete(&id) {
+            return Err(Error::NoSuchLayer { id: id.to_string() });
+        }
+        self.read_record(&id)
+    }
+
+    /// The record of a layer, complete or not.
+    fn read_record(&self, id: &LayerId) -> Result<LayerRecord, Error> {
+        let dir = self.paths.layer(id);
+        if self.is_in_place() && dir.is_dir() && !dir.join(file::RECORD).exists() {
+            return Ok(record::foreign_record(&dir));
+        }
+        record::read_record(&dir, id)
+    }
+
+    /// The parents of `id`, nearest first.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`], [`Error::Damaged`].
+    pub fn chain_ids(&self, id: &LayerId) -> Result<Vec<LayerId>, Error> {
+        let id = self.resolve(id)?;
+        self.read_chain(&id)
+    }
+
+    fn read_chain(&self, id: &LayerId) -> Result<Vec<LayerId>, Error> {
+        self.with_chain_form(|form| record::read_chain(&self.paths.layer(id), id, form))
+    }
+
+    /// Whether a directory for `id` is there; says nothing of its health.
+    pub fn contains(&self, id: &LayerId) -> bool {
+        self.resolve(id).is_ok_and(|id| self.paths.layer(&id).is_dir() && !self.is_incomplete(&id))
+    }
+
+    /// All layers and sandboxes, sorted; those being written or removed are not among them.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn layers(&self) -> Result<Vec<LayerId>, Error> {
+        let mut ids: Vec<LayerId> =
+            self.entries(&self.paths.layers())?.iter().filter_map(|name| LayerId::new(name).ok()).collect();
+        if self.is_in_place() {
+            ids.retain(|id| !self.is_incomplete(id) && self.paths.layer(id).is_dir());
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Names in a directory that are valid UTF-8; others are not ours, nor, of layers, are files: a layer is a directory.
+    fn entries(&self, dir: &Path) -> Result<Vec<String>, Error> {
+        let only_directories = dir != self.paths.incomplete_dir();
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).at("list", dir)? {
+            let entry = entry.at("list", dir)?;
+            if !(only_directories && entry.file_type().at("list", &entry.path())?.is_file())
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Directories that an interrupted import or removal may have left.
+    fn leftovers(&self) -> Result<Vec<PathBuf>, Error> {
+        let unfinished = |name: &String| name.ends_with(IMPORTING) || name.ends_with(REMOVING);
+        let mut found = Vec::new();
+        let (layers, staging) = (self.paths.layers(), self.paths.staging());
+        for dir in if layers == staging { vec![layers] } else { vec![layers, staging] } {
+            found.extend(
+                self.entries(&dir)?.iter().filter(|name| unfinished(name)).map(|name| dir.join(name)),
+            );
+        }
+        Ok(found)
+    }
+
+    /// The layer whose ID is `prefix`, or the only one that starts with it (four characters or more).
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`], [`Error::AmbiguousId`].
+    pub fn find(&self, prefix: &str) -> Result<LayerId, Error> {
+        if let Ok(id) = LayerId::new(prefix)
+            && self.contains(&id)
+        {
+            return Ok(id);
+        }
+        let mut matches = if prefix.len() < 4 { Vec::new() } else { self.layers()? };
+        matches.retain(|id| id.as_str().starts_with(prefix));
+        match matches.as_slice() {
+            [] => Err(Error::NoSuchLayer { id: prefix.to_owned() }),
+            [one] => Ok(one.clone()),
+            many => {
+                let matches = many.iter().map(ToString::to_string).collect();
+                Err(Error::AmbiguousId { prefix: prefix.to_owned(), matches })
+            }
+        }
+    }
+
+    /// The layer's tar, exactly as it came in.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`] unless it is a committed layer.
+    pub fn open_tar(&self, id: &LayerId) -> Result<File, Error> {
+        self.expect_kind(id, LayerKind::Layer)?;
+        if self.is_in_place() {
+            return Err(Error::Unsupported {
+                what: format!("the original tar of layer {id}"),
+                needs: "the portable engine: the compute service does not keep it",
+            });
+        }
+        let path = self.dir(id)?.join(file::TAR);
+        File::open(&path).at("open", &path)
+    }
+
+    fn expect_kind(&self, id: &LayerId, kind: LayerKind) -> Result<LayerRecord, Error> {
+        let record = self.record(id)?;
+        if record.kind != kind {
+            return Err(Error::WrongKind {
+                id: id.clone(),
+                expected: kind.as_str(),
+                actual: record.kind.as_str(),
+            });
+        }
+        Ok(record)
+    }
+
+    /// The tars that `id` shows, base first: its own, if it has one, on top of its parents'.
+    pub(crate) fn chain_of(&self, id: &LayerId) -> Result<Vec<ChainLayer>, Error> {
+        let id = self.resolve(id)?;
+        let mut ids = self.chain_ids(&id)?;
+        ids.reverse();
+        let mut layers =
+            ids.iter().map(|parent| self.chain_layer(&id, parent)).collect::<Result<Vec<_>, _>>()?;
+        if self.record(&id)?.kind == LayerKind::Layer {
+            layers.push(self.chain_layer(&id, &id)?);
+        }
+        Ok(layers)
+    }
+
+    fn chain_layer(&self, of: &LayerId, id: &LayerId) -> Result<ChainLayer, Error> {
+        let damaged = |reason: String| Error::Damaged { id: of.clone(), file: file::CHAIN, reason };
+        let dir = self.paths.layer(id);
+        let record = match self.read_record(id) {
+            Err(Error::NoSuchLayer { id }) => return Err(damaged(format!("its parent {id} is missing"))),
+            other => other?,
+        };
+        if record.kind != LayerKind::Layer || record.diff_id.is_none() && !self.is_in_place() {
+            return Err(damaged(format!("its parent {id} has no content")));
+        }
+        Ok(ChainLayer { id: id.clone(), dir, diff_id: record.diff_id })
+    }
+
+    /// Where `id` is, its alternate ID looked up; says nothing of its health.
+    pub(crate) fn place(&self, id: &LayerId) -> Result<Place, Error> {
+        let id = self.resolve(id)?;
+        Ok(Place { dir: self.paths.layer(&id), mounts: self.paths.mount(&id), id })
+    }
+
+    /// `id` with its chain, for the engine.
+    pub(crate) fn layer(&self, id: &LayerId) -> Result<Layer, Error> {
+        let place = self.place(id)?;
+        Ok(Layer { kind: self.record(&place.id)?.kind, chain: self.chain_of(&place.id)?, place })
+    }
+
+    /// What `id` shows as `C:\`, for reading without a mount. Of a sandbox: what its parents show.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`], damaged files.
+    pub fn view(&self, id: &LayerId) -> Result<View, Error> {
+        if self.is_in_place() {
+            return Err(Error::Unsupported {
+                what: format!("reading {id} without mounting it"),
+                needs: "the portable engine",
+            });
+        }
+        Portable::view(&self.layer(id)?, &self.paths.temporaries())
+    }
+}
+
+/// The path as Windows' own programs write it, without the prefix that `canonicalize` gives.
+fn hcs_path(path: &Path) -> PathBuf {
+    path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::strip_prefix(text)))
+}

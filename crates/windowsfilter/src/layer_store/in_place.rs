@@ -1,0 +1,166 @@
+//! Layers that are made where they stay, since the compute service knows a layer by its path.
+//!
+//! While one is made, `incomplete/<id>` marks it: nobody sees it, and cleanup destroys it once its maker is gone. Removing the mark is
+//! what makes the layer visible; its records are there by then. Whoever makes a layer holds the lock of its directory.
+
+use std::fs;
+
+use super::{LayerStore, owners};
+use crate::digest::Digest;
+use crate::engine::{ChainLayer, Layer, Place};
+use crate::error::{Error, IoContext};
+use crate::id::LayerId;
+use crate::record::{self, LayerKind, LayerRecord};
+use crate::store::{self, file};
+
+/// What is to be made.
+pub(super) struct Made<'a> {
+    pub(super) id: &'a LayerId,
+    pub(super) parent: Option<&'a LayerId>,
+    pub(super) record: &'a LayerRecord,
+    pub(super) owner: Option<&'a str>,
+}
+
+impl LayerStore {
+    /// Whether somebody is making `id`, or has died doing it.
+    pub(super) fn is_incomplete(&self, id: &LayerId) -> bool {
+        self.is_in_place() && self.paths.incomplete(id).exists()
+    }
+
+    /// Lets `make` make a layer where it stays, writes its records and makes it visible; or leaves nothing of it.
+    pub(super) fn make_in_place(
+        &self,
+        made: &Made<'_>,
+        make: impl FnOnce(&Layer) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let dir = self.paths.layer(made.id);
+        let _lock = self.paths.lock_directory(&dir, &format!("layer {}", made.id))?;
+        if self.is_incomplete(made.id) {
+            self.destroy_incomplete(made.id)?;
+        }
+        let chain = self.chain_on(made.id, made.parent)?;
+        let replaced = self.replaceable(made, &chain)?;
+        let layer = self.unpublished(made, &chain)?;
+        let mark = self.paths.incomplete(made.id);
+        store::write_new(&mark, b"")?;
+        store::sync_dir(&self.paths.incomplete_dir())?;
+        make(&layer)
+            .and_then(|()| self.complete(made, &chain))
+            .map_err(|error| error.with_undo(self.give_up(made, &chain, replaced)))
+    }
+
+    /// The empty layer that the new one takes the place of, if there is one; anything else is in the way.
+    fn replaceable(&self, made: &Made<'_>, chain: &[LayerId]) -> Result<Option<LayerRecord>, Error> {
+        let id = made.id;
+        if !self.paths.layer(id).is_dir() {
+            return Ok(None);
+        }
+        let exists = || Error::LayerExists { id: id.clone() };
+        let old = self.read_record(id)?;
+        let fills = made.record.kind == LayerKind::Layer && old.kind == LayerKind::Empty;
+        if !fills || self.read_chain(id)? != chain {
+            return Err(exists());
+        }
+        if self.mounts(id)?.users() > 0 {
+            return Err(Error::Mounted { id: id.clone(), path: self.paths.mount(id) });
+        }
+        Ok(Some(old))
+    }
+
+    /// The layer for the engine, before anybody sees it.
+    fn unpublished(&self, made: &Made<'_>, chain: &[LayerId]) -> Result<Layer, Error> {
+        let id = made.id.clone();
+        let place = Place { dir: self.paths.layer(&id), mounts: self.paths.mount(&id), id };
+        let mut layers = Vec::new();
+        for parent in chain.iter().rev() {
+            layers.push(self.chain_layer(made.id, parent)?);
+        }
+        if made.record.kind == LayerKind::Layer {
+            let (id, dir) = (place.id.clone(), place.dir.clone());
+            layers.push(ChainLayer { id, dir, diff_id: made.record.diff_id });
+        }
+        Ok(Layer { place, kind: made.record.kind, chain: layers })
+    }
+
+    /// Writes the records and takes the mark away, if the parents are still there.
+    fn complete(&self, made: &Made<'_>, chain: &[LayerId]) -> Result<(), Error> {
+        let _store_lock = self.lock()?;
+        if self.chain_on(made.id, made.parent)? != chain {
+            let parent = made.parent.unwrap_or(made.id).clone();
+            return Err(Error::ParentGone { id: made.id.clone(), parent });
+        }
+        self.write_records(made, chain)?;
+        let mark = self.paths.incomplete(made.id);
+        fs::remove_file(&mark).at("remove", &mark)?;
+        store::sync_dir(&self.paths.incomplete_dir())
+    }
+
+    fn write_records(&self, made: &Made<'_>, chain: &[LayerId]) -> Result<(), Error> {
+        let (dir, temporaries) = (self.paths.layer(made.id), self.paths.temporaries());
+        if let Some(owner) = made.owner {
+            owners::write_new(&dir, owner)?;
+        }
+        let text = self.with_chain_form(|form| record::chain_text(chain, form));
+        temporaries.write(&dir.join(file::CHAIN), &text)?;
+        let record = LayerRecord { chain: Some(Digest::of(&text)), ..made.record.clone() };
+        record::replace_record(&dir, &record, &temporaries)
+    }
+
+    /// Destroys what was made; an empty layer that was there before is there again. What cannot be destroyed stays marked.
+    fn give_up(
+        &self,
+        made: &Made<'_>,
+        chain: &[LayerId],
+        replaced: Option<LayerRecord>,
+    ) -> Result<(), Error> {
+        let dir = self.paths.layer(made.id);
+        if dir.exists() {
+            self.engine.destroy(&dir)?;
+        }
+        if let Some(record) = replaced {
+            let made = Made { record: &record, owner: None, ..*made };
+            let layer = self.unpublished(&made, chain)?;
+            self.engine.create(&layer, made.parent)?;
+            self.write_records(&made, chain)?;
+        }
+        self.unmark(made.id)
+    }
+
+    fn unmark(&self, id: &LayerId) -> Result<(), Error> {
+        let mark = self.paths.incomplete(id);
+        match fs::remove_file(&mark) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at("remove", &mark),
+            _ => Ok(()),
+        }
+    }
+
+    fn destroy_incomplete(&self, id: &LayerId) -> Result<(), Error> {
+        let dir = self.paths.layer(id);
+        if dir.exists() {
+            self.engine.destroy(&dir)?;
+        }
+        self.unmark(id)
+    }
+
+    /// Layers that are not complete and that nobody is making.
+    pub(super) fn abandoned_in_place(&self) -> Result<Vec<LayerId>, Error> {
+        if !self.is_in_place() {
+            return Ok(Vec::new());
+        }
+        let mut abandoned = Vec::new();
+        for name in self.entries(&self.paths.incomplete_dir())? {
+            let Ok(id) = LayerId::new(name) else { continue };
+            if self.paths.try_lock_directory(&self.paths.layer(&id))?.is_some() {
+                abandoned.push(id);
+            }
+        }
+        Ok(abandoned)
+    }
+
+    /// Destroys a layer that is not complete, unless somebody is making it.
+    pub(super) fn drop_incomplete(&self, id: &LayerId) -> Result<(), Error> {
+        let Some(_lock) = self.paths.try_lock_directory(&self.paths.layer(id))? else { return Ok(()) };
+        // Looked at again now that nobody is making it.
+        if self.is_incomplete(id) { self.destroy_incomplete(id) } else { Ok(()) }
+    }
+}

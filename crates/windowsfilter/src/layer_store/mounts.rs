@@ -1,0 +1,339 @@
+//! Mounting, counted across processes and restarts.
+//!
+//! `mounts/<id>/state.json` says how often a layer was mounted and where; the kernel's mount table says what is true. A record of another
+//! boot, or one whose mount is gone, counts as nothing. The original keeps its count in memory, so after a
+//! crash of the daemon it believes that nothing is mounted (`windows.go`, `checker`).
+//!
+//! ```text
+//! mounts/<id>/            the engine's mounts
+//! mounts/<id>.lock        held while mounting, unmounting, and reading a sandbox
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::LayerStore;
+use crate::error::{Error, ErrorKind, IoContext};
+use crate::id::LayerId;
+use crate::lock::{self, Lock};
+use crate::record::{self, LayerKind, LayerRecord};
+use crate::store;
+
+const STATE: &str = "state.json";
+
+/// How a layer is mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MountState {
+    /// Mounts not yet undone.
+    pub count: u64,
+    /// The view, if it is mounted.
+    pub path: Option<PathBuf>,
+    /// Further places it was asked to appear at, in order.
+    pub targets: Vec<PathBuf>,
+    /// Who mounted it once and for all, by name, see [`LayerStore::hold`].
+    #[serde(default)]
+    pub holders: BTreeSet<String>,
+    /// Half unmounted: the next attempt goes on from there.
+    #[serde(default)]
+    unprepared: bool,
+    /// The boot in which this was true.
+    boot: String,
+}
+
+impl MountState {
+    /// How many need it mounted.
+    pub fn users(&self) -> u64 {
+        self.count + self.holders.len() as u64
+    }
+}
+
+impl LayerStore {
+    /// Held while `id`'s mounts change or its sandbox is read.
+    pub(super) fn mount_lock(&self, id: &LayerId) -> Result<Lock, Error> {
+        let path = lock::beside(&self.paths.mount(id));
+        loop {
+            let lock = lock::exclusive(&path, &format!("layer {id}"))?;
+            // Whoever removed the layer while we waited has removed the lock's name: others would lock another file.
+            if lock.still_at(&path) {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// As [`Self::mount_lock`], but `None` if somebody holds it.
+    pub(super) fn try_mount_lock(&self, id: &LayerId) -> Result<Option<Lock>, Error> {
+        let path = lock::beside(&self.paths.mount(id));
+        loop {
+            match lock::try_exclusive(&path)? {
+                Some(lock) if !lock.still_at(&path) => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Whether there is or was something to mount: where not, no lock is made either.
+    fn is_known(&self, id: &LayerId) -> bool {
+        self.contains(id) || self.paths.mount(id).exists()
+    }
+
+    /// How `id` is mounted now.
+    ///
+    /// # Errors
+    /// When the record or the mount table cannot be read.
+    pub fn mounts(&self, id: &LayerId) -> Result<MountState, Error> {
+        let state = self.recorded(id)?;
+        let alive = state.path.as_deref().is_some_and(|path| self.engine.is_mounted(path));
+        Ok(if alive { state } else { MountState::default() })
+    }
+
+    /// What the record says that was written since the machine started.
+    fn recorded(&self, id: &LayerId) -> Result<MountState, Error> {
+        let path = self.paths.mount(id).join(STATE);
+        let Some(content) = store::read_file(&path)? else { return Ok(MountState::default()) };
+        // A record cut short by a crash says as little as none; the mount table knows what is mounted.
+        let state: MountState = serde_json::from_slice(&content).unwrap_or_default();
+        Ok(if state.boot == self.engine.boot() { state } else { MountState::default() })
+    }
+
+    fn save_mounts(&self, id: &LayerId, state: &MountState) -> Result<(), Error> {
+        let path = self.paths.mount(id).join(STATE);
+        let text = serde_json::to_vec(state).map_err(std::io::Error::from).at("write", &path)?;
+        // Mounts do not outlive the machine, so their record needs no sync; the rename keeps it whole.
+        let temp = path.with_extension("new");
+        fs::write(&temp, text).at("write", &temp)?;
+        fs::rename(&temp, &path).at("replace", &path)
+    }
+
+    /// Mounts `id`: a layer read-only, a sandbox writable. Every call counts. With `target` the view also appears there.
+    /// Returns where it is to be found.
+    ///
+    /// # Errors
+    /// What could not be mounted and why; everything done before is undone.
+    pub fn mount(&self, id: &LayerId, target: Option<&Path>) -> Result<PathBuf, Error> {
+        let target = target.map(|target| self.mount_point(target)).transpose()?;
+        self.mount_and(id, |store, id, state, view| store.count_mount(id, state, view, target))
+    }
+
+    /// Mounts `id` for `holder`, who needs it mounted until [`Self::release`]. Any number of calls is as good as one: so a program that keeps
+    /// records can bring the mounts in line with them after a crash of it or of the machine.
+    ///
+    /// # Errors
+    /// As [`Self::mount`].
+    pub fn hold(&self, id: &LayerId, holder: &str) -> Result<PathBuf, Error> {
+        self.mount_and(id, |store, id, state, view| {
+            if state.holders.insert(holder.to_owned()) {
+                store.save_mounts(id, state)?;
+            }
+            Ok(view.to_owned())
+        })
+    }
+
+    /// Ends that `holder` needs `id` mounted; nothing changes if it does not. What nobody needs any more is unmounted at once, even if somebody
+    /// still has a file of it open: it then goes with the last such file.
+    ///
+    /// # Errors
+    /// When it cannot be unmounted.
+    pub fn release(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
+        let id = self.resolve(id)?;
+        if !self.is_known(&id) {
+            return Ok(());
+        }
+        let _lock = self.mount_lock(&id)?;
+        let mut state = self.mounts(&id)?;
+        if !state.holders.remove(holder) {
+            return Ok(());
+        }
+        if state.users() > 0 {
+            return self.save_mounts(&id, &state);
+        }
+        let place = self.place(&id)?;
+        match self.tear_down(&id) {
+            Err(error) if error.kind() == ErrorKind::InUse => {
+                self.engine.detach(&place)?;
+                fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
+            }
+            other => other,
+        }
+    }
+
+    /// Whom `id` is held by, for all that are mounted.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub fn held(&self) -> Result<Vec<(LayerId, BTreeSet<String>)>, Error> {
+        let mut held = Vec::new();
+        for id in self.mount_directories()? {
+            let holders = self.mounts(&id)?.holders;
+            if !holders.is_empty() {
+                held.push((id, holders));
+            }
+        }
+        Ok(held)
+    }
+
+    /// Mounts `id` unless it is mounted, and records with `record` for whom; undoes the mount if that fails.
+    fn mount_and<T>(
+        &self,
+        id: &LayerId,
+        record: impl FnOnce(&Self, &LayerId, &mut MountState, &Path) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let id = self.resolve(id)?;
+        self.record(&id)?;
+        let _lock = self.mount_lock(&id)?;
+        let mut state = self.mounts(&id)?;
+        let first = state.users() == 0;
+        if first {
+            self.clear(&id)?;
+            let view = self.set_up(&id)?;
+            state = MountState { path: Some(view), boot: self.engine.boot(), ..MountState::default() };
+        } else if state.unprepared {
+            self.engine.prepare(&self.layer(&id)?)?;
+            state.unprepared = false;
+            self.save_mounts(&id, &state)?;
+        } else {
+            self.engine.resume(&self.place(&id)?)?;
+        }
+        let view = state.path.clone().ok_or_else(|| Error::NotMounted { id: id.clone() })?;
+        match record(self, &id, &mut state, &view) {
+            Err(e) if first => Err(e.with_undo(self.tear_down(&id))),
+            other => other,
+        }
+    }
+
+    fn count_mount(
+        &self,
+        id: &LayerId,
+        state: &mut MountState,
+        view: &Path,
+        target: Option<PathBuf>,
+    ) -> Result<PathBuf, Error> {
+        let before = state.clone();
+        state.count += 1;
+        let Some(target) = target else {
+            self.save_mounts(id, state)?;
+            return Ok(view.to_owned());
+        };
+        // Recorded first: of a mount outside the store that nobody has recorded, nobody would ever know.
+        state.targets.push(target.clone());
+        self.save_mounts(id, state)?;
+        match self.engine.show_at(view, &target) {
+            Ok(()) => Ok(target),
+            Err(e) => Err(e.with_undo(self.save_mounts(id, &before))),
+        }
+    }
+
+    /// The directory at `target`, by the name that the mount table has for it.
+    fn mount_point(&self, target: &Path) -> Result<PathBuf, Error> {
+        let place = target.canonicalize().at("find mount point", target)?;
+        let refused = |reason: &str| Err(std::io::Error::other(reason)).at("mount on", target);
+        if !place.is_dir() {
+            return refused("it is not a directory");
+        }
+        let root = self.paths.root();
+        if root.starts_with(&place) || place.starts_with(root) {
+            return refused("the store is there, and would be hidden");
+        }
+        Ok(place)
+    }
+
+    /// Mounts for the first time; returns the view. What was done is undone, and no more than that, when the next step fails.
+    fn set_up(&self, id: &LayerId) -> Result<PathBuf, Error> {
+        let layer = self.layer(id)?;
+        let (place, dir) = (&layer.place, &layer.place.mounts);
+        fs::create_dir_all(dir).at("create directory", dir)?;
+        let remove = || fs::remove_dir_all(dir).at("remove", dir);
+        self.engine.activate(&layer).map_err(|e| e.with_undo(remove()))?;
+        let deactivate = || self.engine.deactivate(place).and_then(|()| remove());
+        self.engine.prepare(&layer).map_err(|e| e.with_undo(deactivate()))?;
+        self.engine.mount_path(&layer).map_err(|e| {
+            let unprepared = self.engine.unprepare(place);
+            // As the original does, even if the first failed: what can be undone is.
+            let deactivated = deactivate();
+            e.with_undo(unprepared.and(deactivated))
+        })
+    }
+
+    /// Makes room for a mount: takes off whatever a process that died has left.
+    fn clear(&self, id: &LayerId) -> Result<(), Error> {
+        let place = self.place(id)?;
+        if !place.mounts.exists() {
+            return Ok(());
+        }
+        for target in self.recorded(id)?.targets.iter().rev() {
+            self.engine.hide_at(target)?;
+        }
+        self.engine.reset(&place)?;
+        fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
+    }
+
+    /// Undoes one mount; the last one unmounts everything.
+    ///
+    /// # Errors
+    /// [`Error::NotMounted`]; a busy mount names who uses it, and stays mounted and counted.
+    pub fn unmount(&self, id: &LayerId) -> Result<(), Error> {
+        let id = self.resolve(id)?;
+        if !self.is_known(&id) {
+            return Err(Error::NoSuchLayer { id: id.to_string() });
+        }
+        let _lock = self.mount_lock(&id)?;
+        let mut state = self.mounts(&id)?;
+        if state.count == 0 {
+            if state.users() == 0 {
+                self.tear_down(&id)?;
+            }
+            return Err(if self.contains(&id) {
+                Error::NotMounted { id }
+            } else {
+                Error::NoSuchLayer { id: id.to_string() }
+            });
+        }
+        if let Some(target) = state.targets.last() {
+            self.engine.hide_at(target)?;
+            state.targets.truncate(state.targets.len() - 1);
+        }
+        if state.users() > 1 {
+            state.count -= 1;
+            return self.save_mounts(&id, &state);
+        }
+        self.tear_down(&id)
+    }
+
+    /// Unmounts whatever is mounted for `id` and removes its directory.
+    pub(super) fn tear_down(&self, id: &LayerId) -> Result<(), Error> {
+        let place = self.place(id)?;
+        if !place.mounts.exists() {
+            return Ok(());
+        }
+        let mut state = self.mounts(id)?;
+        if state.users() == 0 {
+            return self.clear(id);
+        }
+        for target in state.targets.iter().rev() {
+            self.engine.hide_at(target)?;
+        }
+        if !state.unprepared {
+            self.engine.unprepare(&place)?;
+        }
+        if let Err(error) = self.engine.deactivate(&place) {
+            state.unprepared = true;
+            return Err(error.with_undo(self.save_mounts(id, &state)));
+        }
+        fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
+    }
+
+    /// Makes a sandbox larger, mounted or not; it cannot shrink.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`] unless it is a sandbox; a size smaller than it has; what the host does not permit. Its size stays.
+    pub fn expand(&self, id: &LayerId, size: u64) -> Result<(), Error> {
+        let place = self.place(id)?;
+        self.expect_kind(&place.id, LayerKind::Sandbox)?;
+        let _lock = self.mount_lock(&place.id)?;
+        let record = self.expect_kind(&place.id, LayerKind::Sandbox)?;
+        self.engine.expand(&place, size)?;
+        // Written last: should this fail, asking for the same size again only writes it.
+        let record = LayerRecord { sandbox_size: Some(size), ..record };
+        record::replace_record(&place.dir, &record, &self.paths.temporaries())
+    }
+}

@@ -1,0 +1,64 @@
+//! Who needs a layer besides images, sandboxes and other layers: programs that keep records of their own, such as containerd's snapshots.
+//!
+//! `owners.json` in the layer's directory lists them. A layer with owners is not removed and not pruned; it appears with its first owner
+//! in the same rename, so that no crash leaves one that its owner does not know how to find.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::LayerStore;
+use crate::error::{Error, IoContext};
+use crate::id::LayerId;
+use crate::store::{self, file};
+
+/// Writes the first owner of a layer that nobody sees yet.
+pub(super) fn write_new(dir: &Path, owner: &str) -> Result<(), Error> {
+    store::write_new(&dir.join(file::OWNERS), &text(&BTreeSet::from([owner.to_owned()]))?)
+}
+
+fn text(owners: &BTreeSet<String>) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(owners).map_err(std::io::Error::from).at("write", Path::new(file::OWNERS))
+}
+
+impl LayerStore {
+    /// Who owns `id`; nobody, for most layers.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn owners(&self, id: &LayerId) -> Result<BTreeSet<String>, Error> {
+        let Some(text) = store::read_file(&self.dir(id)?.join(file::OWNERS))? else {
+            return Ok(BTreeSet::new());
+        };
+        serde_json::from_slice(&text).map_err(|error| Error::Damaged {
+            id: id.clone(),
+            file: file::OWNERS,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Makes `owner` an owner of `id`; nothing changes if it is one.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`].
+    pub fn own(&self, id: &LayerId, owner: &str) -> Result<(), Error> {
+        // Under the lock no removal can come between the look and the write.
+        let _lock = self.lock()?;
+        self.record(id)?;
+        let mut owners = self.owners(id)?;
+        if owners.insert(owner.to_owned()) { self.write_owners(id, &owners) } else { Ok(()) }
+    }
+
+    /// Ends that `owner` owns `id`; nothing changes if it does not, or if there is no such layer.
+    ///
+    /// # Errors
+    /// When the list cannot be written.
+    pub fn disown(&self, id: &LayerId, owner: &str) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let mut owners = self.owners(id)?;
+        if owners.remove(owner) { self.write_owners(id, &owners) } else { Ok(()) }
+    }
+
+    fn write_owners(&self, id: &LayerId, owners: &BTreeSet<String>) -> Result<(), Error> {
+        self.paths.temporaries().write(&self.dir(id)?.join(file::OWNERS), &text(owners)?)
+    }
+}

@@ -1,0 +1,79 @@
+//! What comes out of a layer or sandbox: its tar, its list of changes, single files of it.
+
+use std::io::Read;
+
+use wclayer::filetime::FileTime;
+
+use super::LayerStore;
+use crate::driver::{Change, DiffGetter};
+use crate::engine::Guard;
+use crate::error::Error;
+use crate::id::LayerId;
+use crate::record::LayerKind;
+
+impl LayerStore {
+    /// Refuses a `parent` that is not the nearest one with content.
+    pub(super) fn check_parent(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
+        let Some(parent) = parent else { return Ok(()) };
+        let actual = self.chain_ids(id)?.into_iter().next();
+        let without_content = || self.record(parent).is_ok_and(|r| r.kind != LayerKind::Layer);
+        if actual.as_ref() == Some(parent)
+            || without_content() && self.chain_ids(parent)?.first() == actual.as_ref()
+        {
+            return Ok(());
+        }
+        Err(Error::NotTheParent { id: id.clone(), parent: parent.clone(), actual })
+    }
+
+    fn is_mounted(&self, id: &LayerId) -> Result<bool, Error> {
+        Ok(self.mounts(&self.resolve(id)?)?.users() > 0)
+    }
+
+    /// Keeps others from mounting and unmounting a sandbox while it is read, and whatever else is not mere files.
+    fn guard(&self, id: &LayerId) -> Result<Guard, Error> {
+        let id = self.resolve(id)?;
+        Ok(match self.record(&id)?.kind {
+            _ if self.is_in_place() => Box::new(self.mount_lock(&id)?),
+            LayerKind::Sandbox => Box::new(self.mount_lock(&id)?),
+            LayerKind::Layer | LayerKind::Empty => Box::new(()),
+        })
+    }
+
+    /// The layer's tar.
+    pub(super) fn read_diff(&self, id: &LayerId) -> Result<Box<dyn Read + Send>, Error> {
+        let guard = self.guard(id)?;
+        self.engine.read(&self.layer(id)?, self.is_mounted(id)?, guard)
+    }
+
+    /// As [`crate::Driver::diff`], but what a sandbox changed has no time later than `newest`, so that the same changes at different times
+    /// are the same layer. A committed layer comes out as it went in.
+    ///
+    /// # Errors
+    /// As [`crate::Driver::diff`].
+    pub fn diff_until(&self, id: &LayerId, newest: FileTime) -> Result<Box<dyn Read + Send>, Error> {
+        let guard = self.guard(id)?;
+        let layer = self.layer(id)?;
+        match layer.kind {
+            LayerKind::Sandbox => self.engine.read_until(&layer, newest, guard),
+            LayerKind::Layer | LayerKind::Empty => self.engine.read(&layer, self.is_mounted(id)?, guard),
+        }
+    }
+
+    /// What a layer or sandbox changes.
+    pub(super) fn read_changes(&self, id: &LayerId) -> Result<Vec<Change>, Error> {
+        let _guard = self.guard(id)?;
+        self.engine.changes(&self.layer(id)?, self.is_mounted(id)?)
+    }
+
+    /// Bytes of what a layer or sandbox changes.
+    pub(super) fn changed_bytes(&self, id: &LayerId) -> Result<u64, Error> {
+        let _guard = self.guard(id)?;
+        self.engine.changed_bytes(&self.layer(id)?, self.is_mounted(id)?)
+    }
+
+    /// The files of a committed layer.
+    pub(super) fn layer_files(&self, id: &LayerId) -> Result<Box<dyn DiffGetter>, Error> {
+        self.expect_kind(id, LayerKind::Layer)?;
+        self.engine.files(&self.place(id)?)
+    }
+}

@@ -1,0 +1,279 @@
+//! How layers go: out of sight by one rename, then their bytes; and what interrupted removals and imports leave.
+
+use std::fs;
+#[cfg(unix)]
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::LayerStore;
+use crate::engine::Engine;
+#[cfg(target_os = "linux")]
+use crate::engine::portable::linux::sandbox_image;
+use crate::error::{Error, IoContext};
+use crate::id::{LayerId, REMOVING};
+use crate::lock::{self, Lock};
+use crate::store;
+
+/// A layer that is out of the store already, but whose bytes are still there.
+///
+/// It is locked: cleanup and fsck leave it to whoever holds this, in any process that the lock was passed on to.
+#[derive(Debug)]
+pub struct Doomed {
+    dir: PathBuf,
+    lock: Lock,
+    engine: Arc<dyn Engine>,
+}
+
+/// What is done with the bytes of a removed layer. Freeing gigabytes takes a file system longer than anybody likes to wait.
+/// An error is the removal's, though the layer is gone by then.
+pub type Reclaimer = fn(Doomed) -> Result<(), Error>;
+
+impl Doomed {
+    /// Where the bytes are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Deletes the bytes.
+    ///
+    /// # Errors
+    /// [`Error::Leftover`]: the layer is gone already, cleanup will come back for its bytes.
+    pub fn destroy(self) -> Result<(), Error> {
+        let destroyed = self.engine.destroy(&self.dir);
+        drop(self.lock);
+        destroyed.map_err(|error| Error::Leftover { dir: self.dir, source: Box::new(error) })
+    }
+
+    /// Leaves the bytes to whoever gets the lock: the directory, open and locked. As long as any copy of the descriptor is open,
+    /// nobody else touches it. On Windows a lock is of one process and cannot be passed on.
+    #[cfg(unix)]
+    pub fn into_lock(self) -> File {
+        self.lock.into_file()
+    }
+}
+
+impl LayerStore {
+    /// Removes a layer that nobody but `owner` owns. It is owned until it is gone: whatever interrupts this, its owner finds it or finds nothing.
+    ///
+    /// # Errors
+    /// As [`crate::Driver::remove`]; [`Error::Owned`] by others.
+    pub fn remove_owned(&self, id: &LayerId, owner: &str) -> Result<(), Error> {
+        self.remove_layer(id, Some(owner))
+    }
+
+    pub(super) fn remove_layer(&self, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
+        let id = self.resolve(id)?;
+        let dir = self.paths.layer(&id);
+        if !dir.is_dir() {
+            return Err(Error::NoSuchLayer { id: id.to_string() });
+        }
+        let Some(mount_lock) = self.try_mount_lock(&id)? else { return Err(Error::Busy { id }) };
+        let state = self.mounts(&id)?;
+        if state.users() > 0 {
+            return Err(Error::Mounted { path: state.path.unwrap_or_else(|| self.paths.mount(&id)), id });
+        }
+        self.tear_down(&id)?;
+        self.check_removable(&id, owner)?;
+        self.engine.release(&self.place(&id)?)?;
+        let doomed = self.hide(&id, &dir, owner)?;
+        let lock_file = lock::beside(&self.paths.mount(&id));
+        let reclaimed = (self.reclaimer)(doomed);
+        match fs::remove_file(&lock_file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!("cannot remove {}: {e}", lock_file.display());
+            }
+            _ => {}
+        }
+        drop(mount_lock);
+        reclaimed
+    }
+
+    /// Refuses a layer that something needs, or somebody else than `owner`.
+    fn check_removable(&self, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
+        let children = self.children(id)?;
+        if !children.is_empty() {
+            return Err(Error::HasChildren { id: id.clone(), children });
+        }
+        let mut owners = self.owners(id)?;
+        owners.retain(|other| Some(other.as_str()) != owner);
+        if !owners.is_empty() {
+            return Err(Error::Owned { id: id.clone(), owners: owners.into_iter().collect() });
+        }
+        Ok(())
+    }
+
+    /// Takes the layer out of the store, unless something stands on it or it belongs to others than `owner`. From here on it is gone, whatever
+    /// happens to its bytes.
+    fn hide(&self, id: &LayerId, dir: &Path, owner: Option<&str>) -> Result<Doomed, Error> {
+        let Some(lock) = self.paths.try_lock_directory(dir)? else {
+            return Err(Error::Busy { id: id.clone() });
+        };
+        let _store_lock = self.lock()?;
+        self.check_removable(id, owner)?;
+        let doomed = self.removing_name(id);
+        let renamed = self.paths.lock_new_name(&doomed)?;
+        self.engine.hide(&self.place(id)?, &doomed)?;
+        match store::sync_dir(&self.paths.layers()) {
+            Ok(()) => {
+                Ok(Doomed { dir: doomed, lock: renamed.unwrap_or(lock), engine: Arc::clone(&self.engine) })
+            }
+            // Deleting the bytes of a layer that may come back under its name would damage it.
+            Err(e) => Err(e.with_undo(fs::rename(&doomed, dir).at("put back", dir))),
+        }
+    }
+
+    /// A name no leftover of an earlier removal has; the original's fixed name makes the second removal fail.
+    pub(super) fn removing_name(&self, id: &LayerId) -> PathBuf {
+        let name = |n: u32| match n {
+            0 => format!("{id}{REMOVING}"),
+            n => format!("{id}.{n}{REMOVING}"),
+        };
+        (0..=u32::MAX)
+            .map(|n| self.paths.layers().join(name(n)))
+            .find(|path| !path.exists())
+            .expect("a directory holds fewer than 2^32 names")
+    }
+
+    /// Layers and sandboxes that have `id` in their chain.
+    ///
+    /// # Errors
+    /// A layer whose chain cannot be read: it might be a child.
+    pub fn children(&self, id: &LayerId) -> Result<Vec<LayerId>, Error> {
+        let mut children = Vec::new();
+        for other in self.layers()? {
+            if other != *id && self.chain_ids(&other)?.contains(id) {
+                children.push(other);
+            }
+        }
+        Ok(children)
+    }
+
+    pub(super) fn clean_up(&self) -> Result<(), Error> {
+        for dir in self.leftovers()? {
+            // Whoever writes it holds its lock; only the dead leave it free.
+            match self.paths.try_lock_directory(&dir) {
+                Ok(Some(_lock)) => match self.destroy_leftover(&dir) {
+                    Ok(()) => tracing::info!("removed {}", dir.display()),
+                    Err(e) => {
+                        tracing::warn!(
+                            "cannot remove {}: {e}; the next cleanup will try again",
+                            dir.display()
+                        );
+                    }
+                },
+                Ok(None) => tracing::debug!("{} is still being written", dir.display()),
+                Err(e) => tracing::warn!("cannot clean up {}: {e}", dir.display()),
+            }
+        }
+        for id in self.abandoned_in_place()? {
+            if let Err(e) = self.drop_incomplete(&id) {
+                tracing::warn!(
+                    "cannot remove the incomplete layer {id}: {e}; the next cleanup will try again"
+                );
+            }
+        }
+        if let Err(e) = self.paths.temporaries().sweep() {
+            tracing::warn!("cannot remove temporary files: {e}");
+        }
+        self.clean_up_templates();
+        for id in self.mount_directories()? {
+            if let Err(e) = self.clean_up_mount(&id) {
+                tracing::warn!("cannot clean up the mounts of {id}: {e}");
+            }
+        }
+        for (id, path) in self.abandoned_locks()? {
+            if let Err(e) = self.clean_up_lock(&id, &path) {
+                tracing::warn!("cannot remove {}: {e}", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks of layers that are gone, with their paths; somebody may hold one a moment longer.
+    pub(super) fn abandoned_locks(&self) -> Result<Vec<(LayerId, PathBuf)>, Error> {
+        let dir = self.paths.mounts();
+        let mut locks = Vec::new();
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let name = entry.at("list", &dir)?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".lock")).map(LayerId::new);
+            if let Some(Ok(id)) = id
+                && !self.paths.layer(&id).exists()
+                && !self.paths.mount(&id).exists()
+            {
+                locks.push((id, dir.join(name)));
+            }
+        }
+        Ok(locks)
+    }
+
+    fn clean_up_lock(&self, id: &LayerId, path: &Path) -> Result<(), Error> {
+        let Some(_lock) = self.try_mount_lock(id)? else { return Ok(()) };
+        // Those who wait for it look whether it still is the one they know.
+        if self.paths.layer(id).exists() { Ok(()) } else { fs::remove_file(path).at("remove", path) }
+    }
+
+    /// What was staged is files of ours; what was removed is the engine's.
+    fn destroy_leftover(&self, dir: &Path) -> Result<(), Error> {
+        if self.is_in_place() && dir.parent() == Some(&self.paths.staging()) {
+            return fs::remove_dir_all(dir).at("remove", dir);
+        }
+        self.engine.destroy(dir)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn clean_up_templates(&self) {
+        let unfinished = sandbox_image::unfinished_template(&self.paths.templates());
+        let removed = match unfinished {
+            Ok(Some(template)) => template.remove(),
+            other => other.map(drop),
+        };
+        if let Err(e) = removed {
+            tracing::warn!("cannot remove an unfinished template: {e}");
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn clean_up_templates(&self) {}
+
+    /// Mount directories that nobody needs any more: of a process that died, or of another boot.
+    pub(super) fn abandoned_mounts(&self) -> Result<Vec<LayerId>, Error> {
+        let mut abandoned = Vec::new();
+        for id in self.mount_directories()? {
+            if self.mounts(&id)?.users() > 0 {
+                continue;
+            }
+            // Or somebody is in the middle of mounting it, and has been done since.
+            if let Some(_lock) = self.try_mount_lock(&id)?
+                && self.paths.mount(&id).is_dir()
+                && self.mounts(&id)?.users() == 0
+            {
+                abandoned.push(id);
+            }
+        }
+        Ok(abandoned)
+    }
+
+    /// Layers with a directory for mounts.
+    pub(super) fn mount_directories(&self) -> Result<Vec<LayerId>, Error> {
+        let dir = self.paths.mounts();
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let entry = entry.at("list", &dir)?;
+            let id = entry.file_name().to_str().and_then(|name| LayerId::new(name).ok());
+            ids.extend(id.filter(|_| entry.path().is_dir()));
+        }
+        Ok(ids)
+    }
+
+    fn clean_up_mount(&self, id: &LayerId) -> Result<(), Error> {
+        let Some(_lock) = self.try_mount_lock(id)? else { return Ok(()) };
+        // Looked at again now that nobody is in the middle of mounting it.
+        if self.mounts(id)?.users() == 0 {
+            self.tear_down(id)
+        } else {
+            // Its lock is free, so whoever stopped it to read it has died.
+            self.engine.resume(&self.place(id)?)
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! How layers and sandboxes come into the store: staged in a directory nobody sees, then published by one rename.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::in_place::Made;
+use super::{LayerStore, owners};
+use crate::driver::Applied;
+use crate::engine::{ImportRequest, Imported, Layer, Place};
+use crate::error::{Error, IoContext};
+use crate::id::{IMPORTING, LayerId};
+use crate::lock::{self, Lock};
+use crate::options::StorageOptions;
+use crate::record::{self, LayerKind, LayerRecord};
+use crate::store::{self, Paths};
+
+/// A layer that is complete on disk but not yet visible. Dropping it gives it up and removes it.
+#[derive(Debug)]
+pub struct StagedLayer<'a> {
+    store: &'a LayerStore,
+    staging: Staging,
+    /// What came in.
+    pub imported: Imported,
+}
+
+/// A directory `<id>-importing`, locked by its writer.
+#[derive(Debug)]
+struct Staging {
+    id: LayerId,
+    dir: PathBuf,
+    /// Whether dropping this removes the directory: until it is published or kept.
+    remove: bool,
+    _lock: Lock,
+}
+
+impl Staging {
+    /// Claims the staging directory of `id`; waits for another writer of the same ID.
+    fn claim(paths: &Paths, id: &LayerId) -> Result<Self, Error> {
+        let dir = paths.staging().join(format!("{id}{IMPORTING}"));
+        loop {
+            let ours = match fs::create_dir(&dir) {
+                Ok(()) => true,
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
+                Err(e) => return Err(e).at("create directory", &dir),
+            };
+            let lock = match paths.lock_directory(&dir, &format!("the import of layer {id}")) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) if ours => return Err(e.with_undo(fs::remove_dir(&dir).at("remove", &dir))),
+                other => other?,
+            };
+            // Its last writer may have published or removed the directory while we waited for it.
+            if paths.is_locked(&lock, &dir) {
+                let staging = Self { id: id.clone(), dir, remove: true, _lock: lock };
+                staging.empty()?;
+                return Ok(staging);
+            }
+        }
+    }
+
+    /// The staging directory of `id` as a writer has left it; `None` if there is none, or its writer lives.
+    fn reclaim(paths: &Paths, id: &LayerId) -> Result<Option<Self>, Error> {
+        let dir = paths.staging().join(format!("{id}{IMPORTING}"));
+        if !dir.is_dir() {
+            return Ok(None);
+        }
+        let lock = paths.try_lock_directory(&dir)?.filter(|lock| paths.is_locked(lock, &dir));
+        Ok(lock.map(|lock| Self { id: id.clone(), dir, remove: true, _lock: lock }))
+    }
+
+    /// Removes what a writer that died has left.
+    fn empty(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.dir).at("list", &self.dir)? {
+            let path = entry.at("list", &self.dir)?.path();
+            fs::remove_file(&path).at("remove", &path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.remove {
+            return;
+        }
+        match fs::remove_dir_all(&self.dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!("cannot remove {}: {e}; cleanup will", self.dir.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl LayerStore {
+    /// Reads a layer blob into the store without making it visible. Several may be staged at once; parents need not be there yet.
+    ///
+    /// # Errors
+    /// Bad data, by entry and reason; a digest, size or diffID that is not the expected one. Nothing is left behind.
+    pub fn stage(&self, id: &LayerId, request: ImportRequest<'_>) -> Result<StagedLayer<'_>, Error> {
+        let staging = Staging::claim(&self.paths, id)?;
+        let label = request.label.clone();
+        let imported = self.engine.stage(&staging.dir, request).map_err(|error| error.in_layer(label))?;
+        Ok(StagedLayer { store: self, staging, imported })
+    }
+
+    /// The chain of something on top of `parent`: parents without content are left out, as the original leaves out `-init` layers.
+    pub(super) fn chain_on(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<LayerId>, Error> {
+        let Some(parent) = parent else { return Ok(Vec::new()) };
+        let missing = |e| match e {
+            Error::NoSuchLayer { .. } => Error::MissingParent { id: id.clone(), parent: parent.clone() },
+            other => other,
+        };
+        let parent = self.resolve(parent)?;
+        let record = self.record(&parent).map_err(missing)?;
+        let mut chain = self.chain_ids(&parent).map_err(missing)?;
+        if record.kind == LayerKind::Layer {
+            chain.insert(0, parent);
+        }
+        Ok(chain)
+    }
+
+    /// Creates an empty read-only layer.
+    pub(super) fn create_empty(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
+        let record = LayerRecord::new(LayerKind::Empty);
+        if self.is_in_place() {
+            let made = Made { id, parent, record: &record, owner: None };
+            let parent = parent.map(|parent| self.resolve(parent)).transpose()?;
+            return self.make_in_place(&made, |layer| self.engine.create(layer, parent.as_ref()));
+        }
+        let staging = self.claim_new(id)?;
+        self.publish(staging, id, parent, &record)
+    }
+
+    /// Creates a sandbox.
+    pub(super) fn create_sandbox(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        options: StorageOptions,
+    ) -> Result<(), Error> {
+        let size = options.size.unwrap_or(self.default_size);
+        let record = LayerRecord { sandbox_size: Some(size), ..LayerRecord::new(LayerKind::Sandbox) };
+        if self.is_in_place() {
+            let made = Made { id, parent, record: &record, owner: None };
+            return self.make_in_place(&made, |sandbox| self.engine.create_sandbox(sandbox, size));
+        }
+        // Known before anything is written; publishing checks again, under the lock.
+        self.chain_on(id, parent)?;
+        let staging = self.claim_new(id)?;
+        let place = Place { id: id.clone(), dir: staging.dir.clone(), mounts: self.paths.mount(id) };
+        // What it is going to stand on is the kernel's, once it is mounted.
+        let sandbox = Layer { place, kind: LayerKind::Sandbox, chain: Vec::new() };
+        self.engine.create_sandbox(&sandbox, size)?;
+        self.publish(staging, id, parent, &record)
+    }
+
+    fn claim_new(&self, id: &LayerId) -> Result<Staging, Error> {
+        if self.contains(id) {
+            return Err(Error::LayerExists { id: id.clone() });
+        }
+        Staging::claim(&self.paths, id)
+    }
+
+    /// Writes the records of a staged directory and makes it visible as `id`.
+    fn publish(
+        &self,
+        mut staging: Staging,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        record: &LayerRecord,
+    ) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let chain = self.chain_on(id, parent)?;
+        let digest = record::write_chain(&staging.dir, &chain)?;
+        record::write_record(&staging.dir, &LayerRecord { chain: Some(digest), ..record.clone() })?;
+        store::sync_dir(&staging.dir)?;
+        let target = self.paths.layer(id);
+        if target.is_dir() {
+            self.replace_empty(&staging, id, &chain)?;
+        } else {
+            fs::rename(&staging.dir, &target).at("publish", &target)?;
+        }
+        // From here on whatever is at the staging path is somebody else's.
+        staging.remove = false;
+        store::sync_dir(&self.paths.layers())
+    }
+
+    /// `apply_diff` after `create`: the content takes the place of the empty layer in one step.
+    fn replace_empty(&self, staging: &Staging, id: &LayerId, chain: &[LayerId]) -> Result<(), Error> {
+        let target = self.paths.layer(id);
+        let old = record::read_record(&target, id)?;
+        if old.kind != LayerKind::Empty || self.read_chain(id)? != chain {
+            return Err(Error::LayerExists { id: id.clone() });
+        }
+        if self.mounts(id)?.users() > 0 {
+            return Err(Error::Mounted { id: id.clone(), path: self.paths.mount(id) });
+        }
+        // Others who want the staging path wait for its lock: it is held until what is swapped out is gone.
+        let Some(_swapped_out) = lock::try_exclusive_dir(&target)? else {
+            return Err(Error::Busy { id: id.clone() });
+        };
+        let swapped_out = self.exchange(staging, &target)?;
+        fs::remove_dir_all(&swapped_out).at("remove", &swapped_out)
+    }
+
+    /// Puts the staged directory in the place of `target` and says where that is now.
+    #[cfg(target_os = "linux")]
+    fn exchange(&self, staging: &Staging, target: &Path) -> Result<PathBuf, Error> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        renameat_with(CWD, &staging.dir, CWD, target, RenameFlags::EXCHANGE).at("publish", target)?;
+        Ok(staging.dir.clone())
+    }
+
+    /// Puts the staged directory in the place of `target` and says where that is now. No other system has one call for it: a crash
+    /// between the two renames costs the empty layer that was there.
+    #[cfg(not(target_os = "linux"))]
+    fn exchange(&self, staging: &Staging, target: &Path) -> Result<PathBuf, Error> {
+        let aside = self.removing_name(&staging.id);
+        fs::rename(target, &aside).at("replace", target)?;
+        match fs::rename(&staging.dir, target).at("publish", target) {
+            Ok(()) => Ok(aside),
+            Err(e) => Err(e.with_undo(fs::rename(&aside, target).at("put back", target))),
+        }
+    }
+}
+
+/// What a staged layer that is kept leaves for [`LayerStore::resume`].
+const KEPT: &str = "staged.json";
+
+impl LayerStore {
+    /// A layer that was staged as `id` and kept, perhaps by a process that is gone; `None` if there is none, or somebody has it. What was staged but
+    /// not kept is removed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn resume(&self, id: &LayerId) -> Result<Option<StagedLayer<'_>>, Error> {
+        let Some(mut staging) = Staging::reclaim(&self.paths, id)? else { return Ok(None) };
+        let kept = staging.dir.join(KEPT);
+        let Some(text) = store::read_file(&kept)? else { return Ok(None) };
+        match serde_json::from_slice(&text) {
+            Ok(imported) => {
+                staging.remove = false;
+                Ok(Some(StagedLayer { store: self, staging, imported }))
+            }
+            Err(error) => {
+                // It has its name only when it is whole, so this is damage; the layer can be read again.
+                tracing::warn!("{} cannot be read, so the staged layer is given up: {error}", kept.display());
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl StagedLayer<'_> {
+    /// Lets the layer outlive this process, staged as it is: dropping it no longer removes it, and [`LayerStore::resume`] finds it again.
+    /// As long as somebody has it, cleanup leaves it alone.
+    ///
+    /// # Errors
+    /// When what is needed to find it again cannot be written.
+    pub fn keep(&mut self) -> Result<(), Error> {
+        let path = self.staging.dir.join(KEPT);
+        let text = serde_json::to_vec(&self.imported).map_err(std::io::Error::from).at("write", &path)?;
+        // The directory outlives a crash, so the file in it must not be there by half.
+        self.store.write_file(&path, &text)?;
+        self.staging.remove = false;
+        Ok(())
+    }
+
+    /// Gives the layer up and removes it, kept or not.
+    pub fn discard(mut self) {
+        self.staging.remove = true;
+    }
+
+    /// Makes the layer visible on top of `parent`.
+    ///
+    /// # Errors
+    /// [`Error::MissingParent`], [`Error::LayerExists`], a hard link to a file that no parent has. Nothing is left behind.
+    pub fn publish(self, parent: Option<&LayerId>) -> Result<Applied, Error> {
+        let id = self.staging.id.clone();
+        self.publish_as(&id, parent, None)
+    }
+
+    /// Makes the layer visible as `id`, whatever it was staged as, on top of `parent`, and belonging to `owner` from the first moment.
+    ///
+    /// # Errors
+    /// As [`StagedLayer::publish`].
+    pub fn publish_as(
+        mut self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        owner: Option<&str>,
+    ) -> Result<Applied, Error> {
+        self.staging.remove = true;
+        let in_place = self.store.is_in_place();
+        if !in_place {
+            self.check_parent_links(parent)?;
+        }
+        let Self { store, staging, imported } = self;
+        let kept = staging.dir.join(KEPT);
+        if kept.exists() {
+            fs::remove_file(&kept).at("remove", &kept)?;
+        }
+        let record = LayerRecord {
+            diff_id: Some(imported.diff_id),
+            tar_size: imported.tar_size,
+            size: imported.size,
+            entries: imported.entries,
+            index: imported.index,
+            ..LayerRecord::new(LayerKind::Layer)
+        };
+        if in_place {
+            let made = Made { id, parent, record: &record, owner };
+            store.make_in_place(&made, |layer| store.engine.install(layer, &staging.dir))?;
+        } else {
+            if let Some(owner) = owner {
+                owners::write_new(&staging.dir, owner)?;
+            }
+            store.publish(staging, id, parent, &record)?;
+        }
+        let Imported { size, diff_id, entries, mut notes, whiteouts, .. } = imported;
+        if parent.is_none() && whiteouts > 0 {
+            notes.push(format!("the layer has no parents, so its {whiteouts} deletions delete nothing"));
+        }
+        Ok(Applied { size, diff_id, entries, notes })
+    }
+
+    fn check_parent_links(&self, parent: Option<&LayerId>) -> Result<(), Error> {
+        let links = &self.imported.parent_links;
+        if links.is_empty() {
+            return Ok(());
+        }
+        let nothing = |target: &[u8]| Error::Entry {
+            entry: String::from_utf8_lossy(target).into_owned(),
+            offset: 0,
+            reason: format!(
+                "layer {} has a hard link to it, but neither it nor its parents have this file",
+                self.staging.id
+            ),
+        };
+        let Some(parent) = parent else { return Err(nothing(&links[0])) };
+        let view = self.store.view(parent)?;
+        for target in links {
+            if view.lookup_tar_name(target)?.is_none() {
+                return Err(nothing(target));
+            }
+        }
+        Ok(())
+    }
+}

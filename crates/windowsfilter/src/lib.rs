@@ -1,0 +1,30 @@
+//! The layer store: Docker's `windowsfilter` graph driver, on any host.
+//!
+//! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on the host. See `ARCHITECTURE.md`
+//! in the repository for a map.
+
+mod digest;
+pub mod driver;
+pub mod engine;
+mod error;
+mod id;
+mod layer_store;
+mod lock;
+pub mod metadata;
+mod options;
+mod record;
+mod store;
+mod temporary;
+
+pub use digest::{DiffId, Digest};
+pub use driver::{Applied, Change, ChangeKind, DiffGetter, Driver, Presence};
+pub use engine::hcs as hcs_engine;
+pub use engine::portable::import::MAX_ZSTD_WINDOW_LOG;
+pub use engine::portable::view::{Node, View};
+pub use engine::{Expect, ImportRequest, Imported, Progress};
+pub use error::{Error, ErrorKind};
+pub use id::LayerId;
+pub use layer_store::{Doomed, Finding, LayerStore, MountState, Reclaimer, StagedLayer, StoreLock};
+pub use metadata::{Origin, Stream, StreamContent, Win32Metadata};
+pub use options::{DEFAULT_SANDBOX_SIZE, StorageOptions, parse_size};
+pub use record::{LayerKind, LayerRecord};

@@ -1,0 +1,275 @@
+//! Advisory locks between processes (and threads) on one store.
+//!
+//! Two rules keep everything consistent:
+//!
+//! * The *store lock* (`<root>/lock`) is held for moments: whenever the set of layers changes (a staged layer
+//!   becomes visible, a layer becomes `-removing`) and while what depends on that set is checked. Never
+//!   while data is written.
+//! * A directory that somebody is filling or using is locked itself: `<id>-importing` by its writer,
+//!   `mounts/<id>` by whoever mounts or unmounts. Cleanup leaves what is locked alone: its owner lives. All who have a file in `tmp/`
+//!   share one lock, `tmp.lock`.
+//!
+//! Order: a directory's lock before the store lock, so that nobody waits for data while holding the store.
+//! The kernel drops the locks of a process that dies.
+//!
+//! Windows locks files only, and renames no directory in which a file is open. There a directory's lock is a file beside it, which goes
+//! with the lock: it belongs to the directory's name and not to the directory ([`Lock::before_rename`]).
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, IoContext};
+
+/// A held lock; dropping it releases.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: File,
+    /// The lock file, where it is there for the lock's sake only.
+    #[cfg(not(unix))]
+    transient: Option<PathBuf>,
+}
+
+impl Lock {
+    fn of_file(file: File) -> Self {
+        Self {
+            file,
+            #[cfg(not(unix))]
+            transient: None,
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Lock {
+    /// The locked file. The lock lasts until every copy of its descriptor is closed, those of other processes included.
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+
+    /// Whether `path` still is what was locked, and not a successor of the same name.
+    pub(crate) fn still_at(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        self.file.metadata().and_then(|a| Ok(same(a, std::fs::metadata(path)?))).unwrap_or(false)
+    }
+
+    /// The lock that a directory has under its next name: the same one.
+    #[expect(clippy::unnecessary_wraps, reason = "it fails where locks go by names")]
+    pub(crate) fn before_rename(_: &Path) -> Result<Option<Self>, Error> {
+        Ok(None)
+    }
+
+    fn open_dir(path: &Path) -> Result<Self, Error> {
+        Ok(Self::of_file(File::open(path).at("open", path)?))
+    }
+
+    fn is_current(&self) -> Result<bool, Error> {
+        Ok(true)
+    }
+}
+
+#[cfg(not(unix))]
+impl Lock {
+    /// Whether `path` still is what was locked: a directory's name, or a file.
+    pub(crate) fn still_at(&self, path: &Path) -> bool {
+        match self.transient {
+            Some(_) => path.is_dir(),
+            None => self.is_file_at(path).unwrap_or(false),
+        }
+    }
+
+    /// The lock that a directory needs once it has the name `path`, which nothing has yet.
+    pub(crate) fn before_rename(path: &Path) -> Result<Option<Self>, Error> {
+        try_exclusive_dir(path)?
+            .map(Some)
+            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ResourceBusy))
+            .at("lock", path)
+    }
+
+    fn open_dir(path: &Path) -> Result<Self, Error> {
+        let path = beside(path);
+        let mut patience = 200;
+        loop {
+            match open(&path) {
+                // A lock file that was removed is still there, and refused, until those who wait for it have looked and closed it.
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::PermissionDenied && patience > 0 =>
+                {
+                    patience -= 1;
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                other => {
+                    let mut lock = other?;
+                    lock.transient = Some(path);
+                    return Ok(lock);
+                }
+            }
+        }
+    }
+
+    /// Whether the lock file still is the one of its name: the one who had it before may have removed it.
+    fn is_current(&self) -> Result<bool, Error> {
+        self.transient.as_ref().map_or(Ok(true), |path| self.is_file_at(path))
+    }
+
+    fn is_file_at(&self, path: &Path) -> Result<bool, Error> {
+        let held = self.file.try_clone().and_then(same_file::Handle::from_file).at("open", path)?;
+        match same_file::Handle::from_path(path) {
+            Ok(named) => Ok(named == held),
+            // Gone, or about to be.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(e).at("open", path),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Gone before it is unlocked, so that whoever waits for it sees that it is not the one to have any more.
+        if let Some(path) = &self.transient
+            && let Err(e) = std::fs::remove_file(path)
+        {
+            tracing::debug!("cannot remove {}: {e}", path.display());
+        }
+    }
+}
+
+/// Locks the file `path`, which is created, waiting for whoever holds it and saying so once.
+pub(crate) fn exclusive(path: &Path, what: &str) -> Result<Lock, Error> {
+    let lock = open(path)?;
+    wait(&lock, path, what)?;
+    Ok(lock)
+}
+
+/// Locks the directory `path` as [`exclusive`] locks a file.
+pub(crate) fn exclusive_dir(path: &Path, what: &str) -> Result<Lock, Error> {
+    loop {
+        let lock = Lock::open_dir(path)?;
+        wait(&lock, path, what)?;
+        if lock.is_current()? {
+            return Ok(lock);
+        }
+        forget_name(lock);
+    }
+}
+
+/// Locks `path` together with others who share it, waiting for whoever has it alone.
+pub(crate) fn shared(path: &Path) -> Result<Lock, Error> {
+    let lock = open(path)?;
+    lock.file.lock_shared().at("lock", path)?;
+    Ok(lock)
+}
+
+/// Locks the file `path`, which is created, unless somebody else holds it.
+pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Lock>, Error> {
+    let lock = open(path)?;
+    Ok(try_lock(&lock, path)?.then_some(lock))
+}
+
+/// Locks the directory `path` unless somebody else holds it.
+pub(crate) fn try_exclusive_dir(path: &Path) -> Result<Option<Lock>, Error> {
+    loop {
+        let lock = Lock::open_dir(path)?;
+        if !try_lock(&lock, path)? {
+            forget_name(lock);
+            return Ok(None);
+        }
+        if lock.is_current()? {
+            return Ok(Some(lock));
+        }
+        forget_name(lock);
+    }
+}
+
+/// Drops what turned out to be no lock; the lock file of that name is somebody else's.
+fn forget_name(#[allow(unused_mut, reason = "names are the business of some systems only")] mut lock: Lock) {
+    #[cfg(not(unix))]
+    {
+        lock.transient = None;
+    }
+    drop(lock);
+}
+
+fn wait(lock: &Lock, path: &Path, what: &str) -> Result<(), Error> {
+    if try_lock(lock, path)? {
+        return Ok(());
+    }
+    tracing::info!("waiting for another process to finish with {what}");
+    lock.file.lock().at("lock", path)
+}
+
+fn try_lock(lock: &Lock, path: &Path) -> Result<bool, Error> {
+    match lock.file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(e)) => Err(e).at("lock", path),
+    }
+}
+
+fn open(path: &Path) -> Result<Lock, Error> {
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+    Ok(Lock::of_file(file.at("open", path)?))
+}
+
+/// The path of a lock file beside the directory `dir`, for directories that come and go.
+pub(crate) fn beside(dir: &Path) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_excludes_another_and_is_free_after_drop() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = exclusive(&path, "the test").unwrap();
+        assert!(try_exclusive(&path).unwrap().is_none());
+        drop(held);
+        assert!(try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_locked_directory_excludes_another_and_leaves_nothing_beside_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("dir");
+        std::fs::create_dir(&dir).unwrap();
+        let held = exclusive_dir(&dir, "the test").unwrap();
+        assert!(held.still_at(&dir));
+        assert!(try_exclusive_dir(&dir).unwrap().is_none());
+        assert!(try_exclusive_dir(&dir).unwrap().is_none(), "to be refused changes nothing");
+        drop(held);
+        drop(exclusive_dir(&dir, "the test").unwrap());
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_directory_gets_it_when_its_holder_lets_go() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("dir");
+        std::fs::create_dir(&dir).unwrap();
+        let holders = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let _held = exclusive_dir(&dir, "the test").unwrap();
+                        assert_eq!(holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                        holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,351 @@
+//! Win32 metadata as Linux extended attributes: the schema of every index and every sandbox.
+//!
+//! | attribute | value |
+//! | --- | --- |
+//! | `user.DOSATTRIB` | attributes as `0x20` style text, what Samba and Wine read |
+//! | `user.win32.sd` | self-relative security descriptor |
+//! | `user.win32.crtime`, `.atime`, `.ctime` | FILETIME as decimal text; the last write time is the inode's mtime |
+//! | `user.win32.ea.<NAME>` | value of an extended attribute; `user.win32.eas`: all of them, encoded, where one has flags or does not fit |
+//! | `user.DosStream.<name>:$DATA` | content of an alternate stream, Samba's form |
+//! | `user.win32.stream.<n>` | `<origin>:<data offset>:<size>:<name>`: a stream that stays in its tar |
+//! | `user.win32.reparse` | reparse data buffer |
+//! | `user.win32.name` | the true name, where Linux cannot hold it; of a file with several such names all, with `/` between |
+//! | `user.win32.origin` | `<first 16 digits of the diffID>:<tar offset>`; in a layer's own index only the offset |
+//!
+//! Linux refuses `user.*` on symbolic links and devices (xattr(7)); there the same names are under `trusted.`.
+//! Only in a layer's own index: `trusted.win32.implicit` (a directory the tar does not have an entry for),
+//! `trusted.win32.opaque` (hides all that lies below), `trusted.win32.link` (on a device: a hard link to that path of a parent).
+
+use erofs_index::Namespace;
+use wclayer::ea::{self, ExtendedAttribute};
+use wclayer::filetime::FileTime;
+
+/// Marks a directory that is only there because something is in it.
+pub(crate) const IMPLICIT: &[u8] = b"win32.implicit";
+/// Marks a directory (or replacement) that hides what lower layers have under its name.
+pub(crate) const OPAQUE: &[u8] = b"win32.opaque";
+/// The target of a hard link into a parent layer, in the parent's spelling, from the layer's root (`Files/…`).
+pub(crate) const LINK: &[u8] = b"win32.link";
+
+/// Attribute with its namespace, name without prefix, and value.
+pub(crate) type Xattr = (Namespace, Vec<u8>, Vec<u8>);
+
+/// Where bytes lie: the layer (first 8 bytes of its diffID; `None` in a layer's own index) and the offset in its tar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// First eight bytes of the layer's diffID, big-endian; `None`: the layer whose index this is.
+    pub layer: Option<u64>,
+    /// Offset in `layer.tar`, bytes.
+    pub offset: u64,
+}
+
+/// An alternate data stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Name without colons and without `$DATA`.
+    pub name: Vec<u8>,
+    /// Its bytes, or where they are.
+    pub content: StreamContent,
+}
+
+/// Where a stream's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamContent {
+    /// Here.
+    Inline(Vec<u8>),
+    /// In a layer's tar.
+    InTar {
+        /// Where the data begin.
+        origin: Origin,
+        /// How many bytes.
+        size: u64,
+    },
+}
+
+impl StreamContent {
+    /// Length in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::InTar { size, .. } => *size,
+        }
+    }
+}
+
+/// What Windows knows of a file beyond its content, name and last write time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Win32Metadata {
+    /// `FILE_ATTRIBUTE_*`; `None`: never recorded (a file made on Linux).
+    pub attributes: Option<u32>,
+    /// When it was created.
+    pub created: Option<FileTime>,
+    /// When it was last read.
+    pub accessed: Option<FileTime>,
+    /// When its metadata last changed.
+    pub changed: Option<FileTime>,
+    /// Self-relative security descriptor.
+    pub security: Option<Vec<u8>>,
+    /// Extended attributes.
+    pub eas: Vec<ExtendedAttribute>,
+    /// Alternate streams.
+    pub streams: Vec<Stream>,
+    /// Reparse data buffer.
+    pub reparse: Option<Vec<u8>>,
+    /// The names Windows knows, where they are not those in the view, with `/` between them.
+    pub true_name: Option<Vec<u8>>,
+    /// The tar entry this came from.
+    pub origin: Option<Origin>,
+}
+
+impl Win32Metadata {
+    /// The attributes that carry this in `namespace`.
+    pub(crate) fn to_xattrs(&self, namespace: Namespace) -> Vec<Xattr> {
+        let mut out: Vec<Xattr> = Vec::with_capacity(8);
+        let mut put = |name: &[u8], value: Vec<u8>| out.push((namespace, name.to_vec(), value));
+        if let Some(attributes) = self.attributes {
+            put(b"DOSATTRIB", format!("0x{attributes:x}").into_bytes());
+        }
+        if let Some(sd) = &self.security {
+            put(b"win32.sd", sd.clone());
+        }
+        for (name, time) in [("crtime", self.created), ("atime", self.accessed), ("ctime", self.changed)] {
+            if let Some(FileTime(ticks)) = time {
+                put(format!("win32.{name}").as_bytes(), ticks.to_string().into_bytes());
+            }
+        }
+        self.put_eas(&mut put);
+        self.put_streams(&mut put);
+        if let Some(reparse) = &self.reparse {
+            put(b"win32.reparse", reparse.clone());
+        }
+        if let Some(name) = &self.true_name {
+            put(b"win32.name", name.clone());
+        }
+        if let Some(origin) = self.origin {
+            put(b"win32.origin", format_origin(origin).into_bytes());
+        }
+        out
+    }
+
+    fn put_eas(&self, put: &mut impl FnMut(&[u8], Vec<u8>)) {
+        let fits = |ea: &ExtendedAttribute| {
+            ea.flags == 0 && !ea.name.is_empty() && ea.name.len() <= 200 && ea.value.len() <= MAX_VALUE
+        };
+        let plain = self.eas.iter().all(fits)
+            && self
+                .eas
+                .iter()
+                .enumerate()
+                .all(|(i, ea)| self.eas[..i].iter().all(|other| other.name != ea.name));
+        if !plain && let Ok(encoded) = ea::encode(&self.eas) {
+            return put(b"win32.eas", encoded);
+        }
+        for ea in &self.eas {
+            put(&[b"win32.ea.", &ea.name[..]].concat(), ea.value.clone());
+        }
+    }
+
+    fn put_streams(&self, put: &mut impl FnMut(&[u8], Vec<u8>)) {
+        for (number, stream) in self.streams.iter().enumerate() {
+            match &stream.content {
+                StreamContent::Inline(bytes) => {
+                    put(&[b"DosStream.", &stream.name[..], b":$DATA"].concat(), bytes.clone());
+                }
+                StreamContent::InTar { origin, size } => {
+                    let place = format!("{}:{size}:", format_stream_origin(*origin));
+                    put(
+                        format!("win32.stream.{number}").as_bytes(),
+                        [place.as_bytes(), &stream.name].concat(),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Reads attributes given as name without prefix and value; what is not of this schema is left alone.
+    pub(crate) fn from_xattrs<'a>(xattrs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        let mut metadata = Self::default();
+        for (name, value) in xattrs {
+            metadata.read_xattr(name, value);
+        }
+        metadata
+    }
+
+    fn read_xattr(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b"DOSATTRIB" => {
+                self.attributes =
+                    text(value).and_then(|t| u32::from_str_radix(t.trim_start_matches("0x"), 16).ok());
+            }
+            b"win32.sd" => self.security = Some(value.to_vec()),
+            b"win32.crtime" => self.created = time(value),
+            b"win32.atime" => self.accessed = time(value),
+            b"win32.ctime" => self.changed = time(value),
+            b"win32.eas" => self.eas = ea::decode(value).unwrap_or_default(),
+            b"win32.reparse" => self.reparse = Some(value.to_vec()),
+            b"win32.name" => self.true_name = Some(value.to_vec()),
+            b"win32.origin" => self.origin = text(value).and_then(parse_origin),
+            _ => {
+                if let Some(ea) = name.strip_prefix(b"win32.ea.") {
+                    self.eas.push(ExtendedAttribute { flags: 0, name: ea.to_vec(), value: value.to_vec() });
+                } else if let Some(stream) =
+                    name.strip_prefix(b"DosStream.").and_then(|n| n.strip_suffix(b":$DATA"))
+                {
+                    self.streams.push(Stream {
+                        name: stream.to_vec(),
+                        content: StreamContent::Inline(value.to_vec()),
+                    });
+                } else if name.starts_with(b"win32.stream.") {
+                    self.streams.extend(parse_stream(value));
+                }
+            }
+        }
+    }
+
+    /// Says of every place in a tar that belongs to no named layer yet that it is in `layer`.
+    pub(crate) fn set_layer(&mut self, layer: u64) {
+        if let Some(origin) = &mut self.origin {
+            origin.layer.get_or_insert(layer);
+        }
+        for stream in &mut self.streams {
+            if let StreamContent::InTar { origin, .. } = &mut stream.content {
+                origin.layer.get_or_insert(layer);
+            }
+        }
+    }
+}
+
+/// Longest value EROFS and Linux agree on, bytes.
+pub(crate) const MAX_VALUE: usize = erofs_index::XATTR_VALUE_MAX;
+
+fn text(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok()
+}
+
+fn time(value: &[u8]) -> Option<FileTime> {
+    text(value)?.parse().ok().map(FileTime)
+}
+
+fn format_origin(origin: Origin) -> String {
+    origin.layer.map_or_else(|| origin.offset.to_string(), |layer| format!("{layer:016x}:{}", origin.offset))
+}
+
+fn parse_origin(text: &str) -> Option<Origin> {
+    match text.split_once(':') {
+        None => Some(Origin { layer: None, offset: text.parse().ok()? }),
+        Some((layer, offset)) => {
+            Some(Origin { layer: Some(u64::from_str_radix(layer, 16).ok()?), offset: offset.parse().ok()? })
+        }
+    }
+}
+
+fn format_stream_origin(origin: Origin) -> String {
+    origin
+        .layer
+        .map_or_else(|| format!("-:{}", origin.offset), |layer| format!("{layer:016x}:{}", origin.offset))
+}
+
+fn parse_stream(value: &[u8]) -> Option<Stream> {
+    let mut parts = value.splitn(4, |&b| b == b':');
+    let layer = match text(parts.next()?)? {
+        "-" => None,
+        digits => Some(u64::from_str_radix(digits, 16).ok()?),
+    };
+    let offset = text(parts.next()?)?.parse().ok()?;
+    let size = text(parts.next()?)?.parse().ok()?;
+    let name = parts.next()?.to_vec();
+    Some(Stream { name, content: StreamContent::InTar { origin: Origin { layer, offset }, size } })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn metadata_survives_its_attributes() {
+        let metadata = Win32Metadata {
+            attributes: Some(0x2026),
+            created: Some(FileTime(u64::MAX)),
+            accessed: Some(FileTime(0)),
+            changed: Some(FileTime(132_434_736_000_000_001)),
+            security: Some(vec![1, 2, 3]),
+            eas: vec![ExtendedAttribute { flags: 0, name: b"A".to_vec(), value: vec![0] }],
+            streams: vec![
+                Stream { name: b"Zone.Identifier".to_vec(), content: StreamContent::Inline(b"x".to_vec()) },
+                Stream {
+                    name: b"big:odd".to_vec(),
+                    content: StreamContent::InTar {
+                        origin: Origin { layer: None, offset: 512 },
+                        size: 1 << 40,
+                    },
+                },
+            ],
+            reparse: Some(vec![9; 30]),
+            true_name: Some(vec![b'n'; 700]),
+            origin: Some(Origin { layer: Some(0xabc), offset: 1024 }),
+        };
+        let xattrs = metadata.to_xattrs(Namespace::User);
+        let back = Win32Metadata::from_xattrs(xattrs.iter().map(|(_, n, v)| (&n[..], &v[..])));
+        assert_eq!(back, metadata);
+    }
+
+    #[test]
+    fn eas_with_flags_keep_them() {
+        let eas = vec![ExtendedAttribute { flags: 0x80, name: b"A".to_vec(), value: vec![0] }];
+        let metadata = Win32Metadata { eas: eas.clone(), ..Default::default() };
+        let xattrs = metadata.to_xattrs(Namespace::Trusted);
+        assert_eq!(Win32Metadata::from_xattrs(xattrs.iter().map(|(_, n, v)| (&n[..], &v[..]))).eas, eas);
+    }
+
+    fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+        vec(any::<u8>(), 1..most)
+    }
+
+    fn origin() -> impl Strategy<Value = Origin> {
+        (option::of(any::<u64>()), any::<u64>()).prop_map(|(layer, offset)| Origin { layer, offset })
+    }
+
+    fn metadata() -> impl Strategy<Value = Win32Metadata> {
+        let time = || option::of(any::<u64>().prop_map(FileTime));
+        let ea = (prop_oneof![4 => Just(0), 1 => any::<u8>()], bytes(255), vec(any::<u8>(), 0..99));
+        let ea = ea.prop_map(|(flags, name, value)| ExtendedAttribute { flags, name, value });
+        let content = prop_oneof![
+            vec(any::<u8>(), 0..99).prop_map(StreamContent::Inline),
+            (origin(), any::<u64>()).prop_map(|(origin, size)| StreamContent::InTar { origin, size }),
+        ];
+        let stream = (bytes(20), content).prop_map(|(name, content)| Stream { name, content });
+        let times = (time(), time(), time());
+        let parts = (option::of(bytes(99)), vec(ea, 0..4), vec(stream, 0..4), option::of(bytes(99)));
+        let ends = (option::of(bytes(999)), option::of(origin()));
+        (option::of(any::<u32>()), times, parts, ends).prop_map(
+            |(attributes, (created, accessed, changed), parts, (true_name, origin))| {
+                let (security, eas, streams, reparse) = parts;
+                Win32Metadata {
+                    attributes,
+                    created,
+                    accessed,
+                    changed,
+                    security,
+                    eas,
+                    streams,
+                    reparse,
+                    true_name,
+                    origin,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_metadata_survives_its_attributes(metadata in metadata()) {
+            let xattrs = metadata.to_xattrs(Namespace::User);
+            let back = Win32Metadata::from_xattrs(xattrs.iter().map(|(_, n, v)| (&n[..], &v[..])));
+            prop_assert_eq!(back, metadata);
+        }
+    }
+}

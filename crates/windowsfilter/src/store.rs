@@ -1,0 +1,298 @@
+//! The store on disk: which file is where, and how files appear in it.
+//!
+//! ```text
+//! <root>/                        mode 0700
+//!   lock                         the store lock, see `lock.rs`
+//!   layers/<id>/layer.tar        exact uncompressed bytes
+//!               layer.erofs      index of this layer's own entries
+//!               chain.erofs      merged index of this layer and its parents; rebuildable
+//!               layerchain.json  parents, nearest first
+//!               layer.json       what the layer is, see `record.rs`
+//!               sandbox.img      sandboxes only
+//!               layerID          optional alternate ID
+//!               owners.json      programs that need the layer, see `owners.rs`
+//!   layers/<id>-importing/  <id>-removing/
+//!   images/                      windowsfilter-image's
+//!   tmp/                         files being written, see `temporary.rs`
+//!   mounts/<id>/                 mount points and the mount record, see `mounts.rs`
+//!   templates/                   empty sandbox images, one per size; may be deleted at any time
+//! ```
+//!
+//! Where an engine makes layers in place, the root is what the original calls home: layers lie directly in it, as Docker
+//! keeps them, and everything of ours that is not a layer's is in a directory whose name no layer can have.
+//!
+//! ```text
+//! <home>/<id>/                   the service's own files
+//!             layerchain.json    parents, nearest first, with their paths, as Docker writes it
+//!             layer.json, owners.json
+//! <home>/.windowsfilter/         lock, images/, tmp/, mounts/
+//!                       staging/<id>-importing/   tars that become layers
+//!                       incomplete/<id>           layers that are not complete: nobody sees them
+//!                       locks/
+//! ```
+//!
+//! Whatever a reader may rely on appears by one rename of something already synced: a file by
+//! [`Temporaries::write`], a layer by the rename of its whole directory.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::engine::Placement;
+use crate::error::{Error, IoContext};
+use crate::id::LayerId;
+use crate::lock::{self, Lock};
+use crate::temporary::Temporaries;
+
+/// Names of the files in a layer's directory.
+pub(crate) mod file {
+    pub(crate) const TAR: &str = "layer.tar";
+    pub(crate) const INDEX: &str = "layer.erofs";
+    pub(crate) const CHAIN_INDEX: &str = "chain.erofs";
+    pub(crate) const CHAIN: &str = "layerchain.json";
+    pub(crate) const RECORD: &str = "layer.json";
+    pub(crate) const OWNERS: &str = "owners.json";
+    pub(crate) const SANDBOX: &str = "sandbox.img";
+    /// The compute service's: the disk of a sandbox, and what a container sees of a layer.
+    pub(crate) const WINDOWS_DISK: &str = "sandbox.vhdx";
+    pub(crate) const WINDOWS_FILES: &str = "Files";
+    /// The original reads `layerID` and writes `layerId` (`windows.go`, `resolveID` and `setID`): one name, for both.
+    pub(crate) const ALTERNATE_ID: &str = "layerID";
+}
+
+/// Paths of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    /// Where layers are.
+    layers: PathBuf,
+    /// Where everything else is.
+    own: PathBuf,
+    root: PathBuf,
+    placement: Placement,
+}
+
+/// Where our files are in a home that is the original's. No layer's ID starts with a dot.
+const OWN: &str = ".windowsfilter";
+
+impl Paths {
+    /// Creates the directories of a store below `root` where they are missing.
+    pub(crate) fn create(root: &Path, placement: Placement) -> Result<Self, Error> {
+        create_private_dir(root)?;
+        // Recorded mounts and messages must name one path however the root was spelled.
+        let root = root.canonicalize().at("resolve", root)?;
+        let paths = match placement {
+            Placement::Aside => Self { layers: root.join("layers"), own: root.clone(), root, placement },
+            Placement::InPlace => Self::beside_layers(&root),
+        };
+        for dir in [paths.layers(), paths.images(), paths.mounts(), paths.tmp()] {
+            create_private_dir(&dir)?;
+        }
+        match placement {
+            Placement::Aside => create_private_dir(&paths.templates())?,
+            Placement::InPlace => {
+                for dir in [paths.staging(), paths.incomplete_dir(), paths.locks()] {
+                    create_private_dir(&dir)?;
+                }
+            }
+        }
+        Ok(paths)
+    }
+
+    /// The paths of a store whose layers lie directly in `home`.
+    pub(crate) fn beside_layers(home: &Path) -> Self {
+        Self {
+            layers: home.to_owned(),
+            own: home.join(OWN),
+            root: home.to_owned(),
+            placement: Placement::InPlace,
+        }
+    }
+
+    /// Whether `root` is a store, or a home of Docker's, whose layers lie directly in it.
+    pub(crate) fn is_in_place(root: &Path) -> bool {
+        root.join(OWN).is_dir()
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.own.join("lock")
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.layers.clone()
+    }
+
+    /// Where layers are staged.
+    pub(crate) fn staging(&self) -> PathBuf {
+        match self.placement {
+            Placement::Aside => self.layers(),
+            Placement::InPlace => self.own.join("staging"),
+        }
+    }
+
+    /// Where layers that are made in place are marked as long as they are not complete.
+    pub(crate) fn incomplete_dir(&self) -> PathBuf {
+        self.own.join("incomplete")
+    }
+
+    /// The mark of a layer that is not complete; whoever makes it has it locked.
+    pub(crate) fn incomplete(&self, id: &LayerId) -> PathBuf {
+        self.incomplete_dir().join(id.as_str())
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.own.join("locks")
+    }
+
+    /// Locks a layer's directory, waiting for whoever has it. Where layers are made in place the lock is a file of ours: the directory
+    /// may not be there yet, and nothing of it may be open while the compute service works on it.
+    pub(crate) fn lock_directory(&self, dir: &Path, what: &str) -> Result<Lock, Error> {
+        match self.placement {
+            Placement::Aside => lock::exclusive_dir(dir, what),
+            // There such a file goes with its lock.
+            Placement::InPlace if cfg!(windows) => lock::exclusive_dir(&self.lock_file(dir), what),
+            Placement::InPlace => lock::exclusive(&self.lock_file(dir), what),
+        }
+    }
+
+    /// As [`Paths::lock_directory`]; `None` if somebody has it.
+    pub(crate) fn try_lock_directory(&self, dir: &Path) -> Result<Option<Lock>, Error> {
+        match self.placement {
+            Placement::Aside => lock::try_exclusive_dir(dir),
+            Placement::InPlace if cfg!(windows) => lock::try_exclusive_dir(&self.lock_file(dir)),
+            Placement::InPlace => lock::try_exclusive(&self.lock_file(dir)),
+        }
+    }
+
+    /// The lock that a directory needs under the name it is about to get, where the one it has does not go with it.
+    pub(crate) fn lock_new_name(&self, dir: &Path) -> Result<Option<Lock>, Error> {
+        match self.placement {
+            Placement::Aside => Lock::before_rename(dir),
+            Placement::InPlace => self.try_lock_directory(dir),
+        }
+    }
+
+    /// Whether a directory still is the one that was locked.
+    pub(crate) fn is_locked(&self, lock: &Lock, dir: &Path) -> bool {
+        match self.placement {
+            Placement::Aside => lock.still_at(dir),
+            Placement::InPlace => dir.is_dir(),
+        }
+    }
+
+    fn lock_file(&self, dir: &Path) -> PathBuf {
+        self.locks().join(dir.file_name().unwrap_or_default())
+    }
+
+    /// Locked while a layer is prepared.
+    pub(crate) fn prepare_lock(&self) -> PathBuf {
+        self.own.join("prepare.lock")
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.own.join("images")
+    }
+
+    pub(crate) fn mounts(&self) -> PathBuf {
+        self.own.join("mounts")
+    }
+
+    pub(crate) fn templates(&self) -> PathBuf {
+        self.own.join("templates")
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.own.join("tmp")
+    }
+
+    pub(crate) fn temporaries(&self) -> Temporaries {
+        Temporaries::new(self.tmp())
+    }
+
+    pub(crate) fn layer(&self, id: &LayerId) -> PathBuf {
+        self.layers().join(id.as_str())
+    }
+
+    pub(crate) fn mount(&self, id: &LayerId) -> PathBuf {
+        self.mounts().join(id.as_str())
+    }
+}
+
+/// Creates `dir` and its parents, `dir` itself for its owner only. On Linux the original's mode 0 would make it unusable.
+fn create_private_dir(dir: &Path) -> Result<(), Error> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).at("create directory", dir)
+}
+
+/// Writes a small file and makes it durable; it may not exist. For directories that nobody sees yet.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let mut file = File::create_new(path).at("create", path)?;
+    file.write_all(content).at("write", path)?;
+    file.sync_all().at("sync", path)
+}
+
+/// Makes the names in `dir` durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    // Windows cannot sync a directory handle opened for reading, and NTFS journals its metadata.
+    if cfg!(unix) {
+        File::open(dir).and_then(|d| d.sync_all()).at("sync directory", dir)?;
+    }
+    Ok(())
+}
+
+/// Reads a small file; `None` where there is none.
+pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).at("read", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_root_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("a/b");
+        Paths::create(&root, Placement::Aside).unwrap();
+        for dir in ["", "layers", "images", "mounts", "templates", "tmp"] {
+            let mode = fs::metadata(root.join(dir)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{dir:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_beside_layers_has_its_files_where_no_layer_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::create(dir.path(), Placement::InPlace).unwrap();
+        let names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [OWN]);
+        assert!(LayerId::new(OWN).is_err() && Paths::is_in_place(dir.path()));
+        assert_eq!(paths.layers(), dir.path().canonicalize().unwrap());
+    }
+
+    #[test]
+    fn a_new_file_takes_the_place_of_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        write_new(&path, b"one").unwrap();
+        assert!(write_new(&path, b"two").is_err());
+        assert_eq!(read_file(&path).unwrap().unwrap(), b"one");
+        assert_eq!(read_file(&dir.path().join("none")).unwrap(), None);
+    }
+}

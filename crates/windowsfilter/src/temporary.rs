@@ -1,0 +1,233 @@
+//! Files that are on their way into the store, and what is left of them when a process dies.
+//!
+//! All of them are in `<root>/tmp`, on the store's file system, so that a rename ends their way. Whoever has one there holds a
+//! shared lock on `<root>/tmp.lock`; the sweep takes the lock for itself, so whatever it finds then belongs to nobody. What needs no
+//! name has none ([`Temporaries::anonymous`]) and goes with its process.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::error::{Error, IoContext};
+use crate::lock::{self, Lock};
+use crate::store::sync_dir;
+
+/// The directory of temporary files.
+#[derive(Clone, Debug)]
+pub(crate) struct Temporaries {
+    dir: PathBuf,
+}
+
+/// A file that nobody knows of yet. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    // In this order: the file goes before the lock does.
+    file: NamedTempFile,
+    _lock: Lock,
+}
+
+/// A directory that nobody knows of yet. Dropping it removes it with everything in it.
+#[derive(Debug)]
+pub(crate) struct TemporaryDirectory {
+    // In this order: the directory goes before the lock does.
+    dir: TempDir,
+    _lock: Lock,
+}
+
+impl TemporaryDirectory {
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Removes it, and says so if that fails.
+    pub(crate) fn remove(self) -> Result<(), Error> {
+        let path = self.dir.path().to_owned();
+        self.dir.close().at("remove", &path)
+    }
+}
+
+impl Temporaries {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        lock::beside(&self.dir)
+    }
+
+    /// A new, empty file.
+    pub(crate) fn file(&self) -> Result<Temporary, Error> {
+        let lock = lock::shared(&self.lock_path())?;
+        let file = NamedTempFile::new_in(&self.dir).at("create a temporary file in", &self.dir)?;
+        Ok(Temporary { file, _lock: lock })
+    }
+
+    /// A new, empty directory.
+    pub(crate) fn directory(&self) -> Result<TemporaryDirectory, Error> {
+        let lock = lock::shared(&self.lock_path())?;
+        let dir = tempfile::Builder::new().prefix("layer").tempdir_in(&self.dir);
+        let dir = dir.at("create a temporary directory in", &self.dir)?;
+        Ok(TemporaryDirectory { dir, _lock: lock })
+    }
+
+    /// A new, empty file without a name: it is gone when it is closed, however that comes about.
+    pub(crate) fn anonymous(&self) -> Result<File, Error> {
+        // Where the system has no such files it has a name for a moment.
+        let _lock = lock::shared(&self.lock_path())?;
+        tempfile::tempfile_in(&self.dir).at("create a temporary file in", &self.dir)
+    }
+
+    /// Writes a small file so that after a crash it is either the old one or the new one, whole.
+    pub(crate) fn write(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        let mut new = self.file()?;
+        new.as_file_mut().write_all(content).at("write", path)?;
+        new.persist(path)?;
+        Ok(())
+    }
+
+    /// What processes that died have left; nothing while anybody is writing.
+    pub(crate) fn abandoned(&self) -> Result<Vec<PathBuf>, Error> {
+        match lock::try_exclusive(&self.lock_path())? {
+            Some(_lock) => self.list(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes what processes that died have left, unless anybody is writing.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
+        let Some(_lock) = lock::try_exclusive(&self.lock_path())? else {
+            tracing::debug!("{} is in use", self.dir.display());
+            return Ok(());
+        };
+        for path in self.list()? {
+            let is_directory = fs::symlink_metadata(&path).at("look at", &path)?.is_dir();
+            let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.at("remove", &path)?;
+            tracing::info!("removed {}", path.display());
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&self.dir).at("list", &self.dir)? {
+            paths.push(entry.at("list", &self.dir)?.path());
+        }
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+impl Temporary {
+    /// The file, for writing.
+    pub(crate) fn as_file_mut(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+
+    /// Where it is, for programs that write it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Makes the file durable, then lets it take the place of the one at `path`.
+    pub(crate) fn persist(self, path: &Path) -> Result<File, Error> {
+        self.file.as_file().sync_all().at("sync", path)?;
+        // Not `NamedTempFile::persist`: on Windows that takes the place of no file that somebody has open.
+        let (file, temporary) = self.file.keep().map_err(|e| e.error).at("keep", path)?;
+        if let Err(e) = fs::rename(&temporary, path).at("replace", path) {
+            return Err(e.with_undo(fs::remove_file(&temporary).at("remove", &temporary)));
+        }
+        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporaries() -> (tempfile::TempDir, Temporaries) {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("tmp");
+        fs::create_dir(&dir).unwrap();
+        (root, Temporaries::new(dir))
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_leaves_no_temporary_behind() {
+        let (root, temporaries) = temporaries();
+        let path = root.path().join("x.json");
+        temporaries.write(&path, b"one").unwrap();
+        temporaries.write(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        drop(temporaries.file().unwrap());
+        assert!(temporaries.abandoned().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_is_replaced_while_somebody_reads_the_old_one() {
+        let (root, temporaries) = temporaries();
+        let path = root.path().join("x.json");
+        temporaries.write(&path, b"one").unwrap();
+        let mut old = File::open(&path).unwrap();
+        temporaries.write(&path, b"two").unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut old, &mut text).unwrap();
+        assert_eq!(text, "one");
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_replacement_that_fails_leaves_no_temporary_behind() {
+        let (root, temporaries) = temporaries();
+        let taken = root.path().join("taken");
+        fs::create_dir_all(taken.join("full")).unwrap();
+        temporaries.write(&taken, b"x").unwrap_err();
+        assert!(temporaries.abandoned().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_being_written_stays_and_what_the_dead_left_goes() {
+        let (_root, temporaries) = temporaries();
+        let left = temporaries.dir().join("left");
+        fs::write(&left, b"half").unwrap();
+        let mut writing = temporaries.file().unwrap();
+        writing.as_file_mut().write_all(b"more").unwrap();
+        assert!(temporaries.abandoned().unwrap().is_empty());
+        temporaries.sweep().unwrap();
+        assert!(left.exists());
+        drop(writing);
+        assert_eq!(temporaries.abandoned().unwrap(), std::slice::from_ref(&left));
+        temporaries.sweep().unwrap();
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_directory_goes_with_what_is_in_it_even_if_its_owner_died() {
+        let (_root, temporaries) = temporaries();
+        let directory = temporaries.directory().unwrap();
+        fs::write(directory.path().join("file"), b"x").unwrap();
+        directory.remove().unwrap();
+        fs::create_dir(temporaries.dir().join("left")).unwrap();
+        fs::write(temporaries.dir().join("left/file"), b"x").unwrap();
+        temporaries.sweep().unwrap();
+        assert_eq!(fs::read_dir(temporaries.dir()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_anonymous_file_has_no_name() {
+        let (_root, temporaries) = temporaries();
+        let mut file = temporaries.anonymous().unwrap();
+        file.write_all(b"x").unwrap();
+        assert!(temporaries.abandoned().unwrap().is_empty());
+        assert_eq!(fs::read_dir(temporaries.dir()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,98 @@
+//! `docs/driver-contract.md` says of every row of the original's behaviour what ours does and which test shows it. This shows that it
+//! says so of every row, and that these tests exist.
+
+#![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rows of the original's behaviour, lessons drawn from all of them, and rules by which layers merge, by the start of their numbers.
+const ROWS: [(&str, usize); 3] = [("", 75), ("h", 6), ("m", 12)];
+
+/// What a row says instead of a test if it needs Windows.
+const WINDOWS: &str = "Windows engine: ";
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The cells of each row, by its number.
+fn rows() -> BTreeMap<String, Vec<String>> {
+    let text = fs::read_to_string(repository().join("docs/driver-contract.md")).unwrap();
+    let mut rows = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<String> =
+            line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+        let number = cells[0].trim_start_matches(['h', 'm']);
+        if number.parse::<usize>().is_ok() {
+            assert_eq!(cells.len(), 3, "{line}");
+            assert!(rows.insert(cells[0].clone(), cells).is_none(), "twice: {line}");
+        }
+    }
+    rows
+}
+
+/// File and name of each test in the last cell of a row: `` `file.rs`: `test`, `test`; `other.rs`: `test` ``.
+fn tests_of(cell: &str) -> Vec<(String, String)> {
+    let mut file = None;
+    let mut tests = Vec::new();
+    for quoted in cell.split('`').skip(1).step_by(2) {
+        if quoted.ends_with(".rs") {
+            file = Some(quoted.to_owned());
+        } else {
+            let file = file.clone().unwrap_or_else(|| panic!("{quoted} has no file before it: {cell}"));
+            tests.push((file, quoted.to_owned()));
+        }
+    }
+    tests
+}
+
+/// Whether `source` has a test of that name: as a function under `#[test]`, or in the list of a suite that makes them.
+fn has_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let is_test = |at: usize| {
+        let above =
+            lines[..at].iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
+        above.into_iter().any(|line| *line == "#[test]")
+    };
+    let as_function = (0..lines.len()).any(|at| lines[at].starts_with(&format!("fn {name}(")) && is_test(at));
+    let in_suite = source.contains("macro_rules! suite")
+        && lines.iter().any(|line| line.starts_with(&format!("fn {name}<")))
+        && lines.contains(&&*format!("{name},"));
+    as_function || in_suite
+}
+
+#[test]
+fn every_row_of_the_original_is_in_the_table() {
+    let rows = rows();
+    let expected: Vec<String> =
+        ROWS.iter().flat_map(|(start, count)| (1..=*count).map(move |row| format!("{start}{row}"))).collect();
+    let missing: Vec<&String> = expected.iter().filter(|row| !rows.contains_key(*row)).collect();
+    assert!(missing.is_empty(), "no row {missing:?}");
+    assert_eq!(rows.len(), expected.len());
+}
+
+#[test]
+fn every_row_has_a_test_that_exists_or_needs_windows() {
+    let mut sources = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (row, cells) in rows() {
+        if cells[2].starts_with(WINDOWS) {
+            continue;
+        }
+        let tests = tests_of(&cells[2]);
+        if tests.is_empty() {
+            wrong.push(format!("row {row} has neither a test nor the reason why it needs Windows"));
+        }
+        for (file, test) in tests {
+            let source = sources.entry(file.clone()).or_insert_with(|| {
+                fs::read_to_string(repository().join("crates").join(&file)).unwrap_or_default()
+            });
+            if !has_test(source, &test) {
+                wrong.push(format!("row {row}: crates/{file} has no test {test}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

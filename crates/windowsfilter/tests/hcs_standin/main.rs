@@ -1,0 +1,205 @@
+//! The store on the engine of Windows, with a stand-in for Microsoft's side: what the recording tests of the engine show of its calls is
+//! shown here of the true foreign functions, file handles and backup streams. Under Wine, or on any Windows.
+#![cfg(windows)]
+#![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+
+use serde_json::json;
+use support::{TestTar, Windows, id, read_all};
+use windowsfilter::{ChangeKind, Driver, Error, StorageOptions};
+
+fn base_tar() -> Vec<u8> {
+    TestTar::new()
+        .dir("Files")
+        .dir("Files/Windows")
+        .file("Files/Windows/notepad.exe", b"MZ notepad")
+        .file("Files/readme.txt", b"read me")
+        .dir("UtilityVM")
+        .dir("UtilityVM/Files")
+        .dir("UtilityVM/Files/EFI")
+        .dir("UtilityVM/Files/EFI/Microsoft")
+        .dir("UtilityVM/Files/EFI/Microsoft/Boot")
+        .file("UtilityVM/Files/EFI/Microsoft/Boot/BCD", b"boot store")
+        .file("UtilityVM/Files/kernel.exe", b"MZ kernel")
+        .tar()
+}
+
+fn delta_tar() -> Vec<u8> {
+    TestTar::new()
+        .dir("Files")
+        .file("Files/new.txt", b"new")
+        .link("Files/same.txt", "Files/new.txt")
+        .link("Files/old.txt", "Files/readme.txt")
+        .junction("Files/junction", r"C:\Windows")
+        .delete("Files/Windows/notepad.exe")
+        .dir("Hives")
+        .file("Hives/System_Delta", b"hive")
+        .dir("UtilityVM")
+        .dir("UtilityVM/Files")
+        .file("UtilityVM/Files/added.exe", b"added")
+        .delete("UtilityVM/Files/kernel.exe")
+        .tar()
+}
+
+/// With `base`, `app` on it, and the sandbox `box` on both.
+fn with_sandbox() -> Windows {
+    let windows = Windows::new();
+    windows.store.apply_diff(&id("base"), None, &mut &base_tar()[..]).unwrap();
+    windows.store.apply_diff(&id("app"), Some(&id("base")), &mut &delta_tar()[..]).unwrap();
+    windows.store.create_read_write(&id("box"), Some(&id("app")), StorageOptions::default(), "").unwrap();
+    windows.forget();
+    windows
+}
+
+#[test]
+fn a_base_layer_and_one_on_top_are_restored_linked_and_finished() {
+    let windows = Windows::new();
+    windows.store.apply_diff(&id("base"), None, &mut &base_tar()[..]).unwrap();
+    assert_eq!(windows.functions(), ["ProcessBaseImage", "ProcessUtilityImage"]);
+    let process = windows.calls().into_iter().find(|call| call["call"] == "ProcessBaseImage").unwrap();
+    assert_eq!(process["args"]["path"], windows.path("base"));
+    windows.forget();
+    windows.store.apply_diff(&id("app"), Some(&id("base")), &mut &delta_tar()[..]).unwrap();
+    assert_eq!(
+        windows.functions(),
+        ["GetLayerMountPath", "GetLayerMountPath", "NameToGuid", "ImportLayer", "ProcessUtilityImage"]
+    );
+    let import = windows.calls().into_iter().find(|call| call["call"] == "ImportLayer").unwrap();
+    let guid = windows.guid("base");
+    assert_eq!(import["args"]["flavour"], 1);
+    assert_eq!(import["args"]["home"], "");
+    assert_eq!(import["args"]["id"], windows.path("app"));
+    assert_eq!(import["args"]["parents"], json!([{ "id": guid, "flags": 0, "path": windows.path("base") }]));
+    let files = windows.home().join("app").join("Files");
+    assert_eq!(fs::read(files.join("same.txt")).unwrap(), b"new");
+    assert_eq!(fs::read(files.join("old.txt")).unwrap(), b"read me");
+    let vm = windows.home().join(r"app\UtilityVM\Files");
+    assert!(vm.join("added.exe").exists() && !vm.join("kernel.exe").exists());
+    assert!(windows.home().join(r"base\UtilityVM\Files\kernel.exe").exists());
+    let getter = windows.store.diff_getter(&id("base")).unwrap();
+    assert_eq!(read_all(getter.get(b"UtilityVM/Files/EFI/Microsoft/Boot/BCD").unwrap()), b"boot store");
+    assert_eq!(read_all(getter.get(b"Files/readme.txt").unwrap()), b"read me");
+    assert!(matches!(getter.get(b"Files/none").err(), Some(Error::NoSuchFile { .. })));
+    assert_eq!(windows.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_sandbox_lives_from_its_creation_to_its_removal() {
+    let windows = with_sandbox();
+    let view = windows.store.get(&id("box"), "").unwrap();
+    assert_eq!(
+        windows.functions(),
+        [
+            "ActivateLayer",
+            "NameToGuid",
+            "NameToGuid",
+            "PrepareLayer",
+            "GetLayerMountPath",
+            "GetLayerMountPath"
+        ]
+    );
+    let prepare = windows.calls().into_iter().find(|call| call["call"] == "PrepareLayer").unwrap();
+    let parent = |name: &str| json!({ "id": windows.guid(name), "flags": 0, "path": windows.path(name) });
+    assert_eq!(prepare["args"]["parents"], json!([parent("app"), parent("base")]));
+    windows.forget();
+    assert_eq!(windows.store.get(&id("box"), "").unwrap(), view);
+    assert_eq!(windows.functions(), Vec::<String>::new());
+    fs::write(view.join("made.txt"), b"made in the sandbox").unwrap();
+    fs::remove_file(view.join("readme.txt")).unwrap();
+    windows.forget();
+    let mut tar = Vec::new();
+    windows.store.diff(&id("box"), Some(&id("app"))).unwrap().read_to_end(&mut tar).unwrap();
+    assert_eq!(
+        windows.functions(),
+        [
+            "NameToGuid",
+            "NameToGuid",
+            "UnprepareLayer",
+            "ExportLayer",
+            "NameToGuid",
+            "NameToGuid",
+            "PrepareLayer"
+        ]
+    );
+    fs::write(view.join("still.txt"), b"alive").unwrap();
+    let changes = windows.store.changes(&id("box"), None).unwrap();
+    let kind =
+        |path: &str| changes.iter().find(|change| change.path == path.as_bytes()).map(|change| change.kind);
+    assert_eq!(kind("Files/made.txt"), Some(ChangeKind::Modify), "{changes:?}");
+    assert_eq!(kind("Files/readme.txt"), Some(ChangeKind::Delete), "{changes:?}");
+    windows.store.put(&id("box")).unwrap();
+    windows.forget();
+    windows.store.put(&id("box")).unwrap();
+    assert_eq!(windows.functions(), ["UnprepareLayer", "DeactivateLayer"]);
+    windows.store.apply_diff(&id("layer"), Some(&id("app")), &mut &tar[..]).unwrap();
+    let made = windows.home().join(r"layer\Files\made.txt");
+    assert_eq!(fs::read(made).unwrap(), b"made in the sandbox");
+    windows.forget();
+    windows.store.remove(&id("box")).unwrap();
+    assert_eq!(windows.functions(), ["HcsEnumerateComputeSystems", "DestroyLayer"]);
+    assert!(!windows.home().join("box").exists());
+    assert_eq!(windows.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_template_vm_that_ends_later_is_waited_for_and_closed() {
+    let windows = with_sandbox();
+    let path = windows.home().join("box").join("UtilityVM");
+    windows.control(&json!({ "systems": [{
+        "Id": "vm1", "SystemType": "VirtualMachine", "State": "Running", "RuntimeImagePath": path,
+        "IsRuntimeTemplate": true, "standin": { "terminate": "pending", "exit": "0x00000000" }
+    }] }));
+    windows.store.remove(&id("box")).unwrap();
+    assert_eq!(
+        windows.functions(),
+        [
+            "HcsEnumerateComputeSystems",
+            "HcsOpenComputeSystem",
+            "HcsRegisterComputeSystemCallback",
+            "HcsTerminateComputeSystem",
+            "HcsUnregisterComputeSystemCallback",
+            "HcsCloseComputeSystem",
+            "DestroyLayer"
+        ]
+    );
+}
+
+#[test]
+fn a_call_that_fails_is_named_with_its_layer_and_code_and_what_was_done_is_undone() {
+    for (call, undone) in [
+        ("ActivateLayer", &[][..]),
+        ("PrepareLayer", &["DeactivateLayer"][..]),
+        ("GetLayerMountPath", &["UnprepareLayer", "DeactivateLayer"][..]),
+    ] {
+        let windows = with_sandbox();
+        windows.control(&json!({ "fail": [{ "call": call, "code": "0x80070005" }] }));
+        let error = windows.store.get(&id("box"), "").unwrap_err().to_string();
+        for part in [call, "box", "0x5"] {
+            assert!(error.contains(part), "{call}: {part} is not in {error}");
+        }
+        let functions = windows.functions();
+        assert!(
+            functions.ends_with(&undone.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            "{functions:?}"
+        );
+        windows.control(&json!({}));
+        windows.store.get(&id("box"), "").unwrap();
+    }
+}
+
+#[test]
+fn an_import_that_fails_leaves_nothing_and_can_be_done_again() {
+    let windows = with_sandbox();
+    windows.control(&json!({ "fail": [{ "call": "ImportLayer", "code": "0x80070070" }] }));
+    let error = windows.store.apply_diff(&id("l"), Some(&id("base")), &mut &delta_tar()[..]).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("ImportLayer") && error.contains("layer l") && error.contains("0x70"), "{error}");
+    assert!(!windows.home().join("l").exists());
+    assert_eq!(windows.leftovers(), Vec::<String>::new());
+    windows.control(&json!({}));
+    windows.store.apply_diff(&id("l"), Some(&id("base")), &mut &delta_tar()[..]).unwrap();
+}
