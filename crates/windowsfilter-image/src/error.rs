@@ -1,0 +1,124 @@
+//! What can go wrong with images, one variant per fact.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use windowsfilter::{Digest, ErrorKind};
+
+/// Why an operation on images failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are what the messages say")]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] windowsfilter::Error),
+
+    #[error("invalid image reference {text:?}: {reason}")]
+    InvalidReference { text: String, reason: &'static str },
+    #[error(
+        "invalid platform {text:?}: expected OS/ARCHITECTURE[:OSVERSION], as in windows/amd64:10.0.20348"
+    )]
+    InvalidPlatform { text: String },
+    #[error("{path} does not say how the image is called: name it with --ref")]
+    NoName { path: String },
+    #[error("{path} has several images: {}; choose one with --ref", names.join(", "))]
+    SeveralImages { path: String, names: Vec<String> },
+    #[error("no image {text:?}")]
+    NoSuchImage { text: String },
+    #[error("no image, layer or sandbox {text:?}")]
+    Nothing { text: String },
+    #[error("{prefix:?} could be image {}", matches.join(", "))]
+    AmbiguousImage { prefix: String, matches: Vec<String> },
+
+    #[error(
+        "{path} is no image: it has neither an index.json (OCI layout) nor a manifest.json (docker save)"
+    )]
+    NotAnImage { path: String },
+    #[error("{path} has no image at all")]
+    NoManifest { path: String },
+    #[error("{path} has no image for {wanted}; it has {}", available.join(", "))]
+    NoSuchPlatform { path: String, wanted: String, available: Vec<String> },
+    #[error("the image is for {os}, not for windows (--force imports it nevertheless)")]
+    NotWindows { os: String },
+    #[error("{what} of {path} is missing")]
+    MissingBlob { path: String, what: String },
+    #[error(
+        "foreign layer {digest} is not in {path}: whoever saved the image left it out{}",
+        if urls.is_empty() { String::new() } else { format!("; it can be fetched from {}", urls.join(" or ")) }
+    )]
+    ForeignLayer { path: String, digest: Digest, urls: Vec<String> },
+    #[error("{what} is {actual}, expected {expected}")]
+    DigestMismatch { what: String, expected: Digest, actual: Digest },
+    #[error("{what} is {actual} bytes, expected {expected}")]
+    SizeMismatch { what: String, expected: u64, actual: u64 },
+    #[error("{what} is {actual} bytes, at most {limit} are read")]
+    TooLong { what: String, actual: u64, limit: u64 },
+    #[error("{what} is not what it should be")]
+    Json {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("{what}: {reason}")]
+    Malformed { what: String, reason: String },
+    #[error("the config names {diff_ids} layers, the manifest has {layers}")]
+    LayerCount { diff_ids: usize, layers: usize },
+    #[error("{path} is cut off: {entry:?} ends at byte {end}, the archive at byte {length}")]
+    Truncated { path: String, entry: String, end: u64, length: u64 },
+    #[error("cannot read the archive {path}")]
+    Archive {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("layer {id} was removed by somebody else meanwhile; import the image again")]
+    LayerGone { id: String },
+    #[error("{} exists already", path.display())]
+    Exists { path: PathBuf },
+    #[error("record of image {reference}: {reason}")]
+    DamagedRecord { reference: String, reason: String },
+    #[error("SOURCE_DATE_EPOCH is {text:?}: expected seconds since 1970")]
+    SourceDateEpoch { text: String },
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::NoSuchImage { .. } | Self::Nothing { .. } => ErrorKind::NotFound,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
+            Self::InvalidReference { .. }
+            | Self::InvalidPlatform { .. }
+            | Self::NoName { .. }
+            | Self::SeveralImages { .. }
+            | Self::AmbiguousImage { .. }
+            | Self::SourceDateEpoch { .. } => ErrorKind::Usage,
+            Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::LayerCount { .. }
+            | Self::Truncated { .. }
+            | Self::DamagedRecord { .. } => ErrorKind::Verify,
+            _ => ErrorKind::Failed,
+        }
+    }
+}
+
+/// Adds to an I/O error what was being done to which path.
+pub(crate) trait IoContext<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error::Io { action, path: path.to_owned(), source })
+    }
+}

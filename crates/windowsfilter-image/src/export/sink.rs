@@ -1,0 +1,194 @@
+//! Where an export is written: a directory or a tar, under a temporary name until it is complete.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, TempDir};
+use windowsfilter::Digest;
+
+use super::Format;
+use crate::error::{Error, IoContext};
+use crate::files;
+use crate::oci::Descriptor;
+
+/// An export being written. Dropped before [`Sink::finish`], it leaves nothing.
+pub(super) struct Sink {
+    kind: Kind,
+    parent: PathBuf,
+    /// A blob is written once: two layers may be equal.
+    written: HashSet<Digest>,
+}
+
+enum Kind {
+    Directory(TempDir),
+    Archive(tar::Builder<BufWriter<NamedTempFile>>),
+}
+
+impl Sink {
+    pub(super) fn create(path: &Path, format: Format) -> Result<Self, Error> {
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".export-");
+        let kind = if format == Format::Oci {
+            let dir = builder.tempdir_in(&parent).at("create a directory in", &parent)?;
+            let blobs = dir.path().join("blobs/sha256");
+            fs::create_dir_all(&blobs).at("create directory", &blobs)?;
+            Kind::Directory(dir)
+        } else {
+            let file = builder.tempfile_in(&parent).at("create a file in", &parent)?;
+            let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, file));
+            for dir in ["blobs/", "blobs/sha256/"] {
+                let header = header(tar::EntryType::Directory, 0o755, 0);
+                append(&mut tar, header, dir, &mut io::empty()).at("write to", &parent)?;
+            }
+            Kind::Archive(tar)
+        };
+        Ok(Self { kind, parent, written: HashSet::new() })
+    }
+
+    /// A temporary file on the file system of the export.
+    pub(super) fn temporary(&self) -> Result<NamedTempFile, Error> {
+        let dir = match &self.kind {
+            Kind::Directory(dir) => dir.path(),
+            Kind::Archive(_) => &self.parent,
+        };
+        tempfile::Builder::new().prefix(".blob-").tempfile_in(dir).at("create a temporary file in", dir)
+    }
+
+    /// Writes a small blob.
+    pub(super) fn document(&mut self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, Error> {
+        let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
+        self.blob(&digest, size, &mut &*bytes, media_type)?;
+        Ok(Descriptor::new(media_type, digest, size))
+    }
+
+    /// Writes the blob `digest` of `size` bytes, unless it is there; reads `data` to its end either way.
+    pub(super) fn blob(
+        &mut self,
+        digest: &Digest,
+        size: u64,
+        data: &mut dyn Read,
+        what: &str,
+    ) -> Result<(), Error> {
+        if self.written.insert(*digest) {
+            return self.member(&format!("blobs/sha256/{}", digest.hex()), size, data, what);
+        }
+        io::copy(data, &mut io::sink()).map(drop).at("read", Path::new(what))
+    }
+
+    /// As [`Self::blob`], from a file of [`Self::temporary`], which a directory takes over.
+    pub(super) fn finished_blob(
+        &mut self,
+        digest: &Digest,
+        size: u64,
+        file: NamedTempFile,
+        what: &str,
+    ) -> Result<(), Error> {
+        let Kind::Directory(dir) = &self.kind else {
+            let mut file = file;
+            file.rewind().at("read", file.path())?;
+            return self.blob(digest, size, file.as_file_mut(), what);
+        };
+        if self.written.insert(*digest) {
+            let path = dir.path().join("blobs/sha256").join(digest.hex());
+            file.as_file().sync_all().at("sync", file.path())?;
+            let file = file.persist_noclobber(&path).map_err(|e| e.error).at("rename to", &path)?;
+            readable(&file, 0o644).at("make readable", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file that is no blob.
+    pub(super) fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.member(name, bytes.len() as u64, &mut &*bytes, name)
+    }
+
+    fn member(&mut self, name: &str, size: u64, data: &mut dyn Read, what: &str) -> Result<(), Error> {
+        // Never more than announced; what is missing or too much shows in the digest, or here.
+        let mut data = data.take(size.saturating_add(1));
+        let copied = match &mut self.kind {
+            Kind::Directory(dir) => {
+                let path = dir.path().join(name);
+                let mut file = File::create_new(&path).at("create", &path)?;
+                let copied = io::copy(&mut data, &mut file).at("write", &path)?;
+                file.sync_all().at("sync", &path)?;
+                copied
+            }
+            Kind::Archive(tar) => {
+                let before = data.limit();
+                append(tar, header(tar::EntryType::Regular, 0o644, size), name, &mut data)
+                    .at("write to", &self.parent)?;
+                before - data.limit()
+            }
+        };
+        if copied == size {
+            Ok(())
+        } else {
+            Err(Error::SizeMismatch { what: what.into(), expected: size, actual: copied })
+        }
+    }
+
+    /// Gives the export its name, unless something has it by now.
+    pub(super) fn finish(self, path: &Path) -> Result<(), Error> {
+        match self.kind {
+            Kind::Directory(dir) => {
+                files::sync_dir(&dir.path().join("blobs/sha256"))?;
+                files::sync_dir(dir.path())?;
+                readable(&File::open(dir.path()).at("open", dir.path())?, 0o755)
+                    .at("make readable", dir.path())?;
+                publish_dir(dir, path)?;
+            }
+            Kind::Archive(tar) => {
+                let buffered = tar.into_inner().at("write", path)?;
+                let file = buffered.into_inner().map_err(io::IntoInnerError::into_error).at("write", path)?;
+                file.as_file().sync_all().at("sync", path)?;
+                readable(file.as_file(), 0o644).at("make readable", path)?;
+                file.persist_noclobber(path).map_err(|e| e.error).at("rename to", path)?;
+            }
+        }
+        files::sync_dir(&self.parent)
+    }
+}
+
+fn publish_dir(dir: TempDir, path: &Path) -> Result<(), Error> {
+    // A rename replaces an empty directory, but nothing else.
+    if path.symlink_metadata().is_ok() {
+        return Err(Error::Exists { path: path.to_owned() });
+    }
+    fs::rename(dir.path(), path).at("rename to", path)?;
+    // It is not at its temporary path any more.
+    let _ = dir.keep();
+    Ok(())
+}
+
+/// Temporary files are for their owner only; an export is for whoever the umask of most systems lets read.
+fn readable(file: &File, mode: u32) -> io::Result<()> {
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    #[cfg(not(unix))]
+    let _ = (file, mode);
+    Ok(())
+}
+
+/// A header with nothing of this machine or moment in it.
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn append<W: Write>(
+    tar: &mut tar::Builder<W>,
+    mut header: tar::Header,
+    name: &str,
+    data: &mut dyn Read,
+) -> io::Result<()> {
+    tar.append_data(&mut header, name, data)
+}

@@ -1,0 +1,301 @@
+//! Import: from a source to layers and a record, or to nothing at all.
+//!
+//! Order: documents, layers that are missing (two at a time, checked while they are read), then, under the lock, layers become
+//! visible from the base up, and last the record. A failure before that leaves nothing; one in between takes
+//! back what this import had published.
+//!
+//! One import at a time: two that wait for each other's half-read layers would wait forever, and the second finds its layers there.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::Mutex;
+
+use windowsfilter::{
+    DiffId, Digest, Driver, Expect, ImportRequest, LayerId, LayerStore, Presence, Progress, StagedLayer,
+};
+
+use crate::error::Error;
+use crate::oci::{Config, chain_ids};
+use crate::platform::Platform;
+use crate::records::{ImageRecord, ImageStore, Imported, SourceLayer};
+use crate::reference::Reference;
+use crate::source::{self, Container, FoundImage, Source, Wanted};
+
+/// Layers read at a time: each has its own threads for inflating, hashing and writing.
+const PARALLEL: usize = 2;
+
+/// What to import and how.
+pub struct ImportOptions<'a> {
+    /// Where from.
+    pub path: Source<'a>,
+    /// What to call it; `None`: as the source calls it.
+    pub reference: Option<Reference>,
+    /// Which of several images; `None`: the first for Windows.
+    pub platform: Option<Platform>,
+    /// Accepts images for other systems.
+    pub force: bool,
+    /// Who is told how far it is.
+    pub progress: &'a dyn ImageProgress,
+}
+
+/// Is told how far an import or export is. Called from several threads.
+pub trait ImageProgress: Sync {
+    /// The layers, base first.
+    fn layers(&self, _ids: &[LayerId]) {}
+    /// A layer needs not be read.
+    fn present(&self, _id: &LayerId) {}
+    /// Reading a layer begins; there are `bytes` bytes of its blob, or, for an export, of its tar. The answer is told about every part, and
+    /// dropped at its end.
+    fn begin<'s>(&'s self, _id: &LayerId, _bytes: u64) -> Box<dyn Progress + 's> {
+        Box::new(())
+    }
+}
+
+impl ImageProgress for () {}
+
+impl ImageStore<'_> {
+    /// Imports an image.
+    ///
+    /// # Errors
+    /// A source that cannot be read, is no image, or does not verify; nothing is left of it then.
+    pub fn import(&self, options: ImportOptions<'_>) -> Result<Imported, Error> {
+        let container = Container::open(options.path, self.layers)?;
+        let wanted = Wanted {
+            reference: options.reference.as_ref(),
+            platform: options.platform.as_ref(),
+            force: options.force,
+        };
+        let image = source::find(&container, &wanted)?;
+        let reference = match options.reference {
+            Some(reference) => reference,
+            None => Reference::parse(
+                image.names.first().ok_or_else(|| Error::NoName { path: container.label() })?,
+            )?,
+        };
+        let config = Config::parse(&image.config.1)?;
+        let _imports = self.import_lock()?;
+        let plan = Plan::new(self.layers, &image, &config)?;
+        options.progress.layers(&plan.ids);
+        let staged = plan.stage(&container, options.progress)?;
+
+        let _lock = self.lock()?;
+        let published = plan.publish(staged)?;
+        self.record(&reference, &image, &config).map_err(|error| undo(self.layers, &published, error))
+    }
+
+    fn record(&self, reference: &Reference, image: &FoundImage, config: &Config) -> Result<Imported, Error> {
+        self.write_blob(&image.config.0, &image.config.1)?;
+        if let Some((digest, bytes)) = &image.manifest {
+            self.write_blob(digest, bytes)?;
+        }
+        let sources = image.layers.iter().map(|layer| {
+            let descriptor = layer.descriptor.clone();
+            descriptor.map_or_else(SourceLayer::default, |d| SourceLayer {
+                media_type: d.media_type,
+                urls: d.urls,
+                annotations: d.annotations.unwrap_or_default(),
+            })
+        });
+        let manifest = image.manifest.as_ref().map(|(digest, _)| *digest);
+        let record = ImageRecord::new(reference, image.config.0, manifest, config, sources.collect())?;
+        self.write_record(reference, &record)?;
+        imported(record)
+    }
+}
+
+pub(crate) fn imported(record: ImageRecord) -> Result<Imported, Error> {
+    let top = record.top().cloned().ok_or_else(no_layers)?;
+    Ok(Imported { reference: record.reference, image_id: record.image_id, layers: record.layers, top })
+}
+
+fn no_layers() -> Error {
+    Error::Malformed { what: "the image".into(), reason: "it has no layers".into() }
+}
+
+/// Removes what was published before `error`, topmost first; neither error is dropped.
+fn undo(store: &LayerStore, published: &[LayerId], error: Error) -> Error {
+    for id in published.iter().rev() {
+        if let Err(undo) = store.remove(id) {
+            return match error {
+                Error::Store(first) => first.with_undo(Err(undo)).into(),
+                other => Error::Malformed {
+                    what: other.to_string(),
+                    reason: format!("and undoing it failed too: {undo}"),
+                },
+            };
+        }
+    }
+    error
+}
+
+/// Whether `id` is in the store, as the layer it should be.
+pub(crate) fn is_present(store: &LayerStore, id: &LayerId, diff_id: DiffId) -> Result<bool, Error> {
+    match store.exists(id)? {
+        Presence::Absent => Ok(false),
+        Presence::Present if store.record(id)?.diff_id == Some(diff_id) => Ok(true),
+        Presence::Present => Err(Error::Malformed {
+            what: format!("layer {id} of the store"),
+            reason: format!("it is not {diff_id}, as its ID says"),
+        }),
+        Presence::Damaged { reason } => {
+            Err(Error::Malformed { what: format!("layer {id} of the store"), reason })
+        }
+    }
+}
+
+/// What has to be done for one image.
+struct Plan<'a> {
+    store: &'a LayerStore,
+    image: &'a FoundImage,
+    diff_ids: &'a [DiffId],
+    ids: Vec<LayerId>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(store: &'a LayerStore, image: &'a FoundImage, config: &'a Config) -> Result<Self, Error> {
+        let diff_ids = &config.rootfs.diff_ids;
+        if diff_ids.len() != image.layers.len() {
+            return Err(Error::LayerCount { diff_ids: diff_ids.len(), layers: image.layers.len() });
+        }
+        if diff_ids.is_empty() {
+            return Err(no_layers());
+        }
+        Ok(Self { store, image, diff_ids, ids: chain_ids(diff_ids)? })
+    }
+
+    /// Reads the layers that are missing; largest first, so that two threads end at about the same time.
+    fn stage(
+        &self,
+        container: &Container,
+        progress: &dyn ImageProgress,
+    ) -> Result<Vec<Option<StagedLayer<'a>>>, Error> {
+        let mut missing = Vec::new();
+        for (i, id) in self.ids.iter().enumerate() {
+            if is_present(self.store, id, self.diff_ids[i])? {
+                progress.present(id);
+            } else {
+                missing.push((self.image.open_layer(container, i)?, i));
+            }
+        }
+        missing.sort_by_key(|(blob, i)| (std::cmp::Reverse(blob.size), *i));
+        let queue = Mutex::new(VecDeque::from(missing));
+        let done = Mutex::new(Ok(Vec::new()));
+        std::thread::scope(|scope| {
+            let work = || {
+                while let Some((blob, i)) = next(&queue) {
+                    let staged = self.stage_one(i, blob, container, progress);
+                    let failed = staged.is_err();
+                    collect(&done, i, staged);
+                    if failed {
+                        lock(&queue).clear();
+                    }
+                }
+            };
+            for _ in 1..PARALLEL {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut staged: Vec<Option<StagedLayer<'a>>> = self.ids.iter().map(|_| None).collect();
+        for (i, layer) in done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)? {
+            staged[i] = Some(layer);
+        }
+        Ok(staged)
+    }
+
+    fn stage_one(
+        &self,
+        i: usize,
+        blob: source::Blob,
+        container: &Container,
+        progress: &dyn ImageProgress,
+    ) -> Result<StagedLayer<'a>, Error> {
+        let id = &self.ids[i];
+        let layer = &self.image.layers[i];
+        let label = format!(
+            "layer {}",
+            layer.descriptor.as_ref().map_or(layer.file.clone(), |d| d.digest.to_string())
+        );
+        // What an archive of `docker save` holds is not the blob that its `LayerSources` describe.
+        let described = layer.descriptor.as_ref().filter(|_| self.image.manifest.is_some());
+        if let Some(d) = described.filter(|d| d.size != blob.size) {
+            return Err(Error::SizeMismatch { what: label, expected: d.size, actual: blob.size });
+        }
+        let expect = Expect { blob: described.map(|d| (d.digest, d.size)), diff_id: Some(self.diff_ids[i]) };
+        let progress = progress.begin(id, blob.size);
+        let blob: Box<dyn Read + Send> = Box::new(blob);
+        let request = ImportRequest { blob, expect, progress: &*progress, label };
+        self.store.stage(id, request).map_err(|error| self.blame(container, i, expect, error))
+    }
+
+    /// A damaged blob mostly fails as a tar or a compressed stream long before its digest is known. That it is not what the image says is
+    /// what the user has to hear then, so such a blob is read once more.
+    fn blame(&self, container: &Container, i: usize, expect: Expect, error: windowsfilter::Error) -> Error {
+        let Some((expected, _)) = expect.blob.filter(|_| error.is_bad_data()) else { return error.into() };
+        let read = self.image.open_layer(container, i).map(Digest::of_reader);
+        match read {
+            Ok(Ok((actual, _))) if actual != expected => {
+                let what = format!("the digest of layer {expected} ({})", causes(&error));
+                Error::DigestMismatch { what, expected, actual }
+            }
+            _ => error.into(),
+        }
+    }
+
+    /// Makes the staged layers visible, base first; the answer is which were.
+    fn publish(&self, staged: Vec<Option<StagedLayer<'a>>>) -> Result<Vec<LayerId>, Error> {
+        let mut published = Vec::new();
+        for (i, layer) in staged.into_iter().enumerate() {
+            let parent = i.checked_sub(1).map(|below| &self.ids[below]);
+            match self.publish_one(i, layer, parent) {
+                Ok(true) => published.push(self.ids[i].clone()),
+                Ok(false) => {}
+                Err(error) => return Err(undo(self.store, &published, error)),
+            }
+        }
+        Ok(published)
+    }
+
+    fn publish_one(
+        &self,
+        i: usize,
+        layer: Option<StagedLayer<'_>>,
+        parent: Option<&LayerId>,
+    ) -> Result<bool, Error> {
+        // Somebody may have imported or removed it while this import was reading.
+        if is_present(self.store, &self.ids[i], self.diff_ids[i])? {
+            return Ok(false);
+        }
+        let layer = layer.ok_or_else(|| Error::LayerGone { id: self.ids[i].to_string() })?;
+        layer.publish(parent)?;
+        Ok(true)
+    }
+}
+
+/// What lies at the bottom of an error.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A thread that panicked takes the whole import with it: `scope` panics too.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn next<T>(queue: &Mutex<VecDeque<T>>) -> Option<T> {
+    lock(queue).pop_front()
+}
+
+/// Keeps what was staged, or the first error. On an error what was staged is dropped, which aborts it.
+fn collect<T>(done: &Mutex<Result<Vec<(usize, T)>, Error>>, i: usize, staged: Result<T, Error>) {
+    let mut done = lock(done);
+    match (&mut *done, staged) {
+        (Ok(list), Ok(layer)) => list.push((i, layer)),
+        (Ok(_), Err(error)) => *done = Err(error),
+        (Err(_), _) => {}
+    }
+}

@@ -1,0 +1,150 @@
+//! What images are: for `image ls` and `image inspect`.
+
+use serde::Serialize;
+use windowsfilter::{DiffId, Digest, LayerId};
+
+use crate::error::Error;
+use crate::oci::{self, History};
+use crate::records::{ImageRecord, ImageStore};
+
+/// One line of `image ls`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageSummary {
+    /// What it is called.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Digest of its config.
+    pub image_id: Digest,
+    /// Version of Windows.
+    pub os_version: Option<String>,
+    /// As Go names it.
+    pub architecture: String,
+    /// When it was made, RFC 3339.
+    pub created: Option<String>,
+    /// Bytes of all its files, layer by layer.
+    pub size: u64,
+    /// Number of layers.
+    pub layers: usize,
+    /// The topmost layer.
+    pub top: Option<LayerId>,
+}
+
+/// What `image inspect` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageInfo {
+    /// What it is called.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Digest of its config.
+    pub image_id: Digest,
+    /// Digest of the manifest it came with.
+    pub manifest: Option<Digest>,
+    /// Operating system.
+    pub os: String,
+    /// Version of Windows.
+    pub os_version: Option<String>,
+    /// As Go names it.
+    pub architecture: String,
+    /// When it was made, RFC 3339.
+    pub created: Option<String>,
+    /// By whom.
+    pub author: Option<String>,
+    /// Bytes of all its files, layer by layer.
+    pub size: u64,
+    /// Base first.
+    pub layers: Vec<LayerInfo>,
+    /// How it was made, oldest step first.
+    pub history: Vec<History>,
+    /// The config's `config`: what a container of it runs.
+    pub config: serde_json::Value,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerInfo {
+    /// Its chain ID: its ID in the store.
+    pub id: LayerId,
+    /// Digest of its tar.
+    pub diff_id: DiffId,
+    /// Bytes of its files.
+    pub size: u64,
+    /// Bytes of its tar.
+    pub tar_size: u64,
+    /// Entries of its tar.
+    pub entries: u64,
+    /// What the manifest called it.
+    pub media_type: Option<String>,
+    /// Where else it can be had.
+    pub urls: Vec<String>,
+}
+
+impl ImageStore<'_> {
+    /// All images, by reference.
+    ///
+    /// # Errors
+    /// Damaged records, documents or layers.
+    pub fn list(&self) -> Result<Vec<ImageSummary>, Error> {
+        self.records()?.iter().map(|record| self.summary(record)).collect()
+    }
+
+    fn summary(&self, record: &ImageRecord) -> Result<ImageSummary, Error> {
+        let (config, _) = self.config(record)?;
+        let mut size = 0;
+        for id in &record.layers {
+            size += self.layers.record(id)?.size;
+        }
+        Ok(ImageSummary {
+            reference: record.reference.clone(),
+            image_id: record.image_id,
+            os_version: config.platform.os_version,
+            architecture: config.platform.architecture,
+            created: config.created,
+            size,
+            layers: record.layers.len(),
+            top: record.top().cloned(),
+        })
+    }
+
+    /// Everything about the image that `text` means.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`]; damaged documents or layers.
+    pub fn inspect(&self, text: &str) -> Result<ImageInfo, Error> {
+        let record = self.lookup(text)?;
+        let (config, bytes) = self.config(&record)?;
+        let whole: serde_json::Value = oci::parse("the image's config", &bytes)?;
+        let layers = self.layer_infos(&record, &config.rootfs.diff_ids)?;
+        Ok(ImageInfo {
+            reference: record.reference,
+            image_id: record.image_id,
+            manifest: record.manifest,
+            os: config.platform.os,
+            os_version: config.platform.os_version,
+            architecture: config.platform.architecture,
+            created: config.created,
+            author: config.author,
+            size: layers.iter().map(|layer| layer.size).sum(),
+            layers,
+            history: config.history.unwrap_or_default(),
+            config: whole.get("config").cloned().unwrap_or_default(),
+        })
+    }
+
+    fn layer_infos(&self, record: &ImageRecord, diff_ids: &[DiffId]) -> Result<Vec<LayerInfo>, Error> {
+        let mut layers = Vec::new();
+        for (i, (id, diff_id)) in record.layers.iter().zip(diff_ids).enumerate() {
+            let layer = self.layers.record(id)?;
+            let source = record.sources.get(i).cloned().unwrap_or_default();
+            layers.push(LayerInfo {
+                id: id.clone(),
+                diff_id: *diff_id,
+                size: layer.size,
+                tar_size: layer.tar_size,
+                entries: layer.entries,
+                media_type: Some(source.media_type).filter(|media_type| !media_type.is_empty()),
+                urls: source.urls,
+            });
+        }
+        Ok(layers)
+    }
+}

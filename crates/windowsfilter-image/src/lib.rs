@@ -1,0 +1,40 @@
+//! Windows images in OCI layouts and archives, to and from the layer store.
+//!
+//! An image is a config (what to run, and the diffIDs of its layers), a manifest (which blobs these are) and a name. The layers
+//! live in the layer store under their chain IDs, so that images share them; [`ImageStore`] keeps the rest below the store's
+//! `images/`:
+//!
+//! ```text
+//! images/lock                     held while names, or the layers behind them, change
+//!        blobs/sha256/<hex>       configs and manifests, exactly as they came
+//!        refs/<reference>.json    one image each: what it is called and what it is made of
+//! ```
+//!
+//! A layer is read once, checked against its blob's digest and size and against the config's diffID, and
+//! becomes visible only when all the image's layers have been checked.
+
+mod commit;
+mod error;
+mod export;
+mod files;
+mod import;
+mod inspect;
+mod oci;
+mod platform;
+mod prune;
+mod records;
+mod reference;
+mod shared;
+mod source;
+
+pub use commit::CommitOptions;
+pub use error::Error;
+pub use export::{Compression, ExportOptions, Exported, Format};
+pub use import::{ImageProgress, ImportOptions};
+pub use inspect::{ImageInfo, ImageSummary, LayerInfo};
+pub use oci::{Descriptor, History};
+pub use platform::Platform;
+pub use prune::{Pruned, Removed};
+pub use records::{Finding, ImageRecord, ImageStore, Imported, SourceLayer};
+pub use reference::Reference;
+pub use source::Source;

@@ -1,0 +1,226 @@
+//! The JSON documents of an image, as far as they are read. Source: OCI image-spec 1.1 (`descriptor.md`, `image-index.md`,
+//! `manifest.md`, `config.md`); Docker's `manifest.json`: moby `image/tarexport`.
+//!
+//! Documents are kept as the bytes they came in; these structs are for reading them, and for writing manifests of our own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use windowsfilter::{DiffId, Digest, LayerId};
+
+use crate::error::Error;
+
+/// Largest JSON document that is read: real ones have kilobytes; registries refuse manifests over 4 MiB.
+pub(crate) const MAX_JSON: u64 = 8 << 20;
+
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// A name, or only a tag: tools differ.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// containerd's full name.
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// Marks what BuildKit attaches to an image: a manifest that is no image.
+pub(crate) const ATTACHED: &str = "vnd.docker.reference.type";
+
+/// A pointer to a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What is in it.
+    #[serde(default)]
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where else it can be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// Anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// In an index: what the image runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<PlatformFields>,
+}
+
+impl Descriptor {
+    pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            urls: Vec::new(),
+            annotations: None,
+            platform: None,
+        }
+    }
+
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The image's name, if this says it. containerd and BuildKit put only the tag into the OCI annotation.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let name = self.annotation(REF_NAME);
+        name.filter(|name| name.contains([':', '/'])).or_else(|| self.annotation(CONTAINERD_NAME)).or(name)
+    }
+}
+
+/// `platform` of a descriptor; the same fields stand at the top of a config.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlatformFields {
+    #[serde(default)]
+    pub(crate) architecture: String,
+    #[serde(default)]
+    pub(crate) os: String,
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub(crate) os_version: Option<String>,
+    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) os_features: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) variant: Option<String>,
+}
+
+impl fmt::Display for PlatformFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.os_version.as_ref().map_or(Ok(()), |version| write!(f, ":{version}"))
+    }
+}
+
+/// `index.json`, and every index it points to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Index {
+    #[serde(default)]
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+/// A manifest.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Manifest {
+    pub(crate) schema_version: u32,
+    #[serde(default)]
+    pub(crate) media_type: String,
+    pub(crate) config: Descriptor,
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+/// One image of Docker's `manifest.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct SavedImage {
+    pub(crate) config: String,
+    #[serde(default)]
+    pub(crate) repo_tags: Option<Vec<String>>,
+    pub(crate) layers: Vec<String>,
+    /// Foreign layers, by diffID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layer_sources: Option<BTreeMap<String, Descriptor>>,
+}
+
+/// What is read of a config.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Config {
+    #[serde(flatten)]
+    pub(crate) platform: PlatformFields,
+    #[serde(default)]
+    pub(crate) created: Option<String>,
+    #[serde(default)]
+    pub(crate) author: Option<String>,
+    pub(crate) rootfs: RootFs,
+    #[serde(default)]
+    pub(crate) history: Option<Vec<History>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct RootFs {
+    #[serde(default)]
+    pub(crate) diff_ids: Vec<DiffId>,
+}
+
+/// One step of how an image was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// When, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// With which command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// It made no layer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+impl Config {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        parse("the image's config", bytes)
+    }
+}
+
+/// Whether a layer may be left out of archives, by any of its names (`foreign` is Docker's, `nondistributable` OCI's).
+pub(crate) fn is_foreign(media_type: &str) -> bool {
+    media_type.contains("foreign") || media_type.contains("nondistributable")
+}
+
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Json { what: what.into(), source })
+}
+
+/// The IDs of a chain of layers, base first: the chain IDs' digits. Source: image-spec `config.md`, "Layer ChainID".
+pub(crate) fn chain_ids(diff_ids: &[DiffId]) -> Result<Vec<LayerId>, Error> {
+    let mut ids = Vec::with_capacity(diff_ids.len());
+    let mut chain: Option<Digest> = None;
+    for diff_id in diff_ids {
+        let next = chain.map_or(diff_id.0, |below| Digest::of(format!("{below} {diff_id}").as_bytes()));
+        ids.push(LayerId::new(next.hex())?);
+        chain = Some(next);
+    }
+    Ok(ids)
+}
+
+/// The ID of one layer on top of another, whose ID is its chain ID's digits.
+pub(crate) fn chain_id(parent: Option<&LayerId>, diff_id: DiffId) -> Result<LayerId, Error> {
+    let Some(parent) = parent else { return Ok(LayerId::new(diff_id.0.hex())?) };
+    let below: Digest = format!("sha256:{parent}").parse()?;
+    Ok(LayerId::new(Digest::of(format!("{below} {diff_id}").as_bytes()).hex())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_layers_chain_id_is_its_diff_id_and_others_hash_what_is_below() {
+        let (a, b) = (DiffId(Digest::of(b"a")), DiffId(Digest::of(b"b")));
+        let ids = chain_ids(&[a, b]).unwrap();
+        assert_eq!(ids[0].as_str(), a.0.hex());
+        assert_eq!(ids[1].as_str(), Digest::of(format!("{a} {b}").as_bytes()).hex());
+        assert_eq!(chain_id(None, a).unwrap(), ids[0]);
+        assert_eq!(chain_id(Some(&ids[0]), b).unwrap(), ids[1]);
+    }
+
+    #[test]
+    fn every_name_of_foreign_layers_is_known() {
+        for media_type in [
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+        ] {
+            assert!(is_foreign(media_type));
+        }
+        assert!(!is_foreign(LAYER));
+    }
+}

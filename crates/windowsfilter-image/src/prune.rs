@@ -1,0 +1,161 @@
+//! Removing images, and what no image or sandbox needs.
+
+use std::collections::HashSet;
+use std::fs;
+
+use serde::Serialize;
+use windowsfilter::{Digest, Driver, ErrorKind, LayerId, LayerKind, LayerRecord};
+
+use crate::error::{Error, IoContext};
+use crate::files;
+use crate::records::{ImageRecord, ImageStore};
+
+/// What went with an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// What it was called.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Layers that nobody needed any more, topmost first.
+    pub layers: Vec<LayerId>,
+}
+
+/// What nobody needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Layers, topmost first.
+    pub layers: Vec<LayerId>,
+    /// Configs and manifests.
+    pub blobs: Vec<Digest>,
+    /// Bytes of the layers' tars.
+    pub bytes: u64,
+}
+
+impl ImageStore<'_> {
+    /// Removes the image that `text` means, and those of its layers that no other image, no sandbox and no other layer needs.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`]; one of these layers is mounted: then nothing is removed.
+    pub fn remove(&self, text: &str) -> Result<Removed, Error> {
+        let _lock = self.lock()?;
+        let record = self.lookup(text)?;
+        let others: Vec<ImageRecord> =
+            self.records()?.into_iter().filter(|r| r.reference != record.reference).collect();
+        let mut unneeded = self.unneeded(&others)?;
+        unneeded.retain(|id| record.layers.contains(id));
+        // A layer of no image, put on top by hand, keeps what is below it.
+        for id in self.layers.layers()?.iter().filter(|id| !record.layers.contains(id)) {
+            let Some((_, chain)) = self.if_there(id)? else { continue };
+            unneeded.retain(|id| !chain.contains(id));
+        }
+        for id in &unneeded {
+            if let Some(path) = self.mounted_at(id)? {
+                return Err(windowsfilter::Error::Mounted { id: id.clone(), path }.into());
+            }
+        }
+        self.delete_record(&record)?;
+        let mut removed = Vec::new();
+        for id in unneeded {
+            if self.remove_unless_needed(&id)? {
+                removed.push(id);
+            }
+        }
+        for digest in self.unneeded_blobs(&others)? {
+            files::remove(&self.blobs_dir().join(digest.hex()))?;
+        }
+        Ok(Removed { reference: record.reference, layers: removed })
+    }
+
+    /// Removes layers that no image and no sandbox needs, except mounted ones, and documents of no image.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a layer not be removed.
+    pub fn prune(&self, dry_run: bool) -> Result<Pruned, Error> {
+        let _lock = self.lock()?;
+        let records = self.records()?;
+        let mut pruned = Pruned { blobs: self.unneeded_blobs(&records)?, ..Pruned::default() };
+        // A mounted layer needs its parents.
+        let mut in_use = HashSet::new();
+        for id in self.unneeded(&records)? {
+            if in_use.contains(&id) || self.mounted_at(&id)?.is_some() {
+                in_use.extend(self.layers.chain_ids(&id)?);
+                continue;
+            }
+            let Some((record, _)) = self.if_there(&id)? else { continue };
+            if dry_run || self.remove_unless_needed(&id)? {
+                pruned.bytes += record.tar_size;
+                pruned.layers.push(id);
+            }
+        }
+        if !dry_run {
+            for digest in &pruned.blobs {
+                files::remove(&self.blobs_dir().join(digest.hex()))?;
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Layers that nobody owns and neither `records` nor a sandbox stands on; those with the longest chain first, so that each can be removed in turn.
+    fn unneeded(&self, records: &[ImageRecord]) -> Result<Vec<LayerId>, Error> {
+        let mut needed: HashSet<LayerId> =
+            records.iter().flat_map(|record| record.layers.iter().cloned()).collect();
+        let mut layers = Vec::new();
+        for id in self.layers.layers()? {
+            let Some((record, chain)) = self.if_there(&id)? else { continue };
+            if record.kind == LayerKind::Layer && !needed.contains(&id) && self.layers.owners(&id)?.is_empty()
+            {
+                layers.push((chain, id));
+            } else {
+                needed.extend(chain);
+            }
+        }
+        layers.retain(|(_, id)| !needed.contains(id));
+        layers.sort_by_key(|(chain, _)| std::cmp::Reverse(chain.len()));
+        Ok(layers.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// A layer's record and chain; `None` if somebody removed it since it was listed: sandboxes and single layers go without our lock.
+    fn if_there(&self, id: &LayerId) -> Result<Option<(LayerRecord, Vec<LayerId>)>, Error> {
+        match self.layers.record(id).and_then(|record| Ok((record, self.layers.chain_ids(id)?))) {
+            Err(windowsfilter::Error::NoSuchLayer { .. }) => Ok(None),
+            other => Ok(other.map(Some)?),
+        }
+    }
+
+    /// Whether the layer was removed: not if somebody has put a sandbox on it, mounted it or removed it since it was found unneeded.
+    fn remove_unless_needed(&self, id: &LayerId) -> Result<bool, Error> {
+        match self.layers.remove(id) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::InUse | ErrorKind::NotFound) => {
+                tracing::info!("{error}");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn mounted_at(&self, id: &LayerId) -> Result<Option<std::path::PathBuf>, Error> {
+        let state = self.layers.mounts(id)?;
+        Ok((state.users() > 0).then(|| state.path.unwrap_or_default()))
+    }
+
+    fn unneeded_blobs(&self, records: &[ImageRecord]) -> Result<Vec<Digest>, Error> {
+        let needed: HashSet<String> = records
+            .iter()
+            .flat_map(|r| [Some(r.image_id), r.manifest])
+            .flatten()
+            .map(|digest| digest.hex())
+            .collect();
+        let dir = self.blobs_dir();
+        let mut blobs = Vec::new();
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let name = entry.at("list", &dir)?.file_name().to_string_lossy().into_owned();
+            // What is no digest is not ours.
+            if let (false, Ok(digest)) = (needed.contains(&name), format!("sha256:{name}").parse()) {
+                blobs.push(digest);
+            }
+        }
+        blobs.sort();
+        Ok(blobs)
+    }
+}

@@ -1,0 +1,349 @@
+//! The image store: names, and the documents behind them.
+//!
+//! A record ties a reference to a config, a manifest and a chain of layers. Records change under the image
+//! store's lock, which is also held from the moment an import's layers become visible until its record is
+//! there, so that nobody takes them for layers that nobody needs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use windowsfilter::{Digest, LayerId, LayerStore};
+
+use crate::error::{Error, IoContext};
+use crate::files;
+use crate::oci::{Config, chain_ids};
+use crate::reference::Reference;
+
+/// Version of the records that this code writes and reads.
+const VERSION: u32 = 1;
+/// Fewest characters of an ID that stand for it.
+const MIN_PREFIX: usize = 4;
+
+/// The images of a layer store.
+#[derive(Debug)]
+pub struct ImageStore<'a> {
+    pub(crate) layers: &'a LayerStore,
+    dir: PathBuf,
+}
+
+/// What is kept of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    version: u32,
+    /// What it is called, as it was given.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Digest of its config.
+    pub image_id: Digest,
+    /// Digest of the manifest it came with; images from `docker save` have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// `os.version` of its config.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// Its layers, base first.
+    pub layers: Vec<LayerId>,
+    /// What the manifest said of each layer.
+    #[serde(default)]
+    pub sources: Vec<SourceLayer>,
+}
+
+/// What a manifest said of a layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLayer {
+    /// Its media type, if there was a manifest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    /// Where else it can be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// Anything else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ImageRecord {
+    pub(crate) fn new(
+        reference: &Reference,
+        image_id: Digest,
+        manifest: Option<Digest>,
+        config: &Config,
+        sources: Vec<SourceLayer>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            version: VERSION,
+            reference: reference.as_str().to_owned(),
+            image_id,
+            manifest,
+            os_version: config.platform.os_version.clone(),
+            layers: chain_ids(&config.rootfs.diff_ids)?,
+            sources,
+        })
+    }
+
+    /// The topmost layer.
+    pub fn top(&self) -> Option<&LayerId> {
+        self.layers.last()
+    }
+}
+
+/// An image that was imported or committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// What it is called.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Digest of its config.
+    pub image_id: Digest,
+    /// Its layers, base first.
+    pub layers: Vec<LayerId>,
+    /// The topmost of them.
+    pub top: LayerId,
+}
+
+/// Something wrong with an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The image, or the file of its record.
+    pub reference: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl<'a> ImageStore<'a> {
+    /// Opens the images of `layers`; creates its directories where they are missing.
+    ///
+    /// # Errors
+    /// When they cannot be created.
+    pub fn open(layers: &'a LayerStore) -> Result<Self, Error> {
+        let store = Self { layers, dir: layers.images_dir() };
+        for dir in [store.blobs_dir(), store.refs_dir()] {
+            fs::create_dir_all(&dir).at("create directory", &dir)?;
+        }
+        Ok(store)
+    }
+
+    pub(crate) fn blobs_dir(&self) -> PathBuf {
+        self.dir.join("blobs/sha256")
+    }
+
+    fn refs_dir(&self) -> PathBuf {
+        self.dir.join("refs")
+    }
+
+    /// Held while records, or layers that records may need, change. Layers' own locks come after it.
+    pub(crate) fn lock(&self) -> Result<File, Error> {
+        files::lock(&self.dir.join("lock"))
+    }
+
+    /// Held while an import reads layers; taken before any other lock.
+    pub(crate) fn import_lock(&self) -> Result<File, Error> {
+        files::lock(&self.dir.join("import.lock"))
+    }
+
+    /// All records, by reference.
+    ///
+    /// # Errors
+    /// A record that cannot be read.
+    pub fn records(&self) -> Result<Vec<ImageRecord>, Error> {
+        let names = self.record_names()?;
+        let mut records = Vec::new();
+        for name in &names {
+            match self.read_record(name) {
+                Ok(record) => records.push(record),
+                // Somebody removed it since the names were listed.
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        records.sort_by(|a, b| a.reference.cmp(&b.reference));
+        Ok(records)
+    }
+
+    /// The record of `reference`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], a damaged record.
+    pub fn get(&self, reference: &Reference) -> Result<ImageRecord, Error> {
+        match self.read_record(&reference.file_name()) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::NoSuchImage { text: reference.to_string() })
+            }
+            result => result,
+        }
+    }
+
+    /// The image that `text` means: a reference, or the first 4 or more digits of an image ID.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], [`Error::AmbiguousImage`].
+    pub fn lookup(&self, text: &str) -> Result<ImageRecord, Error> {
+        if let Ok(reference) = Reference::parse(text) {
+            match self.get(&reference) {
+                Err(Error::NoSuchImage { .. }) => {}
+                result => return result,
+            }
+        }
+        let missing = || Error::NoSuchImage { text: text.to_owned() };
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        if digits.len() < MIN_PREFIX {
+            return Err(missing());
+        }
+        let mut matches = self.records()?;
+        matches.retain(|record| record.image_id.hex().starts_with(digits));
+        let first = matches.first().cloned().ok_or_else(missing)?;
+        if matches.iter().any(|record| record.image_id != first.image_id) {
+            let matches = matches.iter().map(|record| record.image_id.hex()).collect();
+            return Err(Error::AmbiguousImage { prefix: text.to_owned(), matches });
+        }
+        Ok(first)
+    }
+
+    /// The topmost layer of the image, or the layer or sandbox, that `text` means.
+    ///
+    /// # Errors
+    /// Nothing, or several things, are called so.
+    pub fn resolve(&self, text: &str) -> Result<LayerId, Error> {
+        match self.lookup(text) {
+            Ok(record) => record.top().cloned().ok_or_else(|| damaged(&record.reference, "it has no layers")),
+            Err(Error::NoSuchImage { .. }) => self.layers.find(text).map_err(|error| match error {
+                windowsfilter::Error::NoSuchLayer { .. } | windowsfilter::Error::InvalidId { .. } => {
+                    Error::Nothing { text: text.to_owned() }
+                }
+                other => other.into(),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the image `text` another name as well. A name in use moves.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    pub fn tag(&self, text: &str, new: &Reference) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let record = self.lookup(text)?;
+        self.write_record(new, &ImageRecord { reference: new.as_str().to_owned(), ..record })
+    }
+
+    /// Checks that every image has its documents and layers. Layers themselves are the layer store's to check.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn fsck(&self) -> Result<Vec<Finding>, Error> {
+        // A record is written after its layers and goes before them; in between it looks broken to whoever does not wait.
+        let _lock = self.lock()?;
+        let mut findings = Vec::new();
+        for name in self.record_names()? {
+            let checked = self.read_record(&name).map(|record| (self.problems(&record), record.reference));
+            match checked {
+                Ok((problems, reference)) => {
+                    findings.extend(
+                        problems.into_iter().map(|problem| Finding { reference: reference.clone(), problem }),
+                    );
+                }
+                Err(error) => findings.push(Finding { reference: name, problem: error.to_string() }),
+            }
+        }
+        Ok(findings)
+    }
+
+    fn problems(&self, record: &ImageRecord) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(Err(error)) = record.manifest.map(|digest| self.blob(&digest)) {
+            problems.push(error.to_string());
+        }
+        match self.config(record) {
+            Err(error) => problems.push(error.to_string()),
+            Ok((config, _)) => {
+                for (id, diff_id) in record.layers.iter().zip(&config.rootfs.diff_ids) {
+                    match self.layers.record(id) {
+                        Err(error) => problems.push(error.to_string()),
+                        Ok(layer) if layer.diff_id != Some(*diff_id) => {
+                            problems.push(format!("layer {id} is not {diff_id}"));
+                        }
+                        Ok(_) => {}
+                    }
+                }
+            }
+        }
+        problems
+    }
+
+    /// The config of an image: read, and as it came.
+    pub(crate) fn config(&self, record: &ImageRecord) -> Result<(Config, Vec<u8>), Error> {
+        let bytes = self.blob(&record.image_id)?;
+        let config = Config::parse(&bytes)?;
+        if chain_ids(&config.rootfs.diff_ids)? != record.layers {
+            return Err(damaged(&record.reference, "its layers are not those of its config"));
+        }
+        Ok((config, bytes))
+    }
+
+    /// A config or manifest.
+    pub(crate) fn blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let path = self.blobs_dir().join(digest.hex());
+        let bytes = fs::read(&path).at("read", &path)?;
+        let actual = Digest::of(&bytes);
+        if actual != *digest {
+            return Err(Error::DigestMismatch {
+                what: path.display().to_string(),
+                expected: *digest,
+                actual,
+            });
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.layers.write_file(&self.blobs_dir().join(digest.hex()), bytes)?)
+    }
+
+    pub(crate) fn write_record(&self, reference: &Reference, record: &ImageRecord) -> Result<(), Error> {
+        let mut text =
+            serde_json::to_vec_pretty(record).expect("a record has string keys and finite numbers");
+        text.push(b'\n');
+        Ok(self.layers.write_file(&self.refs_dir().join(reference.file_name()), &text)?)
+    }
+
+    pub(crate) fn delete_record(&self, record: &ImageRecord) -> Result<(), Error> {
+        files::remove(&self.refs_dir().join(Reference::parse(&record.reference)?.file_name()))
+    }
+
+    fn record_names(&self) -> Result<Vec<String>, Error> {
+        let dir = self.refs_dir();
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let name = entry.at("list", &dir)?.file_name().to_string_lossy().into_owned();
+            // Others are not ours.
+            if name.ends_with(".json") && !name.starts_with('.') {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read_record(&self, name: &str) -> Result<ImageRecord, Error> {
+        let path = self.refs_dir().join(name);
+        let bytes = fs::read(&path).at("read", &path)?;
+        let record: ImageRecord =
+            serde_json::from_slice(&bytes).map_err(|e| damaged(name, &format!("it cannot be read: {e}")))?;
+        if record.version != VERSION {
+            return Err(damaged(
+                name,
+                &format!("its version is {}, this program reads {VERSION}", record.version),
+            ));
+        }
+        if Reference::parse(&record.reference)?.file_name() != name {
+            return Err(damaged(name, "it is another image's"));
+        }
+        Ok(record)
+    }
+}
+
+fn damaged(reference: &str, reason: &str) -> Error {
+    Error::DamagedRecord { reference: reference.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,210 @@
+//! Image references: `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`.
+//!
+//! Two spellings of one image (`servercore`, `docker.io/library/servercore:latest`) must not be two images,
+//! so references compare by their full form; shown is what the user wrote. Source: distribution/reference.
+
+use std::fmt;
+
+use windowsfilter::Digest;
+
+use crate::error::Error;
+
+/// Longest reference: its escaped form has to fit a file name, and the longest name that registries take is 255 bytes.
+const MAX_LEN: usize = 255;
+
+/// A checked image reference.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    given: String,
+    full: String,
+}
+
+impl Reference {
+    /// Checks and completes `text`: the registry is `docker.io` and the tag `latest` unless it says otherwise.
+    ///
+    /// # Errors
+    /// [`Error::InvalidReference`] with the reason.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let invalid = |reason| Error::InvalidReference { text: text.chars().take(300).collect(), reason };
+        let full = complete(text).map_err(invalid)?;
+        if full.len() > MAX_LEN || escape(&full).len() > MAX_LEN - ".json".len() {
+            return Err(invalid("it is too long"));
+        }
+        Ok(Self { given: text.to_owned(), full })
+    }
+
+    /// As the user wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.given
+    }
+
+    /// With registry and tag.
+    pub fn full(&self) -> &str {
+        &self.full
+    }
+
+    /// As the user wrote it, with its tag: what archives carry.
+    pub(crate) fn with_tag(&self) -> String {
+        let last = self.given.rsplit('/').next().unwrap_or(&self.given);
+        if last.contains([':', '@']) { self.given.clone() } else { format!("{}:latest", self.given) }
+    }
+
+    /// The name of its record.
+    pub(crate) fn file_name(&self) -> String {
+        format!("{}.json", escape(&self.full))
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.given)
+    }
+}
+
+impl std::str::FromStr for Reference {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl PartialEq for Reference {
+    fn eq(&self, other: &Self) -> bool {
+        self.full == other.full
+    }
+}
+
+impl Eq for Reference {}
+
+fn complete(text: &str) -> Result<String, &'static str> {
+    let (rest, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    if let Some(digest) = digest {
+        digest.parse::<Digest>().map_err(|_| "what follows @ is no sha256 digest")?;
+    }
+    let after_host = rest.rfind('/').map_or(0, |i| i + 1);
+    let (name, tag) = match rest[after_host..].find(':') {
+        Some(colon) => (&rest[..after_host + colon], Some(&rest[after_host + colon + 1..])),
+        None => (rest, None),
+    };
+    check_tag(tag)?;
+    let (host, path) = match name.split_once('/') {
+        // Docker's rule: a first part that could not be a user is a host.
+        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path.to_owned()),
+        Some(_) => ("docker.io", name.to_owned()),
+        None => ("docker.io", format!("library/{name}")),
+    };
+    check_host(host)?;
+    path.split('/').try_for_each(check_component)?;
+    Ok(match (tag, digest) {
+        (Some(tag), Some(digest)) => format!("{host}/{path}:{tag}@{digest}"),
+        (None, Some(digest)) => format!("{host}/{path}@{digest}"),
+        (tag, None) => format!("{host}/{path}:{}", tag.unwrap_or("latest")),
+    })
+}
+
+fn check_tag(tag: Option<&str>) -> Result<(), &'static str> {
+    let Some(tag) = tag else { return Ok(()) };
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let well_formed =
+        tag.bytes().next().is_some_and(word) && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'));
+    match tag.len() {
+        ..=128 if well_formed => Ok(()),
+        129.. => Err("its tag is longer than 128 characters"),
+        _ => Err("a tag is letters, digits, '_', '.' and '-', and starts with none of the last two"),
+    }
+}
+
+fn check_host(host: &str) -> Result<(), &'static str> {
+    let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    let name_fits = name.split('.').all(|label| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    });
+    if name_fits && port.is_none_or(|p| p.parse::<u16>().is_ok()) {
+        Ok(())
+    } else {
+        Err("its registry is no host name")
+    }
+}
+
+fn check_component(part: &str) -> Result<(), &'static str> {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    if part.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err("names are lower case");
+    }
+    let edges = part.bytes().next().is_some_and(word) && part.bytes().last().is_some_and(word);
+    if edges && part.bytes().all(|b| word(b) || matches!(b, b'.' | b'_' | b'-')) {
+        Ok(())
+    } else {
+        Err("each part of the name is letters and digits, with '.', '_' and '-' between them")
+    }
+}
+
+/// A reference as one file name on any host.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        // Upper case (in tags) is escaped too: file names on Windows do not tell it from lower case.
+        if byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_') {
+            out.push(byte.into());
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_completed_as_docker_completes_it() {
+        for (given, full) in [
+            ("servercore", "docker.io/library/servercore:latest"),
+            ("servercore:ltsc2022", "docker.io/library/servercore:ltsc2022"),
+            ("me/app:1", "docker.io/me/app:1"),
+            ("localhost/app", "localhost/app:latest"),
+            ("host:5000/a/b:T", "host:5000/a/b:T"),
+            (
+                "mcr.microsoft.com/windows/nanoserver:ltsc2022",
+                "mcr.microsoft.com/windows/nanoserver:ltsc2022",
+            ),
+        ] {
+            let reference = Reference::parse(given).unwrap();
+            assert_eq!((reference.as_str(), reference.full()), (given, full));
+        }
+        assert_eq!(Reference::parse("host:5000/a").unwrap().with_tag(), "host:5000/a:latest");
+    }
+
+    #[test]
+    fn what_is_no_reference_is_refused() {
+        let long = "a".repeat(300);
+        for bad in [
+            "",
+            ":x",
+            "a:",
+            "A",
+            "a//b",
+            "/a",
+            "a/",
+            "../x",
+            "a b",
+            "a:b:c",
+            "a@sha256:12",
+            "a:-x",
+            "ho_st.x/a",
+            &long,
+        ] {
+            assert!(matches!(Reference::parse(bad), Err(Error::InvalidReference { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_records_name_is_one_path_component_and_tells_case_apart() {
+        let name = Reference::parse("host:5000/a/b:T").unwrap().file_name();
+        assert_eq!(name, "host%3A5000%2Fa%2Fb%3A%54.json");
+    }
+}

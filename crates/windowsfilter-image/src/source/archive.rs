@@ -1,0 +1,212 @@
+//! Files in a tar, by name. Compressed archives and streams are first made a plain temporary file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use wclayer::tar::{Header, Reader, TarError, type_flag};
+use windowsfilter::{LayerStore, MAX_ZSTD_WINDOW_LOG};
+
+use super::Blob;
+use super::section::Section;
+use crate::error::{Error, IoContext};
+
+/// `docker save` of old writes a symbolic link for a layer that it has written already; none leads to a second.
+const MAX_LINKS: usize = 4;
+/// Longest name or link target that is kept: no tool writes one longer than Linux has paths.
+const MAX_NAME: usize = 4096;
+/// Most bytes that the names in an archive take in memory, [`ENTRY_COST`] for each included. An archive has a few names per layer, so
+/// this is some hundred times what the largest have; the archive is untrusted and could be nothing but names.
+const MAX_NAMES: usize = 16 << 20;
+/// What a name takes besides its bytes, about.
+const ENTRY_COST: usize = 128;
+/// Bytes read for a header. Most have one block or two.
+const HEADER_BUFFER: usize = 4096;
+/// Everything in a tar starts at a multiple of this.
+const BLOCK: u64 = wclayer::tar::BLOCK_SIZE as u64;
+
+#[derive(Debug)]
+enum Member {
+    File { offset: u64, size: u64 },
+    Link(String),
+}
+
+/// An indexed tar. What is read is the file that was indexed, whatever is at its path later.
+pub(crate) struct Archive {
+    pub(crate) label: String,
+    file: Arc<File>,
+    members: HashMap<String, Member>,
+}
+
+impl Archive {
+    /// Indexes `file`, which is at `path`; if it is compressed, a plain copy in `store`.
+    pub(crate) fn open(file: File, path: &Path, store: &LayerStore) -> Result<Self, Error> {
+        let label = path.display().to_string();
+        let metadata = file.metadata().at("read", path)?;
+        if !metadata.is_file() {
+            return Self::spool(Box::new(file), label, store);
+        }
+        let file = Arc::new(file);
+        let mut magic = [0; 4];
+        let length = read_up_to(&mut Section::whole(&file, 4), &mut magic).at("read", path)?;
+        if is_compressed(&magic[..length]) {
+            return Self::spool(Box::new(Section::whole(&file, u64::MAX)), label, store);
+        }
+        Self::indexed(file, label)
+    }
+
+    /// Copies `stream`, uncompressed, to a temporary file in `store` and indexes that.
+    pub(crate) fn spool(
+        stream: Box<dyn Read + Send + '_>,
+        label: String,
+        store: &LayerStore,
+    ) -> Result<Self, Error> {
+        let broken = |source| Error::Archive { path: label.clone(), source };
+        let mut stream = BufReader::with_capacity(1 << 18, stream);
+        let mut magic = [0; 4];
+        let length = read_up_to(&mut stream, &mut magic).map_err(broken)?;
+        let whole = io::Cursor::new(magic).take(length as u64).chain(stream);
+        let mut plain: Box<dyn Read + '_> = match &magic[..length] {
+            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole))),
+            bytes if is_compressed(bytes) => {
+                let mut decoder = zstd::Decoder::with_buffer(BufReader::new(whole)).map_err(broken)?;
+                decoder.window_log_max(MAX_ZSTD_WINDOW_LOG).map_err(broken)?;
+                Box::new(decoder)
+            }
+            _ => Box::new(whole),
+        };
+        let mut file = store.spool()?;
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match plain.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    file.write_all(&buffer[..count]).at("write a temporary file in", store.root())?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(broken(e)),
+            }
+        }
+        Self::indexed(Arc::new(file), label)
+    }
+
+    fn indexed(file: Arc<File>, label: String) -> Result<Self, Error> {
+        let members = index(&file, &label)?;
+        Ok(Self { label, file, members })
+    }
+
+    /// Opens the file `name`.
+    pub(crate) fn file(&self, name: &str) -> Result<Option<Blob>, Error> {
+        let mut name = clean("", name);
+        for _ in 0..MAX_LINKS {
+            match self.members.get(&name) {
+                None => return Ok(None),
+                Some(Member::Link(target)) => name = target.clone(),
+                Some(&Member::File { offset, size }) => {
+                    return Ok(Some(Blob { section: Section::new(&self.file, offset, size), size }));
+                }
+            }
+        }
+        Err(Error::Malformed {
+            what: self.label.clone(),
+            reason: format!("too many links on the way to {name:?}"),
+        })
+    }
+}
+
+fn is_compressed(magic: &[u8]) -> bool {
+    matches!(magic, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd])
+}
+
+fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads the headers only: data is passed over without reading it.
+fn index(file: &Arc<File>, label: &str) -> Result<HashMap<String, Member>, Error> {
+    let broken = |source| Error::Archive { path: label.to_owned(), source };
+    let length = file.metadata().map_err(broken)?.len();
+    let (mut members, mut budget, mut position) = (HashMap::new(), MAX_NAMES, 0);
+    while let Some(header) = header_at(file, position, length).map_err(|e| broken(e.into()))? {
+        let offset = position.saturating_add(header.data_offset);
+        let end = offset.saturating_add(header.stored_size);
+        let next = end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+        let name = clean("", &String::from_utf8_lossy(&header.name[..header.name.len().min(MAX_NAME)]));
+        if end > length {
+            return Err(Error::Truncated { path: label.to_owned(), entry: name, end, length });
+        }
+        position = next;
+        if let Some((name, member)) = member(&header, offset, name) {
+            let cost =
+                name.len() + ENTRY_COST + if let Member::Link(target) = &member { target.len() } else { 0 };
+            budget = budget.checked_sub(cost).ok_or_else(|| too_many(label))?;
+            members.insert(name, member);
+        }
+    }
+    Ok(members)
+}
+
+/// The header at `position`; its offsets count from there.
+fn header_at(file: &Arc<File>, position: u64, length: u64) -> Result<Option<Header>, TarError> {
+    let section = Section::new(file, position, length.saturating_sub(position));
+    Reader::new(BufReader::with_capacity(HEADER_BUFFER, section)).next()
+}
+
+fn member(header: &Header, offset: u64, name: String) -> Option<(String, Member)> {
+    if header.name.len() > MAX_NAME || header.link_name.len() > MAX_NAME || header.sparse.is_some() {
+        return None;
+    }
+    // A symbolic link is relative to its directory, a hard link to the archive.
+    let directory = match header.type_flag {
+        type_flag::FILE => return Some((name, Member::File { offset, size: header.stored_size })),
+        type_flag::SYMLINK => name.rsplit_once('/').map_or("", |(directory, _)| directory),
+        type_flag::LINK => "",
+        _ => return None,
+    };
+    let target = clean(directory, &String::from_utf8_lossy(&header.link_name));
+    Some((name, Member::Link(target)))
+}
+
+fn too_many(label: &str) -> Error {
+    let reason = format!(
+        "the names in it take more than {} MiB; an image archive has a few names per layer, so this is none",
+        MAX_NAMES >> 20
+    );
+    Error::Malformed { what: label.to_owned(), reason }
+}
+
+/// `name`, seen from `directory`, without `.` and `..`. Names are keys of a map, never paths on this machine.
+fn clean(directory: &str, name: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in directory.split('/').chain(name.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cleaned_and_links_are_relative_to_their_directory() {
+        assert_eq!(clean("", "./blobs//sha256/x"), "blobs/sha256/x");
+        assert_eq!(clean("abc", "../def/layer.tar"), "def/layer.tar");
+        assert_eq!(clean("", "../../../etc/passwd"), "etc/passwd");
+    }
+}

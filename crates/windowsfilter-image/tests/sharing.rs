@@ -1,0 +1,161 @@
+//! Layers are shared, and go when the last image that needs them goes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::fs;
+
+use common::{Fixture, Layout, config, layer, sample};
+use windowsfilter::{Driver, ErrorKind, LayerId};
+
+fn import(fixture: &Fixture, name: &str, tars: &[Vec<u8>], leave_out: usize) {
+    let mut layout = Layout::default();
+    layout.image(&config("windows", "1", tars), tars, |_| {});
+    for tar in &tars[..leave_out] {
+        layout.files.remove(&format!("blobs/sha256/{}", windowsfilter::Digest::of(tar).hex()));
+    }
+    let path = fixture.path("image.tar");
+    fs::write(&path, layout.archive()).unwrap();
+    fixture.import(&path, Some(name)).unwrap();
+}
+
+#[test]
+fn a_layer_that_is_there_is_not_read_again() {
+    let fixture = Fixture::new();
+    let (_, mut tars) = sample();
+    import(&fixture, "one", &tars, 0);
+    tars.push(layer(&[("new", b"x")]));
+    import(&fixture, "two", &tars, 2);
+    assert_eq!(fixture.store.layers().unwrap().len(), 3);
+}
+
+#[test]
+fn removing_an_image_keeps_what_others_need() {
+    let fixture = Fixture::new();
+    let (_, tars) = sample();
+    import(&fixture, "one", &tars[..1], 0);
+    import(&fixture, "two", &tars, 0);
+    fixture.images().tag("two", &"three:x".parse().unwrap()).unwrap();
+    assert_eq!(fixture.images().remove("two").unwrap().layers, []);
+    assert_eq!(fixture.images().remove("three:x").unwrap().layers.len(), 1);
+    let child = LayerId::new("child").unwrap();
+    let base = fixture.images().resolve("one").unwrap();
+    fixture.store.apply_diff(&child, Some(&base), &mut &*layer(&[("c", b"x")])).unwrap();
+    assert_eq!(fixture.images().remove("one").unwrap().layers, []);
+    assert_eq!(fixture.images().remove("one").unwrap_err().kind(), ErrorKind::NotFound);
+    let pruned = fixture.images().prune(true).unwrap();
+    assert_eq!(pruned.layers, [child, base]);
+    assert_eq!(fixture.store.layers().unwrap().len(), 2);
+    assert_eq!(fixture.images().prune(false).unwrap(), pruned);
+    fixture.assert_empty();
+}
+
+#[test]
+fn two_imports_at_once_share_and_do_not_wait_for_each_other_forever() {
+    let fixture = Fixture::new();
+    let (config, tars) = sample();
+    let mut layout = Layout::default();
+    layout.image(&config, &tars, |_| {});
+    layout.write(&fixture.path("oci"));
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c", "d"] {
+            let fixture = &fixture;
+            scope.spawn(move || fixture.import(&fixture.path("oci"), Some(name)).unwrap());
+        }
+    });
+    assert_eq!(fixture.store.layers().unwrap().len(), 2);
+    assert_eq!(fixture.images().list().unwrap().len(), 4);
+}
+
+#[test]
+fn damage_to_a_document_is_found() {
+    let fixture = Fixture::new();
+    import(&fixture, "one", &sample().1, 0);
+    let id = fixture.images().inspect("one").unwrap().image_id;
+    fs::write(fixture.store.images_dir().join("blobs/sha256").join(id.hex()), "{}").unwrap();
+    let findings = fixture.images().fsck().unwrap();
+    assert!(findings.len() == 1 && findings[0].problem.contains("expected sha256:"), "{findings:?}");
+    assert_eq!(fixture.images().inspect("one").unwrap_err().kind(), ErrorKind::Verify);
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_changes_images_while_fsck_looks_at_them() {
+    use std::fs::{File, OpenOptions, TryLockError};
+
+    let fixture = Fixture::new();
+    let images = fixture.store.images_dir();
+    drop(fixture.images());
+    // Whoever reads this record waits until somebody writes to it.
+    let record = images.join("refs/pipe.json");
+    assert!(std::process::Command::new("mkfifo").arg(&record).status().unwrap().success());
+    std::thread::scope(|scope| {
+        let fsck = scope.spawn(|| fixture.images().fsck());
+        let writer = OpenOptions::new().write(true).open(&record).unwrap();
+        let change = File::open(images.join("lock")).unwrap().try_lock();
+        drop(writer);
+        assert!(matches!(change, Err(TryLockError::WouldBlock)), "{change:?}");
+        assert_eq!(fsck.join().unwrap().unwrap().len(), 1);
+    });
+}
+
+fn stage<'a>(fixture: &'a Fixture, name: &str, tar: &[u8]) -> windowsfilter::StagedLayer<'a> {
+    let request = windowsfilter::ImportRequest {
+        blob: Box::new(std::io::Cursor::new(tar.to_vec())),
+        expect: windowsfilter::Expect::default(),
+        progress: &(),
+        label: name.to_owned(),
+    };
+    fixture.store.stage(&LayerId::new(name).unwrap(), request).unwrap()
+}
+
+#[test]
+fn a_layer_that_another_program_brings_is_the_images_own_and_stays_until_neither_needs_it() {
+    let fixture = Fixture::new();
+    let (_, tars) = sample();
+    import(&fixture, "one", &tars, 0);
+    let layers = fixture.store.layers().unwrap();
+    let images = fixture.images();
+    let base = images.publish_shared(stage(&fixture, "a", &tars[0]), None, "other").unwrap();
+    let top = images.publish_shared(stage(&fixture, "b", &tars[1]), Some(&base), "other").unwrap();
+    assert_eq!(fixture.store.layers().unwrap(), layers);
+    assert_eq!(images.remove("one").unwrap().layers, []);
+    assert!(images.prune(false).unwrap().layers.is_empty());
+    // What is below stays as long as something stands on it.
+    assert_eq!(images.release_shared(&base, "other").unwrap_err().kind(), ErrorKind::InUse);
+    assert!(images.release_shared(&top, "other").unwrap());
+    assert!(images.release_shared(&base, "other").unwrap());
+    assert!(images.release_shared(&base, "other").unwrap());
+    fixture.store.cleanup().unwrap();
+    assert!(fixture.store.layers().unwrap().is_empty());
+}
+
+#[test]
+fn a_layer_of_an_image_outlives_the_program_that_shared_it() {
+    let fixture = Fixture::new();
+    let (_, tars) = sample();
+    let images = fixture.images();
+    let base = images.publish_shared(stage(&fixture, "a", &tars[0]), None, "other").unwrap();
+    import(&fixture, "one", &tars, 1);
+    assert!(!images.release_shared(&base, "other").unwrap());
+    assert_eq!(fixture.store.layers().unwrap().len(), 2);
+    images.inspect("one").unwrap();
+}
+
+#[test]
+fn only_the_layer_that_stands_on_the_given_parent_is_owned() {
+    let fixture = Fixture::new();
+    let (_, tars) = sample();
+    import(&fixture, "one", &tars, 0);
+    let images = fixture.images();
+    let record = images.get(&"one".parse().unwrap()).unwrap();
+    let [base, top] = &record.layers[..] else { panic!("two layers") };
+    assert!(images.own_shared(top, Some(base), "other").unwrap());
+    assert!(!images.own_shared(top, None, "other").unwrap());
+    assert!(!images.own_shared(base, Some(top), "other").unwrap());
+    let unknown = LayerId::new("f".repeat(64)).unwrap();
+    assert!(!images.own_shared(&unknown, None, "other").unwrap());
+    assert_eq!(fixture.store.owners(top).unwrap().len(), 1);
+    assert!(fixture.store.owners(base).unwrap().is_empty());
+}
