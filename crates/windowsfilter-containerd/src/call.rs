@@ -1,0 +1,97 @@
+//! What is the same for every call: it runs on a thread that may block, is logged, and is counted.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Request, Response, Status};
+
+use crate::containerd::NAMESPACE;
+use crate::error::Error;
+
+/// A call, for logs and metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Its name, as in the protocol.
+    pub(crate) operation: &'static str,
+    /// containerd's namespace; not all calls have one.
+    pub(crate) namespace: Option<String>,
+    /// The snapshot's key.
+    pub(crate) key: String,
+    /// The digest of the layer.
+    pub(crate) digest: String,
+}
+
+/// The namespace that a request says it is for.
+pub(crate) fn namespace<T>(request: &Request<T>) -> Option<String> {
+    let value = request.metadata().get(NAMESPACE)?.to_str().ok()?;
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+impl Call {
+    pub(crate) fn new<T>(operation: &'static str, request: &Request<T>, key: &str) -> Self {
+        let namespace = namespace(request);
+        Self { operation, namespace, key: key.to_owned(), digest: String::new() }
+    }
+
+    /// Runs blocking work.
+    pub(crate) async fn block<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        self.run(blocking(work)).await
+    }
+
+    /// Runs `work`, logs and counts it.
+    pub(crate) async fn run<T>(
+        self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Response<T>, Status> {
+        let start = Instant::now();
+        // A caller that goes away drops this in the middle; then it is the log of what was begun.
+        tracing::trace!(operation = self.operation, key = self.key, "begins");
+        let result = work.await.map(Response::new).map_err(Status::from);
+        self.report(start.elapsed(), result.as_ref().err());
+        result
+    }
+
+    fn report(&self, elapsed: Duration, failure: Option<&Status>) {
+        let Self { operation, namespace, key, digest } = self;
+        let namespace = namespace.as_deref().unwrap_or_default();
+        let code = failure.map_or(Code::Ok, Status::code);
+        let name = format!("{code:?}");
+        metrics::counter!("windowsfilter_operations_total", "operation" => *operation, "code" => name)
+            .increment(1);
+        metrics::histogram!("windowsfilter_operation_seconds", "operation" => *operation)
+            .record(elapsed.as_secs_f64());
+        let milliseconds = elapsed.as_millis() as u64;
+        let key: String = key.chars().take(300).collect();
+        match (failure, code) {
+            (None, _) => {
+                tracing::debug!(operation, namespace, key, digest, milliseconds, "done");
+            }
+            // What containerd asks in order to find out.
+            (Some(status), Code::NotFound | Code::AlreadyExists | Code::Unimplemented) => {
+                tracing::debug!(operation, namespace, key, digest, milliseconds, "{}", status.message());
+            }
+            (Some(status), _) => {
+                tracing::warn!(
+                    operation,
+                    namespace,
+                    key,
+                    digest,
+                    milliseconds,
+                    ?code,
+                    "{}",
+                    status.message()
+                );
+            }
+        }
+    }
+}
+
+/// Runs blocking work; it goes on even if nobody waits for it any more.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Panicked)?
+}

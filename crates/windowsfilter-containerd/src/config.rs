@@ -1,0 +1,148 @@
+//! The part of containerd's configuration that makes it use this server.
+//!
+//! The tables are the same in all versions; what differs is the number of the file's format, and what older versions do not know.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::error::Error;
+
+/// A version of containerd that can use a differ of another process: 1.7.4 or newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    major: u32,
+    minor: u32,
+}
+
+impl FromStr for Version {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let refused = |reason| Error::ContainerdVersion { version: text.chars().take(40).collect(), reason };
+        let mut numbers = text.trim_start_matches('v').split('.').map(str::parse::<u32>);
+        let mut next = || numbers.next().transpose().map_err(|_| refused("expected a number as in 2.1"));
+        let major = next()?.ok_or_else(|| refused("expected a number as in 2.1"))?;
+        let minor = next()?.ok_or_else(|| refused("expected a number as in 2.1"))?;
+        match (major, minor, next()?) {
+            (0, ..) | (1, 0..7, _) | (1, 7, Some(0..4)) => Err(refused(
+                "before 1.7.4 it accepts no differ of another process, and its own drops all Windows metadata",
+            )),
+            (1, 8.., _) | (3.., ..) => Err(refused("there is no such version that this program knows")),
+            _ => Ok(Self { major, minor }),
+        }
+    }
+}
+
+impl Version {
+    const V2_0: Self = Self { major: 2, minor: 0 };
+    const V2_2: Self = Self { major: 2, minor: 2 };
+    const V2_3: Self = Self { major: 2, minor: 3 };
+
+    /// The number of the configuration file's format.
+    fn format(self) -> u32 {
+        match self {
+            version if version < Self::V2_0 => 2,
+            version if version < Self::V2_3 => 3,
+            _ => 4,
+        }
+    }
+}
+
+/// What containerd `version` needs in its configuration to use the server on `socket`.
+pub fn configuration(version: Version, socket: &Path) -> String {
+    let socket = toml_string(&socket.display().to_string());
+    let mut text = format!(
+        r#"version = {format}
+
+[proxy_plugins.windowsfilter]
+  type = "snapshot"
+  address = {socket}
+  platform = "windows/amd64"
+{capabilities}
+[proxy_plugins.windowsfilter-diff]
+  type = "diff"
+  address = {socket}
+  # Without it, this differ would be asked for Linux layers too.
+  platform = "windows/amd64"
+
+# Unpacking by clients, `ctr snapshots diff` and commits. The first differ that does not say "not mine" is used.
+[plugins."io.containerd.service.v1.diff-service"]
+  default = ["windowsfilter-diff", "walking"]
+"#,
+        format = version.format(),
+        capabilities = if version >= Version::V2_2 { "  capabilities = [\"rebase\"]\n" } else { "" },
+    );
+    text += "\n# `ctr images pull` and `import`. This list replaces the default one, so Linux is repeated.\n";
+    text += "[plugins.\"io.containerd.transfer.v1.local\"]\n";
+    if version >= Version::V2_2 {
+        text += "  # Layers of an image are unpacked side by side.\n  max_concurrent_unpacks = 4\n";
+    }
+    for (platform, snapshotter, differ) in
+        [("linux/amd64", "overlayfs", "walking"), ("windows/amd64", "windowsfilter", "windowsfilter-diff")]
+    {
+        text += "  [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n";
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "    platform = \"{platform}\"");
+        let _ = writeln!(text, "    snapshotter = \"{snapshotter}\"");
+        let _ = writeln!(text, "    differ = \"{differ}\"");
+    }
+    text
+}
+
+/// A basic string of TOML.
+fn toml_string(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            // Writing to a string does not fail.
+            c if c.is_control() => drop(write!(quoted, "\\U{:08X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(version: &str) -> String {
+        configuration(version.parse().unwrap(), Path::new("/run/windowsfilter/windowsfilter.sock"))
+    }
+
+    #[test]
+    fn each_version_gets_its_format_and_only_what_it_knows() {
+        for (version, format, rebase) in [
+            ("1.7", 2, false),
+            ("1.7.24", 2, false),
+            ("2.0", 3, false),
+            ("2.1.9", 3, false),
+            ("v2.2", 3, true),
+            ("2.3", 4, true),
+            ("2.9", 4, true),
+        ] {
+            let text = printed(version);
+            assert!(text.starts_with(&format!("version = {format}\n")), "{version}: {text}");
+            assert_eq!(text.contains("rebase"), rebase, "{version}");
+            assert_eq!(text.contains("max_concurrent_unpacks"), rebase, "{version}");
+            assert_eq!(text.matches("platform = \"windows/amd64\"").count(), 3, "{version}");
+        }
+    }
+
+    #[test]
+    fn versions_that_cannot_work_are_refused_with_the_reason() {
+        for version in ["1.6", "1.6.20", "1.7.3", "0.2", "1.8", "3.0", "2", "", "latest"] {
+            assert!(version.parse::<Version>().is_err(), "{version}");
+        }
+        let error = "1.6".parse::<Version>().unwrap_err().to_string();
+        assert!(error.contains("1.7.4"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_path_is_quoted() {
+        let text = configuration("2.1".parse().unwrap(), Path::new("/run/a\"b\\c\n"));
+        assert!(text.contains(r#"address = "/run/a\"b\\c\U0000000A""#), "{text}");
+    }
+}

@@ -1,0 +1,293 @@
+//! What is asked of containerd: its content store for blobs, its leases to keep what was written.
+//!
+//! One connection, made when it is first needed and again whenever it broke. Every answer is waited for so long and no longer: a content
+//! store that hangs must not hold a snapshot for ever.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use windowsfilter::{DiffId, Digest};
+
+use crate::api::content::content_client::ContentClient;
+use crate::api::content::{
+    AbortRequest, Info, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
+};
+use crate::api::leases::leases_client::LeasesClient;
+use crate::api::leases::{AddResourceRequest, CreateRequest, Resource};
+use crate::error::Error;
+use crate::pieces::Piece;
+
+/// Header with the namespace of a call.
+pub(crate) const NAMESPACE: &str = "containerd-namespace";
+/// Header with the lease of a call.
+const LEASE: &str = "containerd-lease";
+/// Label with the digest of what a blob is uncompressed.
+const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+/// Label that says when a lease ends.
+const EXPIRE: &str = "containerd.io/gc.expire";
+
+/// Largest message: containerd's own limit. It sends 1 MiB at a time.
+const MAX_MESSAGE: usize = 16 << 20;
+/// What may be under way: with less, a blob comes in as many small steps.
+const WINDOW: u32 = 4 << 20;
+
+/// A containerd.
+#[derive(Clone, Debug)]
+pub(crate) struct Containerd {
+    address: PathBuf,
+    channel: Channel,
+    patience: Duration,
+}
+
+/// What was written to the content store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Produced {
+    /// Digest of the blob.
+    pub(crate) digest: Digest,
+    /// Its length, bytes.
+    pub(crate) size: u64,
+    /// Digest of what it is uncompressed.
+    pub(crate) diff_id: DiffId,
+}
+
+/// Where a blob goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// containerd's namespace.
+    pub(crate) namespace: String,
+    /// Name of the writing.
+    pub(crate) reference: String,
+    /// What keeps the blob until somebody else does.
+    pub(crate) lease: String,
+    /// Labels of the blob.
+    pub(crate) labels: HashMap<String, String>,
+}
+
+impl Containerd {
+    /// The containerd that listens on the socket `address`, which may come later. It gets `patience` for each answer.
+    pub(crate) fn new(address: &Path, patience: Duration) -> Self {
+        let path = address.to_owned();
+        let connect = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://containerd")
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(2 * WINDOW)
+            .connect_with_connector_lazy(connect);
+        Self { address: address.to_owned(), channel, patience }
+    }
+
+    fn content(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    fn failed(&self, action: impl Into<String>) -> impl FnOnce(Status) -> Error {
+        let (address, action) = (self.address.display().to_string(), action.into());
+        move |status| Error::Containerd { address, action, source: Box::new(status) }
+    }
+
+    /// Waits for an answer, but not for ever.
+    async fn answer<T>(
+        &self,
+        action: &str,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Error> {
+        match self.in_time(action, call).await? {
+            Ok(answer) => Ok(answer),
+            Err(status) => Err(self.failed(action)(status)),
+        }
+    }
+
+    async fn in_time<T>(&self, action: &str, call: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::time::timeout(self.patience, call).await.map_err(|_| Error::Silent {
+            address: self.address.display().to_string(),
+            action: action.to_owned(),
+            seconds: self.patience.as_secs(),
+        })
+    }
+
+    /// Sends the blob `digest` to `pieces`. Nobody there any more is no error here.
+    pub(crate) async fn read(
+        &self,
+        namespace: &str,
+        digest: Digest,
+        pieces: mpsc::Sender<Piece>,
+    ) -> Result<(), Error> {
+        let action = format!("read {digest}");
+        let request = ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 };
+        let mut content = self.content();
+        let mut stream =
+            self.answer(&action, content.read(in_namespace(request, namespace)?)).await?.into_inner();
+        while let Some(message) = self.answer(&action, stream.message()).await? {
+            if pieces.send(Piece::Data(message.data)).await.is_err() {
+                return Ok(());
+            }
+        }
+        // Whoever does not hear this knows that the blob is not complete.
+        let _ = pieces.send(Piece::End).await;
+        Ok(())
+    }
+
+    /// Writes a blob of `pieces`; `produced` says what it is once they end. A blob that is there already is as good.
+    pub(crate) async fn write(
+        &self,
+        target: &Target,
+        pieces: mpsc::Receiver<Vec<u8>>,
+        produced: impl Future<Output = Result<Produced, Error>>,
+    ) -> Result<Produced, Error> {
+        let written = self.try_write(target, pieces, produced).await;
+        if written.is_err()
+            && let Err(error) = self.abort(target).await
+        {
+            // The content store forgets what was begun by itself, a day later.
+            tracing::warn!("{}", crate::error::chain(&error));
+        }
+        written
+    }
+
+    async fn abort(&self, target: &Target) -> Result<(), Error> {
+        let request = AbortRequest { r#ref: target.reference.clone() };
+        let request = in_namespace(request, &target.namespace)?;
+        let mut content = self.content();
+        let action = format!("abort {}", target.reference);
+        match self.in_time(&action, content.abort(request)).await? {
+            Ok(_) => Ok(()),
+            // Nothing was begun.
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            Err(status) => Err(self.failed(action)(status)),
+        }
+    }
+
+    async fn try_write(
+        &self,
+        target: &Target,
+        pieces: mpsc::Receiver<Vec<u8>>,
+        produced: impl Future<Output = Result<Produced, Error>>,
+    ) -> Result<Produced, Error> {
+        let action = format!("write {}", target.reference);
+        let (requests, receiver) = mpsc::channel(4);
+        let mut request = in_namespace(ReceiverStream::new(receiver), &target.namespace)?;
+        request.metadata_mut().insert(LEASE, header(&target.lease)?);
+        let mut content = self.content();
+        // Every message is answered, so the answers are read while there is still to be sent.
+        let answers = async {
+            let mut answers = content.write(request).await?.into_inner();
+            while answers.message().await?.is_some() {}
+            Ok::<_, Status>(())
+        };
+        let send = self.send(target, pieces, produced, requests);
+        tokio::pin!(answers, send);
+        let (answered, sent) = tokio::select! {
+            answered = &mut answers => (answered, None),
+            sent = &mut send => {
+                let sent = sent?;
+                // All that is left is the answer to the commit.
+                (self.in_time(&action, &mut answers).await?, Some(sent))
+            }
+        };
+        match (answered, sent) {
+            (Ok(()), Some(produced)) => Ok(produced),
+            (Err(status), Some(produced)) if status.code() == Code::AlreadyExists => {
+                self.keep_present(target, &produced).await?;
+                Ok(produced)
+            }
+            (Err(status), _) => Err(self.failed(action)(status)),
+            (Ok(()), None) => Err(self.failed(action)(Status::aborted("it ended before all was sent"))),
+        }
+    }
+
+    /// Sends the pieces and then the commit.
+    async fn send(
+        &self,
+        target: &Target,
+        mut pieces: mpsc::Receiver<Vec<u8>>,
+        produced: impl Future<Output = Result<Produced, Error>>,
+        requests: mpsc::Sender<WriteContentRequest>,
+    ) -> Result<Produced, Error> {
+        let action = format!("write {}", target.reference);
+        let mut offset = 0;
+        while let Some(data) = pieces.recv().await {
+            let length = data.len() as i64;
+            let request = WriteContentRequest {
+                action: WriteAction::Write.into(),
+                r#ref: target.reference.clone(),
+                offset,
+                data,
+                ..WriteContentRequest::default()
+            };
+            // Nobody takes it any more: then the answers say why.
+            let _ = self.in_time(&action, requests.send(request)).await?;
+            offset += length;
+        }
+        let produced = produced.await?;
+        let mut labels = target.labels.clone();
+        labels.insert(UNCOMPRESSED.to_owned(), produced.diff_id.to_string());
+        let request = WriteContentRequest {
+            action: WriteAction::Commit.into(),
+            r#ref: target.reference.clone(),
+            total: offset,
+            expected: produced.digest.to_string(),
+            offset,
+            labels,
+            ..WriteContentRequest::default()
+        };
+        let _ = self.in_time(&action, requests.send(request)).await?;
+        Ok(produced)
+    }
+
+    /// What a commit would have done for a blob that is there: its label, and its place in the lease.
+    async fn keep_present(&self, target: &Target, produced: &Produced) -> Result<(), Error> {
+        let digest = produced.digest.to_string();
+        let add = AddResourceRequest {
+            id: target.lease.clone(),
+            resource: Some(Resource { id: digest.clone(), r#type: "content".to_owned() }),
+        };
+        let action = format!("add {digest} to the lease {}", target.lease);
+        let mut leases = LeasesClient::new(self.channel.clone());
+        self.answer(&action, leases.add_resource(in_namespace(add, &target.namespace)?)).await?;
+        let labels = [(UNCOMPRESSED.to_owned(), produced.diff_id.to_string())].into();
+        let update = UpdateRequest {
+            info: Some(Info { digest: digest.clone(), labels, ..Info::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec![format!("labels.{UNCOMPRESSED}")] }),
+        };
+        let mut content = self.content();
+        let action = format!("label {digest}");
+        self.answer(&action, content.update(in_namespace(update, &target.namespace)?)).await?;
+        Ok(())
+    }
+
+    /// Makes a lease that ends by itself after `lifetime`.
+    pub(crate) async fn lease(
+        &self,
+        namespace: &str,
+        id: &str,
+        lifetime: jiff::SignedDuration,
+    ) -> Result<(), Error> {
+        let expire = (jiff::Timestamp::now() + lifetime).to_string();
+        let request = CreateRequest { id: id.to_owned(), labels: [(EXPIRE.to_owned(), expire)].into() };
+        let mut leases = LeasesClient::new(self.channel.clone());
+        let action = format!("create the lease {id}");
+        self.answer(&action, leases.create(in_namespace(request, namespace)?)).await?;
+        Ok(())
+    }
+}
+
+fn header(value: &str) -> Result<MetadataValue<Ascii>, Error> {
+    value.parse().map_err(|_| Error::Header { value: value.chars().take(100).collect() })
+}
+
+fn in_namespace<T>(message: T, namespace: &str) -> Result<Request<T>, Error> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(NAMESPACE, header(namespace)?);
+    Ok(request)
+}

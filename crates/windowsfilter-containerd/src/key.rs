@@ -1,0 +1,71 @@
+//! Keys and names of snapshots, as containerd's metadata store makes them: `<namespace>/<number>/<client key>`.
+//!
+//! They are opaque here but for two questions: whose are they, and is a layer going to be unpacked into them. Clients that talk to the
+//! snapshotter directly send bare keys.
+
+use crate::error::Error;
+
+/// Longest key or name, bytes. containerd sets no limit; the records have to keep them in memory.
+pub(crate) const MAX_KEY: usize = 16 << 10;
+
+/// How containerd begins the client key of a snapshot that it unpacks a layer into (`UnpackKeyPrefix` of its `core/snapshots`).
+const UNPACK_PREFIX: &str = "extract-";
+
+/// Refuses what is no key.
+pub(crate) fn check(key: &str) -> Result<(), Error> {
+    if key.is_empty() {
+        return Err(Error::Missing { what: "the snapshot's key" });
+    }
+    if key.len() > MAX_KEY {
+        return Err(Error::TooLong { what: "the snapshot's key", length: key.len(), limit: MAX_KEY });
+    }
+    Ok(())
+}
+
+/// Namespace and client key, if the key is made as containerd does.
+fn parts(key: &str) -> Option<(&str, &str)> {
+    let (namespace, rest) = key.split_once('/')?;
+    let (number, client) = rest.split_once('/')?;
+    let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    (numbered && !namespace.is_empty()).then_some((namespace, client))
+}
+
+/// The namespace in the key, if there is one.
+pub(crate) fn namespace(key: &str) -> Option<&str> {
+    parts(key).map(|(namespace, _)| namespace)
+}
+
+/// Whether containerd is going to unpack a layer into the snapshot.
+pub(crate) fn is_for_unpacking(key: &str) -> bool {
+    parts(key).map_or(key, |(_, client)| client).starts_with(UNPACK_PREFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_is_the_first_part_of_a_key_that_containerd_made() {
+        assert_eq!(namespace("default/3/extract-955493122-n1tQ sha256:ab"), Some("default"));
+        assert_eq!(namespace("k8s.io/12//mnt/x"), Some("k8s.io"));
+        assert_eq!(namespace("a/b/c"), None);
+        assert_eq!(namespace("/1/x"), None);
+        assert_eq!(namespace("plain"), None);
+    }
+
+    #[test]
+    fn unpacking_is_told_by_the_client_part() {
+        assert!(is_for_unpacking("default/3/extract-955493122-n1tQ sha256:ab"));
+        assert!(is_for_unpacking("extract-1 sha256:ab"));
+        assert!(!is_for_unpacking("default/3/my-extract-1"));
+        assert!(!is_for_unpacking("extract-ns/3/box"));
+        assert!(!is_for_unpacking("default/4//extract-dir"));
+    }
+
+    #[test]
+    fn a_key_may_be_long_but_not_endless_or_empty() {
+        check(&"k".repeat(10_000)).unwrap();
+        assert!(check("").is_err());
+        assert!(check(&"k".repeat(MAX_KEY + 1)).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! Labels of snapshots: what may be set, how Update's mask changes them, and what sizes they give.
+
+use std::collections::{BTreeMap, HashMap};
+
+use windowsfilter::DiffId;
+
+use crate::error::Error;
+
+/// Name of the snapshot that this one becomes: the chain ID of an image's layers.
+pub(crate) const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
+/// diffID of the layer that will be applied; containerd 2.3 and newer.
+const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
+/// Size of a sandbox in bytes.
+const SIZE_BYTES: &str = "containerd.io/snapshot/windows/rootfs.sizebytes";
+/// Size of a sandbox in GB, which are GiB; the older form.
+const SIZE_GB: &str = "containerd.io/snapshot/io.microsoft.container.storage.rootfs.size-gb";
+
+/// All labels of a snapshot together, bytes; containerd allows 4,096 for one of them.
+const MAX_LABELS: usize = 1 << 20;
+
+/// The labels of a request.
+pub(crate) fn checked(labels: HashMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let length = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if length > MAX_LABELS {
+        return Err(Error::TooLong { what: "the labels of the snapshot", length, limit: MAX_LABELS });
+    }
+    Ok(labels.into_iter().collect())
+}
+
+/// The labels after an update by `paths` with `given`.
+pub(crate) fn updated(
+    current: &BTreeMap<String, String>,
+    given: &BTreeMap<String, String>,
+    paths: &[String],
+) -> Result<BTreeMap<String, String>, Error> {
+    if paths.is_empty() {
+        return Ok(given.clone());
+    }
+    let mut labels = current.clone();
+    for path in paths {
+        match path.strip_prefix("labels") {
+            Some("") => labels.clone_from(given),
+            Some(rest) if rest.starts_with('.') => {
+                let key = &rest[1..];
+                match given.get(key) {
+                    Some(value) => labels.insert(key.to_owned(), value.clone()),
+                    None => labels.remove(key),
+                };
+            }
+            _ => return Err(Error::FieldMask { path: path.chars().take(200).collect() }),
+        }
+    }
+    Ok(labels)
+}
+
+/// The size that the labels ask for, bytes. Nothing and 0 mean the default.
+pub(crate) fn sandbox_size(labels: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {
+    let read = |label: &'static str, unit: u64| {
+        let Some(value) = labels.get(label) else { return Ok(None) };
+        let size = value.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+        let reason = "expected a whole number of bytes or, of the older label, gigabytes";
+        let shown = || value.chars().take(60).collect();
+        size.map(Some).ok_or_else(|| Error::Label { label, value: shown(), reason })
+    };
+    let size = match read(SIZE_BYTES, 1)? {
+        Some(size) => Some(size),
+        None => read(SIZE_GB, 1 << 30)?,
+    };
+    Ok(size.filter(|&size| size != 0))
+}
+
+/// The diffID that the layer has to have, where containerd says so.
+pub(crate) fn diff_id(labels: &BTreeMap<String, String>) -> Result<Option<DiffId>, Error> {
+    let Some(value) = labels.get(DIFF_ID) else { return Ok(None) };
+    let shown = value.chars().take(100).collect();
+    let invalid = |_| Error::Label { label: DIFF_ID, value: shown, reason: "expected a sha256 digest" };
+    value.parse().map(Some).map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    fn update(current: &[(&str, &str)], given: &[(&str, &str)], paths: &[&str]) -> BTreeMap<String, String> {
+        let paths: Vec<String> = paths.iter().map(|&path| path.to_owned()).collect();
+        updated(&map(current), &map(given), &paths).unwrap()
+    }
+
+    #[test]
+    fn without_a_mask_or_with_labels_all_are_replaced() {
+        let (current, given) = ([("a", "1"), ("b", "2")], [("c", "3")]);
+        assert_eq!(update(&current, &given, &[]), map(&given));
+        assert_eq!(update(&current, &given, &["labels"]), map(&given));
+    }
+
+    #[test]
+    fn a_single_label_is_set_or_deleted() {
+        let current = [("a.b/c", "1"), ("b", "2")];
+        assert_eq!(
+            update(&current, &[("a.b/c", "3"), ("x", "y")], &["labels.a.b/c"]),
+            map(&[("a.b/c", "3"), ("b", "2")])
+        );
+        assert_eq!(update(&current, &[], &["labels.a.b/c", "labels.missing"]), map(&[("b", "2")]));
+    }
+
+    #[test]
+    fn nothing_but_labels_can_be_changed() {
+        for path in ["parent", "kind", "name", "labelsx", "", "created_at"] {
+            let error = updated(&map(&[]), &map(&[]), &[path.to_owned()]).unwrap_err();
+            assert!(matches!(error, Error::FieldMask { .. }), "{path}");
+        }
+    }
+
+    #[test]
+    fn sizes_come_in_bytes_or_gigabytes_and_0_means_the_default() {
+        let size = |pairs: &[(&str, &str)]| sandbox_size(&map(pairs));
+        assert_eq!(size(&[]).unwrap(), None);
+        assert_eq!(size(&[(SIZE_BYTES, "21474836480")]).unwrap(), Some(20 << 30));
+        assert_eq!(size(&[(SIZE_GB, "20")]).unwrap(), Some(20 << 30));
+        assert_eq!(size(&[(SIZE_GB, "20"), (SIZE_BYTES, "5")]).unwrap(), Some(5));
+        assert_eq!(size(&[(SIZE_BYTES, "0")]).unwrap(), None);
+        for bad in ["", "-1", "20GB", "99999999999999999999"] {
+            assert!(size(&[(SIZE_BYTES, bad)]).is_err(), "{bad}");
+        }
+        assert!(size(&[(SIZE_GB, "18446744073709551615")]).is_err());
+    }
+
+    #[test]
+    fn a_flood_of_labels_is_refused() {
+        let flood = (0..1000).map(|i| (format!("containerd.io/snapshot/{i}"), "x".repeat(2000))).collect();
+        assert!(matches!(checked(flood), Err(Error::TooLong { .. })));
+    }
+}

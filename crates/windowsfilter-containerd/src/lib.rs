@@ -1,0 +1,33 @@
+//! Windows layers for containerd on Linux: a snapshotter and differ, as two gRPC services on one socket.
+//!
+//! containerd asks `services/` for snapshots; `snapshotter/` keeps them on top of the layer store, with `records.rs` for what must not be
+//! forgotten. Layers come from and go to `containerd.rs`: the content store of the containerd that asks. `server.rs` puts it together.
+//!
+//! What containerd needs to be told, and why, is in `docs/containerd.md`.
+
+#![cfg(target_os = "linux")]
+
+mod api;
+mod call;
+mod config;
+mod containerd;
+mod error;
+mod filter;
+mod key;
+mod labels;
+mod listen;
+mod mounts;
+mod pieces;
+mod records;
+mod server;
+mod services;
+mod snapshotter;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Version, configuration};
+pub use error::{Error, ShortKey};
+pub use records::Kind;
+pub use server::{ServeOptions, serve};
+pub use snapshotter::SnapshotterOptions;

@@ -1,0 +1,125 @@
+//! What containerd is told to mount, and what it tells Apply and Diff with it.
+//!
+//! Clients hand each mount to mount(2), so a view or sandbox is one bind mount of what this server mounted. What a layer will be unpacked into has a
+//! type of its own that mount(2) does not know: only our differ can do something with it. If containerd asked another one, a bind
+//! would let it succeed and lose everything that POSIX has not.
+//!
+//! The source of all of them is `<root>/containerd/<set>/mounts/<number>`, which says which snapshot it is. For views and sandboxes a symbolic
+//! link stands there that leads to the mount.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::api::types::Mount;
+use crate::error::{Error, IoContext};
+
+/// The type of mounts that only our differ understands.
+pub(crate) const OWN_TYPE: &str = "windowsfilter";
+
+/// The directory of the mounts' sources.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    dir: PathBuf,
+}
+
+impl Sources {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn source(&self, number: u64) -> PathBuf {
+        self.dir.join(number.to_string())
+    }
+
+    /// For a snapshot that a layer will be unpacked into.
+    pub(crate) fn unpack(&self, number: u64) -> Mount {
+        let source = self.source(number).display().to_string();
+        Mount { r#type: OWN_TYPE.to_owned(), source, target: String::new(), options: Vec::new() }
+    }
+
+    /// For a view or sandbox.
+    pub(crate) fn bind(&self, number: u64, read_only: bool) -> Mount {
+        let access = if read_only { "ro" } else { "rw" };
+        let options = ["rbind", access].map(str::to_owned).into();
+        Mount { r#type: "bind".to_owned(), options, ..self.unpack(number) }
+    }
+
+    /// The snapshot that these mounts belong to; `None` if they are not ours.
+    pub(crate) fn number(&self, mounts: &[Mount]) -> Option<u64> {
+        let [mount] = mounts else { return None };
+        if !matches!(mount.r#type.as_str(), OWN_TYPE | "bind") {
+            return None;
+        }
+        let name = Path::new(&mount.source).strip_prefix(&self.dir).ok()?;
+        name.to_str()?.parse().ok()
+    }
+
+    /// Lets the source of a snapshot lead to `path`.
+    pub(crate) fn link(&self, number: u64, path: &Path) -> Result<(), Error> {
+        let source = self.source(number);
+        if fs::read_link(&source).is_ok_and(|present| present == path) {
+            return Ok(());
+        }
+        self.unlink(number)?;
+        symlink(path, &source).at("create a link at", source)
+    }
+
+    /// Undoes [`Self::link`]; where there is none, nothing is done.
+    pub(crate) fn unlink(&self, number: u64) -> Result<(), Error> {
+        let source = self.source(number);
+        match fs::remove_file(&source) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", source),
+            _ => Ok(()),
+        }
+    }
+
+    /// Snapshots that have a link.
+    pub(crate) fn linked(&self) -> Result<Vec<u64>, Error> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.dir).at("list", &self.dir)? {
+            let name = entry.at("list", &self.dir)?.file_name();
+            numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
+        }
+        Ok(numbers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_leads_back_to_its_snapshot_and_others_do_not() {
+        let sources = Sources::new("/var/lib/windowsfilter/containerd/default/mounts".into());
+        let bind = sources.bind(17, true);
+        assert_eq!(bind.options, ["rbind", "ro"]);
+        assert_eq!(sources.number(std::slice::from_ref(&bind)), Some(17));
+        assert_eq!(sources.number(&[sources.unpack(3)]), Some(3));
+        assert_eq!(sources.number(&[]), None);
+        assert_eq!(sources.number(&[bind.clone(), bind.clone()]), None);
+        let changed = |change: fn(&mut Mount)| {
+            let mut mount = bind.clone();
+            change(&mut mount);
+            sources.number(&[mount])
+        };
+        assert_eq!(changed(|m| m.r#type = "overlay".into()), None);
+        assert_eq!(changed(|m| m.source += "/x"), None);
+        assert_eq!(changed(|m| m.source += "/../18"), None);
+        assert_eq!(changed(|m| m.source = "/var/lib/other/17".into()), None);
+        assert_eq!(changed(|m| m.source = m.source.replace("17", "x")), None);
+    }
+
+    #[test]
+    fn links_are_replaced_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = Sources::new(dir.path().to_owned());
+        sources.link(1, Path::new("/a")).unwrap();
+        sources.link(1, Path::new("/b")).unwrap();
+        assert_eq!(fs::read_link(dir.path().join("1")).unwrap(), Path::new("/b"));
+        assert_eq!(sources.linked().unwrap(), [1]);
+        sources.unlink(1).unwrap();
+        sources.unlink(1).unwrap();
+        assert_eq!(sources.linked().unwrap(), [0_u64; 0]);
+    }
+}

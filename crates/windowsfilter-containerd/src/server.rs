@@ -1,0 +1,194 @@
+//! The server: both services on one socket, until it is told to stop.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use windowsfilter::LayerStore;
+
+use crate::api::diff::diff_server::DiffServer;
+use crate::api::snapshots::snapshots_server::SnapshotsServer;
+use crate::call::blocking;
+use crate::containerd::Containerd;
+use crate::error::{Error, IoContext, chain};
+use crate::listen;
+use crate::records::Kind;
+use crate::services::diff::DiffService;
+use crate::services::snapshots::SnapshotsService;
+use crate::snapshotter::{Snapshotter, SnapshotterOptions};
+
+/// How long containerd may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Seconds that operations are sorted into, from what a look at a record takes to an Apply of gigabytes.
+const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
+/// How often things are put in order that nobody asks for.
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+/// Largest request: labels and filters have limits below this.
+const MAX_REQUEST: usize = 4 << 20;
+
+/// What the server is to do.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The socket, unless systemd hands one over.
+    pub address: PathBuf,
+    /// containerd's socket.
+    pub containerd: PathBuf,
+    /// Where Prometheus may ask.
+    pub metrics: Option<SocketAddr>,
+    /// Which snapshots, and how.
+    pub snapshots: SnapshotterOptions,
+}
+
+/// Serves until SIGTERM or SIGINT, then ends the calls that run; a second signal ends them at once.
+///
+/// # Errors
+/// A socket, store or set of snapshots that cannot be opened.
+pub fn serve(store: LayerStore, options: ServeOptions) -> Result<(), Error> {
+    let ServeOptions { address, containerd, metrics, snapshots } = options;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().at("start threads for", &address)?;
+    let _in_runtime = runtime.enter();
+    if let Some(address) = metrics {
+        show_metrics(address)?;
+    }
+    // Before the socket is there: whoever connects finds all mounts restored.
+    let snapshotter = Arc::new(Snapshotter::open(store, snapshots)?);
+    count_snapshots(&snapshotter);
+    let listener = match listen::inherited()? {
+        Some(listener) => listener,
+        None => listen::bind(&address)?,
+    };
+    let stop = stop_signal()?;
+    let containerd = Containerd::new(&containerd, PATIENCE);
+    tracing::info!(address = %address.display(), root = %snapshotter.store().root().display(), "serving");
+    notify(&[NotifyState::Ready]);
+    let stopped = async {
+        stop.await;
+        tracing::info!("stopping after the calls that run");
+        notify(&[NotifyState::Stopping]);
+    };
+    let result = runtime.block_on(run(snapshotter, containerd, listener, stopped));
+    // Work that nobody waits for, and that was told to stop, ends by itself; the store is right without it.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    result
+}
+
+/// Serves on `listener` until `stop`, and then until the calls that run are done.
+///
+/// # Errors
+/// When the listener fails.
+pub(crate) async fn run(
+    snapshotter: Arc<Snapshotter>,
+    containerd: Containerd,
+    listener: UnixListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    listener.set_nonblocking(true).at("listen on", "the socket")?;
+    let listener = tokio::net::UnixListener::from_std(listener).at("listen on", "the socket")?;
+    let snapshots = SnapshotsServer::new(SnapshotsService::new(Arc::clone(&snapshotter)))
+        .max_decoding_message_size(MAX_REQUEST);
+    let diff = DiffServer::new(DiffService::new(Arc::clone(&snapshotter), containerd))
+        .max_decoding_message_size(MAX_REQUEST);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<SnapshotsServer<SnapshotsService>>().await;
+    health.set_serving::<DiffServer<DiffService>>().await;
+    let tidying = tokio::spawn(tidy(snapshotter));
+    let served = Server::builder()
+        .add_service(health_service)
+        .add_service(snapshots)
+        .add_service(diff)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
+        .await;
+    tidying.abort();
+    served.map_err(Error::Serve)
+}
+
+fn show_metrics(address: SocketAddr) -> Result<(), Error> {
+    let failed = |error: &dyn std::error::Error| Error::Metrics { address, reason: chain(error) };
+    let (recorder, exporter) = PrometheusBuilder::new()
+        .with_http_listener(address)
+        .set_buckets_for_metric(Matcher::Full("windowsfilter_operation_seconds".to_owned()), &BUCKETS)
+        .and_then(PrometheusBuilder::build)
+        .map_err(|error| failed(&error))?;
+    tokio::spawn(async move {
+        if exporter.await.is_err() {
+            tracing::error!("metrics at {address} are not shown any more");
+        }
+    });
+    metrics::set_global_recorder(recorder).map_err(|error| failed(&error))?;
+    metrics::describe_counter!("windowsfilter_operations_total", "Calls by operation and gRPC code.");
+    metrics::describe_histogram!("windowsfilter_operation_seconds", "How long calls took, by operation.");
+    metrics::describe_counter!("windowsfilter_apply_bytes_total", "Bytes of blobs that were unpacked.");
+    metrics::describe_counter!("windowsfilter_diff_bytes_total", "Bytes of blobs that were made of changes.");
+    metrics::describe_gauge!("windowsfilter_snapshots", "Snapshots by kind.");
+    metrics::describe_gauge!("windowsfilter_mounts", "Views and sandboxes that are held mounted.");
+    Ok(())
+}
+
+/// Every few seconds: sets the gauges, and tries again to remove what was in use. containerd asks for that only when it removes something else.
+async fn tidy(snapshotter: Arc<Snapshotter>) {
+    loop {
+        tokio::time::sleep(TIDY_INTERVAL).await;
+        count_snapshots(&snapshotter);
+        let snapshotter = Arc::clone(&snapshotter);
+        let again = blocking(move || {
+            snapshotter.remove_remains();
+            Ok(())
+        });
+        if let Err(error) = again.await {
+            tracing::error!("{}", chain(&error));
+        }
+    }
+}
+
+fn count_snapshots(snapshotter: &Snapshotter) {
+    let kinds = [
+        ("view", Kind::View),
+        ("unpack", Kind::Unpack),
+        ("sandbox", Kind::Sandbox),
+        ("committed", Kind::Committed),
+    ];
+    let records = snapshotter.list();
+    for (name, kind) in kinds {
+        let count = records.iter().filter(|record| record.kind == kind).count();
+        metrics::gauge!("windowsfilter_snapshots", "kind" => name).set(count as f64);
+    }
+    let mounted = records.iter().filter(|record| matches!(record.kind, Kind::View | Kind::Sandbox));
+    metrics::gauge!("windowsfilter_mounts").set(mounted.count() as f64);
+}
+
+/// Waits for a signal to stop; the one after it ends the process.
+fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
+    let listen = |kind| signal(kind).at("wait for", "signals");
+    let mut signals = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
+    Ok(async move {
+        next_signal(&mut signals).await;
+        tokio::spawn(async move {
+            next_signal(&mut signals).await;
+            tracing::warn!("stopping at once");
+            std::process::exit(1);
+        });
+    })
+}
+
+async fn next_signal([terminate, interrupt]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Tells systemd, if it wants to know.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("cannot tell systemd: {error}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Remove, and the end of whatever a snapshot needs in the store.
+
+use std::sync::PoisonError;
+
+use windowsfilter::Driver;
+
+use super::Snapshotter;
+use crate::error::{Error, chain};
+use crate::records::{Kind, Record, State};
+
+impl Snapshotter {
+    /// Removes a snapshot; an Apply that runs for it is stopped and waited for. What is mounted goes, even if somebody still uses it.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSnapshot`], [`Error::HasChildren`].
+    pub(crate) fn remove(&self, key: &str) -> Result<(), Error> {
+        let _claim = self.claims.claim(&[key]);
+        let record = self.records.get(key)?;
+        self.records.change(Some(key), None, |state| check(state, key))?;
+        self.release(Record::clone(&record));
+        Ok(())
+    }
+
+    /// Ends what a record needed that is not, or no more, in the records. What cannot be ended now is tried again every few seconds, by cleanup, and
+    /// at the next start: to containerd the snapshot is gone.
+    pub(super) fn release(&self, record: Record) {
+        if let Err(error) = self.try_release(&record) {
+            let (key, number) = (&record.key, record.number);
+            tracing::warn!(key, number, "a removed snapshot has left something, for now: {}", chain(&error));
+            self.remember(record);
+        }
+    }
+
+    fn remember(&self, record: Record) {
+        self.remains.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+
+    fn try_release(&self, record: &Record) -> Result<(), Error> {
+        let owner = self.owner(record.number);
+        match (record.kind, &record.layer) {
+            (Kind::Unpack, _) => self.unpacks.discard(record.number),
+            (Kind::View, layer) => {
+                self.sources.unlink(record.number)?;
+                if let Some(layer) = layer {
+                    self.store.release(layer, &owner)?;
+                }
+            }
+            (Kind::Sandbox, _) => {
+                self.sources.unlink(record.number)?;
+                let id = self.layer_id(record.number)?;
+                self.store.release(&id, &owner)?;
+                if self.store.contains(&id) {
+                    self.store.remove(&id)?;
+                }
+            }
+            (Kind::Committed, Some(layer)) => {
+                self.images()?.release_shared(layer, &owner)?;
+            }
+            (Kind::Committed, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends what could not be ended before.
+    pub(crate) fn remove_remains(&self) {
+        let mut remains = std::mem::take(&mut *self.remains.lock().unwrap_or_else(PoisonError::into_inner));
+        // A layer goes after what stands on it, which came later.
+        remains.sort_by_key(|record| std::cmp::Reverse(record.number));
+        for record in remains {
+            if let Err(error) = self.try_release(&record) {
+                tracing::debug!(
+                    key = record.key,
+                    "what a removed snapshot left is still there: {}",
+                    chain(&error)
+                );
+                self.remember(record);
+            }
+        }
+    }
+}
+
+fn check(state: &State, key: &str) -> Result<(), Error> {
+    match state.child_of(key) {
+        Some(child) => Err(Error::HasChildren { key: key.into(), child: child.short_key() }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,59 @@
+//! Apply: a blob becomes a staged layer, which Commit gives its name.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use windowsfilter::{Digest, Expect, ImportRequest, Imported};
+
+use super::Snapshotter;
+use super::unpacks::{Cancel, Progress};
+use crate::error::Error;
+use crate::labels;
+use crate::records::{Kind, Record};
+
+impl Snapshotter {
+    /// Reads the layer `digest` of `size` bytes from `blob` into the snapshot. It is durable when this returns, and gone if it fails.
+    ///
+    /// # Errors
+    /// [`Error::NotForApply`], [`Error::AppliedAlready`], [`Error::BeingApplied`]; a blob that is not what `digest` and `size` say or is no Windows
+    /// layer; [`Error::Cancelled`].
+    pub(crate) fn unpack(
+        &self,
+        record: &Arc<Record>,
+        digest: Digest,
+        size: u64,
+        blob: Box<dyn Read + Send>,
+        cancel: &Cancel,
+    ) -> Result<Imported, Error> {
+        let key = || record.short_key();
+        if record.kind != Kind::Unpack {
+            return Err(Error::NotForApply { key: key(), kind: record.kind, digest: digest.to_string() });
+        }
+        let expect = Expect { blob: Some((digest, size)), diff_id: labels::diff_id(&record.labels)? };
+        let running =
+            self.unpacks.begin(record.number, cancel.clone()).map_err(|progress| match progress {
+                Progress::Done => Error::AppliedAlready { key: key(), digest: digest.to_string() },
+                _ => Error::BeingApplied { action: "apply to", key: key() },
+            })?;
+        // Looked at again now that whoever removes or commits the snapshot sees this Apply.
+        let now = self.records.numbered(record.number).filter(|now| now.kind == Kind::Unpack);
+        now.ok_or_else(|| Error::NoSuchSnapshot { key: key() })?;
+        let request = ImportRequest { blob, expect, progress: &(), label: digest.to_string() };
+        let cancelled = || Error::Cancelled { key: key(), digest: digest.to_string() };
+        let staged = self.store.stage(&self.layer_id(record.number)?, request).map_err(Error::from);
+        let mut staged = match staged {
+            // Then its error only says that there were no more bytes.
+            Err(_) if cancel.is_cancelled() => return Err(cancelled()),
+            other => other?,
+        };
+        staged.keep()?;
+        let imported = staged.imported.clone();
+        match running.finish(staged) {
+            Ok(()) => Ok(imported),
+            Err(staged) => {
+                staged.discard();
+                Err(cancelled())
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Layers between Apply and Commit: being read, or complete and waiting for their name.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use windowsfilter::StagedLayer;
+
+/// The layers, by number of their snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Unpacks {
+    layers: Mutex<HashMap<u64, Unpack>>,
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+enum Unpack {
+    Running(Cancel),
+    Done(Box<StagedLayer<'static>>),
+}
+
+/// What a snapshot has to do with a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing was applied to it.
+    None,
+    /// It is being applied.
+    Running,
+    /// It was applied.
+    Done,
+}
+
+/// Tells a running Apply to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Cancel(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    cancelled: AtomicBool,
+    source: tokio::task::AbortHandle,
+}
+
+impl Cancel {
+    /// `source` feeds the Apply with what it reads: without it, it comes to an end.
+    pub(crate) fn new(source: tokio::task::AbortHandle) -> Self {
+        Self(Arc::new(Inner { cancelled: AtomicBool::new(false), source }))
+    }
+
+    /// Stops it.
+    pub(crate) fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::SeqCst);
+        self.0.source.abort();
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+/// An Apply that runs until this is finished or dropped.
+#[derive(Debug)]
+pub(super) struct Running<'a> {
+    unpacks: &'a Unpacks,
+    number: u64,
+    cancel: Cancel,
+}
+
+impl Unpacks {
+    fn layers(&self) -> MutexGuard<'_, HashMap<u64, Unpack>> {
+        // A map is whole after every one of its calls.
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins an Apply, unless there is one or a layer: then says so.
+    pub(super) fn begin(&self, number: u64, cancel: Cancel) -> Result<Running<'_>, Progress> {
+        let mut layers = self.layers();
+        match layers.get(&number) {
+            Some(Unpack::Running(_)) => return Err(Progress::Running),
+            Some(Unpack::Done(_)) => return Err(Progress::Done),
+            None => {}
+        }
+        layers.insert(number, Unpack::Running(cancel.clone()));
+        Ok(Running { unpacks: self, number, cancel })
+    }
+
+    /// A layer that an earlier server has left.
+    pub(super) fn found(&self, number: u64, layer: StagedLayer<'static>) {
+        self.layers().insert(number, Unpack::Done(Box::new(layer)));
+    }
+
+    /// Looks at a complete layer.
+    pub(super) fn look<T>(&self, number: u64, look: impl FnOnce(&StagedLayer<'static>) -> T) -> Option<T> {
+        match self.layers().get(&number) {
+            Some(Unpack::Done(layer)) => Some(look(layer)),
+            _ => None,
+        }
+    }
+
+    /// Takes the complete layer away.
+    pub(super) fn take(&self, number: u64) -> Result<StagedLayer<'static>, Progress> {
+        let mut layers = self.layers();
+        match layers.remove(&number) {
+            Some(Unpack::Done(layer)) => Ok(*layer),
+            Some(running) => {
+                layers.insert(number, running);
+                Err(Progress::Running)
+            }
+            None => Err(Progress::None),
+        }
+    }
+
+    /// Stops a running Apply and waits for its end; gives up what is complete.
+    pub(super) fn discard(&self, number: u64) {
+        let mut layers = self.layers();
+        while let Some(Unpack::Running(cancel)) = layers.get(&number) {
+            cancel.cancel();
+            layers = self.ended.wait(layers).unwrap_or_else(PoisonError::into_inner);
+        }
+        let layer = layers.remove(&number);
+        drop(layers);
+        if let Some(Unpack::Done(layer)) = layer {
+            layer.discard();
+        }
+    }
+}
+
+impl Running<'_> {
+    /// The layer is complete. It is given back if it was cancelled by now.
+    pub(super) fn finish(self, layer: StagedLayer<'static>) -> Result<(), Box<StagedLayer<'static>>> {
+        let layer = Box::new(layer);
+        let mut layers = self.unpacks.layers();
+        if self.cancel.is_cancelled() {
+            return Err(layer);
+        }
+        layers.insert(self.number, Unpack::Done(layer));
+        Ok(())
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut layers = self.unpacks.layers();
+        if let Some(Unpack::Running(_)) = layers.get(&self.number) {
+            layers.remove(&self.number);
+        }
+        self.unpacks.ended.notify_all();
+    }
+}

@@ -1,0 +1,229 @@
+//! containerd's content store and leases in memory, and ways to make them fail.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+use windowsfilter::Digest;
+
+use crate::api::content::content_server::{Content, ContentServer};
+use crate::api::content::{
+    AbortRequest, ReadContentRequest, ReadContentResponse, UpdateRequest, UpdateResponse, WriteAction,
+    WriteContentRequest, WriteContentResponse,
+};
+use crate::api::leases::leases_server::{Leases, LeasesServer};
+use crate::api::leases::{AddResourceRequest, CreateRequest, CreateResponse, Lease};
+use crate::containerd::NAMESPACE;
+
+/// What the content store does with a blob it is asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Blob {
+    /// Sends it.
+    Whole(Vec<u8>),
+    /// Sends these bytes and then nothing more, and never ends.
+    Hangs(Vec<u8>),
+    /// Sends these bytes and then fails.
+    Breaks(Vec<u8>),
+}
+
+/// A blob that was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) data: Vec<u8>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) lease: String,
+    pub(super) namespace: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) blobs: HashMap<String, Blob>,
+    pub(super) written: HashMap<String, Written>,
+    pub(super) leases: HashMap<String, HashMap<String, String>>,
+    /// What was added to leases: lease, kind and digest.
+    pub(super) resources: Vec<(String, String, String)>,
+    /// References whose writing was aborted.
+    pub(super) aborted: Vec<String>,
+    /// Writes end with this after so many messages.
+    pub(super) write_failure: Option<(usize, tonic::Code)>,
+    /// Writes are never answered.
+    pub(super) silent: bool,
+    /// Namespaces of all reads.
+    pub(super) read_namespaces: Vec<String>,
+}
+
+/// The containerd. It ends with its runtime.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FakeContainerd {
+    state: Arc<Mutex<State>>,
+    /// Told when a read has sent all it is going to.
+    pub(super) hanging: Arc<Notify>,
+}
+
+impl FakeContainerd {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a blob under its digest and returns that.
+    pub(super) fn add(&self, data: &[u8]) -> Digest {
+        let digest = Digest::of(data);
+        self.state().blobs.insert(digest.to_string(), Blob::Whole(data.to_vec()));
+        digest
+    }
+
+    /// Listens on `path`.
+    pub(super) fn serve(&self, path: &Path) {
+        let listener = UnixListener::bind(path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+        let server = Server::builder()
+            .add_service(ContentServer::new(self.clone()).max_decoding_message_size(16 << 20))
+            .add_service(LeasesServer::new(self.clone()))
+            .serve_with_incoming(UnixListenerStream::new(listener));
+        tokio::spawn(server);
+    }
+}
+
+fn header<T>(request: &Request<T>, name: &str) -> String {
+    request.metadata().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+type Answers<T> = ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl Content for FakeContainerd {
+    type ReadStream = Answers<ReadContentResponse>;
+    type WriteStream = Answers<WriteContentResponse>;
+
+    async fn read(&self, request: Request<ReadContentRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let namespace = header(&request, NAMESPACE);
+        self.state().read_namespaces.push(namespace);
+        let digest = request.into_inner().digest;
+        let blob = self.state().blobs.get(&digest).cloned();
+        let blob = blob.ok_or_else(|| Status::not_found(format!("content {digest}: not found")))?;
+        let (sender, receiver) = mpsc::channel(1);
+        let hanging = Arc::clone(&self.hanging);
+        tokio::spawn(async move {
+            let (Blob::Whole(data) | Blob::Hangs(data) | Blob::Breaks(data)) = &blob;
+            let mut offset = 0;
+            for data in data.chunks(100_000) {
+                let message = ReadContentResponse { offset, data: data.to_vec() };
+                if sender.send(Ok(message)).await.is_err() {
+                    return;
+                }
+                offset += data.len() as i64;
+            }
+            match blob {
+                Blob::Whole(_) => {}
+                Blob::Breaks(_) => drop(sender.send(Err(Status::data_loss("disk on fire"))).await),
+                Blob::Hangs(_) => {
+                    hanging.notify_one();
+                    sender.closed().await;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteContentRequest>>,
+    ) -> Result<Response<Self::WriteStream>, Status> {
+        let (namespace, lease) = (header(&request, NAMESPACE), header(&request, "containerd-lease"));
+        let mut requests = request.into_inner();
+        let (sender, receiver) = mpsc::channel(1);
+        let fake = self.clone();
+        tokio::spawn(async move {
+            let mut blob = Written { namespace, lease, ..Written::default() };
+            let mut count = 0;
+            while let Ok(Some(message)) = requests.message().await {
+                if fake.state().silent {
+                    sender.closed().await;
+                    return;
+                }
+                count += 1;
+                let failure = fake.state().write_failure;
+                let answer = match failure {
+                    Some((after, code)) if count > after => {
+                        Err(Status::new(code, "the content store refuses"))
+                    }
+                    _ => fake.take(&mut blob, message),
+                };
+                let ends = answer.is_err();
+                if sender.send(answer).await.is_err() || ends {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn update(&self, request: Request<UpdateRequest>) -> Result<Response<UpdateResponse>, Status> {
+        let UpdateRequest { info, update_mask } = request.into_inner();
+        let info = info.unwrap();
+        let mut state = self.state();
+        let blob = state.written.get_mut(&info.digest).ok_or_else(|| Status::not_found("no such blob"))?;
+        for path in update_mask.unwrap_or_default().paths {
+            let key = path.strip_prefix("labels.").unwrap();
+            blob.labels.insert(key.to_owned(), info.labels[key].clone());
+        }
+        Ok(Response::new(UpdateResponse { info: Some(info) }))
+    }
+
+    async fn abort(&self, request: Request<AbortRequest>) -> Result<Response<()>, Status> {
+        self.state().aborted.push(request.into_inner().r#ref);
+        Ok(Response::new(()))
+    }
+}
+
+impl FakeContainerd {
+    fn take(&self, blob: &mut Written, message: WriteContentRequest) -> Result<WriteContentResponse, Status> {
+        if message.r#ref.is_empty() {
+            return Err(Status::invalid_argument("first message must have a reference"));
+        }
+        if message.offset != blob.data.len() as i64 {
+            return Err(Status::out_of_range(format!(
+                "offset {}, expected {}",
+                message.offset,
+                blob.data.len()
+            )));
+        }
+        blob.data.extend_from_slice(&message.data);
+        let digest = Digest::of(&blob.data).to_string();
+        if message.action == i32::from(WriteAction::Commit) {
+            if message.expected != digest || message.total != blob.data.len() as i64 {
+                return Err(Status::failed_precondition("unexpected commit digest"));
+            }
+            let mut state = self.state();
+            if state.written.contains_key(&digest) {
+                return Err(Status::already_exists(format!("content {digest}: already exists")));
+            }
+            blob.labels = message.labels.into_iter().collect();
+            state.written.insert(digest.clone(), blob.clone());
+        }
+        Ok(WriteContentResponse { action: message.action, digest, ..WriteContentResponse::default() })
+    }
+}
+
+#[tonic::async_trait]
+impl Leases for FakeContainerd {
+    async fn create(&self, request: Request<CreateRequest>) -> Result<Response<CreateResponse>, Status> {
+        let CreateRequest { id, labels } = request.into_inner();
+        self.state().leases.insert(id.clone(), labels.clone());
+        let lease = Some(Lease { id, labels, created_at: None });
+        Ok(Response::new(CreateResponse { lease }))
+    }
+
+    async fn add_resource(&self, request: Request<AddResourceRequest>) -> Result<Response<()>, Status> {
+        let AddResourceRequest { id, resource } = request.into_inner();
+        let resource = resource.unwrap();
+        self.state().resources.push((id, resource.r#type, resource.id));
+        Ok(Response::new(()))
+    }
+}

@@ -1,0 +1,254 @@
+//! A server on a socket of its own, and clients of it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use windowsfilter::{Digest, LayerStore, StorageOptions};
+
+use super::fake_containerd::FakeContainerd;
+use crate::api::diff::ApplyRequest;
+use crate::api::diff::diff_client::DiffClient;
+use crate::api::snapshots::snapshots_client::SnapshotsClient;
+use crate::api::snapshots::{
+    CommitSnapshotRequest, Info, Kind, ListSnapshotsRequest, MountsRequest, PrepareSnapshotRequest,
+    RemoveSnapshotRequest, StatSnapshotRequest, ViewSnapshotRequest,
+};
+use crate::api::types::{Descriptor, Mount};
+use crate::containerd::{Containerd, NAMESPACE};
+use crate::error::Error;
+use crate::listen;
+use crate::server;
+use crate::snapshotter::{Snapshotter, SnapshotterOptions};
+
+/// How long the server waits for the containerd of these tests.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A store, a containerd, and a server between them that can be started again.
+pub(super) struct Fixture {
+    pub(super) fake: FakeContainerd,
+    pub(super) snapshots: SnapshotsClient<Channel>,
+    pub(super) diff: DiffClient<Channel>,
+    options: SnapshotterOptions,
+    running: Option<Running>,
+    dir: tempfile::TempDir,
+}
+
+struct Running {
+    snapshotter: Arc<Snapshotter>,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<Result<(), Error>>,
+}
+
+pub(super) fn options() -> SnapshotterOptions {
+    SnapshotterOptions { set: "default".into(), skip_existing: false }
+}
+
+pub(super) fn open(root: &Path, options: SnapshotterOptions) -> Result<Snapshotter, Error> {
+    let store = LayerStore::open(root, StorageOptions { size: Some(1 << 30) }).unwrap();
+    Snapshotter::open(store, options)
+}
+
+fn connect(path: PathBuf) -> Channel {
+    Endpoint::from_static("http://test").connect_with_connector_lazy(tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    }))
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        Self::with(options())
+    }
+
+    pub(super) fn with(options: SnapshotterOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeContainerd::default();
+        fake.serve(&dir.path().join("containerd.sock"));
+        let channel = connect(dir.path().join("windowsfilter.sock"));
+        let (snapshots, diff) = (SnapshotsClient::new(channel.clone()), DiffClient::new(channel));
+        let mut fixture = Self { fake, snapshots, diff, options, running: None, dir };
+        fixture.start();
+        fixture
+    }
+
+    /// Starts a server on the store.
+    pub(super) fn start(&mut self) {
+        let snapshotter = Arc::new(open(&self.path("store"), self.options.clone()).unwrap());
+        let listener = listen::bind(&self.path("windowsfilter.sock")).unwrap();
+        let containerd = Containerd::new(&self.path("containerd.sock"), PATIENCE);
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move { drop(stopped.await) };
+        let server = tokio::spawn(server::run(Arc::clone(&snapshotter), containerd, listener, stopped));
+        self.running = Some(Running { snapshotter, stop, server });
+    }
+
+    /// Stops the server after the calls that run.
+    pub(super) async fn stop(&mut self) {
+        let Running { snapshotter, stop, server } = self.running.take().unwrap();
+        drop(stop);
+        server.await.unwrap().unwrap();
+        // The task that counts holds it for a moment; the records are closed with the last.
+        while Arc::strong_count(&snapshotter) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Stops the server and starts another one.
+    pub(super) async fn restart(&mut self) {
+        self.stop().await;
+        self.start();
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn snapshotter(&self) -> &Snapshotter {
+        &self.running.as_ref().unwrap().snapshotter
+    }
+
+    pub(super) fn store(&self) -> &'static LayerStore {
+        self.snapshotter().store()
+    }
+
+    /// Nothing is in the store but these.
+    pub(super) fn assert_layers(&self, expected: &[&str]) {
+        let layers = self.store().layers().unwrap();
+        assert_eq!(layers.iter().map(windowsfilter::LayerId::as_str).collect::<Vec<_>>(), expected);
+        assert_eq!(self.store().fsck(false).unwrap(), []);
+    }
+
+    pub(super) async fn prepare(&mut self, key: &str, parent: &str) -> Result<Vec<Mount>, Status> {
+        self.prepare_labelled(key, parent, &[]).await
+    }
+
+    pub(super) async fn prepare_labelled(
+        &mut self,
+        key: &str,
+        parent: &str,
+        labels: &[(&str, &str)],
+    ) -> Result<Vec<Mount>, Status> {
+        let labels = map(labels);
+        let request =
+            PrepareSnapshotRequest { key: key.into(), parent: parent.into(), labels, ..Default::default() };
+        Ok(self.snapshots.prepare(request).await?.into_inner().mounts)
+    }
+
+    pub(super) async fn view(&mut self, key: &str, parent: &str) -> Result<Vec<Mount>, Status> {
+        let request = ViewSnapshotRequest { key: key.into(), parent: parent.into(), ..Default::default() };
+        Ok(self.snapshots.view(request).await?.into_inner().mounts)
+    }
+
+    pub(super) async fn mounts(&mut self, key: &str) -> Result<Vec<Mount>, Status> {
+        let request = MountsRequest { key: key.into(), ..Default::default() };
+        Ok(self.snapshots.mounts(request).await?.into_inner().mounts)
+    }
+
+    pub(super) async fn commit(&mut self, name: &str, key: &str) -> Result<(), Status> {
+        self.commit_on(name, key, "").await
+    }
+
+    pub(super) async fn commit_on(&mut self, name: &str, key: &str, parent: &str) -> Result<(), Status> {
+        let (name, key, parent) = (name.into(), key.into(), parent.into());
+        let request = CommitSnapshotRequest { name, key, parent, ..Default::default() };
+        self.snapshots.commit(request).await.map(drop)
+    }
+
+    pub(super) async fn remove(&mut self, key: &str) -> Result<(), Status> {
+        let request = RemoveSnapshotRequest { key: key.into(), ..Default::default() };
+        self.snapshots.remove(request).await.map(drop)
+    }
+
+    pub(super) async fn stat(&mut self, key: &str) -> Result<Info, Status> {
+        let request = StatSnapshotRequest { key: key.into(), ..Default::default() };
+        Ok(self.snapshots.stat(request).await?.into_inner().info.unwrap())
+    }
+
+    /// Kind of a snapshot.
+    pub(super) async fn kind(&mut self, key: &str) -> Kind {
+        self.stat(key).await.unwrap().kind()
+    }
+
+    pub(super) async fn list(&mut self, filters: &[&str]) -> Result<Vec<String>, Status> {
+        let filters = filters.iter().map(|&filter| filter.into()).collect();
+        let request = ListSnapshotsRequest { filters, ..Default::default() };
+        let mut stream = self.snapshots.list(request).await?.into_inner();
+        let mut names = Vec::new();
+        while let Some(message) = stream.message().await? {
+            assert!(message.info.len() <= 100, "{} in one message", message.info.len());
+            names.extend(message.info.into_iter().map(|info| info.name));
+        }
+        Ok(names)
+    }
+
+    /// Applies the blob with this digest and length.
+    pub(super) async fn apply(
+        &mut self,
+        mounts: Vec<Mount>,
+        digest: Digest,
+        size: usize,
+    ) -> Result<Descriptor, Status> {
+        let request = apply_request(mounts, &digest.to_string(), size as i64);
+        Ok(self.diff.apply(request).await?.into_inner().applied.unwrap())
+    }
+
+    /// Unpacks a layer as containerd does, and gives its snapshot the name `name`.
+    pub(super) async fn unpack(&mut self, name: &str, parent: &str, tar: &[u8]) {
+        let blob = super::layers::gzip(tar);
+        let digest = self.fake.add(&blob);
+        let key = format!("default/1/extract-1 {name}");
+        let mounts = self.prepare(&key, parent).await.unwrap();
+        let applied = self.apply(mounts, digest, blob.len()).await.unwrap();
+        assert_eq!(applied.digest, Digest::of(tar).to_string());
+        self.commit(name, &key).await.unwrap();
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        // Whatever a failed test left mounted is unmounted.
+        if let Some(running) = &self.running {
+            let mut records = running.snapshotter.list();
+            records.sort_by_key(|record| std::cmp::Reverse(record.number));
+            for record in records {
+                let _ = running.snapshotter.remove(&record.key);
+            }
+        }
+    }
+}
+
+pub(super) fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+pub(super) fn apply_request(mounts: Vec<Mount>, digest: &str, size: i64) -> Request<ApplyRequest> {
+    let media_type = "application/vnd.oci.image.layer.v1.tar+gzip".to_owned();
+    let diff = Descriptor { media_type, digest: digest.to_owned(), size, ..Default::default() };
+    let mut request = Request::new(ApplyRequest { diff: Some(diff), mounts, ..Default::default() });
+    request.metadata_mut().insert(NAMESPACE, "tests".parse().unwrap());
+    request
+}
+
+/// The error of a call that has to fail with this code and these words.
+#[track_caller]
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, words: &str) {
+    let status = result.unwrap_err();
+    assert_eq!(status.code(), code, "{status:?}");
+    assert!(status.message().contains(words), "{status:?}");
+}
+
+/// The directory that a view's or sandbox's mount shows.
+#[track_caller]
+pub(super) fn shown(mounts: &[Mount]) -> PathBuf {
+    let [mount] = mounts else { panic!("one mount expected: {mounts:?}") };
+    assert_eq!(mount.r#type, "bind");
+    assert!(mount.target.is_empty());
+    PathBuf::from(&mount.source)
+}
