@@ -1,0 +1,71 @@
+//! Options that every command takes.
+
+use std::path::PathBuf;
+
+use crate::commands::Command;
+use crate::engine::EngineChoice;
+
+/// Where the store is if nobody says otherwise.
+#[cfg(not(windows))]
+const DEFAULT_ROOT: &str = "/var/lib/windowsfilter";
+/// Where the store is if nobody says otherwise.
+#[cfg(windows)]
+const DEFAULT_ROOT: &str = r"C:\ProgramData\windowsfilter";
+
+/// Windows container images and layers on any host
+///
+/// Imports Windows images into a layer store, mounts them, records what is changed, and exports the result: the
+/// same bytes Docker on Windows would keep.
+#[derive(Debug, clap::Parser)]
+#[command(name = "windowsfilter", version, max_term_width = 100, propagate_version = false)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 in use, 5 data does not verify."
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The options themselves.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Directory of the store; created when missing
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        env = "WINDOWSFILTER_ROOT",
+        hide_env_values = true,
+        default_value = DEFAULT_ROOT
+    )]
+    pub(crate) root: PathBuf,
+    /// What keeps the layers
+    #[arg(
+        long,
+        value_name = "ENGINE",
+        global = true,
+        value_enum,
+        default_value_t = EngineChoice::Auto,
+        // Elsewhere there is no choice.
+        hide = cfg!(not(windows))
+    )]
+    pub(crate) engine: EngineChoice,
+    /// Import in this process instead of a child; any text but the empty one (hcs engine)
+    #[arg(long, value_name = "TEXT", global = true, env = "DOCKER_WINDOWSFILTER_NOREEXEC", hide = true)]
+    pub(crate) no_reexec: Option<String>,
+    /// Take the compute service's functions from this library, as far as it has them: for tests (hcs engine)
+    #[arg(long, value_name = "DLL", global = true, hide = true)]
+    pub(crate) hcs_library: Option<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no progress and no notes, only errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Print what is being done; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}

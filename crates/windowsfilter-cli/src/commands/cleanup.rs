@@ -1,0 +1,19 @@
+//! `cleanup`: finishes what was interrupted.
+
+use windowsfilter::Driver;
+
+use crate::error::Error;
+use crate::session::Session;
+
+/// Finish interrupted removals and drop interrupted imports
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+#[derive(serde::Serialize)]
+struct Done {}
+
+/// Cleans up.
+pub(crate) fn run(session: &Session, _args: &Args) -> Result<(), Error> {
+    session.store.cleanup()?;
+    session.output.print(&Done {}, |_| Ok(()))
+}

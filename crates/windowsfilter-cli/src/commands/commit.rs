@@ -1,0 +1,50 @@
+//! `commit`: a sandbox's changes become a layer and an image.
+
+use windowsfilter_image::{CommitOptions, Reference};
+
+use super::image::print_image;
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::session::Session;
+
+/// Make a layer of a sandbox's changes, and an image of it
+///
+/// The sandbox may be mounted meanwhile and stays as it is. SOURCE_DATE_EPOCH is honoured where --created does not say
+/// otherwise.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// ID of the sandbox
+    id: String,
+    /// Reference of the new image
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Reference,
+    /// Author to record
+    #[arg(long)]
+    author: Option<String>,
+    /// Comment to record
+    #[arg(long, short)]
+    message: Option<String>,
+    /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    created: Option<i64>,
+}
+
+/// Commits it and prints the image.
+pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
+    let id = session.layer(&args.id)?;
+    let progress = Progress::new(session.output, "commit", None);
+    let options = CommitOptions {
+        reference: args.reference,
+        author: args.author,
+        message: args.message,
+        created: args.created,
+        progress: &progress,
+    };
+    let image = session.images()?.commit(&id, options)?;
+    drop(progress);
+    print_image(session, &image)
+}
+
+fn parse_time(text: &str) -> Result<i64, jiff::Error> {
+    text.parse().or_else(|_| text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second))
+}

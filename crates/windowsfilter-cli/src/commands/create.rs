@@ -1,0 +1,53 @@
+//! `create`: a sandbox.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+use windowsfilter::{Digest, Driver, LayerId, StorageOptions};
+
+use crate::error::Error;
+use crate::session::Session;
+
+/// Create a sandbox: a writable layer on top of an image or layer
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Image reference or layer ID to stand on
+    #[arg(value_name = "REF|ID")]
+    target: String,
+    /// ID of the sandbox [default: a random one]
+    #[arg(long, value_name = "ID")]
+    name: Option<LayerId>,
+    /// How much the sandbox can hold, as in 20GB; units are binary [default: 127GB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    size: Option<u64>,
+}
+
+fn parse_size(text: &str) -> Result<u64, windowsfilter::Error> {
+    windowsfilter::parse_size(text)
+}
+
+#[derive(serde::Serialize)]
+struct Created<'a> {
+    id: &'a LayerId,
+}
+
+/// Creates it and prints its ID.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
+    let parent = session.target(&args.target)?;
+    let id = match &args.name {
+        Some(name) => name.clone(),
+        None => random_id()?,
+    };
+    let options = StorageOptions { size: args.size.filter(|&size| size != 0) };
+    session.store.create_read_write(&id, Some(&parent), options, "")?;
+    session.output.print(&Created { id: &id }, |out| writeln!(out, "{id}"))
+}
+
+/// 64 hexadecimal digits, as Docker names containers.
+fn random_id() -> Result<LayerId, Error> {
+    // The keys of a `RandomState` come from the system's random numbers; the process keeps its own first ones.
+    let random = || RandomState::new().build_hasher().finish().to_le_bytes();
+    let moment = std::time::SystemTime::now();
+    let seed = format!("{:?} {} {moment:?}", (random(), random(), random(), random()), std::process::id());
+    Ok(LayerId::new(Digest::of(seed.as_bytes()).hex())?)
+}

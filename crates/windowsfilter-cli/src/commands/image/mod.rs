@@ -1,0 +1,53 @@
+//! `image …`: images by name.
+
+mod export;
+mod import;
+mod inspect;
+mod ls;
+mod rm;
+mod tag;
+
+use std::io::Write;
+
+use windowsfilter_image::Imported;
+
+use crate::error::Error;
+use crate::output::write_fields;
+use crate::session::Session;
+
+/// Work with images
+#[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "each command's help is at its arguments")]
+pub(crate) enum Command {
+    Import(import::Args),
+    #[command(visible_alias = "list")]
+    Ls(ls::Args),
+    Inspect(inspect::Args),
+    #[command(visible_alias = "remove")]
+    Rm(rm::Args),
+    Tag(tag::Args),
+    Export(export::Args),
+}
+
+/// Runs one of them.
+pub(crate) fn run(session: &Session, command: Command) -> Result<(), Error> {
+    match command {
+        Command::Import(args) => import::run(session, args),
+        Command::Ls(args) => ls::run(session, &args),
+        Command::Inspect(args) => inspect::run(session, &args),
+        Command::Rm(args) => rm::run(session, &args),
+        Command::Tag(args) => tag::run(session, &args),
+        Command::Export(args) => export::run(session, &args),
+    }
+}
+
+/// Prints an image that was imported or committed.
+pub(super) fn print_image(session: &Session, image: &Imported) -> Result<(), Error> {
+    session.output.print(image, |out: &mut dyn Write| {
+        let mut fields = vec![("ref", image.reference.clone()), ("image id", image.image_id.to_string())];
+        for (number, layer) in image.layers.iter().enumerate() {
+            fields.push((if number == 0 { "layers" } else { "" }, layer.to_string()));
+        }
+        write_fields(out, &fields)
+    })
+}

@@ -1,0 +1,60 @@
+//! `layer changes`: what a layer adds, modifies and deletes.
+
+use windowsfilter::{Change, ChangeKind, Driver};
+
+use crate::error::Error;
+use crate::human;
+use crate::session::Session;
+
+/// List what a layer or sandbox adds (A), modifies (M) and deletes (D)
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// ID of a layer or sandbox
+    id: String,
+}
+
+#[derive(serde::Serialize)]
+struct Line {
+    kind: ChangeKind,
+    path: String,
+}
+
+/// Prints the changes, sorted by path.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
+    let id = session.layer(&args.id)?;
+    let changes = session.store.changes(&id, None)?;
+    let lines: Vec<Line> = changes.iter().map(line).collect();
+    session.output.print(&lines, |out| {
+        lines.iter().try_for_each(|line| writeln!(out, "{} {}", line.kind.letter(), line.path))
+    })
+}
+
+fn line(change: &Change) -> Line {
+    Line { kind: change.kind, path: shown(&change.path) }
+}
+
+/// Files as the view has them, with a leading slash; what no view shows by its name in the tar.
+fn shown(tar_name: &[u8]) -> String {
+    match tar_name.strip_prefix(b"Files") {
+        Some([]) => "/".to_owned(),
+        Some(path @ [b'/', ..]) => human::name(path),
+        _ => human::name(tar_name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_the_path_of_the_view_and_other_areas_their_tar_name() {
+        for (tar_name, text) in [
+            (&b"Files/Windows/a.txt"[..], "/Windows/a.txt"),
+            (b"Files", "/"),
+            (b"Hives/Software_Delta", "Hives/Software_Delta"),
+            (b"Filesystem/x", "Filesystem/x"),
+        ] {
+            assert_eq!(shown(tar_name), text);
+        }
+    }
+}

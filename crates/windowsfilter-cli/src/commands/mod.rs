@@ -1,0 +1,95 @@
+//! The commands, a file each: arguments with their help on top, one function below.
+
+mod cat;
+mod cleanup;
+mod commit;
+mod completions;
+mod cp;
+mod create;
+mod fsck;
+mod image;
+mod layer;
+mod ls;
+mod mount;
+mod prune;
+pub(crate) mod reclaim;
+#[cfg(target_os = "linux")]
+mod serve;
+mod stat;
+mod umount;
+mod write_layer;
+
+use crate::arguments::Arguments;
+use crate::error::Error;
+use crate::session::Session;
+
+/// All commands.
+#[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "each command's help is at its arguments")]
+pub(crate) enum Command {
+    #[command(subcommand)]
+    Image(image::Command),
+    #[command(subcommand)]
+    Layer(layer::Command),
+    Create(create::Args),
+    Mount(mount::Args),
+    #[command(visible_alias = "unmount")]
+    Umount(umount::Args),
+    Commit(commit::Args),
+    Ls(ls::Args),
+    Stat(stat::Args),
+    Cat(cat::Args),
+    Cp(cp::Args),
+    Fsck(fsck::Args),
+    Cleanup(cleanup::Args),
+    Prune(prune::Args),
+    #[cfg(target_os = "linux")]
+    Serve(serve::Args),
+    Completions(completions::Args),
+    Reclaim(reclaim::Args),
+    #[command(name = "docker-windows-write-layer")]
+    WriteLayer(write_layer::Args),
+}
+
+impl Command {
+    /// Whether what it says on standard error is for programs to read, not for somebody who waits.
+    pub(crate) fn is_a_service(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return matches!(self, Self::Serve(_));
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    }
+}
+
+/// Runs what the command line asks for.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Error> {
+    let Arguments { global, command } = arguments;
+    match &command {
+        // These work where no store is, or open it in a way of their own.
+        Command::Completions(args) => return completions::run(args, global.json),
+        Command::Reclaim(args) => return reclaim::run(args),
+        Command::WriteLayer(args) => return write_layer::run(args, &global),
+        #[cfg(target_os = "linux")]
+        Command::Serve(args) => return serve::run(&global, args),
+        _ => {}
+    }
+    let session = Session::open(&global)?;
+    match command {
+        Command::Image(command) => image::run(&session, command),
+        Command::Layer(command) => layer::run(&session, command),
+        Command::Create(args) => create::run(&session, &args),
+        Command::Mount(args) => mount::run(&session, &args),
+        Command::Umount(args) => umount::run(&session, &args),
+        Command::Commit(args) => commit::run(&session, args),
+        Command::Ls(args) => ls::run(&session, &args),
+        Command::Stat(args) => stat::run(&session, &args),
+        Command::Cat(args) => cat::run(&session, &args),
+        Command::Cp(args) => cp::run(&session, &args),
+        Command::Fsck(args) => fsck::run(&session, &args),
+        Command::Cleanup(args) => cleanup::run(&session, &args),
+        Command::Prune(args) => prune::run(&session, &args),
+        Command::Completions(_) | Command::Reclaim(_) | Command::WriteLayer(_) => Ok(()),
+        #[cfg(target_os = "linux")]
+        Command::Serve(_) => Ok(()),
+    }
+}

@@ -1,0 +1,31 @@
+//! `mount`: a view by the kernel's own file systems.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::session::Session;
+
+/// Mount an image or layer read-only, or a sandbox writable, and print where
+///
+/// Mounts are counted: each mount needs its umount.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Image reference, layer ID or sandbox ID
+    #[arg(value_name = "REF|ID")]
+    target: String,
+    /// Existing directory where the view appears [default: a directory in the store]
+    #[arg(long = "target", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    target_dir: Option<PathBuf>,
+}
+
+#[derive(serde::Serialize)]
+struct Mounted<'a> {
+    path: &'a Path,
+}
+
+/// Mounts it.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
+    let id = session.target(&args.target)?;
+    let path = session.store.mount(&id, args.target_dir.as_deref())?;
+    session.output.print(&Mounted { path: &path }, |out| writeln!(out, "{}", path.display()))
+}

@@ -1,0 +1,65 @@
+//! `serve`: containerd's snapshotter and differ.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use windowsfilter::{LayerStore, StorageOptions};
+use windowsfilter_containerd::{ServeOptions, SnapshotterOptions, Version, configuration};
+
+use crate::arguments::Global;
+use crate::error::Error;
+
+/// Let containerd keep Windows images in the store: serve its snapshotter and differ
+///
+/// Runs until SIGTERM, then ends the calls that run. A socket that systemd opened (LISTEN_FDS) is used instead of --address. docs/containerd.md
+/// shows the set-up. With --json, logs are JSON lines.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Socket to listen on, for its owner only
+    #[arg(long, value_name = "SOCKET", default_value = "/run/windowsfilter/windowsfilter.sock")]
+    address: PathBuf,
+    /// containerd's socket: layers come from its content store and go there
+    #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
+    containerd: PathBuf,
+    /// Show Prometheus metrics at http://ADDR/metrics, as in 127.0.0.1:9105
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// Name of the snapshots of this containerd; every containerd on the same store needs one of its own
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    set: String,
+    /// Let containerd skip downloading and unpacking layers that the store has; images with such layers cannot be pushed or
+    /// exported by containerd
+    #[arg(long)]
+    skip_existing: bool,
+    /// Print what this version of containerd needs in its config.toml, and end
+    #[arg(long, value_name = "VERSION")]
+    print_config: Option<Version>,
+}
+
+/// Serves, or prints the configuration.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Error> {
+    if let Some(version) = args.print_config {
+        if global.json {
+            return Err(Error::NoJson { command: "serve --print-config" });
+        }
+        let text = configuration(version, &args.address);
+        return io::stdout().write_all(text.as_bytes()).map_err(Error::Stdout);
+    }
+    // Freeing gigabytes takes a while that no caller should wait for.
+    let store = LayerStore::open(&global.root, StorageOptions::default())?.reclaim_with(|doomed| {
+        std::thread::spawn(move || {
+            if let Err(error) = doomed.destroy() {
+                tracing::warn!(error = &error as &dyn std::error::Error, "bytes of a removed layer stay");
+            }
+        });
+        Ok(())
+    });
+    let options = ServeOptions {
+        address: args.address.clone(),
+        containerd: args.containerd.clone(),
+        metrics: args.metrics,
+        snapshots: SnapshotterOptions { set: args.set.clone(), skip_existing: args.skip_existing },
+    };
+    Ok(windowsfilter_containerd::serve(store, options)?)
+}

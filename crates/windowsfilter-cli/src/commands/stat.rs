@@ -1,0 +1,161 @@
+//! `stat`: all that Windows knows about a file inside an image or layer.
+
+use std::io::{self, Write};
+
+use wclayer::attributes;
+use wclayer::filetime::FileTime;
+use wclayer::reparse::ReparsePoint;
+use wclayer::security::SecurityDescriptor;
+use windowsfilter::{Node, View, Win32Metadata};
+
+use super::ls::type_of;
+use crate::error::Error;
+use crate::human;
+use crate::location::{Location, shown_path};
+use crate::output::write_fields;
+use crate::session::Session;
+
+/// Show all that Windows knows about a file inside an image or layer
+///
+/// A link is shown itself, not what it leads to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Image reference or layer ID, a colon, and a path: sample:ltsc2022:C:\Windows\notepad.exe
+    #[arg(value_name = "X:PATH")]
+    location: String,
+}
+
+#[derive(serde::Serialize)]
+struct Stat {
+    path: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    size: u64,
+    attributes: Vec<String>,
+    times: Times,
+    sddl: Option<String>,
+    /// Where a link leads, as Windows shows it.
+    target: Option<String>,
+    streams: Vec<Stream>,
+    eas: Vec<ExtendedAttribute>,
+    /// The layer it comes from.
+    layer: Option<String>,
+}
+
+/// RFC 3339.
+#[derive(serde::Serialize)]
+struct Times {
+    created: Option<String>,
+    modified: String,
+    accessed: Option<String>,
+    changed: Option<String>,
+}
+
+#[derive(serde::Serialize)]
+struct Stream {
+    name: String,
+    size: u64,
+}
+
+#[derive(serde::Serialize)]
+struct ExtendedAttribute {
+    name: String,
+    flags: u8,
+    size: usize,
+}
+
+/// Prints it.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
+    let location = Location::parse(session, &args.location)?;
+    let view = location.view(session)?;
+    let node = location.node(&view, false)?;
+    let stat = stat(&view, &node)?;
+    session.output.print(&stat, |out| write(out, &stat))
+}
+
+fn stat(view: &View, node: &Node) -> Result<Stat, Error> {
+    let metadata = view.metadata(node)?;
+    Ok(Stat {
+        path: shown_path(node),
+        kind: type_of(node, &metadata),
+        size: if node.info.kind == erofs_index::FileType::Regular { node.info.size } else { 0 },
+        attributes: metadata.attributes.map(attributes::names).unwrap_or_default(),
+        times: Times {
+            created: shown_time(metadata.created),
+            modified: human::unix_time(node.info.mtime.0, node.info.mtime.1),
+            accessed: shown_time(metadata.accessed),
+            changed: shown_time(metadata.changed),
+        },
+        sddl: metadata.security.as_deref().map(sddl),
+        target: target(view, node, &metadata)?,
+        streams: metadata
+            .streams
+            .iter()
+            .map(|stream| Stream { name: human::name(&stream.name), size: stream.content.size() })
+            .collect(),
+        eas: metadata
+            .eas
+            .iter()
+            .map(|ea| ExtendedAttribute {
+                name: human::name(&ea.name),
+                flags: ea.flags,
+                size: ea.value.len(),
+            })
+            .collect(),
+        layer: view.layer_of(node).map(ToString::to_string),
+    })
+}
+
+fn shown_time(time: Option<FileTime>) -> Option<String> {
+    time.filter(|time| time.0 != 0).map(human::filetime)
+}
+
+/// The descriptor as text. Data from an image may be anything: what is no descriptor is said to be none.
+fn sddl(security: &[u8]) -> String {
+    match SecurityDescriptor::parse(security).map(|descriptor| descriptor.to_sddl()) {
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => format!("({} bytes without a text form: {error})", security.len()),
+        Err(error) => format!("({} bytes that are no security descriptor: {error})", security.len()),
+    }
+}
+
+/// Where a link leads: what Windows shows, or else what Windows follows, or else what the view has.
+pub(super) fn target(view: &View, node: &Node, metadata: &Win32Metadata) -> Result<Option<String>, Error> {
+    if node.info.kind != erofs_index::FileType::Symlink {
+        return Ok(None);
+    }
+    let name = match metadata.reparse.as_deref().map(ReparsePoint::decode) {
+        Some(Ok(
+            ReparsePoint::Symlink { substitute, print, .. } | ReparsePoint::MountPoint { substitute, print },
+        )) => Some(if print.is_empty() { substitute } else { print }),
+        _ => None,
+    };
+    let name = name.map_or_else(|| view.link_target(node), Ok)?;
+    Ok(Some(human::name(&name)))
+}
+
+fn write(out: &mut dyn Write, stat: &Stat) -> io::Result<()> {
+    let none = || "-".to_owned();
+    let mut fields = vec![
+        ("path", stat.path.clone()),
+        ("type", stat.kind.to_owned()),
+        ("size", stat.size.to_string()),
+        ("attributes", if stat.attributes.is_empty() { none() } else { stat.attributes.join(", ") }),
+        ("created", stat.times.created.clone().unwrap_or_else(none)),
+        ("modified", stat.times.modified.clone()),
+        ("accessed", stat.times.accessed.clone().unwrap_or_else(none)),
+        ("changed", stat.times.changed.clone().unwrap_or_else(none)),
+        ("sddl", stat.sddl.clone().unwrap_or_else(none)),
+    ];
+    if let Some(target) = &stat.target {
+        fields.push(("target", target.clone()));
+    }
+    for stream in &stat.streams {
+        fields.push(("stream", format!("{}, {} bytes", stream.name, stream.size)));
+    }
+    for ea in &stat.eas {
+        fields.push(("ea", format!("{}, {} bytes", ea.name, ea.size)));
+    }
+    fields.push(("layer", stat.layer.clone().unwrap_or_else(none)));
+    write_fields(out, &fields)
+}

@@ -1,0 +1,29 @@
+//! `umount`: undoes one `mount`.
+
+use windowsfilter::LayerId;
+
+use crate::error::Error;
+use crate::session::Session;
+
+/// Undo one mount; the last one unmounts
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What was mounted: image reference, layer ID or sandbox ID
+    #[arg(value_name = "REF|ID")]
+    target: String,
+}
+
+#[derive(serde::Serialize)]
+struct Unmounted<'a> {
+    id: &'a LayerId,
+    /// Mounts that are left.
+    mounted: u64,
+}
+
+/// Unmounts it.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
+    let id = session.target(&args.target)?;
+    session.store.unmount(&id)?;
+    let mounted = session.store.mounts(&id)?.count;
+    session.output.print(&Unmounted { id: &id, mounted }, |_| Ok(()))
+}

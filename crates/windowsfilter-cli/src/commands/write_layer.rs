@@ -1,0 +1,40 @@
+//! `docker-windows-write-layer`: fills a layer of the compute service from the tar on its standard input, in a process of its own.
+//!
+//! Name, arguments and result are the original's (`writeLayerReexec` in moby's `windows.go`): the size is all that is printed, errors go to
+//! the error output, the exit code is 1 then.
+
+use std::path::PathBuf;
+
+use crate::arguments::Global;
+use crate::error::Error;
+
+/// Fill a layer from a tar; started by the commands that import
+#[derive(Debug, clap::Args)]
+#[command(name = "docker-windows-write-layer", hide = true)]
+pub(crate) struct Args {
+    /// Directory of the layers
+    home: PathBuf,
+    /// ID of the layer
+    id: String,
+    /// Directories of its parents, nearest first
+    parents: Vec<PathBuf>,
+}
+
+/// Writes the layer and prints how many bytes its files have.
+#[cfg(windows)]
+pub(crate) fn run(args: &Args, global: &Global) -> Result<(), Error> {
+    use windowsfilter::hcs_engine::write_layer;
+
+    let host = crate::engine::host(global)?;
+    let size = write_layer(&host, &args.home, &args.id, &args.parents, std::io::stdin().lock())?;
+    println!("{size}");
+    Ok(())
+}
+
+/// Only Windows has the service.
+#[cfg(not(windows))]
+pub(crate) fn run(args: &Args, _: &Global) -> Result<(), Error> {
+    let Args { home, id, parents } = args;
+    let what = format!("filling layer {id} in {} on top of {} others", home.display(), parents.len());
+    Err(windowsfilter::Error::Unsupported { what, needs: "Windows" }.into())
+}

@@ -1,0 +1,206 @@
+//! Failures as the user meets them: one line, its causes, a hint what to do, and an exit code by kind.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use windowsfilter::ErrorKind;
+
+/// Exit code of wrong usage; clap's too.
+pub(crate) const USAGE: u8 = 2;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Store(#[from] windowsfilter::Error),
+    #[error(transparent)]
+    Image(#[from] windowsfilter_image::Error),
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Containerd(#[from] windowsfilter_containerd::Error),
+    #[error("no image or layer {name:?}")]
+    NoSuchTarget { name: String, similar: Option<String> },
+    #[error("no sandbox or layer {name:?}")]
+    NoSuchLayer { name: String, similar: Option<String> },
+    #[error("no {path} in {target}")]
+    NoSuchPath { target: String, path: String },
+    #[error("{path} in {target} is a {actual}, not a file")]
+    NotAFile { target: String, path: String, actual: &'static str },
+    #[error("{path} in {target} is a directory")]
+    IsDirectory { target: String, path: String },
+    #[error("cannot remove layer {id}: it is the top of {}", references.join(", "))]
+    TopOfImage { id: String, references: Vec<String> },
+    #[error("will not write outside the destination: {name:?} is not the name of a file")]
+    UnsafeName { name: String },
+    #[error("will not replace {path}: it is no file; `windowsfilter cat` writes to standard output")]
+    NotReplaced { path: PathBuf },
+    #[error("{path} is not a directory, or is a link")]
+    NotADirectory { path: PathBuf },
+    #[error("{} is no removed layer: its name does not end in -removing", dir.display())]
+    NotRemoved { dir: PathBuf },
+    #[error("layer data from a terminal: give a FILE, or pipe a tar in")]
+    TerminalInput,
+    #[error("will not write a tar to a terminal")]
+    TerminalOutput,
+    #[error("{command} prints the content itself and has no --json")]
+    NoJson { command: &'static str },
+    #[error("the store has {count} {}", if *count == 1 { "problem" } else { "problems" })]
+    Findings { count: usize },
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot write to standard output")]
+    Stdout(#[source] io::Error),
+    #[error("cannot read {path} in {target}")]
+    Content { target: String, path: String, source: io::Error },
+}
+
+impl Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            #[cfg(target_os = "linux")]
+            Self::Containerd(error) => containerd_kind(error),
+            Self::NoSuchTarget { .. } | Self::NoSuchLayer { .. } | Self::NoSuchPath { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
+            Self::TopOfImage { .. } => ErrorKind::InUse,
+            Self::TerminalInput | Self::TerminalOutput | Self::NoJson { .. } | Self::NotRemoved { .. } => {
+                ErrorKind::Usage
+            }
+            Self::Findings { .. } => ErrorKind::Verify,
+            _ => ErrorKind::Failed,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self.kind() {
+            ErrorKind::Usage => USAGE,
+            ErrorKind::NotFound => 3,
+            ErrorKind::InUse => 4,
+            ErrorKind::Verify => 5,
+            _ => 1,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Store(error) | Self::Image(windowsfilter_image::Error::Store(error)) => {
+                return store_hint(error);
+            }
+            #[cfg(target_os = "linux")]
+            Self::Containerd(error) => return containerd_hint(error),
+            Self::Image(windowsfilter_image::Error::NoSuchImage { .. }) => {
+                "`windowsfilter image ls` lists what there is"
+            }
+            Self::NoSuchTarget { similar: Some(similar), .. }
+            | Self::NoSuchLayer { similar: Some(similar), .. } => {
+                return Some(format!("did you mean {similar:?}?"));
+            }
+            Self::NoSuchTarget { .. } => {
+                "`windowsfilter image ls` and `windowsfilter layer ls` list what there is"
+            }
+            Self::NoSuchLayer { .. } => "`windowsfilter layer ls` lists what there is",
+            Self::IsDirectory { .. } => "`cp -r` copies directories, `ls` lists them",
+            Self::TopOfImage { .. } => {
+                "`windowsfilter image rm` removes an image with the layers only it needs"
+            }
+            Self::TerminalOutput => "use `-o FILE`, or redirect standard output",
+            Self::Findings { .. } => "`windowsfilter fsck --repair` mends what can be mended",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn containerd_kind(error: &windowsfilter_containerd::Error) -> ErrorKind {
+    use windowsfilter_containerd::Error as Server;
+    match error {
+        Server::Store(error) => error.kind(),
+        Server::Image(error) => error.kind(),
+        Server::Listening { .. } => ErrorKind::InUse,
+        Server::Name { .. } | Server::SocketPath { .. } | Server::ContainerdVersion { .. } => {
+            ErrorKind::Usage
+        }
+        _ => ErrorKind::Failed,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn containerd_hint(error: &windowsfilter_containerd::Error) -> Option<String> {
+    use windowsfilter_containerd::Error as Server;
+    Some(match error {
+        Server::Store(error) => return store_hint(error),
+        Server::Listening { .. } | Server::Records { .. } => {
+            "stop the other server, or give this one another --address and --set".to_owned()
+        }
+        Server::NotASocket { .. } => "give another --address, or remove that file".to_owned(),
+        _ => return None,
+    })
+}
+
+fn store_hint(error: &windowsfilter::Error) -> Option<String> {
+    use windowsfilter::Error as Store;
+    Some(match error {
+        Store::NoSuchLayer { .. } => "`windowsfilter layer ls` lists what there is".to_owned(),
+        Store::AmbiguousId { .. } => "give more of its characters".to_owned(),
+        Store::LayerExists { .. } => {
+            "choose another ID, or remove that one with `windowsfilter layer rm`".to_owned()
+        }
+        Store::MissingParent { parent, .. } => format!("apply {parent} first"),
+        Store::HasChildren { children, .. } => {
+            format!("remove {} first", children.first().map_or("them", windowsfilter::LayerId::as_str))
+        }
+        Store::Mounted { id, .. } => format!("`windowsfilter umount {id}` unmounts it"),
+        Store::Damaged { .. } | Store::Index { .. } => {
+            "`windowsfilter fsck` says what is wrong; with --repair it rebuilds indexes".to_owned()
+        }
+        Store::NotPortable { .. } => {
+            "rename or remove these in the mounted sandbox, then try again".to_owned()
+        }
+        Store::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            "run as root, or choose a store of your own with --root".to_owned()
+        }
+        Store::Undo { first, .. } => return store_hint(first),
+        _ => return None,
+    })
+}
+
+/// Prints `error` on standard error and returns its exit code.
+pub(crate) fn report(error: &Error) -> ExitCode {
+    if let Error::Stdout(source) = error
+        && source.kind() == io::ErrorKind::BrokenPipe
+    {
+        // Whoever read the output has seen enough, as with `| head`.
+        return ExitCode::SUCCESS;
+    }
+    let mut last = error.to_string();
+    eprintln!("error: {last}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(current) = cause {
+        let text = current.to_string();
+        if text != last {
+            eprintln!("  caused by: {text}");
+        }
+        last = text;
+        cause = current.source();
+    }
+    if let Some(hint) = error.hint() {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(error.exit_code())
+}
+
+/// Adds to an I/O error what was being done to which path.
+pub(crate) trait IoContext<T> {
+    fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, Error> {
+        self.map_err(|source| Error::Io { action, path: path.into(), source: source.into() })
+    }
+}

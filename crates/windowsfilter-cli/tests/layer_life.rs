@@ -1,0 +1,269 @@
+//! A small layer through the commands that need no root: apply, look, copy, diff, verify, remove.
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
+use wclayer::filetime::FileTime;
+use wclayer::layer_tar::{EntryKind, FileInfo, LayerEntry, Writer};
+use wclayer::security::SecurityDescriptor;
+
+const SDDL: &str = "O:BAG:BAD:(A;;FA;;;SY)";
+
+/// A store in a directory of its own.
+struct Store {
+    dir: tempfile::TempDir,
+}
+
+impl Store {
+    /// With layers `base` and, on it, `app`.
+    fn with_layers() -> Self {
+        let store = Self { dir: tempfile::tempdir().unwrap() };
+        let (base, app) = (store.path("base.tar"), store.path("app.tar"));
+        fs::write(&base, base_layer()).unwrap();
+        fs::write(&app, app_layer()).unwrap();
+        store.json(&["layer", "apply", "base", base.to_str().unwrap()]);
+        store.json(&["layer", "apply", "app", "--parent", "base", app.to_str().unwrap()]);
+        store
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_windowsfilter"));
+        command.arg("--root").arg(self.path("store")).args(args).output().unwrap()
+    }
+
+    fn text(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let args = [&["--json"], args].concat();
+        serde_json::from_str(&self.text(&args)).unwrap()
+    }
+
+    fn failure(&self, args: &[&str]) -> (i32, String) {
+        let output = self.run(args);
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+fn info(attributes: u32) -> FileInfo {
+    // 2020-09-01 22:40, and one tick of 100 ns.
+    let time = FileTime(132_434_736_000_000_001);
+    FileInfo {
+        attributes,
+        creation_time: time,
+        last_access_time: time,
+        last_write_time: time,
+        change_time: time,
+    }
+}
+
+fn directory(name: &str) -> LayerEntry {
+    let mut entry = LayerEntry::new(name, info(FILE_ATTRIBUTE_DIRECTORY));
+    entry.security = Some(SecurityDescriptor::from_sddl(SDDL).unwrap().to_bytes().unwrap());
+    entry
+}
+
+fn file(writer: &mut Writer<Vec<u8>>, name: &str, content: &str) {
+    let mut entry = directory(name);
+    (entry.kind, entry.type_flag, entry.attributes) =
+        (EntryKind::File, wclayer::tar::type_flag::FILE, FILE_ATTRIBUTE_ARCHIVE);
+    entry.size = content.len() as u64;
+    writer.write_file(&entry, &mut content.as_bytes()).unwrap();
+}
+
+fn link(writer: &mut Writer<Vec<u8>>, name: &str, target: &str) {
+    let mut entry = LayerEntry::new(name, info(FILE_ATTRIBUTE_REPARSE_POINT));
+    entry.kind = EntryKind::Symlink { target: target.into(), mount_point: false };
+    entry.type_flag = wclayer::tar::type_flag::SYMLINK;
+    entry.reparse = Some(wclayer::reparse::encode_go(target, false).unwrap());
+    writer.write_file(&entry, &mut std::io::empty()).unwrap();
+}
+
+fn base_layer() -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    for name in ["Files", "Files/Users", "Files/Windows"] {
+        writer.write_file(&directory(name), &mut std::io::empty()).unwrap();
+    }
+    file(&mut writer, "Files/Windows/Notes.txt", "from the base\n");
+    file(&mut writer, "Files/Windows/old.txt", "old\n");
+    link(&mut writer, "Files/Users/up", r"..\Windows\Notes.txt");
+    link(&mut writer, "Files/Windows/beside", "Notes.txt");
+    writer.finish().unwrap()
+}
+
+fn app_layer() -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    for name in ["Files", "Files/Windows"] {
+        writer.write_file(&directory(name), &mut std::io::empty()).unwrap();
+    }
+    file(&mut writer, "Files/Windows/app.txt", "from the app\n");
+    writer.write_whiteout(b"Files/Windows/old.txt").unwrap();
+    writer.finish().unwrap()
+}
+
+#[test]
+fn a_view_is_listed_read_and_described_in_any_spelling_of_a_path() {
+    let store = Store::with_layers();
+    assert_eq!(store.text(&["ls", r"app:C:\WINDOWS"]), "Notes.txt\napp.txt\nbeside\n");
+    assert_eq!(store.text(&["cat", "app:/windows/notes.TXT"]), "from the base\n");
+    assert_eq!(store.text(&["cat", r"app:users\up"]), "from the base\n");
+    let stat = store.json(&["stat", r"app:C:\windows\notes.txt"]);
+    assert_eq!(stat["path"], "/Windows/Notes.txt");
+    assert_eq!(stat["type"], "file");
+    assert_eq!(stat["size"], 14);
+    assert_eq!(stat["attributes"], serde_json::json!(["archive"]));
+    assert_eq!(stat["times"]["modified"], "2020-09-01T22:40:00.0000001Z");
+    assert_eq!(stat["sddl"], SDDL);
+    assert_eq!(stat["layer"], "base");
+    let stat = store.json(&["stat", "app:Windows/beside"]);
+    assert_eq!((&stat["type"], &stat["target"]), (&Value::from("symlink"), &Value::from("Notes.txt")));
+}
+
+#[test]
+fn a_long_listing_has_a_line_for_each_entry_with_its_attributes() {
+    let store = Store::with_layers();
+    let expected = "\
+MODE    SIZE  MODIFIED          NAME
+-a----    14  2020-09-01 22:40  Notes.txt
+-a----    13  2020-09-01 22:40  app.txt
+-----l     -  2020-09-01 22:40  beside -> Notes.txt
+";
+    assert_eq!(store.text(&["ls", "-l", "app:Windows"]), expected);
+}
+
+#[test]
+fn a_layers_tar_comes_out_as_it_went_in() {
+    let store = Store::with_layers();
+    let out = store.path("out.tar");
+    store.text(&["layer", "diff", "app", "-o", out.to_str().unwrap()]);
+    assert_eq!(fs::read(&out).unwrap(), app_layer());
+    assert_eq!(store.run(&["layer", "diff", "base"]).stdout, base_layer());
+    assert!(store.text(&["layer", "verify", "app"]).starts_with("layer app is intact: sha256:"));
+    let inspected = store.json(&["layer", "inspect", "app"]);
+    assert_eq!(inspected["parents"], serde_json::json!(["base"]));
+    assert_eq!(inspected["kind"], "layer");
+    assert_eq!(inspected["mounted"], Value::Null);
+}
+
+#[test]
+fn changes_are_listed_by_path() {
+    let store = Store::with_layers();
+    let changes = store.text(&["layer", "changes", "app"]);
+    assert!(changes.contains("A /Windows/app.txt\n"), "{changes}");
+    assert!(changes.contains("D /Windows/old.txt\n"), "{changes}");
+    let first = store.json(&["layer", "changes", "app"])[0].clone();
+    assert!(first["kind"].is_string() && first["path"].is_string(), "{first}");
+}
+
+// On Windows no links are made, and a copy that would need some says so.
+#[cfg(unix)]
+#[test]
+fn a_copy_stays_inside_its_destination() {
+    let store = Store::with_layers();
+    let out = store.path("out");
+    fs::create_dir(&out).unwrap();
+    let copied = store.json(&["cp", "-r", "app:Windows", out.to_str().unwrap()]);
+    assert_eq!((&copied["files"], &copied["links"]), (&Value::from(2), &Value::from(1)));
+    assert_eq!(fs::read_to_string(out.join("Windows/Notes.txt")).unwrap(), "from the base\n");
+    assert_eq!(fs::read_link(out.join("Windows/beside")).unwrap(), PathBuf::from("Notes.txt"));
+    // `Users/up` leads out of `Users`, which is all that is copied.
+    let copied = store.json(&["cp", "-r", "app:Users", out.to_str().unwrap()]);
+    assert_eq!(copied["skipped"].as_array().unwrap().len(), 1);
+    assert!(fs::symlink_metadata(out.join("Users/up")).is_err());
+    let (code, message) = store.failure(&["cp", "app:Windows", out.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(message.contains("hint: `cp -r` copies directories"), "{message}");
+}
+
+#[test]
+fn a_layer_that_others_stand_on_stays() {
+    let store = Store::with_layers();
+    let (code, message) = store.failure(&["layer", "rm", "base"]);
+    assert_eq!(code, 4);
+    assert!(message.contains("error: cannot remove layer base: app has it as parent"), "{message}");
+    assert!(message.contains("hint: remove app first"), "{message}");
+    store.text(&["layer", "rm", "app"]);
+    store.text(&["layer", "rm", "base"]);
+    assert_eq!(store.json(&["layer", "ls"]), serde_json::json!([]));
+    assert_eq!(store.text(&["fsck"]), "no problems\n");
+}
+
+#[test]
+fn the_bytes_of_a_removed_layer_go_without_anybody_waiting() {
+    let store = Store::with_layers();
+    store.text(&["layer", "rm", "app"]);
+    assert_eq!(store.text(&["fsck"]), "no problems\n");
+    let doomed = store.path("store/layers/app-removing");
+    // Whoever deletes it holds its lock until it is done; if it is done already, there is nothing to lock.
+    if let Ok(directory) = fs::File::open(&doomed) {
+        directory.lock().unwrap();
+    }
+    assert!(!doomed.exists());
+}
+
+#[test]
+fn only_removed_layers_are_reclaimed() {
+    let store = Store::with_layers();
+    let (code, message) = store.failure(&["reclaim", store.path("store/layers/app").to_str().unwrap()]);
+    assert_eq!(code, 2, "{message}");
+    assert!(message.contains("its name does not end in -removing"), "{message}");
+    store.text(&["layer", "verify", "app"]);
+}
+
+#[test]
+fn damage_ends_with_5_and_says_where() {
+    let store = Store::with_layers();
+    let tar = store.path("store/layers/app/layer.tar");
+    let mut bytes = fs::read(&tar).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&tar, bytes).unwrap();
+    let damaged = |words: &str| {
+        let (code, message) = store.failure(&["layer", "verify", "app"]);
+        assert_eq!(code, 5, "{message}");
+        assert!(message.starts_with("error: ") && message.contains("app"), "{message}");
+        assert!(message.contains(words), "{message}");
+    };
+    damaged("expected sha256:");
+    fs::remove_file(&tar).unwrap();
+    damaged("layer.tar: it is missing");
+}
+
+#[test]
+fn damaged_records_and_absent_layers_have_exit_codes_of_their_own() {
+    let store = Store::with_layers();
+    let (code, message) = store.failure(&["layer", "inspect", "none-of-these"]);
+    assert_eq!(code, 3, "{message}");
+    for file in ["layer.json", "layerchain.json"] {
+        let path = store.path("store/layers/app").join(file);
+        let good = fs::read(&path).unwrap();
+        fs::write(&path, "{}").unwrap();
+        for args in [["layer", "inspect", "app"], ["layer", "verify", "app"], ["ls", "app:/", "-l"]] {
+            let (code, message) = store.failure(&args);
+            assert_eq!(code, 5, "{args:?}: {message}");
+            assert!(message.contains(&format!("layer app: {file}: ")), "{args:?}: {message}");
+        }
+        fs::write(&path, good).unwrap();
+    }
+    store.text(&["layer", "verify", "app"]);
+}
+
+#[test]
+fn near_misses_get_a_suggestion() {
+    let store = Store::with_layers();
+    let (code, message) = store.failure(&["layer", "inspect", "bsae"]);
+    assert_eq!((code, message.contains("hint: did you mean \"base\"?")), (3, true), "{message}");
+    let (code, message) = store.failure(&["stat", "app:/Windows/none.txt"]);
+    assert_eq!((code, message.as_str()), (3, "error: no /Windows/none.txt in app\n"));
+}
