@@ -1,0 +1,25 @@
+//! Images as archives (OCI, `docker save`) and their documents: any bytes are an image or one error, and no bytes leave anything half done.
+#![no_main]
+
+use std::io::Cursor;
+
+use libfuzzer_sys::fuzz_target;
+use windowsfilter::{LayerStore, StorageOptions};
+use windowsfilter_image::{ImageStore, ImportOptions, Reference, Source};
+
+fuzz_target!(|input: &[u8]| {
+    let root = tempfile::tempdir_in("/dev/shm").expect("a place in memory");
+    let layers = LayerStore::open(root.path(), StorageOptions::default()).expect("an empty store");
+    let images = ImageStore::open(&layers).expect("an empty store");
+    let options = ImportOptions {
+        path: Source::Stream(Box::new(Cursor::new(input))),
+        reference: Some(Reference::parse("fuzzed:latest").expect("a valid reference")),
+        platform: None,
+        force: true,
+        progress: &(),
+    };
+    if images.import(options).is_err() {
+        assert_eq!(layers.layers().expect("a store"), []);
+    }
+    assert_eq!(images.fsck().expect("a store"), []);
+});
