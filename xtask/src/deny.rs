@@ -1,0 +1,32 @@
+//! `cargo deny`: licences, bans and sources always; advisories when their database can be had.
+//!
+//! The advisory database is a git repository on the network. A machine that cannot reach it still checks everything
+//! else, and says that it did not check advisories.
+
+use std::process::Command;
+
+use crate::error::Result;
+use crate::process::{output, run};
+use crate::tools::cargo_deny;
+use crate::workspace;
+
+/// Runs the checks.
+///
+/// # Errors
+/// When a check fails, or `cargo deny` can be neither found nor built.
+pub fn run_checks() -> Result<()> {
+    let program = cargo_deny()?;
+    let deny = || {
+        let mut command = Command::new(&program);
+        command.current_dir(workspace::root());
+        command
+    };
+    run(deny().args(["check", "bans", "licenses", "sources"]))?;
+    match output(deny().args(["fetch", "db"])) {
+        Ok(_) => run(deny().args(["check", "--disable-fetch", "advisories"])),
+        Err(_) => {
+            println!("advisories were not checked: their database cannot be reached from here");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `cargo xtask fuzz`: the fuzz targets in `fuzz/`, built for coverage by the toolchain at hand and run for a while each.
+//!
+//! `fuzz/` has the layout of cargo-fuzz, so `cargo +nightly fuzz run TARGET` works as well. This task needs no other toolchain: the flags are
+//! those of cargo-fuzz that stable compilers take, without a sanitizer, which safe Rust does not need. Inputs come from `fuzz/corpus`, from the
+//! vectors, and from what earlier runs found (`target/fuzz`). `fuzz/regressions` has every input that once broke something; it runs first.
+
+mod seeds;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::error::{Error, IoContext, Result};
+use crate::process::{output, run as run_command};
+use crate::workspace::{self, cargo};
+
+/// Run the fuzz targets for a while each.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these targets. [default: all]
+    targets: Vec<String>,
+    /// Seconds for each target.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Targets that run at the same time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Afterwards keep the smallest set of inputs with the same coverage in fuzz/corpus.
+    #[arg(long)]
+    minimise: bool,
+}
+
+/// What cargo-fuzz gives rustc, less the sanitizer.
+const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0";
+const TRIPLE: &str = concat!("x86_64", "-unknown-linux-gnu");
+/// Longest input, bytes: a tar with some entries.
+const LONGEST: &str = "-max_len=65536";
+
+/// Builds and runs.
+///
+/// # Errors
+/// A target that does not build, or finds something: the input is named in its output.
+pub fn run(args: &Args) -> Result<()> {
+    let all = targets()?;
+    if let Some(unknown) = args.targets.iter().find(|target| !all.contains(target)) {
+        return Err(Error::Unexpected(format!("no fuzz target {unknown:?}; there are: {}", all.join(", "))));
+    }
+    let wanted = if args.targets.is_empty() { all } else { args.targets.clone() };
+    build()?;
+    for target in &wanted {
+        regressions(target)?;
+        seeds::write(target, &corpus(target))?;
+    }
+    let failures = run_all(&wanted, args)?;
+    if !failures.is_empty() {
+        return Err(Error::Unexpected(format!("fuzz targets failed:\n{}", failures.join("\n"))));
+    }
+    if args.minimise {
+        wanted.iter().try_for_each(|target| minimise(target))?;
+    }
+    Ok(())
+}
+
+fn fuzz_dir() -> PathBuf {
+    workspace::root().join("fuzz")
+}
+
+fn work_dir() -> PathBuf {
+    workspace::target_dir().join("fuzz")
+}
+
+fn targets() -> Result<Vec<String>> {
+    let dir = fuzz_dir().join("fuzz_targets");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).at(&dir)? {
+        let path = entry.at(&dir)?.path();
+        names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn build() -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--release", "--bins", "--target", TRIPLE, "--manifest-path"]);
+    build.arg(fuzz_dir().join("Cargo.toml")).arg("--target-dir").arg(work_dir());
+    run_command(build.env("RUSTFLAGS", COVERAGE))
+}
+
+fn program(target: &str) -> Command {
+    Command::new(work_dir().join(TRIPLE).join("release").join(target))
+}
+
+fn corpus(target: &str) -> PathBuf {
+    work_dir().join("corpus").join(target)
+}
+
+/// Runs what once broke the target.
+fn regressions(target: &str) -> Result<()> {
+    let dir = fuzz_dir().join("regressions").join(target);
+    if dir.is_dir() { output(program(target).arg("-runs=0").arg(&dir)).map(drop) } else { Ok(()) }
+}
+
+/// Runs the targets, a few at a time, and gives what those said that found something.
+fn run_all(targets: &[String], args: &Args) -> Result<Vec<String>> {
+    let mut failures = Vec::new();
+    for some in targets.chunks(args.jobs.max(1)) {
+        println!("fuzzing {} for {} s", some.join(", "), args.seconds);
+        let results: Vec<Result<String>> = std::thread::scope(|scope| {
+            let running: Vec<_> =
+                some.iter().map(|target| scope.spawn(|| fuzz(target, args.seconds))).collect();
+            running
+                .into_iter()
+                .map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        failures.extend(results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())));
+    }
+    Ok(failures)
+}
+
+fn fuzz(target: &str, seconds: u64) -> Result<String> {
+    let artifacts = work_dir().join("artifacts").join(target);
+    fs::create_dir_all(&artifacts).at(&artifacts)?;
+    let mut fuzz = program(target);
+    fuzz.args([LONGEST, "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+    fuzz.arg(format!("-max_total_time={seconds}"));
+    fuzz.arg(format!("-artifact_prefix={}/", artifacts.display()));
+    fuzz.arg(corpus(target));
+    let kept = fuzz_dir().join("corpus").join(target);
+    if kept.is_dir() {
+        fuzz.arg(kept);
+    }
+    output(&mut fuzz)
+}
+
+/// Merges everything that was found into the smallest corpus, which replaces the kept one.
+fn minimise(target: &str) -> Result<()> {
+    let kept = fuzz_dir().join("corpus").join(target);
+    let fresh = work_dir().join("minimised").join(target);
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh).at(&fresh)?;
+    }
+    fs::create_dir_all(&fresh).at(&fresh)?;
+    let mut merge = program(target);
+    merge.args(["-merge=1", LONGEST]).arg(&fresh).arg(corpus(target));
+    if kept.is_dir() {
+        merge.arg(&kept);
+    }
+    output(&mut merge)?;
+    if kept.exists() {
+        fs::remove_dir_all(&kept).at(&kept)?;
+    }
+    fs::create_dir_all(&kept).at(&kept)?;
+    for entry in fs::read_dir(&fresh).at(&fresh)? {
+        let path = entry.at(&fresh)?.path();
+        fs::copy(&path, kept.join(path.file_name().unwrap_or_default())).at(&path)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_is_built() {
+        let targets = targets().unwrap();
+        let manifest = fs::read_to_string(fuzz_dir().join("Cargo.toml")).unwrap();
+        for target in &targets {
+            assert!(manifest.contains(&format!("name = \"{target}\"")), "{target} is in no [[bin]]");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What fuzzing starts from: inputs that get past the first checks of a parser, since chance does not find magic numbers and digests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use windowsfilter::{Driver, LayerId, LayerStore, StorageOptions};
+
+use crate::error::{Error, IoContext, Result};
+use crate::workspace;
+
+/// Where the vectors that a target starts from are: directory, and the ending of the files.
+const VECTORS: &[(&str, &[(&str, &str)])] = &[
+    ("backup_stream", &[("backuptar", "bin"), ("backupstream", "bin")]),
+    ("layer_import", &[("backuptar", "tar"), ("tar-split", "tar")]),
+    ("layer_tar", &[("backuptar", "tar"), ("backupstream", "tar")]),
+    ("tar_reader", &[("backuptar", "tar"), ("backupstream", "tar"), ("tar-split", "tar")]),
+    ("transport_directory", &[("backuptar", "tar")]),
+];
+/// Longer inputs are cut by the fuzzer, which leaves nothing of an archive.
+const LONGEST: u64 = 64 << 10;
+
+/// Writes the seeds of `target` into `corpus`.
+///
+/// # Errors
+/// When vectors cannot be read, or the corpus not written.
+pub(super) fn write(target: &str, corpus: &Path) -> Result<()> {
+    fs::create_dir_all(corpus).at(corpus)?;
+    for (number, seed) in seeds(target)?.iter().enumerate() {
+        let path = corpus.join(format!("seed-{number}"));
+        fs::write(&path, seed).at(&path)?;
+    }
+    Ok(())
+}
+
+fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
+    match target {
+        "erofs_reader" => indexes(),
+        "image_import" => images(),
+        "pax_time" => Ok(texts(&["1600000000.1234567", "-6795364578.8713451", "+0", "9223372036.854775807"])),
+        "sddl" => Ok(texts(&[
+            "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(D;;0x1200a9;;;WD)S:(AU;SAFA;FA;;;BU)",
+            "O:S-1-5-80-956008885-3418522649D:(OA;CI;CCDC;bf967aba-0de6-11d0-a285-00aa003049e2;;AC)",
+        ])),
+        "size_option" => Ok(texts(&["127GB", "1.5 TiB", "0x1p4k", "1_000", "1e3g"])),
+        _ => from_vectors(target),
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+fn from_vectors(target: &str) -> Result<Vec<Vec<u8>>> {
+    let sources = VECTORS.iter().find(|(name, _)| *name == target).map_or(&[][..], |(_, sources)| sources);
+    let mut files = Vec::new();
+    for (dir, ending) in sources {
+        files_below(&workspace::root().join("vectors").join(dir), ending, &mut files)?;
+    }
+    files.iter().map(|file| fs::read(file).at(file)).collect()
+}
+
+fn files_below(dir: &Path, ending: &str, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).at(dir)? {
+        let path = entry.at(dir)?.path();
+        if path.is_dir() {
+            files_below(&path, ending, files)?;
+        } else if path.extension().is_some_and(|extension| extension == ending)
+            && path.metadata().at(&path)?.len() <= LONGEST
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(())
+}
+
+/// The index of every vector that is a layer.
+fn indexes() -> Result<Vec<Vec<u8>>> {
+    let root = tempfile::tempdir().at("temporary directory")?;
+    let driver = |source: windowsfilter::Error| Error::Unexpected(crate::error::chain(&source));
+    let store = LayerStore::open(root.path(), StorageOptions::default()).map_err(driver)?;
+    let mut indexes = Vec::new();
+    for (number, tar) in from_vectors("layer_import")?.iter().enumerate() {
+        let id = LayerId::new(format!("vector-{number}")).map_err(driver)?;
+        // Some vectors are bad on purpose.
+        if store.apply_diff(&id, None, &mut &tar[..]).is_ok() {
+            let index = root.path().join("layers").join(id.as_str()).join("layer.erofs");
+            indexes.push(fs::read(&index).at(&index)?);
+        }
+    }
+    Ok(indexes)
+}
+
+/// One small image in each kind of archive.
+fn images() -> Result<Vec<Vec<u8>>> {
+    let vectors = workspace::root().join("vectors/backuptar");
+    let path = vectors.join("diff-layer/in.tar");
+    let layer = fs::read(&path).at(&path)?;
+    let config = json!({
+        "architecture": "amd64", "os": "windows", "os.version": "10.0.20348.1",
+        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
+        "history": [{"created": "2022-06-01T08:30:00Z", "created_by": "seed"}],
+    })
+    .to_string();
+    let oci = |media_type: &str, content: &[u8]| {
+        let media_type = format!("application/vnd.oci.image.{media_type}");
+        json!({"mediaType": media_type, "digest": digest(content), "size": content.len()})
+    };
+    let manifest = json!({
+        "schemaVersion": 2, "config": oci("config.v1+json", config.as_bytes()),
+        "layers": [oci("layer.v1.tar", &layer)],
+    })
+    .to_string();
+    let index = json!({"schemaVersion": 2, "manifests": [oci("manifest.v1+json", manifest.as_bytes())]});
+    let docker = json!([{"Config": "config.json", "RepoTags": ["a:b"], "Layers": ["layer.tar"]}]);
+    let blob = |content: &[u8]| format!("blobs/{}", digest(content).replace(':', "/"));
+    let archives = [
+        archive(&[
+            ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#),
+            ("index.json", index.to_string().as_bytes()),
+            (&blob(manifest.as_bytes()), manifest.as_bytes()),
+            (&blob(config.as_bytes()), config.as_bytes()),
+            (&blob(&layer), &layer),
+        ]),
+        archive(&[
+            ("manifest.json", docker.to_string().as_bytes()),
+            ("config.json", config.as_bytes()),
+            ("layer.tar", &layer),
+        ]),
+    ];
+    archives.into_iter().collect()
+}
+
+fn digest(content: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(content)))
+}
+
+fn archive(files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, *content).at(name)?;
+    }
+    archive.into_inner().at("archive")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_that_start_from_something_have_it() {
+        for target in
+            VECTORS.iter().map(|(target, _)| *target).chain(["erofs_reader", "image_import", "sddl"])
+        {
+            assert!(seeds(target).unwrap().len() > 1, "{target}");
+        }
+    }
+}

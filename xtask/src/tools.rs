@@ -1,0 +1,133 @@
+//! Tools that the machine's Debian has not, or not as new. They live in `target/tools` and change nothing else on the machine.
+//!
+//! * A newer `fsck.erofs`. Debian 12's 1.5 knows blocks of 4,096 bytes only, Debian 13's 1.8.6 crashes on the
+//!   checksum of images with smaller ones.
+//! * Two containerds, so that the snapshotter is tested with the oldest major version it supports and the newest; a registry; and
+//!   containerd's own suite for snapshotters (`suite.rs`).
+//! * `cargo deny`, built from source unless it is installed. An unoptimised build takes a minute and is fast enough.
+
+mod release;
+mod suite;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::process::{find, output, run};
+use crate::workspace::{cargo, tools_dir};
+
+use release::Release;
+pub(crate) use release::debian_mirror;
+pub use suite::snapshotter_suite;
+
+/// containerd 1.7, which has no transfer service to speak of; the registry; Go and what containerd's suite is built from.
+const TRIXIE: Release = Release {
+    suite: "trixie",
+    packages: &[
+        "containerd",
+        "docker-registry",
+        "golang-github-containerd-containerd-dev",
+        "golang-github-containerd-continuity-dev",
+        "golang-github-stretchr-testify-dev",
+        "golang-go",
+    ],
+    programs: &["usr/bin/containerd", "usr/bin/ctr", "usr/bin/docker-registry", "usr/lib/go/bin/go"],
+};
+
+/// containerd 2 and an erofs-utils that is new enough.
+const FORKY: Release = Release {
+    suite: "forky",
+    packages: &["containerd", "erofs-utils"],
+    programs: &["usr/bin/containerd", "usr/bin/ctr", "usr/bin/fsck.erofs", "usr/bin/mkfs.erofs"],
+};
+
+/// First version that sums the superblock of images with 512-byte blocks without crashing.
+const EROFS_WANTED: (u32, u32) = (1, 9);
+
+/// A `fsck.erofs` that can judge our indexes: the system's when it is new enough, else one in `target/tools`.
+///
+/// # Errors
+/// [`Error::Missing`] when apt has no Debian source to derive the newer one from; what apt-get and dpkg-deb fail with.
+pub fn fsck_erofs() -> Result<PathBuf> {
+    if let Some(system) = find("fsck.erofs")
+        && erofs_version(&system).is_some_and(|version| version >= EROFS_WANTED)
+    {
+        return Ok(system);
+    }
+    FORKY.ensure()?;
+    let program = FORKY.program("fsck.erofs");
+    match erofs_version(&program) {
+        Some(version) if version >= EROFS_WANTED => Ok(program),
+        version => Err(Error::Unexpected(format!(
+            "{} says it is version {version:?}, wanted {EROFS_WANTED:?} or newer; remove {} to fetch it again",
+            program.display(),
+            FORKY.dir().display()
+        ))),
+    }
+}
+
+/// `fsck.erofs -V` prints `fsck.erofs (erofs-utils) 1.8.6`, older ones `fsck.erofs 1.5`.
+fn erofs_version(program: &Path) -> Option<(u32, u32)> {
+    parse_version(&output(Command::new(program).arg("-V")).ok()?)
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let word = text.lines().next()?.split_whitespace().next_back()?;
+    let mut numbers = word.split(['.', '-', '+']).map(|part| part.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// What the tests and benchmarks with a real containerd need.
+#[derive(Clone, Debug)]
+pub struct Containerds {
+    /// Directory with `containerd` and `ctr` 1.7.
+    pub v1: PathBuf,
+    /// Directory with `containerd`, `ctr` and `mkfs.erofs`; containerd is 2.1 or newer.
+    pub v2: PathBuf,
+    /// The program `docker-registry`.
+    pub registry: PathBuf,
+}
+
+/// Both containerds and a registry, unpacked in `target/tools`.
+///
+/// # Errors
+/// As [`fsck_erofs`].
+pub fn containerds() -> Result<Containerds> {
+    TRIXIE.ensure()?;
+    FORKY.ensure()?;
+    Ok(Containerds {
+        v1: TRIXIE.programs_dir(),
+        v2: FORKY.programs_dir(),
+        registry: TRIXIE.program("docker-registry"),
+    })
+}
+
+/// `cargo deny`: the installed one, else one built into `target/tools`.
+///
+/// # Errors
+/// What `cargo install` fails with.
+pub fn cargo_deny() -> Result<PathBuf> {
+    if let Some(installed) = find("cargo-deny") {
+        return Ok(installed);
+    }
+    let program = tools_dir().join("bin/cargo-deny");
+    if !program.is_file() {
+        let mut install = cargo();
+        install.args(["install", "cargo-deny", "--locked", "--debug", "--root"]).arg(tools_dir());
+        run(install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR"))?;
+    }
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_old_and_new_erofs_utils_are_understood() {
+        assert_eq!(parse_version("fsck.erofs (erofs-utils) 1.8.6\navailable: lz4\n"), Some((1, 8)));
+        assert_eq!(parse_version("fsck.erofs 1.5\n"), Some((1, 5)));
+        assert_eq!(parse_version("fsck.erofs 1.7.1-g1234\n"), Some((1, 7)));
+        assert_eq!(parse_version("usage: fsck.erofs [options] IMAGE\n"), None);
+    }
+}

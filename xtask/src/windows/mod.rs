@@ -1,0 +1,127 @@
+//! `cargo xtask windows`: everything is built for Windows and tested there, as far as Wine is Windows.
+//!
+//! Rust for `x86_64-pc-windows-gnu` comes from Debian alone: a compiler, the standard library's sources, mingw-w64's linker and Wine, in a
+//! Debian of their own (`chroot.rs`), so that the machine's are left alone. The standard library is built with everything else.
+//! Nothing is built or fetched twice: what there is is kept in `target`.
+
+mod chroot;
+mod command;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use chroot::Chroot;
+
+use crate::error::{Error, IoContext, Result};
+use crate::process::{is_root, run as run_command};
+use crate::{packages, workspace};
+
+/// Build everything for Windows, and test it under Wine.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run the command of an optimised build, as it is released, instead of the one that is built for the tests.
+    #[arg(long)]
+    release: bool,
+    /// Run this in the cross build's system instead, as in `cargo xtask windows -- cargo test -p wclayer`.
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// The target's name.
+const TARGET: &str = "x86_64-pc-windows-gnu";
+/// The profile of this build, see the workspace's `Cargo.toml`.
+const PROFILE: &str = "cross";
+
+/// Builds, lints and tests for Windows.
+///
+/// # Errors
+/// When anything does not build, has a warning, or fails; when this process is not root, who alone may enter another system.
+pub fn run(args: &Args) -> Result<()> {
+    if !is_root() {
+        return Err(Error::Missing(
+            "the cross build enters a Debian system of its own: run it as root".into(),
+        ));
+    }
+    packages::ensure()?;
+    let start = Instant::now();
+    let chroot = Chroot::ensure()?;
+    if let [program, arguments @ ..] = &args.command[..] {
+        return if program == "cargo" {
+            run_command(&mut cargo(&chroot, arguments))
+        } else {
+            run_command(chroot.command(program).args(arguments))
+        };
+    }
+    said("the system", start);
+    lint_and_test(&chroot)?;
+    // The tests have built the other one.
+    let directory = if args.release { "release" } else { PROFILE };
+    if args.release {
+        run_command(&mut cargo(&chroot, &["build", "--locked", "--release", "-p", "windowsfilter-cli"]))?;
+    }
+    command::check(&chroot, &target_dir().join(TARGET).join(directory).join("windowsfilter.exe"))?;
+    said("all of it", start);
+    Ok(())
+}
+
+fn said(what: &str, since: Instant) {
+    println!("{what} took {:.0} s", since.elapsed().as_secs_f64());
+}
+
+/// Where the cross build builds. Not `CARGO_TARGET_DIR`, which may be where the other system cannot see it.
+fn target_dir() -> PathBuf {
+    workspace::root().join("target/windows")
+}
+
+/// Clippy, then all tests, of all crates but those for Linux: this task's, and containerd's snapshotter.
+fn lint_and_test(chroot: &Chroot) -> Result<()> {
+    let all = [
+        "--locked",
+        "--profile",
+        PROFILE,
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--exclude",
+        "windowsfilter-containerd",
+    ];
+    let start = Instant::now();
+    run_command(cargo(chroot, &["clippy"]).args(all).args(["--all-targets", "--", "-D", "warnings"]))?;
+    said("clippy", start);
+    let start = Instant::now();
+    run_command(cargo(chroot, &["test"]).args(all).args(["--lib", "--bins", "--tests", "--no-fail-fast"]))?;
+    said("the tests", start);
+    Ok(())
+}
+
+/// The other system's cargo, building for Windows with a standard library of its own.
+fn cargo<S: AsRef<str>>(chroot: &Chroot, arguments: &[S]) -> std::process::Command {
+    let mut command = chroot.command("cargo");
+    // Debian's compiler is a stable one, to which building the standard library is not open yet.
+    command.env("RUSTC_BOOTSTRAP", "1");
+    command.env("CARGO_TARGET_DIR", target_dir());
+    command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", "x86_64-w64-mingw32-gcc");
+    command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");
+    command
+        .env("HCS_STANDIN_DLL", wine_path(&target_dir().join(TARGET).join(PROFILE).join("hcs_standin.dll")));
+    let mut arguments = arguments.iter().map(AsRef::as_ref);
+    command.args(arguments.next());
+    command.args(["--target", TARGET, "-Z", "build-std=std,panic_unwind,test"]);
+    command.args(arguments);
+    command
+}
+
+/// A path of this machine as programs under Wine know it.
+fn wine_path(path: &Path) -> String {
+    format!("Z:{}", path.to_string_lossy().replace('/', r"\"))
+}
+
+/// A directory for this task's own files, empty.
+fn empty_area() -> Result<PathBuf> {
+    let area = target_dir().join("command");
+    if area.exists() {
+        std::fs::remove_dir_all(&area).at(&area)?;
+    }
+    std::fs::create_dir_all(&area).at(&area)?;
+    Ok(area)
+}
