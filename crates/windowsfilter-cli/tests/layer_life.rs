@@ -187,6 +187,14 @@ fn a_copy_stays_inside_its_destination() {
 }
 
 #[test]
+fn a_listing_has_each_layer_after_its_parents() {
+    let store = Store::with_layers();
+    let ids: Vec<Value> =
+        store.json(&["layer", "ls"]).as_array().unwrap().iter().map(|l| l["id"].clone()).collect();
+    assert_eq!(ids, ["base", "app"]);
+}
+
+#[test]
 fn a_layer_that_others_stand_on_stays() {
     let store = Store::with_layers();
     let (code, message) = store.failure(&["layer", "rm", "base"]);

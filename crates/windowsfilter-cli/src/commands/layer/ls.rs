@@ -1,5 +1,7 @@
 //! `layer ls`: all layers and sandboxes.
 
+use windowsfilter::LayerKind;
+
 use super::inspect::Layer;
 use crate::error::Error;
 use crate::human;
@@ -14,7 +16,7 @@ pub(crate) struct Args {
     no_trunc: bool,
 }
 
-/// Prints the list. A damaged layer is reported, and does not hide the others.
+/// Prints the list: each layer after its parents, sandboxes last. A damaged layer is reported, and does not hide the others.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let mut layers = Vec::new();
     for id in session.store.layers()? {
@@ -23,6 +25,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
             Err(error) => session.output.note(&error.to_string()),
         }
     }
+    layers
+        .sort_by_key(|layer| (layer.kind == LayerKind::Sandbox, layer.parents.len(), layer.created_seconds));
     session.output.print(&layers, |out| table(&layers, args.no_trunc).write(out))
 }
 
