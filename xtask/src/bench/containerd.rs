@@ -20,6 +20,9 @@ use crate::tools;
 /// Files changed before a diff.
 const CHANGES: usize = 100;
 
+const STORE_OURS: &str = "store blobs, Windows image";
+const STORE_THEIRS: &str = "store blobs, Linux image";
+
 /// An image and who unpacks it.
 #[derive(Clone)]
 struct Side {
@@ -40,6 +43,10 @@ pub(super) fn run(args: &Args, area: &Area) -> Result<Suite> {
         [("import, windowsfilter", &ours), ("import, overlayfs", &overlayfs), ("import, erofs", &erofs)]
     {
         contestants.push(Contestant::new(name, || running.import(side)));
+    }
+    // What containerd takes before any snapshotter is asked: its own part of every import.
+    for (name, side) in [(STORE_OURS, &ours), (STORE_THEIRS, &overlayfs)] {
+        contestants.push(Contestant::new(name, || running.store(side)));
     }
     let mut measured = in_turns(args.rounds, contestants)?;
     running.load(&ours)?;
@@ -132,10 +139,21 @@ impl Running {
 
     /// Imports and removes again.
     fn import(&self, side: &Side) -> Result<Sample> {
+        self.bring(side, &self.import_command(side))
+    }
+
+    /// Imports without unpacking, and removes again.
+    fn store(&self, side: &Side) -> Result<Sample> {
+        let mut command = self.ctr(&["images", "import", "--no-unpack", "--platform", side.platform]);
+        command.arg(&side.archive);
+        self.bring(side, &command)
+    }
+
+    /// Times a command that makes the image known, until all is on the disk. Removes the image again.
+    fn bring(&self, side: &Side, command: &Command) -> Result<Sample> {
         warm(&side.archive)?;
         settle()?;
-        let script =
-            format!("{} && sync -f {}", shown(&self.import_command(side)), self.installation.dir.display());
+        let script = format!("{} && sync -f {}", shown(command), self.installation.dir.display());
         let sample = timed(Command::new("sh").args(["-euc", &script]))?;
         output(&mut self.ctr(&["images", "rm", "--sync", side.reference]))?;
         settle()?;
@@ -201,6 +219,14 @@ fn rows(suite: &mut Suite) {
     let ours = "import, windowsfilter";
     suite.ratio_row("containerd: import, durable", ours, "import, overlayfs", 0.5);
     suite.ratio_row("containerd: import, durable", ours, "import, erofs", 0.5);
+    for peer in ["import, overlayfs", "import, erofs"] {
+        suite.rest_row(
+            "containerd: import without storing blobs",
+            [ours, STORE_OURS],
+            [peer, STORE_THEIRS],
+            0.5,
+        );
+    }
     let prepare = "prepare and mount, windowsfilter";
     suite.push(Row::time("containerd: prepare and mount", suite.seconds(prepare), 0.1));
     suite.compare_row("containerd: prepare and mount", prepare, "prepare and mount, overlayfs");

@@ -123,6 +123,22 @@ impl Suite {
         self.compare(what, ours, peer, None);
     }
 
+    /// Adds a line about what is left of two contestants' times without a part that somebody else takes: each is given with that
+    /// part. The ratio must be at most `bound`.
+    pub fn rest_row(&mut self, what: &str, ours: [&str; 2], peer: [&str; 2], bound: f64) {
+        let rest = |[whole, part]: [&str; 2]| Some(self.find(whole)?.seconds() - self.find(part)?.seconds());
+        let (Some(a), Some(b)) = (rest(ours), rest(peer)) else { return };
+        let ratio = a / b.max(1e-9);
+        self.rows.push(Row {
+            what: what.into(),
+            ours: seconds(a),
+            peer: format!("{}: {}", peer[0], seconds(b)),
+            ratio: Some(ratio),
+            target: format!("<= {bound:.2}"),
+            met: Some(ratio <= bound),
+        });
+    }
+
     fn compare(
         &mut self,
         what: &str,
