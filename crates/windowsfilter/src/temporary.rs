@@ -77,9 +77,10 @@ impl Temporaries {
         Ok(TemporaryDirectory { dir, _lock: lock })
     }
 
-    /// A new, empty file without a name: it is gone when it is closed, however that comes about.
+    /// A new, empty file without a name: it is gone when it is closed, however that comes about. On Windows it has a name that nobody
+    /// else can open.
     pub(crate) fn anonymous(&self) -> Result<File, Error> {
-        // Where the system has no such files it has a name for a moment.
+        // Elsewhere it may have a name for a moment.
         let _lock = lock::shared(&self.lock_path())?;
         tempfile::tempfile_in(&self.dir).at("create a temporary file in", &self.dir)
     }
@@ -120,9 +121,18 @@ impl Temporaries {
         for entry in fs::read_dir(&self.dir).at("list", &self.dir)? {
             paths.push(entry.at("list", &self.dir)?.path());
         }
+        #[cfg(windows)]
+        paths.retain(|path| !is_somebodys(path));
         paths.sort();
         Ok(paths)
     }
+}
+
+/// Whether `path` is a file of [`Temporaries::anonymous`] that has not been closed: it shares nothing.
+#[cfg(windows)]
+fn is_somebodys(path: &Path) -> bool {
+    const ERROR_SHARING_VIOLATION: i32 = 32;
+    File::open(path).is_err_and(|e| e.raw_os_error() == Some(ERROR_SHARING_VIOLATION))
 }
 
 impl Temporary {
@@ -172,6 +182,8 @@ mod tests {
         assert!(temporaries.abandoned().unwrap().is_empty());
     }
 
+    // Wine replaces no file that is open; on Windows `cargo xtask windows-host-check` shows this.
+    #[cfg(unix)]
     #[test]
     fn a_file_is_replaced_while_somebody_reads_the_old_one() {
         let (root, temporaries) = temporaries();
@@ -223,11 +235,20 @@ mod tests {
     }
 
     #[test]
-    fn an_anonymous_file_has_no_name() {
+    fn an_anonymous_file_is_nobodys_rest_and_goes_when_it_is_closed() {
         let (_root, temporaries) = temporaries();
         let mut file = temporaries.anonymous().unwrap();
         file.write_all(b"x").unwrap();
+        if cfg!(unix) {
+            assert_eq!(fs::read_dir(temporaries.dir()).unwrap().count(), 0);
+        }
         assert!(temporaries.abandoned().unwrap().is_empty());
+        temporaries.sweep().unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+        assert_eq!(text, "x");
+        drop(file);
         assert_eq!(fs::read_dir(temporaries.dir()).unwrap().count(), 0);
     }
 }

@@ -136,6 +136,8 @@ impl Sink {
             Kind::Directory(dir) => {
                 files::sync_dir(&dir.path().join("blobs/sha256"))?;
                 files::sync_dir(dir.path())?;
+                // Windows opens no directory as a file, and knows no modes.
+                #[cfg(unix)]
                 readable(&File::open(dir.path()).at("open", dir.path())?, 0o755)
                     .at("make readable", dir.path())?;
                 publish_dir(dir, path)?;
