@@ -243,3 +243,99 @@ fn a_compute_system_ends_at_once_later_or_had_ended() {
     let gone = windows.system.open_compute_system("now").map(drop).unwrap_err();
     assert_eq!(gone.code, Code::SYSTEM_NOT_FOUND);
 }
+
+/// An operation that calls the function of that name.
+type Operation = fn(&Windows, &DriverInfo) -> hcs::Result<()>;
+
+/// The sandbox `c` with its disk attached, for as long as `work` takes.
+fn extend(windows: &Windows, info: &DriverInfo) -> hcs::Result<()> {
+    let _attached = windows.system.attach_virtual_disk(&info.layer("c").join("sandbox.vhdx"))?;
+    let volume = windows.system.layer_mount_path(info, "c")?.unwrap();
+    windows.system.extend_volume(&volume)
+}
+
+fn open_system(windows: &Windows) -> hcs::Result<Box<dyn hcs::ComputeSystem>> {
+    windows.system.open_compute_system("vm")
+}
+
+fn write(windows: &Windows) -> hcs::Result<()> {
+    let name = RelativePath::from_text("file").unwrap();
+    let root = windows.system.open_tree(windows.dir.path())?;
+    let mut writer = root.backup_write(&name, BackupTarget::NewFile, &BasicInfo::default(), false)?;
+    writer.write_all(&backup_stream(&[(1, 0, "", b"data")])).map_err(source)
+}
+
+fn read(windows: &Windows) -> hcs::Result<()> {
+    let root = windows.system.open_tree(windows.dir.path())?;
+    let mut reader = root.backup_read(&RelativePath::from_text("control.json").unwrap(), false)?;
+    reader.read_to_end(&mut Vec::new()).map(drop).map_err(source)
+}
+
+/// The error inside the one that readers and writers give.
+fn source(error: std::io::Error) -> hcs::Error {
+    *error.into_inner().unwrap().downcast().unwrap()
+}
+
+/// Each function that can fail and is looked up at run time, with what calls it.
+const OPERATIONS: [(&str, Operation); 27] = [
+    ("ActivateLayer", |w, i| w.system.activate_layer(i, "c")),
+    ("DeactivateLayer", |w, i| w.system.deactivate_layer(i, "c")),
+    ("PrepareLayer", |w, i| w.system.prepare_layer(i, "c", &[])),
+    ("UnprepareLayer", |w, i| w.system.unprepare_layer(i, "c")),
+    ("CreateLayer", |w, i| w.system.create_layer(i, "new", "base")),
+    ("CreateSandboxLayer", |w, i| w.system.create_sandbox_layer(i, "new", &[])),
+    ("ExpandSandboxSize", |w, i| w.system.expand_sandbox_size(i, "c", 1)),
+    ("DestroyLayer", |w, i| w.system.destroy_layer(i, "c")),
+    ("ExportLayer", |w, i| w.system.export_layer(i, "c", w.dir.path(), &[])),
+    ("ImportLayer", |w, i| w.system.import_layer(i, "c", w.dir.path(), &[])),
+    ("GetLayerMountPath", |w, i| w.system.layer_mount_path(i, "c").map(drop)),
+    ("LayerExists", |w, i| w.system.layer_exists(i, "c").map(drop)),
+    ("GetBaseImages", |w, _| w.system.base_images().map(drop)),
+    ("NameToGuid", |w, _| w.system.name_to_guid("c").map(drop)),
+    ("ProcessBaseImage", |w, i| w.system.process_base_image(&i.layer("c"))),
+    ("ProcessUtilityImage", |w, i| w.system.process_utility_image(&i.layer("c"))),
+    ("GrantVmAccess", |w, i| w.system.grant_vm_access("vm", &i.layer("c"))),
+    ("HcsEnumerateComputeSystems", |w, _| w.system.enumerate_compute_systems("{}").map(drop)),
+    ("HcsOpenComputeSystem", |w, _| open_system(w).map(drop)),
+    ("HcsRegisterComputeSystemCallback", |w, _| open_system(w).map(drop)),
+    ("HcsTerminateComputeSystem", |w, _| open_system(w)?.terminate().map(drop)),
+    ("OpenVirtualDisk", |w, i| w.system.detach_virtual_disk(&i.layer("c").join("sandbox.vhdx"))),
+    ("AttachVirtualDisk", extend),
+    ("DetachVirtualDisk", |w, i| w.system.detach_virtual_disk(&i.layer("c").join("sandbox.vhdx"))),
+    ("DeviceIoControl", extend),
+    ("BackupRead", |w, _| read(w)),
+    ("BackupWrite", |w, _| write(w)),
+];
+
+#[test]
+fn every_function_that_fails_is_named_with_its_code() {
+    for (function, operation) in OPERATIONS {
+        let windows = Windows::new();
+        windows.base(&[("a.txt", "a")]);
+        let parents = [windows.descriptor("base")];
+        windows.system.create_sandbox_layer(&windows.info, "c", &parents).unwrap();
+        windows.control(&json!({
+            "systems": [{"Id": "vm"}], "fail": [{"call": function, "code": "0x80070522"}]
+        }));
+        let error = operation(&windows, &windows.info).unwrap_err();
+        assert_eq!(error.code, Code(0x522), "{function}: {error}");
+        let text = error.to_string();
+        assert!(text.contains(function) && text.contains("0x522"), "{function}: {text}");
+        // Whatever was opened on the way is closed: the layer can go.
+        windows.control(&json!({}));
+        windows.system.destroy_layer(&windows.info, "c").unwrap();
+    }
+}
+
+#[test]
+fn closing_a_compute_system_is_not_asked_for_its_success() {
+    let windows = Windows::new();
+    windows.control(&json!({
+        "systems": [{"Id": "vm"}],
+        "fail": [
+            {"call": "HcsCloseComputeSystem", "code": "0x80070522"},
+            {"call": "HcsUnregisterComputeSystemCallback", "code": "0x80070522"},
+        ]
+    }));
+    open_system(&windows).unwrap().terminate().unwrap();
+}

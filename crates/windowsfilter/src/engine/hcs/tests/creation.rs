@@ -135,6 +135,27 @@ fn a_layer_that_cannot_be_destroyed_either_says_both_and_is_seen_by_nobody() {
 }
 
 #[test]
+fn a_layer_whose_chain_cannot_be_written_is_destroyed() {
+    let fixture = Fixture::with_layers();
+    fixture.host.machine().obstacle = Some("layerchain.json");
+    let (new, app) = (id("new"), id("app"));
+    for writable in [false, true] {
+        let made = if writable {
+            fixture.store.create_read_write(&new, Some(&app), StorageOptions::default(), "")
+        } else {
+            fixture.store.create(&new, Some(&app))
+        };
+        let message = made.unwrap_err().to_string();
+        assert!(message.contains("layerchain.json") && message.contains("new"), "{message}");
+        assert_eq!(fixture.host.calls().last().unwrap(), "DestroyLayer(1, ROOT/home, new)");
+        assert_eq!(fixture.names(), ["app", "base"]);
+        assert!(fixture.leftovers().is_empty());
+    }
+    fixture.host.machine().obstacle = None;
+    fixture.store.create(&id("new"), Some(&id("app"))).unwrap();
+}
+
+#[test]
 fn expand_grows_disk_and_volume() {
     let fixture = Fixture::with_sandbox();
     fixture.store.expand(&id("box"), 200 << 30).unwrap();
@@ -153,6 +174,31 @@ fn a_home_on_refs_is_refused_before_it_is_made() {
     let message = opened.unwrap_err().to_string();
     assert!(message.contains("ReFS") && message.contains("home"), "{message}");
     assert!(!home.exists());
+}
+
+#[test]
+fn a_home_whose_file_system_cannot_be_asked_for_is_refused_before_it_is_made() {
+    let host = super::FakeHost::default();
+    host.fail("GetVolumeInformation", Code::NOT_READY);
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let opened =
+        crate::LayerStore::open_hcs(&home, StorageOptions::default(), host, super::ImportProcess::Here);
+    let message = opened.unwrap_err().to_string();
+    assert!(message.contains("GetVolumeInformation") && message.contains("home"), "{message}");
+    assert!(!home.exists());
+}
+
+#[test]
+fn a_home_that_cannot_be_made_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), b"").unwrap();
+    let home = dir.path().join("file").join("home");
+    let host = super::FakeHost::default();
+    let opened =
+        crate::LayerStore::open_hcs(&home, StorageOptions::default(), host, super::ImportProcess::Here);
+    let message = opened.unwrap_err().to_string();
+    assert!(message.contains("create") && message.contains("home"), "{message}");
 }
 
 #[test]

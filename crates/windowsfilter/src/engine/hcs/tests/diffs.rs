@@ -151,6 +151,25 @@ fn a_filter_that_cannot_be_put_on_again_is_said_to_the_reader() {
 }
 
 #[test]
+fn a_sandbox_that_cannot_be_taken_off_again_is_said() {
+    let fixture = changed();
+    fixture.host.fail("DeactivateLayer", Code::SHARING_VIOLATION);
+    let mut diff = fixture.store.diff(&id("box"), None).unwrap();
+    let read = diff.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    drop(diff);
+    let listed = fixture.store.changes(&id("box"), None).unwrap_err().to_string();
+    for error in [read, listed] {
+        assert!(
+            error.contains("DeactivateLayer") && error.contains("box") && error.contains("0x20"),
+            "{error}"
+        );
+    }
+    fixture.host.succeed();
+    fixture.store.changes(&id("box"), None).unwrap();
+    assert!(fixture.host.machine().active.is_empty());
+}
+
+#[test]
 fn nothing_is_unmounted_while_a_diff_is_read() {
     let fixture = changed();
     fixture.store.get(&id("box"), "").unwrap();
@@ -272,9 +291,16 @@ fn files_are_opened_with_the_backup_privilege_and_by_their_tar_names() {
         ]
     );
     assert_eq!(fixture.host.machine().privileges, 0);
-    for name in
-        ["Files/none", "layer.json", "../app/Files/app.txt", "Files/a:b", "Files/../../app/Files/app.txt"]
-    {
+    for name in [
+        "Files/none",
+        "layer.json",
+        "../app/Files/app.txt",
+        "Files/a:b",
+        "Files/a\0b",
+        "Files/../../app/Files/app.txt",
+        // Its backup is not there.
+        "UtilityVM/Files/EFI/Microsoft/Boot/BCD.LOG",
+    ] {
         let error = getter.get(name.as_bytes()).err().unwrap();
         assert!(matches!(error, Error::NoSuchFile { .. }), "{name}: {error}");
     }

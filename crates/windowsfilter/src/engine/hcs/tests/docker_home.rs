@@ -84,6 +84,24 @@ fn a_missing_chain_is_damage_and_no_base_layer() {
 }
 
 #[test]
+fn a_chain_that_cannot_be_read_is_an_error_that_names_it() {
+    for text in ["{", r#""one""#, "[1]"] {
+        let fixture = docker_home();
+        write_chain(&fixture.home().join("two"), text);
+        for result in [
+            fixture.store.get(&id("two"), "").map(drop),
+            fixture.store.diff(&id("two"), None).map(drop),
+            fixture.store.changes(&id("two"), None).map(drop),
+            fixture.store.create(&id("new"), Some(&id("two"))),
+        ] {
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains("two") && message.contains("layerchain.json"), "{text}: {message}");
+        }
+        assert!(fixture.host.calls().is_empty());
+    }
+}
+
+#[test]
 fn a_parent_that_is_not_in_the_home_is_damage() {
     let fixture = docker_home();
     write_chain(&fixture.home().join("two"), r#"["C:\\elsewhere\\three"]"#);
@@ -101,4 +119,23 @@ fn an_alternate_id_is_followed() {
     fixture.store.get(&id("alias"), "").unwrap();
     assert!(fixture.host.calls().contains(&"ActivateLayer(1, ROOT/home, two)".to_owned()));
     fixture.store.put(&id("alias")).unwrap();
+}
+
+#[test]
+fn an_alternate_id_that_cannot_be_read_is_an_error_that_names_it() {
+    let fixture = docker_home();
+    fs::create_dir_all(fixture.home().join("alias/layerID")).unwrap();
+    for result in [
+        fixture.store.get(&id("alias"), "").map(drop),
+        fixture.store.put(&id("alias")),
+        fixture.store.remove(&id("alias")),
+        fixture.store.diff(&id("alias"), None).map(drop),
+        fixture.store.diff_getter(&id("alias")).map(drop),
+        fixture.store.create(&id("new"), Some(&id("alias"))),
+    ] {
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains("alias") && message.contains("layerID"), "{message}");
+    }
+    assert!(fixture.store.exists(&id("alias")).is_err());
+    assert!(fixture.host.calls().is_empty());
 }

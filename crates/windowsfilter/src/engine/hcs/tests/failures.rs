@@ -85,6 +85,17 @@ fn of_create_read_write() {
 }
 
 #[test]
+fn of_expand() {
+    let expand = |f: &Fixture| f.store.expand(&id("box"), 200 << 30);
+    fail_each_call("box", Fixture::with_sandbox, expand, never);
+}
+
+#[test]
+fn of_exists() {
+    fail_each_call("box", Fixture::with_sandbox, |f| f.store.exists(&id("box")).map(drop), never);
+}
+
+#[test]
 fn of_get() {
     let get = |f: &Fixture| f.store.get(&id("box"), "").map(drop);
     fail_each_call("box", Fixture::with_sandbox, get, never);
@@ -138,10 +149,14 @@ fn write_something(dir: &Path, fixture: &Fixture) {
 }
 
 fn read_diff(fixture: &Fixture) -> Result<(), Error> {
-    let mut diff = fixture.store.diff(&id("box"), None)?;
+    read_diff_of(fixture, "box")
+}
+
+fn read_diff_of(fixture: &Fixture, layer: &str) -> Result<(), Error> {
+    let mut diff = fixture.store.diff(&id(layer), None)?;
     std::io::Read::read_to_end(&mut diff, &mut Vec::new()).map(drop).map_err(|source| Error::Io {
         action: "read the diff of",
-        path: "box".into(),
+        path: layer.into(),
         source,
     })
 }
@@ -158,6 +173,18 @@ fn of_diff_of_a_sandbox_that_is_not_mounted() {
     // Likewise one that cannot be taken off.
     let last = |call: &str| call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer");
     fail_each_call("box", unmounted, read_diff, last);
+}
+
+#[test]
+fn of_diff_of_a_base_layer() {
+    let last = |call: &str| call.starts_with("DeactivateLayer");
+    fail_each_call("base", Fixture::with_layers, |f| read_diff_of(f, "base"), last);
+}
+
+#[test]
+fn of_diff_size() {
+    let last = |call: &str| call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer");
+    fail_each_call("box", unmounted, |f| f.store.diff_size(&id("box"), None).map(drop), last);
 }
 
 #[test]
@@ -199,5 +226,19 @@ fn of_leaving_the_privileges_of_the_process() {
     let tar = TestTar::new().dir("Files").tar();
     let error = fixture.store.apply_diff(&id("fresh"), Some(&id("app")), &mut &tar[..]).unwrap_err();
     assert!(error.to_string().contains("DisableProcessPrivileges"), "{error}");
+    assert_eq!(fixture.names(), ["app", "base"]);
+}
+
+#[test]
+fn of_leaving_the_privileges_of_the_process_after_another_failure() {
+    let fixture = Fixture::with_layers();
+    fixture.host.fail("ImportLayer", Code::DISK_FULL);
+    fixture.host.fail_too("DisableProcessPrivileges", Code::ACCESS_DENIED);
+    let tar = TestTar::new().dir("Files").tar();
+    let error = fixture.store.apply_diff(&id("fresh"), Some(&id("app")), &mut &tar[..]).unwrap_err();
+    let text = whole(&error);
+    for part in ["ImportLayer", "0x70", "DisableProcessPrivileges", "0x5", "fresh"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
     assert_eq!(fixture.names(), ["app", "base"]);
 }

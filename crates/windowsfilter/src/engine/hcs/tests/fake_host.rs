@@ -29,7 +29,9 @@ enum Failure {
 pub(super) struct Machine {
     /// Calls with their arguments; the test's directory is shown as `ROOT`, temporary directories as `TMP`.
     calls: Vec<String>,
-    failure: Option<(Failure, Code)>,
+    failures: Vec<(Failure, Code)>,
+    /// A directory in every layer that is created from now on, where a file of ours should come.
+    pub(super) obstacle: Option<&'static str>,
     root: PathBuf,
     pub(super) nodes: Nodes,
     /// Deletions that `ExportLayer` gives, by layer.
@@ -53,7 +55,8 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             calls: Vec::new(),
-            failure: None,
+            failures: Vec::new(),
+            obstacle: None,
             root: PathBuf::new(),
             nodes: Nodes::default(),
             tombstones: Vec::new(),
@@ -117,18 +120,23 @@ impl FakeHost {
 
     /// Lets the next calls of a function fail.
     pub(super) fn fail_times(&self, name: &'static str, code: Code, times: usize) {
-        self.machine().failure = Some((Failure::Function { name, times }, code));
+        self.machine().failures = vec![(Failure::Function { name, times }, code)];
+    }
+
+    /// Lets all calls of a function fail, and whatever else is to.
+    pub(super) fn fail_too(&self, name: &'static str, code: Code) {
+        self.machine().failures.push((Failure::Function { name, times: usize::MAX }, code));
     }
 
     /// Lets the call fail that comes after `number` others.
     pub(super) fn fail_number(&self, number: usize, code: Code) {
         let mut machine = self.machine();
         machine.calls.clear();
-        machine.failure = Some((Failure::Number(number), code));
+        machine.failures = vec![(Failure::Number(number), code)];
     }
 
     pub(super) fn succeed(&self) {
-        self.machine().failure = None;
+        self.machine().failures.clear();
     }
 
     /// Records a call, and fails it if that is asked for.
@@ -137,16 +145,27 @@ impl FakeHost {
         let arguments = machine.shown(&arguments.into());
         let number = machine.calls.len();
         machine.calls.push(format!("{name}({arguments})"));
-        let Some((failure, code)) = &mut machine.failure else { return Ok(()) };
-        let fails = match failure {
-            Failure::Function { name: failing, times } if *failing == name && *times > 0 => {
-                *times -= 1;
-                true
+        for (failure, code) in &mut machine.failures {
+            let fails = match failure {
+                Failure::Function { name: failing, times } if *failing == name && *times > 0 => {
+                    *times -= 1;
+                    true
+                }
+                Failure::Function { .. } => false,
+                Failure::Number(failing) => *failing == number,
+            };
+            if fails {
+                return Err(Error::new(name, arguments, *code));
             }
-            Failure::Function { .. } => false,
-            Failure::Number(failing) => *failing == number,
-        };
-        if fails { Err(Error::new(name, arguments, *code)) } else { Ok(()) }
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self, layer: &Path) {
+        fs::create_dir(layer).unwrap();
+        if let Some(name) = self.machine().obstacle {
+            fs::create_dir_all(layer.join(name).join("full")).unwrap();
+        }
     }
 
     fn layer_call(&self, name: &'static str, info: &DriverInfo, id: &str, rest: &str) -> Result<()> {
@@ -262,13 +281,13 @@ impl Host for FakeHost {
 
     fn create_layer(&self, info: &DriverInfo, id: &str, parent: &str) -> Result<()> {
         self.layer_call("CreateLayer", info, id, &format!(", {parent:?}"))?;
-        fs::create_dir(info.layer(id)).unwrap();
+        self.make_directory(&info.layer(id));
         Ok(())
     }
 
     fn create_sandbox_layer(&self, info: &DriverInfo, id: &str, parents: &[LayerDescriptor]) -> Result<()> {
         self.layer_call("CreateSandboxLayer", info, id, &shown(parents))?;
-        fs::create_dir(info.layer(id)).unwrap();
+        self.make_directory(&info.layer(id));
         fs::write(info.layer(id).join("sandbox.vhdx"), b"disk").unwrap();
         Ok(())
     }

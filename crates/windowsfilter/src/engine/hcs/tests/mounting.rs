@@ -109,6 +109,27 @@ fn a_layer_without_a_path_is_unprepared_and_deactivated() {
 }
 
 #[test]
+fn what_cannot_be_undone_is_said_with_what_failed_first() {
+    for (first, then) in [
+        ("PrepareLayer", "DeactivateLayer"),
+        ("GetLayerMountPath", "UnprepareLayer"),
+        ("GetLayerMountPath", "DeactivateLayer"),
+    ] {
+        let fixture = Fixture::with_sandbox();
+        fixture.host.fail(first, Code::ACCESS_DENIED);
+        fixture.host.fail_too(then, Code::SHARING_VIOLATION);
+        let message = super::failures::whole(&fixture.store.get(&id("box"), "").unwrap_err());
+        for part in [first, "0x5", then, "0x20", "box"] {
+            assert!(message.contains(part), "{first}, {then}: {part} is not in {message}");
+        }
+        fixture.host.succeed();
+        fixture.store.get(&id("box"), "").unwrap();
+        fixture.store.put(&id("box")).unwrap();
+        assert!(fixture.host.machine().active.is_empty(), "{first}, {then}");
+    }
+}
+
+#[test]
 fn a_disk_that_is_not_ready_is_tried_five_times_from_the_beginning() {
     for code in [Code::NOT_READY, Code::DEVICE_NOT_CONNECTED] {
         let fixture = Fixture::with_sandbox();

@@ -158,6 +158,20 @@ fn a_second_rename_that_fails_says_both_errors_and_keeps_the_sandbox() {
 }
 
 #[test]
+fn a_disk_that_cannot_be_detached_says_both_errors_and_keeps_the_sandbox() {
+    let fixture = Fixture::with_sandbox();
+    fixture.host.fail("MoveFileEx", Code::ACCESS_DENIED);
+    fixture.host.fail_too("DetachVirtualDisk", Code::SHARING_VIOLATION);
+    let error = fixture.store.remove(&id("box")).unwrap_err().to_string();
+    for part in ["DetachVirtualDisk", "0x20", "MoveFileEx", "0x5", "box"] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    assert_eq!(fixture.names(), ["app", "base", "box"]);
+    fixture.host.succeed();
+    fixture.store.remove(&id("box")).unwrap();
+}
+
+#[test]
 fn a_layer_without_a_disk_that_cannot_be_renamed_is_an_error() {
     let fixture = Fixture::with_layers();
     fixture.host.fail("MoveFileEx", Code::ACCESS_DENIED);
@@ -201,6 +215,15 @@ fn cleanup_removes_what_interrupted_work_has_left() {
     assert_eq!(fixture.names(), ["app", "base"]);
     assert!(fixture.leftovers().is_empty());
     assert_eq!(fixture.store.fsck(false).unwrap(), []);
+}
+
+#[test]
+fn a_home_that_cannot_be_listed_is_not_clean() {
+    let fixture = Fixture::with_layers();
+    std::fs::remove_dir_all(fixture.home()).unwrap();
+    std::fs::write(fixture.home(), b"").unwrap();
+    let error = fixture.store.cleanup().unwrap_err().to_string();
+    assert!(error.contains("home"), "{error}");
 }
 
 #[test]
