@@ -2,7 +2,9 @@
 //!
 //! Also a library, so that tests and benchmarks elsewhere can make [`sample`] images without a process.
 
+#[cfg(unix)]
 pub mod bench;
+#[cfg(unix)]
 pub mod containerd;
 pub mod demo;
 pub mod deny;

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+#[cfg(unix)]
+use xtask::bench;
 use xtask::error::{Result, chain};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 use xtask::torture;
-use xtask::{
-    bench, demo, deny, fuzz, man, packages, readme, sample_image, test, windows, windows_host_check,
-};
+use xtask::{demo, deny, fuzz, man, packages, readme, sample_image, test, windows, windows_host_check};
 
 /// Set-up, demo, tests and benchmarks of this repository.
 #[derive(Parser)]
@@ -33,6 +33,7 @@ enum Task {
     /// Show the whole tool at work on an image made for the purpose.
     Demo(demo::Args),
     /// Measure against other tools and write the results to target/bench.
+    #[cfg(unix)]
     Bench(bench::Args),
     /// Run the fuzz targets for a while each.
     Fuzz(fuzz::Args),
@@ -71,6 +72,7 @@ fn run(task: Task) -> Result<()> {
         Task::WindowsHostCheck(args) => windows_host_check::run(&args),
         Task::Deny => deny::run_checks(),
         Task::Demo(args) => demo::run(&args),
+        #[cfg(unix)]
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -34,7 +34,7 @@ struct Commands<'a> {
 pub(super) fn check(chroot: &Chroot, windows: &Path) -> Result<()> {
     run_command(workspace::cargo().args(["build", "--locked", "--quiet", "-p", "windowsfilter-cli"]))?;
     let native = workspace::target_dir().join("debug/windowsfilter");
-    let commands = Commands { chroot, windows, native, area: empty_area()? };
+    let commands = Commands { chroot, windows, native, area: empty_area("command")? };
     commands.help()?;
     commands.import()?;
     commands.read()?;

@@ -6,6 +6,7 @@
 
 mod chroot;
 mod command;
+mod host_check;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,9 +20,9 @@ use crate::{packages, workspace};
 /// Build everything for Windows, and test it under Wine.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run the command of an optimised build, as it is released, instead of the one that is built for the tests.
+    /// Leave out the optimised build: check the command that was built for the tests.
     #[arg(long)]
-    release: bool,
+    quick: bool,
     /// Run this in the cross build's system instead, as in `cargo xtask windows -- cargo test -p wclayer`.
     #[arg(last = true)]
     command: Vec<String>,
@@ -29,7 +30,7 @@ pub struct Args {
 
 /// The target's name.
 const TARGET: &str = "x86_64-pc-windows-gnu";
-/// The profile of this build, see the workspace's `Cargo.toml`.
+/// The profile of the tests, see the workspace's `Cargo.toml`.
 const PROFILE: &str = "cross";
 
 /// Builds, lints and tests for Windows.
@@ -53,15 +54,28 @@ pub fn run(args: &Args) -> Result<()> {
         };
     }
     said("the system", start);
-    lint_and_test(&chroot)?;
-    // The tests have built the other one.
-    let directory = if args.release { "release" } else { PROFILE };
-    if args.release {
-        run_command(&mut cargo(&chroot, &["build", "--locked", "--release", "-p", "windowsfilter-cli"]))?;
-    }
-    command::check(&chroot, &target_dir().join(TARGET).join(directory).join("windowsfilter.exe"))?;
+    lint(&chroot)?;
+    test(&chroot)?;
+    host_check::check(&chroot)?;
+    command::check(&chroot, &command_to_check(&chroot, args.quick)?)?;
     said("all of it", start);
     Ok(())
+}
+
+/// The command as it is released, or the one that the tests have built.
+fn command_to_check(chroot: &Chroot, quick: bool) -> Result<PathBuf> {
+    if quick {
+        return Ok(built(PROFILE, "windowsfilter.exe"));
+    }
+    let start = Instant::now();
+    run_command(&mut cargo(chroot, &["build", "--locked", "--release", "-p", "windowsfilter-cli"]))?;
+    said("the release", start);
+    Ok(built("release", "windowsfilter.exe"))
+}
+
+/// Where a build has put a file.
+fn built(profile: &str, name: &str) -> PathBuf {
+    target_dir().join(TARGET).join(profile).join(name)
 }
 
 fn said(what: &str, since: Instant) {
@@ -73,23 +87,22 @@ fn target_dir() -> PathBuf {
     workspace::root().join("target/windows")
 }
 
-/// Clippy, then all tests, of all crates but those for Linux: this task's, and containerd's snapshotter.
-fn lint_and_test(chroot: &Chroot) -> Result<()> {
-    let all = [
-        "--locked",
-        "--profile",
-        PROFILE,
-        "--workspace",
-        "--exclude",
-        "xtask",
-        "--exclude",
-        "windowsfilter-containerd",
-    ];
+/// All crates but the one that is for Linux.
+const ALL: [&str; 6] =
+    ["--locked", "--profile", PROFILE, "--workspace", "--exclude", "windowsfilter-containerd"];
+
+fn lint(chroot: &Chroot) -> Result<()> {
     let start = Instant::now();
-    run_command(cargo(chroot, &["clippy"]).args(all).args(["--all-targets", "--", "-D", "warnings"]))?;
+    run_command(cargo(chroot, &["clippy"]).args(ALL).args(["--all-targets", "--", "-D", "warnings"]))?;
     said("clippy", start);
+    Ok(())
+}
+
+/// All tests but this crate's own, which are about Linux.
+fn test(chroot: &Chroot) -> Result<()> {
     let start = Instant::now();
-    run_command(cargo(chroot, &["test"]).args(all).args(["--lib", "--bins", "--tests", "--no-fail-fast"]))?;
+    let tests = ["--exclude", "xtask", "--lib", "--bins", "--tests", "--no-fail-fast"];
+    run_command(cargo(chroot, &["test"]).args(ALL).args(tests))?;
     said("the tests", start);
     Ok(())
 }
@@ -102,8 +115,6 @@ fn cargo<S: AsRef<str>>(chroot: &Chroot, arguments: &[S]) -> std::process::Comma
     command.env("CARGO_TARGET_DIR", target_dir());
     command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", "x86_64-w64-mingw32-gcc");
     command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");
-    command
-        .env("HCS_STANDIN_DLL", wine_path(&target_dir().join(TARGET).join(PROFILE).join("hcs_standin.dll")));
     let mut arguments = arguments.iter().map(AsRef::as_ref);
     command.args(arguments.next());
     command.args(["--target", TARGET, "-Z", "build-std=std,panic_unwind,test"]);
@@ -116,9 +127,9 @@ fn wine_path(path: &Path) -> String {
     format!("Z:{}", path.to_string_lossy().replace('/', r"\"))
 }
 
-/// A directory for this task's own files, empty.
-fn empty_area() -> Result<PathBuf> {
-    let area = target_dir().join("command");
+/// A directory for one part's own files, empty.
+fn empty_area(name: &str) -> Result<PathBuf> {
+    let area = target_dir().join(name);
     if area.exists() {
         std::fs::remove_dir_all(&area).at(&area)?;
     }

@@ -3,6 +3,7 @@
 //! Each row of the last table in `docs/windows-engine.md` is done with the real functions, and its verdict printed. Everything happens in
 //! one directory, which must not be there before and is gone afterwards.
 
+pub(crate) mod layers;
 #[cfg(windows)]
 mod rows;
 
@@ -16,14 +17,20 @@ pub struct Args {
     /// A base layer's tar, plain or compressed, as in an archive of `docker save mcr.microsoft.com/windows/nanoserver:ltsc2022`; its Windows
     /// must be this machine's.
     #[arg(long, value_name = "TAR")]
-    base: PathBuf,
+    pub base: PathBuf,
     /// Where to work, on an NTFS volume with room for twice the layer. Must not exist.
     #[arg(long, value_name = "DIR", default_value = r"C:\windowsfilter-host-check")]
-    dir: PathBuf,
+    pub dir: PathBuf,
+    /// The windowsfilter.exe that imports layers; built from this repository unless it is given.
+    #[arg(long, value_name = "EXE")]
+    pub program: Option<PathBuf>,
+    /// A stand-in for Microsoft's side, which shows that this check does what it is to do, and nothing of Windows.
+    #[arg(long, value_name = "DLL", hide = true)]
+    pub hcs_library: Option<PathBuf>,
 }
 
 /// The rows, in order: name, and what the host must show. The names are those of the table in `docs/windows-engine.md`.
-pub const ROWS: [&str; 15] = [
+pub const ROWS: [&str; 17] = [
     "functions",
     "privileges",
     "file system",
@@ -39,6 +46,8 @@ pub const ROWS: [&str; 15] = [
     "base diff",
     "stuck disk",
     "removal",
+    "open file",
+    "replace",
 ];
 
 /// Runs all rows.
@@ -54,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 #[cfg(windows)]
 fn run_rows(args: &Args) -> Result<()> {
-    rows::run(&args.base, &args.dir)
+    rows::run(args)
 }
 
 #[cfg(not(windows))]

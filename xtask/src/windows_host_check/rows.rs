@@ -2,12 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hcs::windows::System;
 use hcs::{DriverInfo, Host, Privilege};
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
-use wclayer::layer_tar::{BackupSource, FileInfo, LayerEntry, Writer};
 use windowsfilter::hcs_engine::ImportProcess;
 use windowsfilter::{ChangeKind, Driver, LayerId, LayerStore, Presence, StorageOptions};
 
@@ -15,7 +13,7 @@ use crate::error::{Error, Result, chain};
 use crate::process::run as run_command;
 use crate::workspace;
 
-use super::ROWS;
+use super::{Args, ROWS, layers};
 
 /// What a row has found, or why it does not hold.
 type Verdict = std::result::Result<String, Box<dyn std::error::Error>>;
@@ -25,10 +23,8 @@ const SIZE: u64 = 30 << 30;
 /// What is put into the sandbox.
 const MADE: &str = "windowsfilter-made.txt";
 
-pub(super) fn run(base: &Path, dir: &Path) -> Result<()> {
-    run_command(workspace::cargo().args(["build", "--quiet", "-p", "windowsfilter-cli"]))?;
-    let program = workspace::target_dir().join("debug").join("windowsfilter.exe");
-    let check = Check { system: System::new(), base: base.to_owned(), dir: dir.to_owned(), program };
+pub(super) fn run(args: &Args) -> Result<()> {
+    let check = Check::new(args)?;
     let mut failed = Vec::new();
     for row in ROWS {
         match check.row(row) {
@@ -39,10 +35,10 @@ pub(super) fn run(base: &Path, dir: &Path) -> Result<()> {
             }
         }
     }
-    if let Err(error) = fs::remove_dir_all(dir)
-        && dir.exists()
+    if let Err(error) = fs::remove_dir_all(&args.dir)
+        && args.dir.exists()
     {
-        println!("{} is left: {error}", dir.display());
+        println!("{} is left: {error}", args.dir.display());
     }
     if failed.is_empty() {
         println!("all {} rows hold", ROWS.len());
@@ -58,9 +54,9 @@ pub(super) fn run(base: &Path, dir: &Path) -> Result<()> {
 
 struct Check {
     system: System,
+    import: ImportProcess,
     base: PathBuf,
     dir: PathBuf,
-    program: PathBuf,
 }
 
 fn id(text: &str) -> std::result::Result<LayerId, windowsfilter::Error> {
@@ -73,6 +69,22 @@ fn expect(holds: bool, text: impl Into<String>) -> std::result::Result<(), Box<d
 }
 
 impl Check {
+    fn new(args: &Args) -> Result<Self> {
+        let program = args.program.clone().map_or_else(built_program, Ok)?;
+        let unusable = |error: hcs::Error| Error::Unexpected(error.to_string());
+        let system = args.hcs_library.as_deref().map_or_else(|| Ok(System::new()), System::with_stand_in);
+        let library = args
+            .hcs_library
+            .iter()
+            .flat_map(|path| ["--hcs-library".to_owned(), path.to_string_lossy().into_owned()]);
+        Ok(Self {
+            system: system.map_err(unusable)?,
+            import: ImportProcess::Child { program, arguments: library.collect() },
+            base: args.base.clone(),
+            dir: args.dir.clone(),
+        })
+    }
+
     fn home(&self) -> PathBuf {
         self.dir.join("home")
     }
@@ -82,8 +94,8 @@ impl Check {
     }
 
     fn store(&self) -> std::result::Result<LayerStore, windowsfilter::Error> {
-        let import = ImportProcess::Child { program: self.program.clone(), arguments: Vec::new() };
-        LayerStore::open_hcs(&self.home(), StorageOptions::default(), self.system.clone(), import)
+        let (system, import) = (self.system.clone(), self.import.clone());
+        LayerStore::open_hcs(&self.home(), StorageOptions::default(), system, import)
     }
 
     fn row(&self, row: &str) -> Verdict {
@@ -103,6 +115,8 @@ impl Check {
             "base diff" => self.base_diff(),
             "stuck disk" => self.stuck_disk(),
             "removal" => self.removal(),
+            "open file" => self.open_file(),
+            "replace" => self.replace(),
             other => Err(format!("there is no row {other}").into()),
         }
     }
@@ -196,9 +210,11 @@ impl Check {
     fn delta(&self) -> Verdict {
         let store = self.store()?;
         store.apply_diff(&id("layer")?, Some(&id("base")?), &mut File::open(self.dir.join("diff.tar"))?)?;
-        store.apply_diff(&id("delta")?, Some(&id("layer")?), &mut &delta_tar()?[..])?;
+        store.apply_diff(&id("delta")?, Some(&id("layer")?), &mut &layers::delta(MADE)?[..])?;
         let files = self.home().join("delta").join("Files");
         expect(files.join("linked.txt").exists(), "the link to the file of a parent is missing")?;
+        let followed = store.diff_getter(&id("delta")?)?.get(b"Files/junction/notepad.exe").is_ok();
+        expect(!followed, "a file is read through a junction that leads out of the layer")?;
         Ok("a diff, and a layer with a link across layers, a deletion and a junction".into())
     }
 
@@ -242,7 +258,14 @@ impl Check {
         )?;
         // What a crash leaves: active for the service, unknown to the store.
         self.system.activate_layer(&self.info(), "stuck")?;
-        store.remove(&id("stuck")?)?;
+        let removed = store.remove(&id("stuck")?);
+        if removed.is_err() {
+            // Or it would be in the way of the next row.
+            for name in ["stuck", "stuck-removing"] {
+                _ = self.system.deactivate_layer(&self.info(), name);
+            }
+        }
+        removed?;
         expect(!self.home().join("stuck").exists(), "it is still there")?;
         Ok("removed with its disk attached".into())
     }
@@ -264,31 +287,44 @@ impl Check {
         expect(left.is_empty(), format!("left: {}", left.join(", ")))?;
         Ok("nothing is left".into())
     }
+
+    /// A store of the engine that needs no Windows, with one layer.
+    fn portable(&self) -> std::result::Result<LayerStore, Box<dyn std::error::Error>> {
+        let store = LayerStore::open(&self.dir.join("portable"), StorageOptions::default())?;
+        if !store.contains(&id("layer")?) {
+            store.apply_diff(&id("layer")?, None, &mut &layers::base()?[..])?;
+        }
+        Ok(store)
+    }
+
+    fn open_file(&self) -> Verdict {
+        let store = self.portable()?;
+        let open = store.open_tar(&id("layer")?)?;
+        let removed = store.remove(&id("layer")?);
+        expect(removed.is_err(), "a layer is removed while its tar is open")?;
+        expect(store.contains(&id("layer")?), "a layer that is in use is gone")?;
+        drop(open);
+        store.remove(&id("layer")?)?;
+        Ok("a layer that is read stays, and goes afterwards".into())
+    }
+
+    /// As an index is replaced while another process reads it.
+    fn replace(&self) -> Verdict {
+        let store = self.portable()?;
+        let path = self.dir.join("replaced");
+        store.write_file(&path, b"one")?;
+        let mut old = File::open(&path)?;
+        store.write_file(&path, b"two")?;
+        let mut text = String::new();
+        old.read_to_string(&mut text)?;
+        expect(text == "one", format!("whoever has the old one open reads {text:?}"))?;
+        expect(fs::read(&path)? == b"two", "the new one is not there")?;
+        Ok("the old one is read to its end, the new one is there".into())
+    }
 }
 
-/// A layer on the diff of the sandbox: a link to its file, the file deleted, a junction.
-fn delta_tar() -> std::result::Result<Vec<u8>, Box<dyn std::error::Error>> {
-    let time = wclayer::filetime::FileTime(132_444_736_001_234_567);
-    let info = |attributes| FileInfo {
-        attributes,
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-    };
-    let mut tar = Writer::new(Vec::new());
-    tar.write_file(
-        &LayerEntry::new(b"Files".to_vec(), info(FILE_ATTRIBUTE_DIRECTORY)),
-        &mut std::io::empty(),
-    )?;
-    let link = LayerEntry::new(b"Files/linked.txt".to_vec(), info(FILE_ATTRIBUTE_ARCHIVE));
-    tar.write_link(&link, format!("Files/{MADE}").as_bytes())?;
-    let reparse = wclayer::reparse::encode_go(r"C:\Windows", true)?;
-    let mut stream = wclayer::backup_stream::Writer::new(Vec::new());
-    stream.record(wclayer::backup_stream::REPARSE_DATA, &reparse)?;
-    let stream = stream.finish()?;
-    let junction = info(FILE_ATTRIBUTE_DIRECTORY | hcs::attribute::REPARSE_POINT);
-    tar.write_backup_stream(br"Files\junction", 0, junction, BackupSource::Forward(&mut &stream[..]))?;
-    tar.write_whiteout(format!(r"Files\{MADE}").as_bytes())?;
-    Ok(tar.finish()?)
+/// The command, built from this repository.
+fn built_program() -> Result<PathBuf> {
+    run_command(workspace::cargo().args(["build", "--quiet", "-p", "windowsfilter-cli"]))?;
+    Ok(workspace::target_dir().join("debug").join("windowsfilter.exe"))
 }
