@@ -21,5 +21,5 @@ fuzz_target!(|input: &[u8]| {
     if images.import(options).is_err() {
         assert_eq!(layers.layers().expect("a store"), []);
     }
-    assert_eq!(images.fsck().expect("a store"), []);
+    assert_eq!(images.fsck(false).expect("a store"), []);
 });

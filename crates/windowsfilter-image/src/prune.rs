@@ -139,7 +139,7 @@ impl ImageStore<'_> {
         Ok((state.users() > 0).then(|| state.path.unwrap_or_default()))
     }
 
-    fn unneeded_blobs(&self, records: &[ImageRecord]) -> Result<Vec<Digest>, Error> {
+    pub(crate) fn unneeded_blobs(&self, records: &[ImageRecord]) -> Result<Vec<Digest>, Error> {
         let needed: HashSet<String> = records
             .iter()
             .flat_map(|r| [Some(r.image_id), r.manifest])

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use windowsfilter::{Digest, LayerId, LayerStore};
+use windowsfilter::{Digest, LayerId, LayerStore, sealed};
 
 use crate::error::{Error, IoContext};
 use crate::files;
@@ -17,7 +17,7 @@ use crate::oci::{Config, chain_ids};
 use crate::reference::Reference;
 
 /// Version of the records that this code writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Fewest characters of an ID that stand for it.
 const MIN_PREFIX: usize = 4;
 
@@ -31,7 +31,6 @@ pub struct ImageStore<'a> {
 /// What is kept of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
-    version: u32,
     /// What it is called, as it was given.
     #[serde(rename = "ref")]
     pub reference: String,
@@ -73,7 +72,6 @@ impl ImageRecord {
         sources: Vec<SourceLayer>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            version: VERSION,
             reference: reference.as_str().to_owned(),
             image_id,
             manifest,
@@ -101,15 +99,6 @@ pub struct Imported {
     pub layers: Vec<LayerId>,
     /// The topmost of them.
     pub top: LayerId,
-}
-
-/// Something wrong with an image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The image, or the file of its record.
-    pub reference: String,
-    /// What is wrong.
-    pub problem: String,
 }
 
 impl<'a> ImageStore<'a> {
@@ -228,50 +217,6 @@ impl<'a> ImageStore<'a> {
         self.write_record(new, &ImageRecord { reference: new.as_str().to_owned(), ..record })
     }
 
-    /// Checks that every image has its documents and layers. Layers themselves are the layer store's to check.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn fsck(&self) -> Result<Vec<Finding>, Error> {
-        // A record is written after its layers and goes before them; in between it looks broken to whoever does not wait.
-        let _lock = self.lock()?;
-        let mut findings = Vec::new();
-        for name in self.record_names()? {
-            let checked = self.read_record(&name).map(|record| (self.problems(&record), record.reference));
-            match checked {
-                Ok((problems, reference)) => {
-                    findings.extend(
-                        problems.into_iter().map(|problem| Finding { reference: reference.clone(), problem }),
-                    );
-                }
-                Err(error) => findings.push(Finding { reference: name, problem: error.to_string() }),
-            }
-        }
-        Ok(findings)
-    }
-
-    fn problems(&self, record: &ImageRecord) -> Vec<String> {
-        let mut problems = Vec::new();
-        if let Some(Err(error)) = record.manifest.map(|digest| self.blob(&digest)) {
-            problems.push(error.to_string());
-        }
-        match self.config(record) {
-            Err(error) => problems.push(error.to_string()),
-            Ok((config, _)) => {
-                for (id, diff_id) in record.layers.iter().zip(&config.rootfs.diff_ids) {
-                    match self.layers.record(id) {
-                        Err(error) => problems.push(error.to_string()),
-                        Ok(layer) if layer.diff_id != Some(*diff_id) => {
-                            problems.push(format!("layer {id} is not {diff_id}"));
-                        }
-                        Ok(_) => {}
-                    }
-                }
-            }
-        }
-        problems
-    }
-
     /// The config of an image: read, and as it came.
     pub(crate) fn config(&self, record: &ImageRecord) -> Result<(Config, Vec<u8>), Error> {
         let bytes = self.blob(&record.image_id)?;
@@ -302,9 +247,7 @@ impl<'a> ImageStore<'a> {
     }
 
     pub(crate) fn write_record(&self, reference: &Reference, record: &ImageRecord) -> Result<(), Error> {
-        let mut text =
-            serde_json::to_vec_pretty(record).expect("a record has string keys and finite numbers");
-        text.push(b'\n');
+        let text = sealed::seal(VERSION, record).expect("a record has string keys and finite numbers");
         Ok(self.layers.write_file(&self.refs_dir().join(reference.file_name()), &text)?)
     }
 
@@ -312,7 +255,7 @@ impl<'a> ImageStore<'a> {
         files::remove(&self.refs_dir().join(Reference::parse(&record.reference)?.file_name()))
     }
 
-    fn record_names(&self) -> Result<Vec<String>, Error> {
+    pub(crate) fn record_names(&self) -> Result<Vec<String>, Error> {
         let dir = self.refs_dir();
         let mut names = Vec::new();
         for entry in fs::read_dir(&dir).at("list", &dir)? {
@@ -326,17 +269,11 @@ impl<'a> ImageStore<'a> {
         Ok(names)
     }
 
-    fn read_record(&self, name: &str) -> Result<ImageRecord, Error> {
+    pub(crate) fn read_record(&self, name: &str) -> Result<ImageRecord, Error> {
         let path = self.refs_dir().join(name);
         let bytes = fs::read(&path).at("read", &path)?;
         let record: ImageRecord =
-            serde_json::from_slice(&bytes).map_err(|e| damaged(name, &format!("it cannot be read: {e}")))?;
-        if record.version != VERSION {
-            return Err(damaged(
-                name,
-                &format!("its version is {}, this program reads {VERSION}", record.version),
-            ));
-        }
+            sealed::unseal(VERSION, &bytes).map_err(|e| damaged(name, &e.to_string()))?;
         if Reference::parse(&record.reference)?.file_name() != name {
             return Err(damaged(name, "it is another image's"));
         }
@@ -344,6 +281,6 @@ impl<'a> ImageStore<'a> {
     }
 }
 
-fn damaged(reference: &str, reason: &str) -> Error {
+pub(crate) fn damaged(reference: &str, reason: &str) -> Error {
     Error::DamagedRecord { reference: reference.to_owned(), reason: reason.to_owned() }
 }

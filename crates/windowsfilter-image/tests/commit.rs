@@ -71,6 +71,6 @@ fn a_commit_adds_a_layer_and_history_and_is_reproducible() {
     assert_eq!(info.created.as_deref(), Some("2023-11-14T22:13:20Z"));
     let last = info.history.last().unwrap();
     assert_eq!((last.author.as_deref(), last.comment.as_deref()), (Some("Ann"), Some("adds new.txt")));
-    assert_eq!(fixture.images().fsck().unwrap(), []);
+    assert_eq!(fixture.images().fsck(false).unwrap(), []);
     assert!(fixture.store.view(&first.top).unwrap().lookup(b"new.txt", false).unwrap().is_some());
 }

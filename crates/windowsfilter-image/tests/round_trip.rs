@@ -47,7 +47,7 @@ fn assert_has_sample_layers(fixture: &Fixture, name: &str) {
         let (digest, size) = Digest::of_reader(fixture.store.open_tar(&layer.id).unwrap()).unwrap();
         assert_eq!((digest, size), (Digest::of(tar), tar.len() as u64));
     }
-    assert_eq!(fixture.images().fsck().unwrap(), []);
+    assert_eq!(fixture.images().fsck(false).unwrap(), []);
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn damage_to_a_document_is_found() {
     import(&fixture, "one", &sample().1, 0);
     let id = fixture.images().inspect("one").unwrap().image_id;
     fs::write(fixture.store.images_dir().join("blobs/sha256").join(id.hex()), "{}").unwrap();
-    let findings = fixture.images().fsck().unwrap();
+    let findings = fixture.images().fsck(false).unwrap();
     assert!(findings.len() == 1 && findings[0].problem.contains("expected sha256:"), "{findings:?}");
     assert_eq!(fixture.images().inspect("one").unwrap_err().kind(), ErrorKind::Verify);
 }
@@ -91,7 +91,7 @@ fn nobody_changes_images_while_fsck_looks_at_them() {
     let record = images.join("refs/pipe.json");
     assert!(std::process::Command::new("mkfifo").arg(&record).status().unwrap().success());
     std::thread::scope(|scope| {
-        let fsck = scope.spawn(|| fixture.images().fsck());
+        let fsck = scope.spawn(|| fixture.images().fsck(false));
         let writer = OpenOptions::new().write(true).open(&record).unwrap();
         let change = File::open(images.join("lock")).unwrap().try_lock();
         drop(writer);

@@ -2,7 +2,7 @@
 //!
 //! This file opens a store and finds things in it. How a layer comes in is in `staging.rs` (`in_place.rs` where its engine makes it where it
 //! stays), how it is mounted in `mounts.rs`, how its
-//! changes come out in `reading.rs`, how it goes in `removal.rs`, and what must be true of all of them in `fsck.rs`;
+//! changes come out in `reading.rs`, how it goes in `removal.rs`, and what must be true of all of them in `fsck/`;
 //! `contract.rs` puts them together as [`crate::Driver`].
 
 mod contract;
@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use fsck::Finding;
+pub use fsck::{Finding, Invariant, Verified};
 pub use mounts::MountState;
 pub use removal::{Doomed, Reclaimer};
 pub use staging::StagedLayer;

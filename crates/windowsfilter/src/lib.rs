@@ -13,6 +13,7 @@ mod lock;
 pub mod metadata;
 mod options;
 mod record;
+pub mod sealed;
 mod store;
 mod temporary;
 
@@ -24,7 +25,9 @@ pub use engine::portable::view::{Node, View};
 pub use engine::{Expect, ImportRequest, Imported, Progress};
 pub use error::{Error, ErrorKind};
 pub use id::LayerId;
-pub use layer_store::{Doomed, Finding, LayerStore, MountState, Reclaimer, StagedLayer, StoreLock};
+pub use layer_store::{
+    Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, StagedLayer, StoreLock, Verified,
+};
 pub use metadata::{Origin, Stream, StreamContent, Win32Metadata};
 pub use options::{DEFAULT_SANDBOX_SIZE, StorageOptions, parse_size};
 pub use record::{LayerKind, LayerRecord};

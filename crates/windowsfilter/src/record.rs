@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::digest::{DiffId, Digest};
 use crate::error::Error;
 use crate::id::LayerId;
+use crate::sealed;
 use crate::store::{self, file};
 use crate::temporary::Temporaries;
 
@@ -88,22 +89,6 @@ impl LayerRecord {
     }
 }
 
-/// The file: the record with its version and a checksum over both.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Envelope<T> {
-    version: u32,
-    checksum: Digest,
-    #[serde(flatten)]
-    content: T,
-}
-
-fn checksum<T: serde::Serialize>(content: &T) -> Digest {
-    let value =
-        serde_json::to_value((VERSION, content)).expect("a record has string keys and finite numbers");
-    // `Value` keeps its keys sorted, so the text is canonical.
-    Digest::of(value.to_string().as_bytes())
-}
-
 /// Writes `layer.json` into the directory of a layer that nobody sees yet.
 pub(crate) fn write_record(dir: &Path, record: &LayerRecord) -> Result<(), Error> {
     store::write_new(&dir.join(file::RECORD), &text(record))
@@ -132,10 +117,7 @@ pub(crate) fn foreign_record(dir: &Path) -> LayerRecord {
 }
 
 fn text(record: &LayerRecord) -> Vec<u8> {
-    let envelope = Envelope { version: VERSION, checksum: checksum(record), content: record.clone() };
-    let mut text = serde_json::to_vec_pretty(&envelope).expect("a record has string keys and finite numbers");
-    text.push(b'\n');
-    text
+    sealed::seal(VERSION, record).expect("a record has string keys and finite numbers")
 }
 
 /// Reads `layer.json` of `id` from `dir`.
@@ -144,15 +126,7 @@ pub(crate) fn read_record(dir: &Path, id: &LayerId) -> Result<LayerRecord, Error
     let Some(content) = store::read_file(&dir.join(file::RECORD))? else {
         return Err(if dir.is_dir() { damaged("it is missing".into()) } else { no_such(id) });
     };
-    let envelope: Envelope<LayerRecord> =
-        serde_json::from_slice(&content).map_err(|e| damaged(format!("it is not a layer record: {e}")))?;
-    if envelope.version != VERSION {
-        return Err(damaged(format!("its version is {}, this program reads {VERSION}", envelope.version)));
-    }
-    if checksum(&envelope.content) != envelope.checksum {
-        return Err(damaged("its checksum does not match its content".into()));
-    }
-    Ok(envelope.content)
+    sealed::unseal(VERSION, &content).map_err(|e| damaged(e.to_string()))
 }
 
 /// How a chain names parents.
@@ -189,7 +163,8 @@ pub(crate) fn chain_text(chain: &[LayerId], form: ChainForm<'_>) -> Vec<u8> {
 
 /// Writes `layerchain.json`: the parents, nearest first. Returns its digest, for [`LayerRecord::chain`].
 ///
-/// The file is the original's, byte for byte but for IDs instead of paths; that has no place for a version and a checksum.
+/// The file is the original's, byte for byte but for IDs instead of paths; that has no place for a version and a checksum:
+/// the digest stands in `layer.json`, which is sealed.
 pub(crate) fn write_chain(dir: &Path, chain: &[LayerId]) -> Result<Digest, Error> {
     let text = chain_text(chain, ChainForm::Ids);
     store::write_new(&dir.join(file::CHAIN), &text)?;

@@ -476,7 +476,7 @@ fn call(store: &LayerStore, images: &[PathBuf], verb: &Verb) -> Result<(), windo
         Verb::Prune => all.prune(false).map(drop),
         Verb::Cleanup => Ok(store.cleanup()?),
         Verb::Fsck => {
-            all.fsck()?;
+            all.fsck(false)?;
             Ok(store.fsck(false).map(drop)?)
         }
     }

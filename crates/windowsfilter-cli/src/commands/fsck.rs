@@ -1,62 +1,90 @@
 //! `fsck`: every invariant of the store.
 
+use std::io;
+
+use windowsfilter::Invariant;
+
 use crate::error::Error;
 use crate::session::Session;
 
 /// Check every invariant of the store
 ///
-/// Prints what is wrong, and exits with 5 unless nothing is or everything was repaired.
+/// Prints what is wrong, each with the name of the invariant that does not hold (docs/fsck.md explains them), and exits with 5 unless nothing is
+/// or everything was repaired. The bytes of layers are read by `layer verify`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Mend what can be mended: rebuild indexes, finish what was interrupted
+    /// Mend what can be mended without losing anything: rebuild indexes, finish what was interrupted
     #[arg(long)]
     repair: bool,
 }
 
+/// A finding of any part of the store.
 #[derive(serde::Serialize)]
-struct Finding {
+pub(crate) struct Finding {
+    invariant: Invariant,
     /// The layer it is about.
     id: Option<String>,
-    /// The image it is about. Neither: the store.
+    /// The image it is about.
     #[serde(rename = "ref")]
     reference: Option<String>,
     problem: String,
     repaired: bool,
 }
 
+impl From<windowsfilter::Finding> for Finding {
+    fn from(found: windowsfilter::Finding) -> Self {
+        let windowsfilter::Finding { invariant, id, problem, repaired } = found;
+        Self { invariant, id: id.map(String::from), reference: None, problem, repaired }
+    }
+}
+
+impl From<windowsfilter_image::Finding> for Finding {
+    fn from(found: windowsfilter_image::Finding) -> Self {
+        let windowsfilter_image::Finding { invariant, reference, problem, repaired } = found;
+        Self { invariant, id: None, reference, problem, repaired }
+    }
+}
+
+impl Finding {
+    /// Prints what a person needs of it, on one line.
+    fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let place = match (&self.id, &self.reference) {
+            (Some(id), _) => format!("layer {id}"),
+            (None, Some(reference)) => format!("image {reference}"),
+            (None, None) => "store".to_owned(),
+        };
+        let state = if self.repaired { " (repaired)" } else { "" };
+        // Most problems begin with their place.
+        let problem = self.problem.strip_prefix(&format!("{place}: ")).unwrap_or(&self.problem);
+        writeln!(out, "{place}: {}: {problem}{state}", self.invariant)
+    }
+}
+
 /// Checks, and repairs if asked to.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let findings = check(session, args.repair)?;
     session.output.print(&findings, |out| {
-        for finding in &findings {
-            let place = match (&finding.id, &finding.reference) {
-                (Some(id), _) => format!("layer {id}"),
-                (None, Some(reference)) => format!("image {reference}"),
-                (None, None) => "store".to_owned(),
-            };
-            let state = if finding.repaired { " (repaired)" } else { "" };
-            writeln!(out, "{place}: {}{state}", finding.problem)?;
-        }
+        write_all(&findings, out)?;
         if findings.is_empty() { writeln!(out, "no problems") } else { Ok(()) }
     })?;
+    result(&findings)
+}
+
+fn check(session: &Session, repair: bool) -> Result<Vec<Finding>, Error> {
+    let layers = session.store.fsck(repair)?.into_iter().map(Finding::from);
+    let images = session.images()?.fsck(repair)?.into_iter().map(Finding::from);
+    Ok(layers.chain(images).collect())
+}
+
+/// Prints findings, a line each.
+pub(crate) fn write_all(findings: &[Finding], out: &mut dyn io::Write) -> io::Result<()> {
+    findings.iter().try_for_each(|finding| finding.write(out))
+}
+
+/// The command's end: a failure if there is anything left to repair.
+pub(crate) fn result(findings: &[Finding]) -> Result<(), Error> {
     match findings.iter().filter(|finding| !finding.repaired).count() {
         0 => Ok(()),
         count => Err(Error::Findings { count }),
     }
-}
-
-fn check(session: &Session, repair: bool) -> Result<Vec<Finding>, Error> {
-    let layers = session.store.fsck(repair)?.into_iter().map(|found| Finding {
-        id: found.id.map(String::from),
-        reference: None,
-        problem: found.problem,
-        repaired: found.repaired,
-    });
-    let images = session.images()?.fsck()?.into_iter().map(|found| Finding {
-        id: None,
-        reference: Some(found.reference),
-        problem: found.problem,
-        repaired: false,
-    });
-    Ok(layers.chain(images).collect())
 }

@@ -6,7 +6,7 @@ mod commit;
 mod completions;
 mod cp;
 mod create;
-mod fsck;
+pub(crate) mod fsck;
 mod image;
 mod layer;
 mod ls;

@@ -18,9 +18,12 @@ use crate::error::{Error, ErrorKind, IoContext};
 use crate::id::LayerId;
 use crate::lock::{self, Lock};
 use crate::record::{self, LayerKind, LayerRecord};
+use crate::sealed;
 use crate::store;
 
 const STATE: &str = "state.json";
+/// Version of it that this code writes and reads.
+const STATE_VERSION: u32 = 1;
 
 /// How a layer is mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -92,13 +95,22 @@ impl LayerStore {
         let path = self.paths.mount(id).join(STATE);
         let Some(content) = store::read_file(&path)? else { return Ok(MountState::default()) };
         // A record cut short by a crash says as little as none; the mount table knows what is mounted.
-        let state: MountState = serde_json::from_slice(&content).unwrap_or_default();
+        let state: MountState = sealed::unseal(STATE_VERSION, &content).unwrap_or_default();
         Ok(if state.boot == self.engine.boot() { state } else { MountState::default() })
+    }
+
+    /// What is wrong with the record of `id`'s mounts, if it cannot be read and so counts as none.
+    pub(super) fn mount_record_problem(&self, id: &LayerId) -> Result<Option<String>, Error> {
+        let path = self.paths.mount(id).join(STATE);
+        let Some(content) = store::read_file(&path)? else { return Ok(None) };
+        let problem = sealed::unseal::<MountState>(STATE_VERSION, &content).err();
+        Ok(problem
+            .map(|problem| format!("the mounts of {id} cannot be known: {}: {problem}", path.display())))
     }
 
     fn save_mounts(&self, id: &LayerId, state: &MountState) -> Result<(), Error> {
         let path = self.paths.mount(id).join(STATE);
-        let text = serde_json::to_vec(state).map_err(std::io::Error::from).at("write", &path)?;
+        let text = sealed::seal(STATE_VERSION, state).at("write", &path)?;
         // Mounts do not outlive the machine, so their record needs no sync; the rename keeps it whole.
         let temp = path.with_extension("new");
         fs::write(&temp, text).at("write", &temp)?;

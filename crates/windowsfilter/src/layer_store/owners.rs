@@ -9,15 +9,25 @@ use std::path::Path;
 use super::LayerStore;
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
+use crate::sealed::{self, BrokenSeal};
 use crate::store::{self, file};
 
 /// Writes the first owner of a layer that nobody sees yet.
 pub(super) fn write_new(dir: &Path, owner: &str) -> Result<(), Error> {
-    store::write_new(&dir.join(file::OWNERS), &text(&BTreeSet::from([owner.to_owned()]))?)
+    store::write_new(&dir.join(file::OWNERS), &text(BTreeSet::from([owner.to_owned()]))?)
 }
 
-fn text(owners: &BTreeSet<String>) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(owners).map_err(std::io::Error::from).at("write", Path::new(file::OWNERS))
+/// Version of `owners.json` that this code writes and reads.
+const VERSION: u32 = 1;
+
+/// What `owners.json` says.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Owners {
+    owners: BTreeSet<String>,
+}
+
+fn text(owners: BTreeSet<String>) -> Result<Vec<u8>, Error> {
+    sealed::seal(VERSION, &Owners { owners }).at("write", Path::new(file::OWNERS))
 }
 
 impl LayerStore {
@@ -29,11 +39,12 @@ impl LayerStore {
         let Some(text) = store::read_file(&self.dir(id)?.join(file::OWNERS))? else {
             return Ok(BTreeSet::new());
         };
-        serde_json::from_slice(&text).map_err(|error| Error::Damaged {
+        let damaged = |error: BrokenSeal| Error::Damaged {
             id: id.clone(),
             file: file::OWNERS,
             reason: error.to_string(),
-        })
+        };
+        sealed::unseal::<Owners>(VERSION, &text).map(|content| content.owners).map_err(damaged)
     }
 
     /// Makes `owner` an owner of `id`; nothing changes if it is one.
@@ -45,7 +56,7 @@ impl LayerStore {
         let _lock = self.lock()?;
         self.record(id)?;
         let mut owners = self.owners(id)?;
-        if owners.insert(owner.to_owned()) { self.write_owners(id, &owners) } else { Ok(()) }
+        if owners.insert(owner.to_owned()) { self.write_owners(id, owners) } else { Ok(()) }
     }
 
     /// Ends that `owner` owns `id`; nothing changes if it does not, or if there is no such layer.
@@ -55,10 +66,10 @@ impl LayerStore {
     pub fn disown(&self, id: &LayerId, owner: &str) -> Result<(), Error> {
         let _lock = self.lock()?;
         let mut owners = self.owners(id)?;
-        if owners.remove(owner) { self.write_owners(id, &owners) } else { Ok(()) }
+        if owners.remove(owner) { self.write_owners(id, owners) } else { Ok(()) }
     }
 
-    fn write_owners(&self, id: &LayerId, owners: &BTreeSet<String>) -> Result<(), Error> {
+    fn write_owners(&self, id: &LayerId, owners: BTreeSet<String>) -> Result<(), Error> {
         self.paths.temporaries().write(&self.dir(id)?.join(file::OWNERS), &text(owners)?)
     }
 }

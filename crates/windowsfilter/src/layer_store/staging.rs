@@ -12,6 +12,7 @@ use crate::id::{IMPORTING, LayerId};
 use crate::lock::{self, Lock};
 use crate::options::StorageOptions;
 use crate::record::{self, LayerKind, LayerRecord};
+use crate::sealed;
 use crate::store::{self, Paths};
 
 /// A layer that is complete on disk but not yet visible. Dropping it gives it up and removes it.
@@ -226,6 +227,8 @@ impl LayerStore {
 
 /// What a staged layer that is kept leaves for [`LayerStore::resume`].
 const KEPT: &str = "staged.json";
+/// Version of it that this code writes and reads.
+const KEPT_VERSION: u32 = 1;
 
 impl LayerStore {
     /// A layer that was staged as `id` and kept, perhaps by a process that is gone; `None` if there is none, or somebody has it. What was staged but
@@ -237,7 +240,7 @@ impl LayerStore {
         let Some(mut staging) = Staging::reclaim(&self.paths, id)? else { return Ok(None) };
         let kept = staging.dir.join(KEPT);
         let Some(text) = store::read_file(&kept)? else { return Ok(None) };
-        match serde_json::from_slice(&text) {
+        match sealed::unseal(KEPT_VERSION, &text) {
             Ok(imported) => {
                 staging.remove = false;
                 Ok(Some(StagedLayer { store: self, staging, imported }))
@@ -259,7 +262,7 @@ impl StagedLayer<'_> {
     /// When what is needed to find it again cannot be written.
     pub fn keep(&mut self) -> Result<(), Error> {
         let path = self.staging.dir.join(KEPT);
-        let text = serde_json::to_vec(&self.imported).map_err(std::io::Error::from).at("write", &path)?;
+        let text = sealed::seal(KEPT_VERSION, &self.imported).at("write", &path)?;
         // The directory outlives a crash, so the file in it must not be there by half.
         self.store.write_file(&path, &text)?;
         self.staging.remove = false;

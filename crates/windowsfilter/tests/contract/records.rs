@@ -54,7 +54,7 @@ fn a_record_of_another_version_or_checksum_is_damaged_and_says_so() {
     for (from, to, words) in [
         ("\"version\": 1", "\"version\": 2", "its version is 2, this program reads 1"),
         ("\"size\": ", "\"size\": 9", "checksum"),
-        ("{", "", "not a layer record"),
+        ("{", "", "cannot be read"),
     ] {
         fs::write(&path, good.replacen(from, to, 1)).unwrap();
         match store.exists(&id("base")).unwrap() {

@@ -1,15 +1,29 @@
-//! `layer verify`: reads a layer and compares it with its records.
+//! `layer verify`: reads layers and compares them with their records.
+
+use std::num::NonZeroUsize;
 
 use windowsfilter::{DiffId, LayerId};
 
+use crate::commands::fsck::{self, Finding};
 use crate::error::Error;
+use crate::human;
+use crate::progress::Progress;
 use crate::session::Session;
 
 /// Read all of a layer and check it against its digest and index
+///
+/// Exits with 5 if it does not verify. With --all everything is read and everything that does not verify is printed, as by `fsck`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of a layer
-    id: String,
+    #[arg(required_unless_present = "all")]
+    id: Option<String>,
+    /// Read every layer, and check sandboxes and images too
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
+    /// Layers to read at a time; as many as there are processors if not given
+    #[arg(long, value_name = "N", requires = "all")]
+    jobs: Option<NonZeroUsize>,
 }
 
 #[derive(serde::Serialize)]
@@ -18,13 +32,49 @@ struct Verified<'a> {
     diff_id: Option<DiffId>,
 }
 
-/// Verifies it.
+#[derive(serde::Serialize)]
+struct AllVerified {
+    layers: usize,
+    bytes: u64,
+    findings: Vec<Finding>,
+}
+
+/// Verifies it, or all.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let id = session.layer(&args.id)?;
-    session.store.verify(&id)?;
-    let diff_id = session.store.record(&id)?.diff_id;
-    session.output.print(&Verified { id: &id, diff_id }, |out| match diff_id {
+    match &args.id {
+        Some(id) => verify(session, &session.layer(id)?),
+        None => verify_all(session, args.jobs),
+    }
+}
+
+fn verify(session: &Session, id: &LayerId) -> Result<(), Error> {
+    session.store.verify(id)?;
+    let diff_id = session.store.record(id)?.diff_id;
+    session.output.print(&Verified { id, diff_id }, |out| match diff_id {
         Some(diff_id) => writeln!(out, "layer {id} is intact: {diff_id}"),
         None => writeln!(out, "layer {id} is intact"),
     })
+}
+
+fn verify_all(session: &Session, jobs: Option<NonZeroUsize>) -> Result<(), Error> {
+    let jobs = jobs.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    // What cannot be read is a finding, not a reason to stop.
+    let size = |id: &LayerId| session.store.record(id).map_or(0, |record| record.tar_size);
+    let total = session.store.layers()?.iter().map(size).sum();
+    let progress = Progress::new(session.output, "verify", Some(total));
+    let layers = session.store.verify_all(jobs, &progress)?;
+    drop(progress);
+    let images = session.images()?.fsck(false)?;
+    let findings = layers.findings.into_iter().map(Finding::from);
+    let findings: Vec<Finding> = findings.chain(images.into_iter().map(Finding::from)).collect();
+    let verified = AllVerified { layers: layers.layers, bytes: layers.bytes, findings };
+    session.output.print(&verified, |out| {
+        fsck::write_all(&verified.findings, out)?;
+        if !verified.findings.is_empty() {
+            return Ok(());
+        }
+        let (layers, bytes) = (verified.layers, human::size(verified.bytes));
+        writeln!(out, "everything is intact: {layers} layers and sandboxes, {bytes} read")
+    })?;
+    fsck::result(&verified.findings)
 }

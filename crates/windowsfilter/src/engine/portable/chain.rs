@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use erofs_index::{
@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::links;
 use super::long_names::{self, TRUE_NAME};
 use super::merge::{Kind, Layer, Merged, Source, TOP, Tree};
+use crate::digest::Digest;
 use crate::engine::ChainLayer;
 use crate::error::{Error, IoContext};
 use crate::metadata::{IMPLICIT, LINK, OPAQUE, Win32Metadata};
@@ -112,6 +113,30 @@ pub fn build_chain_index(chain: &[ChainLayer], mut w: impl Write) -> Result<(), 
     emitter.add_nodes()?;
     emitter.builder.write(&mut w).map_err(erofs_index::Error::from)?;
     w.flush().at("write", Path::new(file::CHAIN_INDEX))
+}
+
+/// The digest of a chain's index as it is written now.
+///
+/// # Errors
+/// As [`build_chain_index`].
+pub(crate) fn chain_index_digest(chain: &[ChainLayer]) -> Result<Digest, Error> {
+    let mut hashing = Hashing(Sha256::new());
+    build_chain_index(chain, &mut hashing)?;
+    Ok(Digest::from_bytes(hashing.0.finalize().into()))
+}
+
+/// Keeps nothing of what is written but its hash.
+struct Hashing(Sha256);
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn add_device(builder: &mut ImageBuilder, layer: &Layer) -> Result<DeviceId, Error> {

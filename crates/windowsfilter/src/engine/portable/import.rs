@@ -59,14 +59,20 @@ pub(crate) fn spool(dir: &Path, request: ImportRequest<'_>) -> Result<Imported, 
     Ok(imported)
 }
 
-/// Writes the index of a layer's tar anew; the old one, if any, is replaced as a whole.
+/// Writes the index of a layer's tar anew, which must have its diffID still; the old one, if any, is replaced as a whole.
 ///
 /// # Errors
 /// As [`import`].
-pub(crate) fn rebuild_index(tar: &Path, index: &Path, temporaries: &Temporaries) -> Result<Imported, Error> {
+pub(crate) fn rebuild_index(
+    tar: &Path,
+    diff_id: DiffId,
+    index: &Path,
+    temporaries: &Temporaries,
+) -> Result<Imported, Error> {
     let blob = Box::new(File::open(tar).at("open", tar)?);
     let label = tar.display().to_string();
-    let request = ImportRequest { blob, expect: Expect::default(), progress: &(), label };
+    let expect = Expect { diff_id: Some(diff_id), ..Expect::default() };
+    let request = ImportRequest { blob, expect, progress: &(), label };
     run(request, None, IndexFile::Replace(index, temporaries))
 }
 

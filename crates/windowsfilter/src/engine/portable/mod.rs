@@ -18,6 +18,7 @@ use crate::store::file;
 use crate::temporary::Temporaries;
 
 pub mod chain;
+pub(crate) mod ext4;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(not(target_os = "linux"))]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::fake_tree::{put, stream};
 use super::{Fixture, id, read_all};
-use crate::{Driver, Error, LayerKind, Presence};
+use crate::{Driver, Error, Invariant, LayerKind, Presence};
 use hcs::BasicInfo;
 use wclayer::backup_stream as backup;
 
@@ -48,6 +48,22 @@ fn layers_that_docker_made_are_known_with_their_chains() {
     assert_eq!(kinds, [LayerKind::Layer, LayerKind::Layer, LayerKind::Sandbox]);
     assert_eq!(store.exists(&id("sandbox")).unwrap(), Presence::Present);
     assert_eq!(store.fsck(false).unwrap(), []);
+}
+
+#[test]
+fn a_layer_that_the_service_does_not_know_is_found() {
+    let fixture = docker_home();
+    fixture.host.machine().unknown.insert("two".to_owned());
+    for repair in [false, true] {
+        let found = fixture.store.fsck(repair).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].invariant, &found[0].id), (Invariant::HostKnowsLayer, &Some(id("two"))));
+        assert!(!found[0].repaired);
+    }
+    fixture.host.machine().unknown.clear();
+    assert_eq!(fixture.store.fsck(false).unwrap(), []);
+    let needs_tars = fixture.store.verify_all(std::num::NonZeroUsize::MIN, &());
+    assert!(matches!(needs_tars, Err(Error::Unsupported { .. })), "{needs_tars:?}");
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(super) struct Machine {
     pub(super) tombstones: Vec<(String, String)>,
     /// The transport directory of the last `ImportLayer`.
     pub(super) imported: BTreeMap<String, Option<Vec<u8>>>,
+    /// Layers that the service says it does not know.
+    pub(super) unknown: BTreeSet<String>,
     pub(super) active: BTreeSet<String>,
     pub(super) prepared: BTreeSet<String>,
     pub(super) attached: usize,
@@ -61,6 +63,7 @@ impl Default for Machine {
             nodes: Nodes::default(),
             tombstones: Vec::new(),
             imported: BTreeMap::new(),
+            unknown: BTreeSet::new(),
             active: BTreeSet::new(),
             prepared: BTreeSet::new(),
             attached: 0,
@@ -339,7 +342,7 @@ impl Host for FakeHost {
 
     fn layer_exists(&self, info: &DriverInfo, id: &str) -> Result<bool> {
         self.layer_call("LayerExists", info, id, "")?;
-        Ok(info.layer(id).is_dir())
+        Ok(info.layer(id).is_dir() && !self.machine().unknown.contains(id))
     }
 
     fn base_images(&self) -> Result<String> {

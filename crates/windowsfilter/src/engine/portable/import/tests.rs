@@ -78,7 +78,8 @@ impl Layer {
         let rebuilt = dir.path().join("again");
         let temporaries = dir.path().join("tmp");
         std::fs::create_dir(&temporaries).unwrap();
-        let again = rebuild_index(&dir.path().join("layer.tar"), &rebuilt, &Temporaries::new(temporaries))?;
+        let temporaries = Temporaries::new(temporaries);
+        let again = rebuild_index(&dir.path().join("layer.tar"), imported.diff_id, &rebuilt, &temporaries)?;
         assert_eq!((again.index, again.diff_id), (imported.index, imported.diff_id));
         let tar = std::fs::read(dir.path().join("layer.tar")).unwrap();
         let index = std::fs::read(dir.path().join("layer.erofs")).unwrap();

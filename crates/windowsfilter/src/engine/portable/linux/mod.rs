@@ -7,6 +7,7 @@
 pub mod aligned_buffer;
 pub mod bind;
 pub mod direct_writer;
+mod e2fsprogs;
 pub mod erofs_mount;
 pub mod error;
 mod fs_context;
@@ -17,6 +18,7 @@ pub mod sandbox_mount;
 pub mod snapshot;
 pub mod sparse_copy;
 mod sys;
+pub mod template_record;
 #[cfg(test)]
 mod test_support;
 pub mod upper;

@@ -11,18 +11,18 @@
 //!   on disk instead of 5.5 MB; it grows just as well.
 //! * a small journal, nothing reserved for root, nothing written before it is needed.
 
+use super::e2fsprogs::Tool;
 use super::error::LinuxError;
 use super::loop_device::{self, LoopDevice};
 use super::sandbox_mount::{Access, detached_storage};
-use super::{mount_table, sparse_copy};
+use super::{mount_table, sparse_copy, template_record};
+use crate::engine::portable::ext4::Superblock;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 /// The directory of the image that holds the changes.
 pub const UPPER: &str = "upper";
@@ -43,8 +43,6 @@ const BLOCK: u64 = 4096;
 const MAKING: &str = "making";
 /// Counts the layouts templates have had; another number makes templates of older versions unused.
 const TEMPLATE_VERSION: u32 = 1;
-/// The package of the programs used here.
-const PACKAGE: &str = "e2fsprogs";
 
 /// Makes the sandbox image `image`, which must not exist yet, of `size` bytes (rounded up to whole blocks), and syncs it.
 /// `templates` is a directory for templates, made if missing; any number of processes may share it.
@@ -113,10 +111,12 @@ fn make_template(template: &Path, templates: &Path, size: u64) -> Result<(), Lin
         std::fs::create_dir(&directory).map_err(LinuxError::system("mkdir", &directory))?;
     }
     let image = folder.0.join("image");
-    let file = File::create_new(&image).map_err(LinuxError::system("open", &image))?;
+    let file = File::options().read(true).write(true).create_new(true).open(&image);
+    let file = file.map_err(LinuxError::system("open", &image))?;
     file.set_len(size).map_err(LinuxError::system("ftruncate", &image))?;
     make_file_system(&image, &root, size)?;
     file.sync_all().map_err(LinuxError::system("fsync", &image))?;
+    template_record::write(template, &file)?;
     std::fs::rename(&image, template).map_err(LinuxError::system("rename", template))?;
     let folder = File::open(templates).map_err(LinuxError::system("open", templates))?;
     folder.sync_all().map_err(LinuxError::system("fsync", templates))
@@ -151,6 +151,18 @@ fn remove_making(making: &Path) -> Result<(), LinuxError> {
     }
 }
 
+/// The lock without which nobody makes a template; `None` if somebody has it.
+pub(super) fn try_lock_templates(templates: &Path) -> Result<Option<File>, LinuxError> {
+    let lock_path = templates.join("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(LinuxError::system("open", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(LinuxError::system("flock", &lock_path)(error)),
+    }
+}
+
 /// What somebody who died has left of a template, and the lock that keeps others from making one; `None` where there is nothing,
 /// or somebody is making one now.
 pub fn unfinished_template(templates: &Path) -> Result<Option<UnfinishedTemplate>, LinuxError> {
@@ -158,14 +170,8 @@ pub fn unfinished_template(templates: &Path) -> Result<Option<UnfinishedTemplate
     if !making.exists() {
         return Ok(None);
     }
-    let lock_path = templates.join("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-    let lock = lock.map_err(LinuxError::system("open", &lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(making.exists().then_some(UnfinishedTemplate { path: making, _lock: lock })),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(LinuxError::system("flock", &lock_path)(error)),
-    }
+    let lock = try_lock_templates(templates)?.filter(|_| making.exists());
+    Ok(lock.map(|lock| UnfinishedTemplate { path: making, _lock: lock }))
 }
 
 /// A template that nobody is making any more. Nobody else begins one while this is held.
@@ -220,7 +226,8 @@ pub fn expand(image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
         File::options().read(true).write(true).open(image).map_err(LinuxError::system("open", image))?;
     let length = file.metadata().map_err(LinuxError::system("fstat", image))?.len();
     // Longer than its file system is a file whose growth was interrupted.
-    let current = file_system_size(&file).map_err(LinuxError::system("read", image))?.unwrap_or(length);
+    let superblock = Superblock::read(&file).map_err(LinuxError::system("read", image))?;
+    let current = superblock.size().unwrap_or(length);
     if new_size < current {
         return Err(LinuxError::SandboxShrink { path: image.to_path_buf(), current, requested: new_size });
     }
@@ -231,16 +238,6 @@ pub fn expand(image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
         Some(device) => expand_mounted(&file, image, &device, (length, new_size)).map(|()| Growth::Done),
         None => expand_unmounted(&file, image, (length, new_size)),
     }
-}
-
-/// Bytes of the ext4 in an image; `None` where there is none. Source: `struct ext4_super_block` of `fs/ext4/ext4.h`.
-fn file_system_size(image: &File) -> io::Result<Option<u64>> {
-    let mut superblock = [0; 1024];
-    image.read_exact_at(&mut superblock, 1024)?;
-    let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| superblock[at + i]));
-    let is_ext4 = superblock[0x38..0x3A] == [0x53, 0xEF];
-    let blocks = u64::from(number(0x150)) << 32 | u64::from(number(4));
-    Ok(is_ext4.then_some(blocks * BLOCK))
 }
 
 /// Mounts the image where nobody sees it, and has the kernel grow it.
@@ -320,6 +317,24 @@ fn expand_mounted(
     }
 }
 
+/// Has e2fsck look for damage in the metadata of an image that nobody has mounted; nothing is changed. An image that was not unmounted agrees with
+/// itself only once its journal is replayed, which the next mount does: it is not looked at.
+///
+/// # Errors
+/// [`LinuxError::ToolFailed`] with what e2fsck says; [`LinuxError::ToolMissing`].
+pub fn check_file_system(image: &Path) -> Result<(), LinuxError> {
+    let superblock = File::open(image).and_then(|file| Superblock::read(&file));
+    if superblock.map_err(LinuxError::system("read", image))?.needs_recovery() {
+        return Ok(());
+    }
+    let mut tool = Tool::new("e2fsck", image);
+    let output = tool.arguments(&["-f", "-n"]).complete()?;
+    // A wrong checksum of a group descriptor is said to be ignored, and the exit status is that of success.
+    let is_ignored = |line: &[u8]| line.ends_with(b"IGNORED.");
+    let is_sound = output.status.success() && !output.stdout.split(|&byte| byte == b'\n').any(is_ignored);
+    if is_sound { Ok(()) } else { Err(tool.failed(&output)) }
+}
+
 fn undo_growth(first: LinuxError, file: &File, image: &Path, length: u64) -> LinuxError {
     match file.set_len(length) {
         Ok(()) => first,
@@ -327,63 +342,6 @@ fn undo_growth(first: LinuxError, file: &File, image: &Path, length: u64) -> Lin
             first: Box::new(first),
             undo: vec![LinuxError::system("ftruncate", image)(error)],
         },
-    }
-}
-
-/// A program of [`PACKAGE`] applied to an image.
-struct Tool<'a> {
-    name: &'static str,
-    image: &'a Path,
-    /// What errors are about: the image, if this is a copy of it.
-    subject: &'a Path,
-    arguments: Vec<PathBuf>,
-}
-
-impl<'a> Tool<'a> {
-    fn new(name: &'static str, image: &'a Path) -> Self {
-        Self { name, image, subject: image, arguments: Vec::new() }
-    }
-
-    fn arguments(&mut self, arguments: &[&str]) -> &mut Self {
-        self.arguments.extend(arguments.iter().map(PathBuf::from));
-        self
-    }
-
-    fn path(&mut self, path: &Path) -> &mut Self {
-        self.arguments.push(path.to_path_buf());
-        self
-    }
-
-    /// Runs it; an exit status that is not among `good` is an error with what the program wrote.
-    fn run(&self, good: &[i32]) -> Result<(), LinuxError> {
-        let output = self.output().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => LinuxError::ToolMissing { tool: self.name, package: PACKAGE, source },
-            _ => LinuxError::system("execve", Path::new(self.name))(source),
-        })?;
-        if output.status.code().is_some_and(|code| good.contains(&code)) {
-            return Ok(());
-        }
-        Err(LinuxError::ToolFailed {
-            tool: self.name,
-            path: self.subject.to_path_buf(),
-            status: output.status,
-            stderr: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        })
-    }
-
-    /// Looks in the places for administrators too, which many users' `PATH` does not name.
-    fn output(&self) -> io::Result<Output> {
-        let names =
-            [self.name.to_string(), format!("/usr/sbin/{}", self.name), format!("/sbin/{}", self.name)];
-        let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
-        for name in names {
-            // Fixed language: the messages end up in an error that people search for.
-            result = Command::new(name).args(&self.arguments).arg(self.image).env("LC_ALL", "C").output();
-            if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-        }
-        result
     }
 }
 

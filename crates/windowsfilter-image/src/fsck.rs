@@ -1,0 +1,124 @@
+//! The invariants of images: every record, and the documents and layers that it names. Layers themselves are the layer store's to check.
+
+use serde::Serialize;
+use windowsfilter::{DiffId, Digest, Invariant, LayerId};
+
+use crate::error::Error;
+use crate::files;
+use crate::oci::{self, Manifest};
+use crate::records::{ImageRecord, ImageStore, damaged};
+
+/// Something wrong with an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What does not hold.
+    pub invariant: Invariant,
+    /// The image, or the file of its record; `None`: no image's.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+    /// Whether it was put right.
+    pub repaired: bool,
+}
+
+impl ImageStore<'_> {
+    /// Checks that every image has its documents and layers, and that every document is as it came. With `repair`, documents that are damaged and that
+    /// no image has are removed; everything else has to be imported again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn fsck(&self, repair: bool) -> Result<Vec<Finding>, Error> {
+        // A record is written after its layers and goes before them; in between it looks broken to whoever does not wait.
+        let _lock = self.lock()?;
+        let mut findings = Vec::new();
+        let mut records = Vec::new();
+        for name in self.record_names()? {
+            match self.read_record(&name) {
+                Ok(record) => {
+                    findings.extend(self.violations(&record).into_iter().map(|(invariant, error)| {
+                        Finding::new(invariant, Some(record.reference.clone()), &error)
+                    }));
+                    records.push(record);
+                }
+                Err(error) => findings.push(Finding::new(Invariant::ImageRecord, Some(name), &error)),
+            }
+        }
+        // Whose document it is, an unreadable record does not say.
+        let may_remove = repair && !findings.iter().any(|found| found.invariant == Invariant::ImageRecord);
+        for digest in self.unneeded_blobs(&records)? {
+            findings.extend(self.check_spare(&digest, may_remove)?);
+        }
+        Ok(findings)
+    }
+
+    fn violations(&self, record: &ImageRecord) -> Vec<(Invariant, Error)> {
+        let mut found = Vec::new();
+        if let Some(manifest) = &record.manifest
+            && let Err(error) = self.check_manifest(record, manifest)
+        {
+            found.push((Invariant::ImageManifest, error));
+        }
+        match self.config(record) {
+            Err(error) => found.push((Invariant::ImageConfig, error)),
+            Ok((config, _)) => {
+                for (number, (id, diff_id)) in record.layers.iter().zip(&config.rootfs.diff_ids).enumerate() {
+                    let parents: Vec<LayerId> = record.layers[..number].iter().rev().cloned().collect();
+                    if let Err(error) = self.check_layer(record, id, *diff_id, &parents) {
+                        found.push((Invariant::ImageLayers, error));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn check_manifest(&self, record: &ImageRecord, digest: &Digest) -> Result<(), Error> {
+        let manifest: Manifest = oci::parse("the image's manifest", &self.blob(digest)?)?;
+        if manifest.config.digest == record.image_id {
+            return Ok(());
+        }
+        Err(damaged(&record.reference, "its manifest is another image's"))
+    }
+
+    /// What is damaged in a layer is the layer's own finding.
+    fn check_layer(
+        &self,
+        record: &ImageRecord,
+        id: &LayerId,
+        diff_id: DiffId,
+        parents: &[LayerId],
+    ) -> Result<(), Error> {
+        let wrong = |reason: String| Err(damaged(&record.reference, &reason));
+        match self.layers.record(id) {
+            Err(error @ windowsfilter::Error::NoSuchLayer { .. }) => wrong(error.to_string()),
+            Ok(layer) if layer.diff_id != Some(diff_id) => wrong(format!("layer {id} is not {diff_id}")),
+            _ => match self.layers.chain_ids(id) {
+                Ok(chain) if chain != parents => {
+                    wrong(format!("layer {id} stands on other layers than those below it in the image"))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn check_spare(&self, digest: &Digest, remove: bool) -> Result<Option<Finding>, Error> {
+        let Err(error) = self.blob(digest) else { return Ok(None) };
+        if remove {
+            files::remove(&self.blobs_dir().join(digest.hex()))?;
+        }
+        Ok(Some(Finding { repaired: remove, ..Finding::new(Invariant::SpareDocument, None, &error) }))
+    }
+}
+
+impl Finding {
+    fn new(invariant: Invariant, reference: Option<String>, error: &Error) -> Self {
+        let mut problem = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            problem += &format!(": {cause}");
+            source = cause.source();
+        }
+        Self { invariant, reference, problem, repaired: false }
+    }
+}

@@ -1,0 +1,138 @@
+//! What processes that died have left, and whatever else is where nothing should be.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Finding, Invariant};
+use crate::engine::Placement;
+#[cfg(target_os = "linux")]
+use crate::engine::portable::linux::{sandbox_image, template_record};
+use crate::error::{Error, IoContext};
+use crate::id::{IMPORTING, LayerId, REMOVING};
+use crate::layer_store::LayerStore;
+
+/// A leftover: where it is, and what to say of it. It is repaired once nothing is there any more.
+struct Leftover {
+    path: PathBuf,
+    finding: Finding,
+}
+
+impl Leftover {
+    fn new(invariant: Invariant, path: PathBuf, id: Option<LayerId>, problem: String) -> Self {
+        Self { path, finding: Finding { invariant, id, problem, repaired: false } }
+    }
+
+    /// Something that has its place to itself.
+    fn at(invariant: Invariant, path: PathBuf, what: &str) -> Self {
+        let problem = format!("{} {what}", path.display());
+        Self::new(invariant, path, None, problem)
+    }
+}
+
+const DIED: &str = "was left by a process that died";
+
+impl LayerStore {
+    /// With `repair`, whatever cleanup removes is gone afterwards.
+    pub(super) fn find_leftovers(&self, repair: bool) -> Result<Vec<Finding>, Error> {
+        let mut found = self.interrupted_work()?;
+        for path in self.paths.temporaries().abandoned()? {
+            found.push(Leftover::at(Invariant::TemporaryFiles, path, DIED));
+        }
+        found.extend(self.damaged_templates(repair)?);
+        found.extend(self.forgotten_mounts()?);
+        found.extend(self.strangers()?);
+        if repair {
+            self.clean_up()?;
+        }
+        let after = |Leftover { path, finding }| Finding { repaired: repair && !path.exists(), ..finding };
+        Ok(found.into_iter().map(after).collect())
+    }
+
+    fn interrupted_work(&self) -> Result<Vec<Leftover>, Error> {
+        let mut found = Vec::new();
+        for dir in self.leftovers()? {
+            if matches!(self.paths.try_lock_directory(&dir), Ok(Some(_))) {
+                let what = "was left by an interrupted import or removal";
+                found.push(Leftover::at(Invariant::InterruptedWork, dir, what));
+            }
+        }
+        for id in self.abandoned_in_place()? {
+            let problem = format!("{id} is not complete: it {DIED}");
+            found.push(Leftover::new(
+                Invariant::InterruptedWork,
+                self.paths.incomplete(&id),
+                Some(id),
+                problem,
+            ));
+        }
+        Ok(found)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn damaged_templates(&self, repair: bool) -> Result<Vec<Leftover>, Error> {
+        let dir = self.paths.templates();
+        let mut found = Vec::new();
+        if self.is_in_place() {
+            return Ok(found);
+        }
+        if let Some(template) = sandbox_image::unfinished_template(&dir)? {
+            found.push(Leftover::at(Invariant::UnfinishedTemplate, template.path.clone(), DIED));
+        }
+        for (path, problem) in template_record::damaged(&dir, repair)? {
+            found.push(Leftover::at(Invariant::TemplateIntact, path, &format!("is damaged: {problem}")));
+        }
+        Ok(found)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Linux")]
+    fn damaged_templates(&self, _: bool) -> Result<Vec<Leftover>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn forgotten_mounts(&self) -> Result<Vec<Leftover>, Error> {
+        let mut found = Vec::new();
+        for id in self.abandoned_mounts()? {
+            let path = self.paths.mount(&id);
+            // One whose record is damaged is forgotten for that reason.
+            let (invariant, problem) = match self.mount_record_problem(&id)? {
+                Some(problem) => (Invariant::MountRecord, problem),
+                None => (Invariant::MountsInUse, format!("mounts of {id} were left by a process that died")),
+            };
+            found.push(Leftover::new(invariant, path, Some(id), problem));
+        }
+        for (id, path) in self.abandoned_locks()? {
+            if self.try_mount_lock(&id)?.is_some() {
+                found.push(Leftover::at(
+                    Invariant::LocksOfLayers,
+                    path,
+                    "is the lock of a layer that is gone",
+                ));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is among the layers and is none. Nobody knows whose it is, so it stays. A home of Docker's has other things in it.
+    fn strangers(&self) -> Result<Vec<Leftover>, Error> {
+        let mut found = Vec::new();
+        if self.engine.placement() == Placement::InPlace {
+            return Ok(found);
+        }
+        let dir = self.paths.layers();
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let entry = entry.at("list", &dir)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = name.ends_with(IMPORTING) || name.ends_with(REMOVING) || LayerId::new(&*name).is_ok();
+            // Where directories cannot be locked, a file beside them is.
+            let is_lock = cfg!(not(unix)) && name.ends_with(".lock");
+            let is_layer = ours && entry.path().is_dir();
+            // Somebody may have removed it since it was listed.
+            if !is_lock && !is_layer && fs::symlink_metadata(entry.path()).is_ok() {
+                found.push(Leftover::at(Invariant::OnlyLayers, entry.path(), "is no layer"));
+            }
+        }
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+}
