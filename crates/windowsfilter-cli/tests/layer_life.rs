@@ -208,6 +208,49 @@ fn a_layer_that_others_stand_on_stays() {
 }
 
 #[test]
+fn everything_is_verified_and_all_that_does_not_verify_is_named() {
+    let store = Store::with_layers();
+    let said = store.text(&["layer", "verify", "--all"]);
+    assert!(said.starts_with("everything is intact: 2 layers and sandboxes, "), "{said}");
+    let verified = store.json(&["layer", "verify", "--all", "--jobs", "1"]);
+    assert_eq!((&verified["layers"], &verified["findings"]), (&2.into(), &serde_json::json!([])));
+    for layer in ["app", "base"] {
+        let path = store.path("store/layers").join(layer).join("layer.tar");
+        let mut tar = fs::read(&path).unwrap();
+        tar[700] ^= 4;
+        fs::write(path, tar).unwrap();
+    }
+    let output = store.run(&["layer", "verify", "--all"]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let begins: Vec<&str> = lines.lines().map(|line| line.split(" is ").next().unwrap()).collect();
+    assert_eq!(begins, ["layer app: tar-digest: layer.tar", "layer base: tar-digest: layer.tar"]);
+    assert_eq!(output.status.code(), Some(5));
+    let output = store.run(&["--json", "layer", "verify", "--all"]);
+    let verified: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(verified["findings"][1]["invariant"], "tar-digest");
+    assert_eq!((&verified["findings"][1]["id"], output.status.code()), (&"base".into(), Some(5)));
+}
+
+#[test]
+fn what_fsck_finds_has_a_name_and_what_it_repairs_is_said() {
+    let store = Store::with_layers();
+    fs::write(store.path("store/layers/base/layer.erofs"), "rotten").unwrap();
+    fs::write(store.path("store/layers/notes.txt"), "mine").unwrap();
+    let output = store.run(&["fsck"]);
+    assert_eq!(output.status.code(), Some(5));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert!(lines.contains("\nlayer base: index-digest: layer.erofs is sha256:"), "{lines}");
+    assert!(lines.starts_with("store: only-layers: "), "{lines}");
+    let output = store.run(&["--json", "fsck", "--repair"]);
+    assert_eq!(output.status.code(), Some(5));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found[0]["invariant"], &found[0]["repaired"]), (&"only-layers".into(), &false.into()));
+    assert_eq!((&found[1]["invariant"], &found[1]["repaired"]), (&"index-digest".into(), &true.into()));
+    fs::remove_file(store.path("store/layers/notes.txt")).unwrap();
+    assert_eq!(store.text(&["fsck"]), "no problems\n");
+}
+
+#[test]
 fn the_bytes_of_a_removed_layer_go_without_anybody_waiting() {
     let store = Store::with_layers();
     store.text(&["layer", "rm", "app"]);

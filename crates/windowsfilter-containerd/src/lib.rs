@@ -13,6 +13,7 @@ mod config;
 mod containerd;
 mod error;
 mod filter;
+mod fsck;
 mod key;
 mod labels;
 mod listen;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use config::{Version, configuration};
 pub use error::{Error, ShortKey};
+pub use fsck::{Finding, fsck};
 pub use records::Kind;
 pub use server::{ServeOptions, serve};
 pub use snapshotter::SnapshotterOptions;

@@ -6,14 +6,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::InMemoryBackend;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::{Deserialize, Serialize};
 use windowsfilter::LayerId;
 
-use crate::error::{Error, ShortKey};
+use crate::error::{Error, IoContext, ShortKey};
 
 /// Version of the records that this code writes and reads.
 const VERSION: u64 = 1;
@@ -145,6 +148,28 @@ impl Records {
         let mut builder = Database::builder();
         builder.set_check_integrity_on_open(true);
         let database = builder.create(path).map_err(|source| records_error(path, source))?;
+        Self::load(path, database)
+    }
+
+    /// Reads the records as they are now, whole and checked, and changes nothing: neither what is read nor, afterwards, the file. `None` if somebody has
+    /// them open, or has never written any.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn read_copy(path: &Path) -> Result<Option<Self>, Error> {
+        let Some(bytes) = read_unless_open(path).at("read", path)? else { return Ok(None) };
+        let copy = InMemoryBackend::new();
+        copy.set_len(bytes.len() as u64)
+            .and_then(|()| copy.write(0, &bytes))
+            .map_err(std::io::Error::other)
+            .at("copy", path)?;
+        let mut builder = Database::builder();
+        builder.set_check_integrity_on_open(true);
+        let database = builder.create_with_backend(copy).map_err(|source| records_error(path, source))?;
+        Self::load(path, database).map(Some)
+    }
+
+    fn load(path: &Path, database: Database) -> Result<Self, Error> {
         let records = Self { path: path.to_owned(), database, state: Mutex::default() };
         records.check_version()?;
         *records.state() = records.read_all()?;
@@ -271,6 +296,22 @@ impl Records {
         }
         Ok(transaction.commit()?)
     }
+}
+
+/// The content of a database, unless it has none or somebody has it open. Whoever opens one locks all of it, so that this is no state in between.
+fn read_unless_open(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+        Ok(()) => {}
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
 }
 
 fn records_error(path: &Path, source: impl Into<redb::Error>) -> Error {

@@ -107,7 +107,7 @@ fn check_copy(
     outcome
 }
 
-/// After a reboot the records of mounts are of another boot.
+/// After a reboot the records of mounts are of another boot. Here their seals break, too; either way they count as none.
 fn forget_boot(root: &Path) -> Result<()> {
     let mounts = root.join("mounts");
     for entry in fs::read_dir(&mounts).at(&mounts)? {

@@ -27,6 +27,8 @@ pub(crate) struct Finding {
     /// The image it is about.
     #[serde(rename = "ref")]
     reference: Option<String>,
+    /// The set of containerd's snapshots it is about.
+    set: Option<String>,
     problem: String,
     repaired: bool,
 }
@@ -34,24 +36,33 @@ pub(crate) struct Finding {
 impl From<windowsfilter::Finding> for Finding {
     fn from(found: windowsfilter::Finding) -> Self {
         let windowsfilter::Finding { invariant, id, problem, repaired } = found;
-        Self { invariant, id: id.map(String::from), reference: None, problem, repaired }
+        Self { invariant, id: id.map(String::from), reference: None, set: None, problem, repaired }
     }
 }
 
 impl From<windowsfilter_image::Finding> for Finding {
     fn from(found: windowsfilter_image::Finding) -> Self {
         let windowsfilter_image::Finding { invariant, reference, problem, repaired } = found;
-        Self { invariant, id: None, reference, problem, repaired }
+        Self { invariant, id: None, reference, set: None, problem, repaired }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl From<windowsfilter_containerd::Finding> for Finding {
+    fn from(found: windowsfilter_containerd::Finding) -> Self {
+        let windowsfilter_containerd::Finding { invariant, set, problem } = found;
+        Self { invariant, id: None, reference: None, set: Some(set), problem, repaired: false }
     }
 }
 
 impl Finding {
     /// Prints what a person needs of it, on one line.
     fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let place = match (&self.id, &self.reference) {
-            (Some(id), _) => format!("layer {id}"),
-            (None, Some(reference)) => format!("image {reference}"),
-            (None, None) => "store".to_owned(),
+        let place = match (&self.id, &self.reference, &self.set) {
+            (Some(id), ..) => format!("layer {id}"),
+            (_, Some(reference), _) => format!("image {reference}"),
+            (.., Some(set)) => format!("snapshots of set {set}"),
+            (None, None, None) => "store".to_owned(),
         };
         let state = if self.repaired { " (repaired)" } else { "" };
         // Most problems begin with their place.
@@ -73,7 +84,20 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
 fn check(session: &Session, repair: bool) -> Result<Vec<Finding>, Error> {
     let layers = session.store.fsck(repair)?.into_iter().map(Finding::from);
     let images = session.images()?.fsck(repair)?.into_iter().map(Finding::from);
-    Ok(layers.chain(images).collect())
+    Ok(layers.chain(images).chain(snapshots(session)?).collect())
+}
+
+#[cfg(target_os = "linux")]
+fn snapshots(session: &Session) -> Result<Vec<Finding>, Error> {
+    let found = windowsfilter_containerd::fsck(&session.store)?;
+    Ok(found.into_iter().map(Finding::from).collect())
+}
+
+/// Nobody but Linux has any.
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+fn snapshots(_: &Session) -> Result<Vec<Finding>, Error> {
+    Ok(Vec::new())
 }
 
 /// Prints findings, a line each.

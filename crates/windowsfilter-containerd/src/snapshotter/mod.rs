@@ -44,6 +44,19 @@ use unpacks::Unpacks;
 /// Owners, holders and sandboxes begin with this, the set's name and a dash.
 const PREFIX: &str = "containerd-";
 
+/// Name of the records in the directory of a set.
+pub(crate) const RECORDS: &str = "snapshots.redb";
+
+/// Where the sets of snapshots are, a directory each.
+pub(crate) fn sets_dir(store: &LayerStore) -> PathBuf {
+    store.root().join("containerd")
+}
+
+/// What everything in the layer store that belongs to a snapshot of this set is called.
+pub(crate) fn owner(set: &str, number: u64) -> String {
+    format!("{PREFIX}{set}-{number}")
+}
+
 /// What may be chosen for a set of snapshots.
 #[derive(Clone, Debug)]
 pub struct SnapshotterOptions {
@@ -79,14 +92,14 @@ impl Snapshotter {
         let SnapshotterOptions { set, skip_existing } = options;
         check_set(&set)?;
         let store: &'static LayerStore = Box::leak(Box::new(store));
-        let dir = store.root().join("containerd").join(&set);
+        let dir = sets_dir(store).join(&set);
         let (nothing, mounts) = (dir.join("nothing"), dir.join("mounts"));
         for dir in [&nothing, &mounts] {
             fs::create_dir_all(dir).at("create directory", dir)?;
         }
         let snapshotter = Self {
             store,
-            records: Records::open(&dir.join("snapshots.redb"))?,
+            records: Records::open(&dir.join(RECORDS))?,
             set,
             nothing,
             sources: Sources::new(mounts),
@@ -110,7 +123,7 @@ impl Snapshotter {
 
     /// What everything in the layer store that belongs to a snapshot is called.
     fn owner(&self, number: u64) -> String {
-        format!("{PREFIX}{}-{number}", self.set)
+        owner(&self.set, number)
     }
 
     /// The snapshot that something called `owner` belongs to, if it is of this set.

@@ -3,6 +3,7 @@
 mod applying;
 mod diffing;
 mod fake_containerd;
+mod fsck;
 mod layers;
 mod listing;
 mod snapshots;

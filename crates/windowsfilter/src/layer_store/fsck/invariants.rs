@@ -1,6 +1,7 @@
 //! The invariants of a store, by name.
 //!
-//! One list for all that keep something in it: layers and sandboxes (checked here), and images (`windowsfilter-image`). `docs/fsck.md` says of each what breaks it, what `--repair` does, and which test breaks it.
+//! One list for all that keep something in it: layers and sandboxes (checked here), images (`windowsfilter-image`) and containerd's snapshots
+//! (`windowsfilter-containerd`). `docs/fsck.md` says of each what breaks it, what `--repair` does, and which test breaks it.
 
 /// Declares the invariants, their names and the list of them together, so that none can be missing from either.
 macro_rules! invariants {
@@ -86,6 +87,11 @@ invariants! {
     ImageLayers = "image-layers",
     /// A document of no image is as it came, too.
     SpareDocument = "spare-document",
+
+    /// The records of snapshots can be read, and are as they were written.
+    SnapshotRecords = "snapshot-records",
+    /// A snapshot has its parent, and the layer or sandbox that it needs.
+    SnapshotNeeds = "snapshot-needs",
 }
 
 impl std::fmt::Display for Invariant {

@@ -104,8 +104,7 @@ impl LayerStore {
             return Ok(());
         }
         let source = io::Error::other(format!("no layer has a file {}", unknown.join(", ")));
-        Err(Error::Io { action: "take for a layer's all that is in", path: dir, source })
-            .breaks(Invariant::LayerFiles)
+        Err(Error::Io { action: "account for", path: dir, source }).breaks(Invariant::LayerFiles)
     }
 
     /// The record, if it says what its kind needs.

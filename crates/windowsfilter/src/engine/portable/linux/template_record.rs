@@ -38,10 +38,15 @@ pub(super) fn write(template: &Path, image: &File) -> Result<(), LinuxError> {
 /// Templates that are not as they were made, and why; nothing while somebody is making one. With `remove` they go.
 pub fn damaged(templates: &Path, remove: bool) -> Result<Vec<(PathBuf, String)>, LinuxError> {
     let mut found = Vec::new();
-    let failed = |error| LinuxError::system("opendir", templates)(error);
-    let images: Vec<PathBuf> = std::fs::read_dir(templates)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>())
-        .map_err(failed)?;
+    let entries = match std::fs::read_dir(templates) {
+        // They may be deleted at any time.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        other => other.map_err(LinuxError::system("opendir", templates))?,
+    };
+    let images: Vec<PathBuf> = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<_>>()
+        .map_err(LinuxError::system("readdir", templates))?;
     let Some(_lock) = try_lock_templates(templates)? else { return Ok(found) };
     for image in images.into_iter().filter(|path| path.extension().is_some_and(|end| end == "img")) {
         let Some(problem) = problem(&image) else { continue };

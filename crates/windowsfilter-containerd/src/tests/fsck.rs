@@ -1,0 +1,111 @@
+//! Every invariant of snapshots is broken, alone, and found by its name; `docs/fsck.md` says which test breaks which.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use windowsfilter::{Driver, Invariant, LayerStore, StorageOptions};
+
+use super::layers::layer;
+use super::support::Fixture;
+use crate::fsck::{Finding, fsck};
+use crate::records::Records;
+
+const BASE: &str = "default/2/sha256:base";
+
+fn records(fixture: &Fixture) -> PathBuf {
+    fixture.path("store/containerd/default/snapshots.redb")
+}
+
+/// A layer `BASE` and a sandbox `box` on it, and a server that has stopped; the store that it had.
+async fn stopped() -> (Fixture, LayerStore) {
+    let mut fixture = Fixture::new();
+    fixture.unpack(BASE, "", &layer(&[("a.txt", b"base")])).await;
+    fixture.prepare("box", BASE).await.unwrap();
+    assert_eq!(fsck(fixture.store()).unwrap(), [], "what a server has open is not looked at");
+    fixture.stop().await;
+    let store = LayerStore::open(&fixture.path("store"), StorageOptions::default()).unwrap();
+    assert_eq!(fsck(&store).unwrap(), []);
+    (fixture, store)
+}
+
+fn only(store: &LayerStore, invariant: Invariant) -> Finding {
+    let found = fsck(store).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].invariant, found[0].set.as_str()), (invariant, "default"), "{found:?}");
+    found.into_iter().next().unwrap()
+}
+
+/// What the records say; what cannot be read says nothing.
+fn content(path: &Path) -> Option<String> {
+    Some(format!("{:?}", Records::read_copy(path).ok()??.all()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_records_is_found_and_never_taken_for_other_records() {
+    let (mut fixture, store) = stopped().await;
+    let path = records(&fixture);
+    let good = fs::read(&path).unwrap();
+    let before = content(&path).unwrap();
+    let mut found = 0;
+    for offset in (0..good.len()).step_by(good.len() / 400) {
+        let mut bad = good.clone();
+        bad[offset] ^= 1 << (offset % 8);
+        fs::write(&path, &bad).unwrap();
+        match fsck(&store).unwrap().as_slice() {
+            // A bit that says nothing, in a page that is not in use.
+            [] => assert_eq!(content(&path).as_deref(), Some(&*before), "at {offset}"),
+            [one] => {
+                assert_eq!(one.invariant, Invariant::SnapshotRecords, "{one:?}");
+                assert!(one.problem.contains("snapshots.redb"), "{one:?}");
+                found += 1;
+            }
+            many => panic!("at {offset}: {many:?}"),
+        }
+        assert!(fs::read(&path).unwrap() == bad, "looking has changed something");
+    }
+    assert!(found > 0);
+    // In a record's own text.
+    let at = good.windows(9).rposition(|text| text == b"committed").unwrap();
+    let mut bad = good.clone();
+    bad[at] ^= 1;
+    fs::write(&path, &bad).unwrap();
+    only(&store, Invariant::SnapshotRecords);
+    fs::write(&path, good).unwrap();
+    assert_eq!(fsck(&store).unwrap(), []);
+    // Whatever is mounted goes with a server's fixture.
+    fixture.start();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_without_what_it_needs_is_found() {
+    let (mut fixture, store) = stopped().await;
+    let layers = store.layers().unwrap();
+    let (sandbox, base): (Vec<_>, Vec<_>) =
+        layers.into_iter().partition(|id| id.as_str().starts_with("containerd-default-"));
+    let (sandbox, base) = (sandbox[0].clone(), base[0].clone());
+    let owner = store.owners(&base).unwrap().into_iter().next().unwrap();
+    store.disown(&base, &owner).unwrap();
+    assert!(only(&store, Invariant::SnapshotNeeds).problem.contains("does not own its layer"));
+    store.own(&base, &owner).unwrap();
+
+    let (dir, aside) = (fixture.path("store/layers").join(sandbox.as_str()), fixture.path("aside"));
+    fs::rename(&dir, &aside).unwrap();
+    assert!(only(&store, Invariant::SnapshotNeeds).problem.contains(sandbox.as_str()));
+    store.create(&sandbox, Some(&base)).unwrap();
+    assert!(only(&store, Invariant::SnapshotNeeds).problem.contains("not a sandbox"));
+    fs::remove_dir_all(&dir).unwrap();
+    fs::rename(&aside, &dir).unwrap();
+
+    // Its record is taken away, but not its child's.
+    let records = Records::open(&records(&fixture)).unwrap();
+    let parent = records.get(BASE).unwrap();
+    records.change(Some(BASE), None, |_| Ok(())).unwrap();
+    drop(records);
+    assert!(only(&store, Invariant::SnapshotNeeds).problem.contains("is no snapshot"));
+    let records = Records::open(&self::records(&fixture)).unwrap();
+    records.change(None, Some(crate::records::Record::clone(&parent)), |_| Ok(())).unwrap();
+    drop(records);
+    assert_eq!(fsck(&store).unwrap(), []);
+    // Whatever is mounted goes with a server's fixture.
+    fixture.start();
+}
