@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use wclayer::tar::MAX_SPECIAL_SIZE;
 use windowsfilter::ErrorKind;
 
 /// Exit code of wrong usage; clap's too.
@@ -87,7 +88,11 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Store(error) | Self::Image(windowsfilter_image::Error::Store(error)) => {
+            Self::Store(error)
+            | Self::Image(
+                windowsfilter_image::Error::Store(error)
+                | windowsfilter_image::Error::TooLarge { source: error, .. },
+            ) => {
                 return store_hint(error);
             }
             #[cfg(target_os = "linux")]
@@ -142,8 +147,20 @@ fn containerd_hint(error: &windowsfilter_containerd::Error) -> Option<String> {
     })
 }
 
+/// How a limit is raised, if it can be.
+fn limit_hint(exceeded: &windowsfilter::Exceeded) -> String {
+    let option = exceeded.limit.name();
+    if exceeded.limit == windowsfilter::Limit::Header && exceeded.allowed >= MAX_SPECIAL_SIZE {
+        return "no reader of layers takes longer headers, Docker's own neither".to_owned();
+    }
+    format!("if you trust it, --{option} raises the limit and `--{option} none` lifts it")
+}
+
 fn store_hint(error: &windowsfilter::Error) -> Option<String> {
     use windowsfilter::Error as Store;
+    if let Some(exceeded) = error.exceeded() {
+        return Some(limit_hint(exceeded));
+    }
     Some(match error {
         Store::NoSuchLayer { .. } => "`windowsfilter layer ls` lists what there is".to_owned(),
         Store::AmbiguousId { .. } => "give more of its characters".to_owned(),

@@ -1,6 +1,6 @@
 //! What a command works with: the store, its images, where to print; and how names become layers.
 
-use windowsfilter::{ErrorKind, LayerId, LayerStore};
+use windowsfilter::{ErrorKind, LayerId, LayerStore, Limits};
 use windowsfilter_image::ImageStore;
 
 use crate::arguments::Global;
@@ -18,9 +18,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the store that the options name.
-    pub(crate) fn open(global: &Global) -> Result<Self, Error> {
-        Ok(Self { store: engine::open(global)?, output: Output::new(global.json, global.quiet) })
+    /// Opens the store that the options name; layers come in up to `limits`.
+    pub(crate) fn open(global: &Global, limits: Limits) -> Result<Self, Error> {
+        let store = engine::open(global)?.with_limits(limits);
+        Ok(Self { store, output: Output::new(global.json, global.quiet) })
     }
 
     /// The images.

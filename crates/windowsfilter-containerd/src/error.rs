@@ -195,6 +195,7 @@ fn store_code(error: &windowsfilter::Error) -> Code {
     match error {
         Store::Intake { source: error, .. } | Store::Undo { first: error, .. } => store_code(error),
         Store::Io { source, .. } if is_full(source) => Code::ResourceExhausted,
+        Store::Limit { .. } => Code::InvalidArgument,
         Store::Damaged { .. } | Store::Index { .. } => Code::DataLoss,
         Store::Compressed { .. } | Store::Tar(_) | Store::LayerTar(_) | Store::Entry { .. } => {
             Code::InvalidArgument

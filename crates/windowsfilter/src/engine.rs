@@ -28,6 +28,7 @@ use crate::digest::DiffId;
 use crate::driver::{Change, DiffGetter};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
+use crate::limits::Limits;
 use crate::record::LayerKind;
 
 pub mod hcs;
@@ -110,8 +111,9 @@ pub trait Engine: Debug + Send + Sync {
     /// Writes a layer's content into `dir`, where nothing of it is yet, and makes it durable. Its parents may be missing still.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; data that are not what was expected. What was written is the caller's to remove.
-    fn stage(&self, dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error>;
+    /// Bad data, by entry and reason; data that are not what was expected, or more than `limits` allow. What was written is the caller's to
+    /// remove.
+    fn stage(&self, dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error>;
 
     /// Makes of what was staged in `staged` the layer itself, whose parents are there. For engines that place layers [`Placement::InPlace`];
     /// an empty layer may be there.

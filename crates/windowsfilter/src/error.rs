@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::id::LayerId;
+use crate::limits::Exceeded;
 
 /// Why a call of the driver failed.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,12 @@ pub enum Error {
     LayerTar(#[from] wclayer::layer_tar::LayerTarError),
     #[error("entry {entry:?} at tar offset {offset:#x}: {reason}")]
     Entry { entry: String, offset: u64, reason: String },
+    #[error("{}{exceeded}", entry.as_ref().map_or(String::new(), |(entry, offset)| format!("entry {entry:?} at tar offset {offset:#x}: ")))]
+    Limit {
+        /// The entry and where it begins; none before the first one, and where something else than a layer is too large.
+        entry: Option<(String, u64)>,
+        exceeded: Exceeded,
+    },
     #[error("{} entries cannot be held by a Windows layer:{}", problems.len(), problems.iter().fold(String::new(), |s, p| s + "\n  " + p))]
     NotPortable { problems: Vec<String> },
     #[error("no {path:?} in {id}")]
@@ -186,9 +193,22 @@ impl Error {
         }
     }
 
+    /// The limit that a layer exceeds, if that is what this is about.
+    pub fn exceeded(&self) -> Option<&Exceeded> {
+        match self {
+            Self::Limit { exceeded, .. } => Some(exceeded),
+            Self::Intake { source, .. } | Self::Undo { first: source, .. } => source.exceeded(),
+            _ => None,
+        }
+    }
+
     /// Says which layer's data are bad: an image has many, and their entries have the same names.
     pub(crate) fn in_layer(self, what: String) -> Self {
-        if self.is_bad_data() { Self::Intake { what, source: Box::new(self) } } else { self }
+        if self.is_bad_data() || matches!(self, Self::Limit { .. }) {
+            Self::Intake { what, source: Box::new(self) }
+        } else {
+            self
+        }
     }
 
     /// Joins this error with one from undoing what had been done before it; neither is dropped.
@@ -198,6 +218,12 @@ impl Error {
             Ok(()) => self,
             Err(undo) => Self::Undo { first: Box::new(self), undo: Box::new(undo) },
         }
+    }
+}
+
+impl From<Exceeded> for Error {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Limit { entry: None, exceeded }
     }
 }
 

@@ -30,6 +30,7 @@ use crate::engine::portable::view::View;
 use crate::engine::{ChainLayer, Engine, Layer, Place, Placement};
 use crate::error::{Error, IoContext};
 use crate::id::{IMPORTING, LayerId, REMOVING};
+use crate::limits::Limits;
 use crate::lock::{self, Lock};
 use crate::options::{DEFAULT_SANDBOX_SIZE, StorageOptions};
 use crate::record::{self, LayerKind, LayerRecord};
@@ -41,6 +42,7 @@ pub struct LayerStore {
     paths: Paths,
     default_size: u64,
     reclaimer: Reclaimer,
+    limits: Limits,
     engine: Arc<dyn Engine>,
 }
 
@@ -59,7 +61,7 @@ impl LayerStore {
         let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
         let paths = Paths::create(root, Placement::Aside)?;
         let engine = Arc::new(Portable::new(paths.templates(), paths.temporaries()));
-        Ok(Self { paths, default_size, reclaimer: Doomed::destroy, engine })
+        Ok(Self { paths, default_size, reclaimer: Doomed::destroy, limits: Limits::default(), engine })
     }
 
     /// Opens the layers in `home`, which may be one of Docker's, with Windows' own engine. Layers are filled as `import` says.
@@ -76,7 +78,7 @@ impl LayerStore {
         let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
         let paths = Paths::create(home, Placement::InPlace)?;
         let engine = Arc::new(Hcs::new(host, &paths, import));
-        Ok(Self { paths, default_size, reclaimer: Doomed::destroy, engine })
+        Ok(Self { paths, default_size, reclaimer: Doomed::destroy, limits: Limits::default(), engine })
     }
 
     /// Whether what is at `root` was made by [`LayerStore::open_hcs`].
@@ -106,6 +108,17 @@ impl LayerStore {
     #[must_use]
     pub fn reclaim_with(self, reclaimer: Reclaimer) -> Self {
         Self { reclaimer, ..self }
+    }
+
+    /// Takes in layers up to these limits, instead of the default ones.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// What layers that come in may be at most.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The store's directory, canonical.

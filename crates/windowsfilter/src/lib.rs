@@ -9,6 +9,7 @@ pub mod engine;
 mod error;
 mod id;
 mod layer_store;
+mod limits;
 mod lock;
 pub mod metadata;
 mod options;
@@ -28,6 +29,7 @@ pub use id::LayerId;
 pub use layer_store::{
     Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, StagedLayer, StoreLock, Verified,
 };
+pub use limits::{Exceeded, Limit, Limits};
 pub use metadata::{Origin, Stream, StreamContent, Win32Metadata};
 pub use options::{DEFAULT_SANDBOX_SIZE, StorageOptions, parse_size};
 pub use record::{LayerKind, LayerRecord};

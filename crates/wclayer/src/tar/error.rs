@@ -67,9 +67,13 @@ pub enum TarError {
         /// The size it states.
         size: i64,
     },
-    /// An extended header or a long name beyond [`MAX_SPECIAL_SIZE`](super::MAX_SPECIAL_SIZE).
-    #[error("extended header at tar offset {offset:#x} is {size} bytes long, at most {limit} are allowed")]
+    /// An extended header or a long name beyond [`MAX_SPECIAL_SIZE`](super::MAX_SPECIAL_SIZE), or a lower limit.
+    #[error(
+        "extended header {entry:?} at tar offset {offset:#x} is {size} bytes long, at most {limit} are allowed"
+    )]
     SpecialTooLong {
+        /// What the extended header itself is called.
+        entry: String,
         /// The extended header.
         offset: u64,
         /// Its size.
@@ -168,6 +172,7 @@ impl TarError {
     pub fn entry(&self) -> Option<&str> {
         match self {
             Self::TruncatedData { entry, .. }
+            | Self::SpecialTooLong { entry, .. }
             | Self::Number { entry, .. }
             | Self::NegativeSize { entry, .. }
             | Self::PaxValue { entry, .. }
@@ -181,7 +186,6 @@ impl TarError {
             | Self::TruncatedHeader { .. }
             | Self::NoHeader { .. }
             | Self::HalfAnEnd { .. }
-            | Self::SpecialTooLong { .. }
             | Self::PaxRecord { .. }
             | Self::Failed { .. } => None,
         }

@@ -44,6 +44,7 @@ pub struct Reader<R> {
     pub(super) body: Body,
     block: Box<Block>,
     state: State,
+    longest_special: u64,
 }
 
 /// Headers that came before the entry they describe.
@@ -65,7 +66,14 @@ impl<R: BufRead> Reader<R> {
             body: Body::default(),
             block: Box::new([0; BLOCK_SIZE]),
             state: State::Reading,
+            longest_special: MAX_SPECIAL_SIZE,
         }
+    }
+
+    /// Accepts no extended header and no GNU long name of more than `bytes`, nor of more than [`MAX_SPECIAL_SIZE`].
+    #[must_use]
+    pub fn with_longest_special(self, bytes: u64) -> Self {
+        Self { longest_special: bytes.min(MAX_SPECIAL_SIZE), ..self }
     }
 
     /// Goes to the next entry, past what was not read of the one before; `None` at the end.
@@ -213,11 +221,12 @@ impl<R: BufRead> Reader<R> {
 
     /// The data of an extended header, bounded; its size field decides nothing but when to stop.
     fn read_special(&mut self, header: &Header) -> Result<Vec<u8>, TarError> {
-        if header.size > MAX_SPECIAL_SIZE {
+        if header.size > self.longest_special {
             return Err(TarError::SpecialTooLong {
+                entry: header.display_name(),
                 offset: header.header_offset,
                 size: header.size,
-                limit: MAX_SPECIAL_SIZE,
+                limit: self.longest_special,
             });
         }
         self.body.read_all(&mut self.source)

@@ -4,6 +4,7 @@ use windowsfilter_image::{CommitOptions, Reference};
 
 use super::image::print_image;
 use crate::error::Error;
+use crate::limits::LimitArguments;
 use crate::progress::Progress;
 use crate::session::Session;
 
@@ -27,6 +28,8 @@ pub(crate) struct Args {
     /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     created: Option<i64>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
 }
 
 /// Commits it and prints the image.

@@ -19,6 +19,8 @@ mod stat;
 mod umount;
 mod write_layer;
 
+use windowsfilter::Limits;
+
 use crate::arguments::Arguments;
 use crate::error::Error;
 use crate::session::Session;
@@ -59,6 +61,17 @@ impl Command {
         #[cfg(not(target_os = "linux"))]
         return false;
     }
+
+    /// What layers that come in may be at most.
+    fn limits(&self) -> Limits {
+        let arguments = match self {
+            Self::Image(image::Command::Import(args)) => args.limits,
+            Self::Layer(layer::Command::Apply(args)) => args.limits,
+            Self::Commit(args) => args.limits,
+            _ => return Limits::default(),
+        };
+        arguments.into()
+    }
 }
 
 /// Runs what the command line asks for.
@@ -73,7 +86,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Serve(args) => return serve::run(&global, args),
         _ => {}
     }
-    let session = Session::open(&global)?;
+    let session = Session::open(&global, command.limits())?;
     match command {
         Command::Image(command) => image::run(&session, command),
         Command::Layer(command) => layer::run(&session, command),

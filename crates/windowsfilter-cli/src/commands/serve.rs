@@ -9,6 +9,7 @@ use windowsfilter_containerd::{ServeOptions, SnapshotterOptions, Version, config
 
 use crate::arguments::Global;
 use crate::error::Error;
+use crate::limits::LimitArguments;
 
 /// Let containerd keep Windows images in the store: serve its snapshotter and differ
 ///
@@ -35,6 +36,8 @@ pub(crate) struct Args {
     /// Print what this version of containerd needs in its config.toml, and end
     #[arg(long, value_name = "VERSION")]
     print_config: Option<Version>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
 }
 
 /// Serves, or prints the configuration.
@@ -47,7 +50,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Error> {
         return io::stdout().write_all(text.as_bytes()).map_err(Error::Stdout);
     }
     // Freeing gigabytes takes a while that no caller should wait for.
-    let store = LayerStore::open(&global.root, StorageOptions::default())?.reclaim_with(|doomed| {
+    let store = LayerStore::open(&global.root, StorageOptions::default())?;
+    let store = store.with_limits(args.limits.into()).reclaim_with(|doomed| {
         std::thread::spawn(move || {
             if let Err(error) = doomed.destroy() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "bytes of a removed layer stay");

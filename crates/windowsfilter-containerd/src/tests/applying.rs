@@ -62,6 +62,16 @@ async fn without_a_namespace_in_the_call_that_of_the_key_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_exceeds_a_limit_is_refused_by_its_name_and_leaves_nothing() {
+    let mut fixture = Fixture::new();
+    let mounts = fixture.prepare(KEY, "").await.unwrap();
+    let blob = gzip(&layer(&[(&format!("{}f", "d/".repeat(10_000)), b"x")]));
+    let digest = fixture.fake.add(&blob);
+    refused(fixture.apply(mounts, digest, blob.len()).await, Code::InvalidArgument, "limit max-depth");
+    assert_nothing_left(&mut fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_blob_that_is_not_what_it_should_be_leaves_nothing() {
     let mut fixture = Fixture::new();
     let mounts = fixture.prepare(KEY, "").await.unwrap();

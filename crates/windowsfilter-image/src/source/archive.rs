@@ -1,5 +1,6 @@
 //! Files in a tar, by name. Compressed archives and streams are first made a plain temporary file.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -57,14 +58,15 @@ impl Archive {
         Self::indexed(file, label)
     }
 
-    /// Copies `stream`, uncompressed, to a temporary file in `store` and indexes that.
+    /// Copies `stream`, uncompressed, to a temporary file in `store` and indexes that. What limits a layer of the store limits all of it.
     pub(crate) fn spool(
         stream: Box<dyn Read + Send + '_>,
         label: String,
         store: &LayerStore,
     ) -> Result<Self, Error> {
         let broken = |source| Error::Archive { path: label.clone(), source };
-        let mut stream = BufReader::with_capacity(1 << 18, stream);
+        let read = Cell::new(0);
+        let mut stream = BufReader::with_capacity(1 << 18, Counted { stream, count: &read });
         let mut magic = [0; 4];
         let length = read_up_to(&mut stream, &mut magic).map_err(broken)?;
         let whole = io::Cursor::new(magic).take(length as u64).chain(stream);
@@ -79,10 +81,14 @@ impl Archive {
         };
         let mut file = store.spool()?;
         let mut buffer = vec![0; 1 << 18];
+        let mut length = 0;
         loop {
             match plain.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => {
+                    length += count as u64;
+                    let limited = |source| Error::TooLarge { path: label.clone(), source };
+                    store.limits().check_archive(read.get(), length).map_err(limited)?;
                     file.write_all(&buffer[..count]).at("write a temporary file in", store.root())?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -113,6 +119,20 @@ impl Archive {
             what: self.label.clone(),
             reason: format!("too many links on the way to {name:?}"),
         })
+    }
+}
+
+/// Counts what is read.
+struct Counted<'a, R> {
+    stream: R,
+    count: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.count.set(self.count.get() + count as u64);
+        Ok(count)
     }
 }
 

@@ -96,11 +96,13 @@ impl LayerStore {
     /// Reads a layer blob into the store without making it visible. Several may be staged at once; parents need not be there yet.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; a digest, size or diffID that is not the expected one. Nothing is left behind.
+    /// Bad data, by entry and reason; more data than the store's limits allow; a digest, size or diffID that is not the expected one. Nothing
+    /// is left behind.
     pub fn stage(&self, id: &LayerId, request: ImportRequest<'_>) -> Result<StagedLayer<'_>, Error> {
         let staging = Staging::claim(&self.paths, id)?;
         let label = request.label.clone();
-        let imported = self.engine.stage(&staging.dir, request).map_err(|error| error.in_layer(label))?;
+        let imported =
+            self.engine.stage(&staging.dir, request, &self.limits).map_err(|error| error.in_layer(label))?;
         Ok(StagedLayer { store: self, staging, imported })
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
+mod limits;
 #[path = "../contract/support.rs"]
 mod support;
 mod tar_split;

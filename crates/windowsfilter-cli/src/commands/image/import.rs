@@ -7,6 +7,7 @@ use windowsfilter_image::{ImportOptions, Platform, Reference, Source};
 
 use super::print_image;
 use crate::error::Error;
+use crate::limits::LimitArguments;
 use crate::progress::ImageBars;
 use crate::session::Session;
 
@@ -28,6 +29,8 @@ pub(crate) struct Args {
     /// Import an image that is not for Windows
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
 }
 
 /// Imports it and prints what it became.

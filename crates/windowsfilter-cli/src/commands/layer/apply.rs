@@ -8,6 +8,7 @@ use windowsfilter::{DiffId, Expect, ImportRequest, LayerId};
 
 use crate::error::{Error, IoContext};
 use crate::human;
+use crate::limits::LimitArguments;
 use crate::output::write_fields;
 use crate::progress::Progress;
 use crate::session::Session;
@@ -23,6 +24,8 @@ pub(crate) struct Args {
     /// Layer it stands on [default: none, a base layer]
     #[arg(long, value_name = "ID")]
     parent: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
 }
 
 #[derive(serde::Serialize)]

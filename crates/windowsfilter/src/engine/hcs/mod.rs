@@ -38,6 +38,7 @@ use crate::driver::{Change, DiffGetter};
 use crate::engine::{ChainLayer, EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place, Placement};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
+use crate::limits::Limits;
 use crate::store::{self, Paths, file};
 use crate::temporary::Temporaries;
 
@@ -134,8 +135,8 @@ impl<H: Host> Engine for Hcs<H> {
         Placement::InPlace
     }
 
-    fn stage(&self, dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error> {
-        super::portable::import::spool(dir, request)
+    fn stage(&self, dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
+        super::portable::import::spool(dir, request, limits)
     }
 
     fn install(&self, layer: &Layer, staged: &Path) -> Result<(), Error> {

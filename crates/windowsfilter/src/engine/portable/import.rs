@@ -22,11 +22,12 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use wclayer::tar::{ArchiveEnd, Reader, type_flag};
+use wclayer::tar::{ArchiveEnd, Header, Reader, TarError, type_flag};
 
 use crate::digest::{DiffId, Digest};
 use crate::engine::{Expect, ImportRequest, Imported, Progress};
 use crate::error::{Error, IoContext};
+use crate::limits::{Exceeded, Limit, Limits};
 use crate::store::{file, sync_dir};
 use crate::temporary::Temporaries;
 
@@ -40,11 +41,11 @@ const PROGRESS_STEP: u64 = 256;
 /// Writes `dir/layer.tar` and `dir/layer.erofs`, neither of which may exist, and makes both durable.
 ///
 /// # Errors
-/// A blob or tar that is damaged or not what was expected; an entry that a Windows layer cannot have; what reading and
-/// writing run into. What was written by then stays for the caller to remove.
-pub fn import(dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error> {
+/// A blob or tar that is damaged or not what was expected; an entry that a Windows layer cannot have; more than the limits
+/// allow; what reading and writing run into. What was written by then stays for the caller to remove.
+pub fn import(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
     let tar = dir.join(file::TAR);
-    let imported = run(request, Some(&tar), IndexFile::New(&dir.join(file::INDEX)))?;
+    let imported = run(request, limits, Some(&tar), IndexFile::New(&dir.join(file::INDEX)))?;
     sync_dir(dir)?;
     Ok(imported)
 }
@@ -53,8 +54,8 @@ pub fn import(dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error>
 ///
 /// # Errors
 /// As [`import`].
-pub(crate) fn spool(dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error> {
-    let imported = run(request, Some(&dir.join(file::TAR)), IndexFile::None)?;
+pub(crate) fn spool(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
+    let imported = run(request, limits, Some(&dir.join(file::TAR)), IndexFile::None)?;
     sync_dir(dir)?;
     Ok(imported)
 }
@@ -73,7 +74,8 @@ pub(crate) fn rebuild_index(
     let label = tar.display().to_string();
     let expect = Expect { diff_id: Some(diff_id), ..Expect::default() };
     let request = ImportRequest { blob, expect, progress: &(), label };
-    run(request, None, IndexFile::Replace(index, temporaries))
+    // It was let in once, perhaps by somebody who lifted the limits.
+    run(request, &Limits::NONE, None, IndexFile::Replace(index, temporaries))
 }
 
 /// What one pass over the tar gives.
@@ -85,10 +87,16 @@ struct Scanned {
     trailing: u64,
 }
 
-fn run(request: ImportRequest<'_>, tar: Option<&Path>, index: IndexFile<'_>) -> Result<Imported, Error> {
+fn run(
+    request: ImportRequest<'_>,
+    limits: &Limits,
+    tar: Option<&Path>,
+    index: IndexFile<'_>,
+) -> Result<Imported, Error> {
     let ImportRequest { blob, expect, progress, label } = request;
-    let info = BlobInfo { limit: expect.blob.map(|(_, size)| size), label: &label, progress };
-    let (scanned, blob) = pipeline::run(blob, info, |chunks| scan(Tee::new(chunks, tar)?, progress))?;
+    let info = BlobInfo { length: expect.blob.map(|(_, size)| size), label: &label, progress, limits };
+    let (scanned, blob) =
+        pipeline::run(blob, info, |chunks| scan(Tee::new(chunks, tar, limits)?, limits, progress))?;
     let Scanned { tree, diff_id, tar_size, end, trailing } = scanned;
     let blob = blob.unwrap_or((diff_id.0, tar_size));
     check(&expect, blob, diff_id, &label)?;
@@ -102,23 +110,29 @@ fn run(request: ImportRequest<'_>, tar: Option<&Path>, index: IndexFile<'_>) -> 
 }
 
 /// Reads the tar to its end, and then the bytes behind it.
-fn scan(mut tee: Tee, progress: &dyn Progress) -> Result<Scanned, Error> {
+fn scan(mut tee: Tee<'_>, limits: &Limits, progress: &dyn Progress) -> Result<Scanned, Error> {
     let mut tree = LayerTree::new();
-    let result = read_entries(&mut tee, &mut tree, progress);
+    let mut last = LastEntry::default();
+    let result = read_entries(&mut tee, &mut tree, &mut last, limits, progress);
     // The tar's reader only knows that its source failed; the tee knows why.
-    let (end, tar_end) = result.map_err(|error| tee.take_failure().unwrap_or(error))?;
-    let (digest, tar_size) = tee.finish()?;
+    let (end, tar_end) = result.map_err(|error| last.named_in(tee.take_failure().unwrap_or(error)))?;
+    let (digest, tar_size) = tee.finish().map_err(|error| last.named_in(error))?;
     Ok(Scanned { tree, diff_id: DiffId(digest), tar_size, end, trailing: tar_size.saturating_sub(tar_end) })
 }
 
 fn read_entries(
-    tee: &mut Tee,
+    tee: &mut Tee<'_>,
     tree: &mut LayerTree,
+    last: &mut LastEntry,
+    limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<(Option<ArchiveEnd>, u64), Error> {
-    let mut tar = Reader::new(tee);
-    let mut unreported = 0;
-    while let Some(header) = tar.next()? {
+    let mut tar = Reader::new(tee).with_longest_special(limits.header.unwrap_or(u64::MAX));
+    let (mut number, mut unreported) = (0, 0);
+    while let Some(header) = tar.next().map_err(header_error)? {
+        number += 1;
+        last.set(&header);
+        limits.check_entry(number, &header)?;
         if header.type_flag != type_flag::GLOBAL {
             tree.add(&header, &mut tar.data())?;
         }
@@ -131,6 +145,44 @@ fn read_entries(
     progress.entries(unreported);
     tree.check()?;
     Ok((tar.end(), tar.position()))
+}
+
+/// An extended header that is too long exceeds a limit like any other.
+fn header_error(error: TarError) -> Error {
+    match error {
+        TarError::SpecialTooLong { entry, offset, size, limit } => Error::Limit {
+            entry: Some((entry, offset)),
+            exceeded: Exceeded { limit: Limit::Header, allowed: limit, actual: size },
+        },
+        other => other.into(),
+    }
+}
+
+/// The entry that was read last, for errors of what goes on beside the reading of entries.
+#[derive(Default)]
+struct LastEntry {
+    name: Vec<u8>,
+    /// None before the first entry.
+    offset: Option<u64>,
+}
+
+impl LastEntry {
+    fn set(&mut self, header: &Header) {
+        self.name.clear();
+        self.name.extend_from_slice(&header.name);
+        self.offset = Some(header.offset);
+    }
+
+    /// Says in which entry a limit was exceeded, unless the error does.
+    fn named_in(&self, error: Error) -> Error {
+        match error {
+            Error::Limit { entry: None, exceeded } => {
+                let entry = self.offset.map(|offset| (layer_tree::shown(&self.name), offset));
+                Error::Limit { entry, exceeded }
+            }
+            other => other,
+        }
+    }
 }
 
 fn check(expect: &Expect, blob: (Digest, u64), diff_id: DiffId, label: &str) -> Result<(), Error> {

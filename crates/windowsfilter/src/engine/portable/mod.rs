@@ -13,6 +13,7 @@ use wclayer::filetime::FileTime;
 use crate::driver::{Change, DiffGetter};
 use crate::engine::{EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place};
 use crate::error::{Error, IoContext};
+use crate::limits::Limits;
 use crate::record::LayerKind;
 use crate::store::file;
 use crate::temporary::Temporaries;
@@ -75,8 +76,8 @@ impl Engine for Portable {
         "portable"
     }
 
-    fn stage(&self, dir: &Path, request: ImportRequest<'_>) -> Result<Imported, Error> {
-        import::import(dir, request)
+    fn stage(&self, dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
+        import::import(dir, request, limits)
     }
 
     fn create_sandbox(&self, sandbox: &Layer, size: u64) -> Result<(), Error> {

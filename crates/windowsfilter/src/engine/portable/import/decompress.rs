@@ -3,12 +3,14 @@
 //! gzip files may have several members and zstd files several frames. Anything behind the last one, or less than a whole
 //! one, is an error.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use super::pipeline::{CHUNK, Chunk, Chunks};
 use crate::error::Error;
+use crate::limits::{Exceeded, Limits};
 
 /// Largest zstd window that is accepted, as a power of two: 32 MiB, what the strongest levels of the compressors in image tools use,
 /// and all that a decoder's memory is bounded by. A frame's header may ask for a hundred thousand times as much.
@@ -45,19 +47,23 @@ impl Compression {
     }
 }
 
-/// The thread: takes chunks of the blob and gives chunks of the tar, in buffers that come back through `empty`.
-pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) {
-    let mut source = Source { chunks: blob, current: Vec::new(), position: 0, failure: None };
+/// The thread: takes chunks of the blob and gives chunks of the tar, in buffers that come back through `empty`, as long as the ratio of
+/// the two stays below its limit.
+pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>, limits: &Limits) {
+    let read = Cell::new(0);
+    let mut source = Source { chunks: blob, current: Vec::new(), position: 0, read: &read, failure: None };
     let start = match source.fill_buf() {
         Ok(start) => Compression::of(start),
         Err(_) => Compression::None,
     };
     let result = match start {
         Compression::None => return pass_on(source, full, empty),
-        Compression::Gzip => copy(flate2::bufread::MultiGzDecoder::new(&mut source), full, empty),
+        Compression::Gzip => copy(flate2::bufread::MultiGzDecoder::new(&mut source), full, empty, |tar| {
+            limits.check_ratio(read.get(), tar)
+        }),
         Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut source)
             .and_then(|mut decoder| decoder.window_log_max(MAX_ZSTD_WINDOW_LOG).map(|()| decoder))
-            .and_then(|decoder| copy(decoder, full, empty)),
+            .and_then(|decoder| copy(decoder, full, empty, |tar| limits.check_ratio(read.get(), tar))),
     };
     if let Err(error) = result {
         let error = source.failure.take().unwrap_or_else(|| damaged(start, error));
@@ -67,7 +73,7 @@ pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Ve
 }
 
 /// A blob that is no more than its tar: its buffers go on as they are, others go back for them.
-fn pass_on(mut source: Source, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) {
+fn pass_on(mut source: Source<'_>, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) {
     if let Some(failure) = source.failure.take() {
         let _ = full.send(Err(failure));
         return;
@@ -83,11 +89,24 @@ fn pass_on(mut source: Source, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) 
     }
 }
 
-fn copy(mut decoder: impl Read, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) -> io::Result<()> {
+/// Passes on what the decoder gives; `check` is told how many bytes that are.
+fn copy(
+    mut decoder: impl Read,
+    full: &Sender<Chunk>,
+    empty: &Receiver<Vec<u8>>,
+    check: impl Fn(u64) -> Result<(), Exceeded>,
+) -> io::Result<()> {
+    let mut length = 0;
     loop {
         let Ok(mut buffer) = empty.recv() else { return Ok(()) };
         buffer.clear();
         let result = decoder.by_ref().take(CHUNK as u64).read_to_end(&mut buffer);
+        length += buffer.len() as u64;
+        if let Err(exceeded) = check(length) {
+            // The receiver takes it for what it is; one that is gone has its own error.
+            let _ = full.send(Err(exceeded.into()));
+            return Ok(());
+        }
         // What came out before an error goes on: a broken entry is a clearer message than a broken blob.
         if !buffer.is_empty() && full.send(Ok(buffer)).is_err() {
             return Ok(());
@@ -113,14 +132,16 @@ fn damaged(compression: Compression, source: io::Error) -> Error {
 }
 
 /// The blob's chunks as a stream.
-struct Source {
+struct Source<'a> {
     chunks: Chunks,
     current: Vec<u8>,
     position: usize,
+    /// Bytes that were taken.
+    read: &'a Cell<u64>,
     failure: Option<Error>,
 }
 
-impl BufRead for Source {
+impl BufRead for Source<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.current.len() && self.failure.is_none() {
             self.position = 0;
@@ -137,11 +158,13 @@ impl BufRead for Source {
     }
 
     fn consume(&mut self, count: usize) {
-        self.position = self.current.len().min(self.position + count);
+        let count = count.min(self.current.len() - self.position);
+        self.position += count;
+        self.read.set(self.read.get() + count as u64);
     }
 }
 
-impl Read for Source {
+impl Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let count = available.len().min(buffer.len());

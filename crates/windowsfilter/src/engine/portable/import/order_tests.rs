@@ -46,7 +46,7 @@ fn imported(order: &[usize]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let blob: Box<dyn Read + Send> = Box::new(&tar[..]);
     let request = ImportRequest { blob, expect: Expect::default(), progress: &(), label: "test".into() };
-    let imported = import(dir.path(), request).unwrap();
+    let imported = import(dir.path(), request, &Limits::default()).unwrap();
     let image = Image::open(std::fs::read(dir.path().join("layer.erofs")).unwrap()).unwrap();
     let mut lines = vec![format!("{:?} {} {}", imported.parent_links, imported.whiteouts, imported.size)];
     let mut first_names = std::collections::HashMap::new();

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Every stage has a few buffers of 1 MiB that come back when they are used up, so memory is bounded whatever the blob
-//! says, and the slowest stage sets the pace. An error travels the way the data goes. A stage whose receiver is gone
+//! says, and the slowest stage sets the pace. What a blob may inflate to is limited where it inflates and where it is written. An error travels the way the data goes. A stage whose receiver is gone
 //! stops.
 
 use std::fs::File;
@@ -21,6 +21,7 @@ use super::decompress::{Compression, decompress};
 use crate::digest::Digest;
 use crate::engine::Progress;
 use crate::error::{Error, IoContext};
+use crate::limits::Limits;
 
 /// Bytes of one buffer.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -59,14 +60,16 @@ impl Chunks {
     }
 }
 
-/// What the reading thread has to know.
+/// What the threads have to know.
 pub(super) struct BlobInfo<'a> {
-    /// More bytes than this are an error.
-    pub(super) limit: Option<u64>,
+    /// What is known of its length: more bytes are an error.
+    pub(super) length: Option<u64>,
     /// The layer's name for messages.
     pub(super) label: &'a str,
     /// Hears of bytes that were read.
     pub(super) progress: &'a dyn Progress,
+    /// What the layer may be at most.
+    pub(super) limits: &'a Limits,
 }
 
 /// Lets `consume` read the tar. Beside its result comes the blob's digest and length, if the blob is not the tar itself.
@@ -87,7 +90,7 @@ pub(super) fn run<T>(
             .map_err(spawn_error)?;
         thread::Builder::new()
             .name("layer decompress".into())
-            .spawn_scoped(scope, move || decompress(blob_chunks, &tar_full, &tar_empty))
+            .spawn_scoped(scope, move || decompress(blob_chunks, &tar_full, &tar_empty, info.limits))
             .map_err(spawn_error)?;
         let value = consume(tar_chunks)?;
         let blob = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -118,7 +121,7 @@ fn read_blob(
         }
         length += buffer.len() as u64;
         info.progress.blob_bytes(buffer.len() as u64);
-        if let Some(expected) = info.limit.filter(|&limit| length > limit) {
+        if let Some(expected) = info.length.filter(|&expected| length > expected) {
             let what = format!("the blob of {}", info.label);
             let _ = full.send(Err(Error::SizeMismatch { what, expected, actual: length }));
             return None;
@@ -134,7 +137,8 @@ fn read_blob(
 }
 
 /// The tar on its way to the parser: hashed and written as it passes.
-pub(super) struct Tee {
+pub(super) struct Tee<'a> {
+    limits: &'a Limits,
     chunks: Chunks,
     current: Vec<u8>,
     position: usize,
@@ -144,12 +148,12 @@ pub(super) struct Tee {
     failure: Option<Error>,
 }
 
-impl Tee {
+impl<'a> Tee<'a> {
     /// `output` is the file to create, if the tar is to be kept.
-    pub(super) fn new(chunks: Chunks, output: Option<&Path>) -> Result<Self, Error> {
+    pub(super) fn new(chunks: Chunks, output: Option<&Path>, limits: &'a Limits) -> Result<Self, Error> {
         let output = output.map(Output::create).transpose()?;
         let (current, hasher) = (Vec::new(), Sha256::new());
-        Ok(Self { chunks, current, position: 0, hasher, length: 0, output, failure: None })
+        Ok(Self { limits, chunks, current, position: 0, hasher, length: 0, output, failure: None })
     }
 
     /// Why reading failed, if it did.
@@ -171,8 +175,9 @@ impl Tee {
         self.position = 0;
         let Some(chunk) = self.chunks.next(std::mem::take(&mut self.current)) else { return Ok(false) };
         let chunk = chunk?;
-        self.hasher.update(&chunk);
         self.length += chunk.len() as u64;
+        self.limits.check_size(self.length)?;
+        self.hasher.update(&chunk);
         if let Some(output) = &mut self.output {
             output.write(&chunk)?;
         }
@@ -181,7 +186,7 @@ impl Tee {
     }
 }
 
-impl BufRead for Tee {
+impl BufRead for Tee<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.current.len() {
             if self.failure.is_none()
@@ -201,7 +206,7 @@ impl BufRead for Tee {
     }
 }
 
-impl Read for Tee {
+impl Read for Tee<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let count = available.len().min(buffer.len());
