@@ -15,6 +15,7 @@ pub mod packages;
 pub mod process;
 pub mod readme;
 pub mod sample;
+pub mod sample_docker_store;
 pub mod sample_image;
 pub mod test;
 pub mod tools;

@@ -8,7 +8,10 @@ use xtask::bench;
 use xtask::error::{Result, chain};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 use xtask::torture;
-use xtask::{demo, deny, fuzz, man, packages, readme, sample_image, test, windows, windows_host_check};
+use xtask::{
+    demo, deny, fuzz, man, packages, readme, sample_docker_store, sample_image, test, windows,
+    windows_host_check,
+};
 
 /// Set-up, demo, tests and benchmarks of this repository.
 #[derive(Parser)]
@@ -46,6 +49,8 @@ enum Task {
     Man(man::Args),
     /// Write a realistic Windows image made from a seed.
     SampleImage(sample_image::Args),
+    /// Write a small data root as Docker on Windows has it.
+    SampleDockerStore(sample_docker_store::Args),
 }
 
 fn main() -> ExitCode {
@@ -80,5 +85,6 @@ fn run(task: Task) -> Result<()> {
         Task::Readme(args) => readme::run(&args),
         Task::Man(args) => man::run(&args),
         Task::SampleImage(args) => sample_image::run(&args),
+        Task::SampleDockerStore(args) => sample_docker_store::run(&args),
     }
 }

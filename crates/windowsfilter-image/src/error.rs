@@ -34,6 +34,11 @@ pub enum Error {
         "{path} is no image: it has neither an index.json (OCI layout) nor a manifest.json (docker save)"
     )]
     NotAnImage { path: String },
+    #[error(
+        "{} is neither Docker's data root nor its directory windowsfilter: it has no layers",
+        path.display()
+    )]
+    NotADockerStore { path: PathBuf },
     #[error("{path} has no image at all")]
     NoManifest { path: String },
     #[error("{path} has no image for {wanted}; it has {}", available.join(", "))]

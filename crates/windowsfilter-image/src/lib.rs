@@ -12,8 +12,11 @@
 //!
 //! A layer is read once, checked against its blob's digest and size and against the config's diffID, and
 //! becomes visible only when all the image's layers have been checked.
+//!
+//! [`docker_store`] is about another store: that of Docker on Windows, which it only reads.
 
 mod commit;
+pub mod docker_store;
 mod error;
 mod export;
 mod files;

@@ -6,6 +6,7 @@ mod commit;
 mod completions;
 mod cp;
 mod create;
+mod docker_store;
 pub(crate) mod fsck;
 mod image;
 mod layer;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Fsck(fsck::Args),
     Cleanup(cleanup::Args),
     Prune(prune::Args),
+    DockerStore(docker_store::Args),
     #[cfg(target_os = "linux")]
     Serve(serve::Args),
     Completions(completions::Args),
@@ -81,6 +83,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Error> {
         // These work where no store is, or open it in a way of their own.
         Command::Completions(args) => return completions::run(args, global.json),
         Command::Reclaim(args) => return reclaim::run(args),
+        Command::DockerStore(args) => return docker_store::run(&global, args),
         Command::WriteLayer(args) => return write_layer::run(args, &global),
         #[cfg(target_os = "linux")]
         Command::Serve(args) => return serve::run(&global, args),
@@ -101,7 +104,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Fsck(args) => fsck::run(&session, &args),
         Command::Cleanup(args) => cleanup::run(&session, &args),
         Command::Prune(args) => prune::run(&session, &args),
-        Command::Completions(_) | Command::Reclaim(_) | Command::WriteLayer(_) => Ok(()),
+        Command::Completions(_) | Command::Reclaim(_) | Command::DockerStore(_) | Command::WriteLayer(_) => {
+            Ok(())
+        }
         #[cfg(target_os = "linux")]
         Command::Serve(_) => Ok(()),
     }

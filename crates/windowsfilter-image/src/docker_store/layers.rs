@@ -1,0 +1,220 @@
+//! The directories of the home: layers, sandboxes, and what was to be removed.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+
+use wclayer::layer_chain;
+use windowsfilter::Progress;
+
+use super::place::{Place, Type};
+use super::walk::measure;
+use super::{Kind, MAX_CHAIN, MAX_ENTRIES, Problem, key};
+
+/// What Docker's driver appends to the name of what it removes (`windows.go`, `Remove`).
+const REMOVING: &str = "-removing";
+/// What older versions appended for what lies between image and sandbox (`layer_store.go`, `initMount`).
+const INIT: &str = "-init";
+const CHAIN: &str = "layerchain.json";
+/// The original reads this name and writes `layerId`, which is the same file on Windows and not here (`windows.go`, `resolveID`).
+const ALTERNATE_IDS: [&str; 2] = ["layerID", "layerId"];
+const SANDBOX: &str = "sandbox.vhdx";
+const FILES: &str = "Files";
+/// Longest chain that is read: 1,000 paths of a kilobyte each.
+const MAX_CHAIN_BYTES: u64 = 1 << 20;
+/// Longest ID that is read.
+const MAX_ID_BYTES: u64 = 4096;
+
+/// A directory of the home, as it is.
+pub(super) struct LayerDirectory {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) size: u64,
+    /// Its parents' places in the list, nearest first.
+    pub(super) parents: Vec<usize>,
+    /// Another layer that stands for this one (`layerID`).
+    pub(super) alternate: Option<usize>,
+    /// Whether `layerchain.json` is there.
+    pub(super) has_chain: bool,
+    pub(super) problems: Vec<String>,
+}
+
+/// Whether a directory looks like a home: it is called so, or has a layer.
+pub(super) fn is_home(place: &Place) -> bool {
+    let called = |name: &OsStr| name.eq_ignore_ascii_case(super::DRIVER);
+    if place.path().file_name().is_some_and(called) {
+        return true;
+    }
+    let Ok(names) = place.names() else { return false };
+    names
+        .take(MAX_ENTRIES)
+        .flatten()
+        .any(|name| place.subdirectory(&name).is_ok_and(|layer| layer.has(CHAIN, Type::File)))
+}
+
+/// All directories of the home, sorted by name, with sizes and chains.
+pub(super) fn list(
+    home: &Place,
+    problems: &mut Vec<Problem>,
+    progress: &dyn Progress,
+) -> io::Result<Vec<LayerDirectory>> {
+    let mut problem = |name: &OsStr, problem: &str| {
+        problems.push(Problem { path: home.path().join(name), problem: problem.to_owned() });
+    };
+    let (names, more) = home.list(MAX_ENTRIES)?;
+    if more {
+        problem(
+            OsStr::new(""),
+            &format!("there are more than {MAX_ENTRIES} entries; the others are not looked at"),
+        );
+    }
+    let mut layers = Vec::new();
+    for name in names {
+        match home.facts(&name).map(|facts| facts.kind) {
+            Ok(Type::Directory) => {}
+            Ok(Type::Link) => problem(&name, "it is a link, which is not followed"),
+            Ok(Type::File | Type::Other) => problem(&name, "it is no layer: it is not a directory"),
+            Err(error) => problem(&name, &error.to_string()),
+        }
+        match (home.subdirectory(&name), name.to_str()) {
+            (Ok(place), Some(text)) => layers.push((directory(home, &place, text, progress), place)),
+            (Ok(_), None) => problem(&name, "its name is not Unicode, so it is not a layer of Docker's"),
+            (Err(_), _) if !home.has_directory(&name) => {}
+            (Err(error), _) => problem(&name, &error.to_string()),
+        }
+    }
+    Ok(with_chains(layers))
+}
+
+impl Place {
+    fn has_directory(&self, name: &OsStr) -> bool {
+        self.facts(name).is_ok_and(|facts| facts.kind == Type::Directory)
+    }
+}
+
+/// What can be said of a directory by itself.
+fn directory(home: &Place, place: &Place, name: &str, progress: &dyn Progress) -> LayerDirectory {
+    let measured = measure(home, name.as_ref(), progress);
+    let kind = if name.ends_with(REMOVING) {
+        Kind::Removing
+    } else if place.has(SANDBOX, Type::File) {
+        Kind::Sandbox
+    } else if name.ends_with(INIT) {
+        Kind::Init
+    } else if place.has(FILES, Type::Directory) {
+        Kind::Layer
+    } else {
+        Kind::Empty
+    };
+    LayerDirectory {
+        name: name.to_owned(),
+        kind,
+        size: measured.bytes,
+        parents: Vec::new(),
+        alternate: None,
+        has_chain: true,
+        problems: measured.problem.into_iter().collect(),
+    }
+}
+
+/// Reads the chains, now that all directories are known by their places.
+fn with_chains(layers: Vec<(LayerDirectory, Place)>) -> Vec<LayerDirectory> {
+    let index: HashMap<String, usize> =
+        layers.iter().enumerate().map(|(i, (layer, _))| (key(&layer.name), i)).collect();
+    let read = |(i, (mut layer, place)): (usize, (LayerDirectory, Place))| {
+        match place.read(CHAIN.as_ref(), MAX_CHAIN_BYTES) {
+            Ok(Some(text)) => read_chain(&mut layer, i, &text, &index),
+            Ok(None) => {
+                layer.has_chain = false;
+                if layer.kind != Kind::Removing {
+                    layer
+                        .problems
+                        .push(format!("{CHAIN} is missing; Docker takes that for a layer without parents"));
+                }
+            }
+            Err(reason) => layer.problems.push(format!("{CHAIN}: {reason}")),
+        }
+        if layer.kind == Kind::Layer
+            && layer.has_chain
+            && layer.parents.is_empty()
+            && layer.problems.is_empty()
+        {
+            layer.kind = Kind::Base;
+        }
+        layer.alternate = alternate(&place, &index).filter(|&alternate| alternate != i);
+        layer
+    };
+    layers.into_iter().enumerate().map(read).collect()
+}
+
+/// Parents are absolute paths on the machine that made them: what counts is the last component, in any case.
+fn read_chain(layer: &mut LayerDirectory, own: usize, text: &[u8], index: &HashMap<String, usize>) {
+    let chain = match layer_chain::parse(text) {
+        Ok(chain) if chain.len() <= MAX_CHAIN => chain,
+        Ok(chain) => {
+            layer
+                .problems
+                .push(format!("{CHAIN} names {} parents; at most {MAX_CHAIN} are looked at", chain.len()));
+            return;
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
+            layer.problems.push(format!("{CHAIN}: {error}{cause}"));
+            return;
+        }
+    };
+    for path in chain {
+        let name = last_component(&path);
+        match index.get(&key(name)) {
+            Some(&parent) if parent == own => {
+                layer.problems.push(format!("{CHAIN} names the layer itself as a parent"));
+            }
+            Some(parent) if layer.parents.contains(parent) => {
+                layer.problems.push(format!("{CHAIN} names {} twice", shown(name)));
+            }
+            Some(&parent) => layer.parents.push(parent),
+            // One is enough to know that the chain is broken.
+            None if layer.problems.iter().any(|problem| problem.ends_with("is missing")) => {}
+            None => layer.problems.push(format!("its parent {} is missing", shown(name))),
+        }
+    }
+}
+
+fn alternate(place: &Place, index: &HashMap<String, usize>) -> Option<usize> {
+    let read = |name: &&str| place.read(name.as_ref(), MAX_ID_BYTES).ok().flatten();
+    let id = ALTERNATE_IDS.iter().find_map(read)?;
+    index.get(&key(last_component(std::str::from_utf8(&id).ok()?.trim()))).copied()
+}
+
+/// The last component of a path in either slash.
+fn last_component(path: &str) -> &str {
+    path.trim_end_matches(['\\', '/']).rsplit(['\\', '/']).next().unwrap_or_default()
+}
+
+/// A name for a message, which a hostile one cannot fill.
+pub(super) fn shown(name: &str) -> String {
+    const LONGEST: usize = 100;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_windows_path_is_known_by_its_last_component() {
+        for path in [r"C:\ProgramData\docker\windowsfilter\abc", r"\\?\D:\d\abc\", "/mnt/c/abc", "abc"] {
+            assert_eq!(last_component(path), "abc", "{path}");
+        }
+        assert_eq!(last_component(r"C:\"), "C:");
+    }
+
+    #[test]
+    fn long_names_are_cut_in_messages() {
+        assert_eq!(shown("abc"), "abc");
+        assert_eq!(shown(&"é".repeat(1000)).chars().count(), 101);
+    }
+}

@@ -1,0 +1,258 @@
+//! Looking into a home of Docker's own `windowsfilter`: what its layers are, what needs them, and what nothing needs.
+//!
+//! ```text
+//! <data root>/windowsfilter/<id>/            layers and sandboxes: Files/, sandbox.vhdx, layerchain.json
+//!                           <id>-removing/   what Docker has begun to remove
+//!             image/windowsfilter/
+//!               repositories.json            names of images
+//!               imagedb/content/sha256/<id>  their configs, with the diffIDs that make their chain IDs
+//!               layerdb/sha256/<chain ID>/   cache-id: the directory of this layer; parent: the chain ID below
+//!               layerdb/sha256/<chain ID>-<number>-removing/
+//!               layerdb/mounts/<container>/  mount-id, init-id: its directories; parent: the chain ID below
+//! ```
+//!
+//! Always true: nothing is written; no link is followed, so nothing outside of the path is read; whatever the files say, memory is
+//! bounded by [`MAX_ENTRIES`] and the limits of what is read at once. A record that cannot be read makes what it could have needed
+//! [`State::Unknown`], never an orphan.
+//!
+//! Source: moby `daemon/graphdriver/windows/windows.go` for the layers (`getLayerChain`, `Remove`, `Cleanup`), `layer/filestore.go` for
+//! layerdb, `image/fs.go` and `reference/store.go` for the images. moby#39193 added the `-removing` entries of layerdb.
+
+mod judge;
+mod layers;
+mod place;
+mod records;
+mod walk;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use windowsfilter::Progress;
+
+use crate::error::{Error, IoContext};
+use place::Place;
+use records::Records;
+
+/// Entries of one directory that are looked at. The largest home that users have told of has 4,204 layers (moby#31253).
+const MAX_ENTRIES: usize = 20_000;
+/// Parents of a layer, or layers of an image, that are looked at. Docker itself stops at 127.
+const MAX_CHAIN: usize = 1000;
+/// The driver's name, and that of its directories.
+const DRIVER: &str = "windowsfilter";
+
+/// What is in a home of Docker's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DockerStore {
+    /// The directory of layers.
+    pub home: PathBuf,
+    /// Whether Docker's records of images and containers were there to be read.
+    pub has_records: bool,
+    /// Layers and sandboxes, by name.
+    pub layers: Vec<Layer>,
+    /// Images, by name; those without a name last.
+    pub images: Vec<Image>,
+    /// Records whose layer is not there.
+    pub lost: Vec<LostLayer>,
+    /// What could not be read, or is not as it should be.
+    pub problems: Vec<Problem>,
+    /// Sums over the layers.
+    pub summary: Summary,
+}
+
+/// A directory of the home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Layer {
+    /// The directory's name.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether something needs it.
+    pub state: State,
+    /// Why that is so, in a sentence.
+    pub why: String,
+    /// Bytes that its files take; a hard link counts once.
+    pub size: u64,
+    /// Names of its parents' directories, nearest first.
+    pub parents: Vec<String>,
+    /// Its chain IDs in layerdb; mostly one, or none.
+    pub chain_ids: Vec<String>,
+    /// Images that have it, by [`Image::label`].
+    pub images: Vec<String>,
+    /// Containers that have it as their own.
+    pub containers: Vec<String>,
+    /// What is wrong with it.
+    pub problems: Vec<String>,
+}
+
+/// What a directory of the home is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Has files and no parents.
+    Base,
+    /// Has files on top of others.
+    Layer,
+    /// Has a `sandbox.vhdx`: a container's.
+    Sandbox,
+    /// What older versions put below a sandbox.
+    Init,
+    /// What Docker has begun to remove.
+    Removing,
+    /// None of these.
+    Empty,
+}
+
+impl Kind {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Layer => "layer",
+            Self::Sandbox => "sandbox",
+            Self::Init => "init",
+            Self::Removing => "removing",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// Whether something needs a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// An image, a container, or a layer that is in use.
+    InUse,
+    /// Nothing does, and Docker will never remove it.
+    Orphan,
+    /// It was removed or made by half.
+    HalfRemoved,
+    /// Records that would say so could not be read.
+    Unknown,
+}
+
+impl State {
+    /// Its words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InUse => "in use",
+            Self::Orphan => "orphan",
+            Self::HalfRemoved => "half removed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// An image of Docker's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// Digits of its ID.
+    pub id: String,
+    /// What it is called.
+    pub names: Vec<String>,
+    /// The directories of its layers, base first; none where one is missing.
+    pub layers: Vec<Option<String>>,
+}
+
+impl Image {
+    /// Its first name, or else its ID.
+    pub fn label(&self) -> String {
+        self.names.first().cloned().unwrap_or_else(|| format!("sha256:{}", self.id))
+    }
+}
+
+/// An entry of layerdb, or of a container, whose directory is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LostLayer {
+    /// Where it is recorded.
+    pub record: String,
+    /// The directory that is missing.
+    pub id: String,
+    /// What that means, in a sentence.
+    pub why: String,
+}
+
+/// Something that could not be read, or is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Where.
+    pub path: PathBuf,
+    /// What.
+    pub problem: String,
+}
+
+/// Number and size of some layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sum {
+    /// How many.
+    pub layers: u64,
+    /// Bytes they take.
+    pub bytes: u64,
+}
+
+/// Sums over the layers of a home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Those in use.
+    pub in_use: Sum,
+    /// Those that nothing needs.
+    pub orphan: Sum,
+    /// Those that were removed or made by half.
+    pub half_removed: Sum,
+    /// Those of which it cannot be told.
+    pub unknown: Sum,
+    /// Bytes that orphans and half-removed layers take.
+    pub reclaimable: u64,
+}
+
+impl Summary {
+    fn of(layers: &[Layer]) -> Self {
+        let sum = |state| {
+            let of_state = layers.iter().filter(|layer| layer.state == state);
+            of_state.fold(Sum::default(), |sum, layer| Sum {
+                layers: sum.layers + 1,
+                bytes: sum.bytes.saturating_add(layer.size),
+            })
+        };
+        let (orphan, half_removed) = (sum(State::Orphan), sum(State::HalfRemoved));
+        Self {
+            in_use: sum(State::InUse),
+            orphan,
+            half_removed,
+            unknown: sum(State::Unknown),
+            reclaimable: orphan.bytes.saturating_add(half_removed.bytes),
+        }
+    }
+}
+
+/// Reads the home at `path`, which is Docker's data root or its directory `windowsfilter`. `progress` is told the bytes of the layers'
+/// files as they are counted.
+///
+/// # Errors
+/// [`Error::NotADockerStore`]; when the directory cannot be read at all. Whatever is wrong below it is told in the result.
+pub fn read(path: &Path, progress: &dyn Progress) -> Result<DockerStore, Error> {
+    let root = Place::open(path).at("open", path)?;
+    let mut problems = Vec::new();
+    let (home, data_root) = match root.subdirectory(DRIVER.as_ref()) {
+        Ok(home) => (home, Some(&root)),
+        Err(_) if layers::is_home(&root) => (Place::open(path).at("open", path)?, None),
+        Err(_) => return Err(Error::NotADockerStore { path: path.to_owned() }),
+    };
+    let directories = layers::list(&home, &mut problems, progress).at("list", home.path())?;
+    let records = data_root.map(|root| Records::read(root, &mut problems));
+    let (layers, images, lost) = judge::judge(directories, records.as_ref());
+    let has_records = records.is_some_and(|records| records.found);
+    Ok(DockerStore {
+        home: home.path().to_owned(),
+        has_records,
+        summary: Summary::of(&layers),
+        layers,
+        images,
+        lost,
+        problems,
+    })
+}
+
+/// The key by which directories are found: Windows does not care for case.
+fn key(name: &str) -> String {
+    name.to_lowercase()
+}

@@ -1,0 +1,100 @@
+//! How much a layer takes: a walk that holds no more than the directories on its way.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::Path;
+
+use windowsfilter::Progress;
+
+use super::place::{Names, Place, Type};
+
+/// Levels that are looked into. Each costs an open directory; Windows' own paths have some 50, and 130 at most unless a program asks for
+/// longer ones.
+const MAX_DEPTH: usize = 250;
+/// Files with several names that are remembered, so that they count once. A base layer has some 10,000.
+const MAX_SHARED: usize = 1_000_000;
+
+/// What a walk has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Measured {
+    pub(super) bytes: u64,
+    /// Why that is not all.
+    pub(super) problem: Option<String>,
+}
+
+/// Counts the bytes of all files in the directory `name` of `home`.
+pub(super) fn measure(home: &Place, name: &OsStr, progress: &dyn Progress) -> Measured {
+    let mut walk = Walk::default();
+    let mut levels: Vec<Level> = walk.open(home, name, 0).into_iter().collect();
+    loop {
+        let depth = levels.len();
+        let Some((place, names)) = levels.last_mut() else { return walk.measured };
+        match names.next() {
+            Some(Ok(name)) => {
+                let below = walk.visit(place, &name, depth, progress);
+                levels.extend(below);
+            }
+            Some(Err(error)) => {
+                walk.note(place.path(), &error.to_string());
+                levels.pop();
+            }
+            None => drop(levels.pop()),
+        }
+    }
+}
+
+/// A directory and the names in it that are still to be looked at.
+type Level = (Place, Names);
+
+#[derive(Default)]
+struct Walk {
+    measured: Measured,
+    shared: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    /// Counts a file, or opens a directory.
+    fn visit(&mut self, place: &Place, name: &OsStr, depth: usize, progress: &dyn Progress) -> Option<Level> {
+        let facts = match place.facts(name) {
+            Ok(facts) => facts,
+            Err(error) => {
+                self.note(&place.path().join(name), &error.to_string());
+                return None;
+            }
+        };
+        match facts.kind {
+            Type::Directory => return self.open(place, name, depth),
+            Type::File if facts.shared.is_none_or(|file| self.is_new(place, file)) => {
+                self.measured.bytes = self.measured.bytes.saturating_add(facts.bytes);
+                progress.blob_bytes(facts.bytes);
+            }
+            Type::File | Type::Link | Type::Other => {}
+        }
+        None
+    }
+
+    fn open(&mut self, parent: &Place, name: &OsStr, depth: usize) -> Option<Level> {
+        let path = parent.path().join(name);
+        if depth == MAX_DEPTH {
+            self.note(&path, &format!("what lies deeper than {MAX_DEPTH} levels is not counted"));
+            return None;
+        }
+        let level = parent.subdirectory(name).and_then(|place| place.names().map(|names| (place, names)));
+        level.inspect_err(|error| self.note(&path, &error.to_string())).ok()
+    }
+
+    fn is_new(&mut self, place: &Place, file: (u64, u64)) -> bool {
+        if self.shared.len() < MAX_SHARED {
+            return self.shared.insert(file);
+        }
+        self.note(place.path(), "there are so many hard links that some are counted twice");
+        !self.shared.contains(&file)
+    }
+
+    /// Remembers the first thing that went wrong.
+    fn note(&mut self, path: &Path, problem: &str) {
+        if self.measured.problem.is_none() {
+            self.measured.problem = Some(format!("its size is not exact: {}: {problem}", path.display()));
+        }
+    }
+}
