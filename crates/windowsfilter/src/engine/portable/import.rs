@@ -1,7 +1,7 @@
 //! Taking in a layer: its blob becomes `layer.tar`, byte for byte, and `layer.erofs`, which indexes it.
 //!
-//! One pass over the stream, on three threads (`pipeline`): reading and hashing the blob, decompressing, and (the
-//! caller's) hashing, writing and parsing the tar. What the headers say is collected in a `layer_tree` and written as an
+//! One pass over the stream, on three threads (`pipeline`): reading and hashing the blob, decompressing, and hashing, writing and
+//! parsing the tar. What the headers say is collected in a `layer_tree` and written as an
 //! index by `write_index` once the tar is complete and its digests are those expected. No name of the tar becomes a path
 //! of the host.
 
@@ -33,7 +33,7 @@ use crate::temporary::Temporaries;
 
 pub use decompress::MAX_ZSTD_WINDOW_LOG;
 use layer_tree::LayerTree;
-use pipeline::{BlobInfo, Tee};
+use pipeline::{BlobInfo, Tee, confine_this_thread};
 
 /// Entries between two calls of [`Progress::entries`].
 const PROGRESS_STEP: u64 = 256;
@@ -95,8 +95,12 @@ fn run(
 ) -> Result<Imported, Error> {
     let ImportRequest { blob, expect, progress, label } = request;
     let info = BlobInfo { length: expect.blob.map(|(_, size)| size), label: &label, progress, limits };
-    let (scanned, blob) =
-        pipeline::run(blob, info, |chunks| scan(Tee::new(chunks, tar, limits)?, limits, progress))?;
+    let (scanned, blob) = pipeline::run(blob, info, |chunks| {
+        let tee = Tee::new(chunks, tar, limits)?;
+        // From here on the thread opens nothing any more.
+        confine_this_thread();
+        scan(tee, limits, progress)
+    })?;
     let Scanned { tree, diff_id, tar_size, end, trailing } = scanned;
     let blob = blob.unwrap_or((diff_id.0, tar_size));
     check(&expect, blob, diff_id, &label)?;

@@ -5,6 +5,8 @@
 //!                           <-empty-                  <-empty-
 //! ```
 //!
+//! The two that look at what the blob says are confined (`linux/confine`): they compute, and write what they have to files that are open.
+//!
 //! Every stage has a few buffers of 1 MiB that come back when they are used up, so memory is bounded whatever the blob
 //! says, and the slowest stage sets the pace. What a blob may inflate to is limited where it inflates and where it is written. An error travels the way the data goes. A stage whose receiver is gone
 //! stops.
@@ -22,6 +24,13 @@ use crate::digest::Digest;
 use crate::engine::Progress;
 use crate::error::{Error, IoContext};
 use crate::limits::Limits;
+
+#[cfg(target_os = "linux")]
+pub(super) use super::super::linux::confine::confine_this_thread;
+
+/// Elsewhere there is nothing like it.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn confine_this_thread() {}
 
 /// Bytes of one buffer.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -72,12 +81,15 @@ pub(super) struct BlobInfo<'a> {
     pub(super) limits: &'a Limits,
 }
 
-/// Lets `consume` read the tar. Beside its result comes the blob's digest and length, if the blob is not the tar itself.
+/// Lets `consume` read the tar, on a thread of its own, which it may confine. Beside its result comes the blob's digest and length, if the blob is not the tar itself.
 pub(super) fn run<T>(
     blob: Box<dyn Read + Send + '_>,
     info: BlobInfo<'_>,
-    consume: impl FnOnce(Chunks) -> Result<T, Error>,
-) -> Result<(T, Option<(Digest, u64)>), Error> {
+    consume: impl FnOnce(Chunks) -> Result<T, Error> + Send,
+) -> Result<(T, Option<(Digest, u64)>), Error>
+where
+    T: Send,
+{
     let (blob_full, blob_empty, blob_chunks) = Chunks::new(BLOB_CHUNKS);
     let (tar_full, tar_empty, tar_chunks) = Chunks::new(TAR_CHUNKS);
     let info = &info;
@@ -90,9 +102,16 @@ pub(super) fn run<T>(
             .map_err(spawn_error)?;
         thread::Builder::new()
             .name("layer decompress".into())
-            .spawn_scoped(scope, move || decompress(blob_chunks, &tar_full, &tar_empty, info.limits))
+            .spawn_scoped(scope, move || {
+                confine_this_thread();
+                decompress(blob_chunks, &tar_full, &tar_empty, info.limits);
+            })
             .map_err(spawn_error)?;
-        let value = consume(tar_chunks)?;
+        let consuming = thread::Builder::new()
+            .name("layer entries".into())
+            .spawn_scoped(scope, move || consume(tar_chunks))
+            .map_err(spawn_error)?;
+        let value = consuming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let blob = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok((value, blob))
     })

@@ -413,3 +413,60 @@ fn metadata_that_would_fill_the_memory_are_refused() {
         assert!(reason.contains("MiB of memory"), "{reason}");
     }
 }
+
+/// What the threads of an import may do, seen from the blob that they read and from what they report.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_threads_that_parse_a_layer_can_open_nothing() {
+    use std::io::ErrorKind;
+    use std::sync::Mutex;
+
+    /// Tries to open a file wherever it is told of entries.
+    struct Opens(Mutex<Vec<(String, Option<ErrorKind>)>>);
+    impl Progress for Opens {
+        fn entries(&self, _: u64) {
+            let thread = std::thread::current().name().unwrap_or_default().to_owned();
+            let opened = File::open("/proc/self/status").err().map(|error| error.kind());
+            self.0.lock().unwrap().push((thread, opened));
+        }
+    }
+    /// Looks, before each read, which threads have a filter of system calls.
+    struct Looks<R>(R, Mutex<Vec<String>>);
+    impl<R: Read> Read for &mut Looks<R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            // Threads may end meanwhile.
+            for task in std::fs::read_dir("/proc/self/task")?.flatten() {
+                let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+                if status.contains("Seccomp:\t2") {
+                    let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+                    self.1.get_mut().unwrap().push(name.trim().to_owned());
+                }
+            }
+            let some = buffer.len().min(1 << 20);
+            self.0.read(&mut buffer[..some])
+        }
+    }
+    // More than the buffers on the way hold, so that at its end both threads have taken something.
+    let blob = Tar::new().file("Files/a", &"x".repeat(24 << 20)).bytes();
+    let mut looks = Looks(&blob[..], Mutex::default());
+    let opens = Opens(Mutex::default());
+    let dir = tempfile::tempdir().unwrap();
+    let request = ImportRequest {
+        blob: Box::new(&mut looks),
+        expect: Expect::default(),
+        progress: &opens,
+        label: "x".into(),
+    };
+    import(dir.path(), request, &Limits::default()).unwrap();
+    let opens = opens.0.into_inner().unwrap();
+    assert!(!opens.is_empty());
+    for (thread, opened) in opens {
+        assert_eq!((thread.as_str(), opened), ("layer entries", Some(ErrorKind::PermissionDenied)));
+    }
+    let filtered = looks.1.into_inner().unwrap();
+    // The kernel keeps 15 bytes of a name.
+    for thread in ["layer decompres", "layer entries"] {
+        assert!(filtered.iter().any(|name| name == thread), "{thread}: {filtered:?}");
+    }
+    File::open("/proc/self/status").unwrap();
+}

@@ -6,6 +6,7 @@
 
 pub mod aligned_buffer;
 pub mod bind;
+pub(crate) mod confine;
 pub mod direct_writer;
 mod e2fsprogs;
 pub mod erofs_mount;
