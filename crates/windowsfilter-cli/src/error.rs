@@ -88,11 +88,7 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Store(error)
-            | Self::Image(
-                windowsfilter_image::Error::Store(error)
-                | windowsfilter_image::Error::TooLarge { source: error, .. },
-            ) => {
+            Self::Store(error) | Self::Image(windowsfilter_image::Error::Store(error)) => {
                 return store_hint(error);
             }
             #[cfg(target_os = "linux")]

@@ -56,8 +56,6 @@ pub enum Error {
     DigestMismatch { what: String, expected: Digest, actual: Digest },
     #[error("{what} is {actual} bytes, expected {expected}")]
     SizeMismatch { what: String, expected: u64, actual: u64 },
-    #[error("{path} cannot be taken in")]
-    TooLarge { path: String, source: windowsfilter::Error },
     #[error("{what} is {actual} bytes, at most {limit} are read")]
     TooLong { what: String, actual: u64, limit: u64 },
     #[error("{what} is not what it should be")]

@@ -160,12 +160,13 @@ impl Limits {
         }
     }
 
-    /// Refuses a file that is no layer but holds layers, and that has become `plain` bytes of its first `compressed` ones.
+    /// Refuses `what`, which is no layer but holds layers, and has become `plain` bytes of its first `compressed` ones.
     ///
     /// # Errors
-    /// [`Error::Limit`].
-    pub fn check_archive(&self, compressed: u64, plain: u64) -> Result<(), Error> {
-        self.check_size(plain).and_then(|()| self.check_ratio(compressed, plain)).map_err(Error::from)
+    /// [`Error::Intake`] of an [`Error::Limit`].
+    pub fn check_archive(&self, what: &str, compressed: u64, plain: u64) -> Result<(), Error> {
+        let checked = self.check_size(plain).and_then(|()| self.check_ratio(compressed, plain));
+        checked.map_err(|exceeded| Error::from(exceeded).in_layer(what.to_owned()))
     }
 }
 

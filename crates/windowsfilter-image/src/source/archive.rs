@@ -87,8 +87,7 @@ impl Archive {
                 Ok(0) => break,
                 Ok(count) => {
                     length += count as u64;
-                    let limited = |source| Error::TooLarge { path: label.clone(), source };
-                    store.limits().check_archive(read.get(), length).map_err(limited)?;
+                    store.limits().check_archive(&label, read.get(), length)?;
                     file.write_all(&buffer[..count]).at("write a temporary file in", store.root())?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use super::home::{Home, chain, id};
 use super::*;
 
-/// Every path below `dir` with what a write would change.
-fn picture(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Option<Vec<u8>>)> {
+/// What a write would change: mode, time of change and content.
+type Picture = (u32, (i64, i64), Option<Vec<u8>>);
+
+/// Every path below `dir` with its state.
+fn picture(dir: &Path) -> BTreeMap<PathBuf, Picture> {
     let mut picture = BTreeMap::new();
     let mut open = vec![dir.to_owned()];
     while let Some(path) = open.pop() {
@@ -18,7 +21,7 @@ fn picture(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Option<Vec<u8>>)> {
         if facts.is_dir() {
             open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
-        picture.insert(path, (facts.mode(), facts.mtime(), facts.mtime_nsec(), content));
+        picture.insert(path, (facts.mode(), (facts.ctime(), facts.ctime_nsec()), content));
     }
     picture
 }
