@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Always true: nothing is written; no link is followed, so nothing outside of the path is read; whatever the files say, memory is
-//! bounded by [`MAX_ENTRIES`] and the limits of what is read at once. A record that cannot be read makes what it could have needed
+//! bounded by limits on what is looked at (`MAX_ENTRIES`) and read at once. A record that cannot be read makes what it could have needed
 //! [`State::Unknown`], never an orphan.
 //!
 //! Source: moby `daemon/graphdriver/windows/windows.go` for the layers (`getLayerChain`, `Remove`, `Cleanup`), `layer/filestore.go` for
