@@ -1,7 +1,7 @@
 //! The snapshots that containerd made, kept so that none is forgotten or half there after a crash.
 //!
 //! containerd keeps a record of its own for each and cannot make up for one that is lost here, so every change is durable before it is
-//! answered. The records are in a `redb` database (`docs/decisions/0004-snapshot-records.md` says why) and all of them in memory: there are
+//! answered. The records are in a `redb` database (`docs/decisions/0008-snapshot-records.md` says why) and all of them in memory: there are
 //! as many as there are layers and containers. Layers stay the layer store's: what a snapshot needs of it is named after its number.
 
 use std::collections::{BTreeMap, HashMap};

@@ -52,7 +52,7 @@ fn a_damaged_template_is_removed_and_made_anew_when_it_is_needed() {
     // In the file system, in what it does not use, and without anything to compare with.
     let damages: [&dyn Fn(); 4] =
         [&|| flip(&template, 1024 + 200), &|| flip(&template, SIZE - 1), &|| flip(&record, 40), &|| {
-            fs::remove_file(&record).unwrap()
+            fs::remove_file(&record).unwrap();
         }];
     for damage in damages {
         damage();
