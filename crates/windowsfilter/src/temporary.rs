@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
-use crate::store::sync_dir;
+use crate::store::{read_file, sync_dir};
 
 /// The directory of temporary files.
 #[derive(Clone, Debug)]
@@ -85,12 +85,31 @@ impl Temporaries {
         tempfile::tempfile_in(&self.dir).at("create a temporary file in", &self.dir)
     }
 
-    /// Writes a small file so that after a crash it is either the old one or the new one, whole.
+    /// Writes a small file so that after a crash it is either the old one or the new one, whole. After an error it is the old one.
     pub(crate) fn write(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        let before = read_file(path)?;
+        let Err(error) = self.replace(path, content) else { return Ok(()) };
+        Err(error.with_undo(self.put_back(path, before.as_deref(), content)))
+    }
+
+    fn replace(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let mut new = self.file()?;
         new.as_file_mut().write_all(content).at("write", path)?;
-        new.persist(path)?;
-        Ok(())
+        new.persist(path).map(drop)
+    }
+
+    /// A file whose name could not be made durable is there all the same: whoever is told that it is not would take away what it needs.
+    fn put_back(&self, path: &Path, before: Option<&[u8]>, content: &[u8]) -> Result<(), Error> {
+        if before == Some(content) || read_file(path)?.as_deref() != Some(content) {
+            return Ok(());
+        }
+        match before {
+            Some(before) => self.replace(path, before),
+            None => {
+                fs::remove_file(path).at("remove", path)?;
+                sync_dir(path.parent().unwrap_or(Path::new(".")))
+            }
+        }
     }
 
     /// What processes that died have left; nothing while anybody is writing.
@@ -180,6 +199,19 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         drop(temporaries.file().unwrap());
         assert!(temporaries.abandoned().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_there_before_comes_back_unless_it_never_left() {
+        let (root, temporaries) = temporaries();
+        let path = root.path().join("x.json");
+        temporaries.write(&path, b"two").unwrap();
+        temporaries.put_back(&path, Some(b"one"), b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        temporaries.put_back(&path, None, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        temporaries.put_back(&path, None, b"one").unwrap();
+        assert!(!path.exists());
     }
 
     // Wine replaces no file that is open; on Windows `cargo xtask windows-host-check` shows this.
