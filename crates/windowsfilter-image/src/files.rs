@@ -1,18 +1,10 @@
-//! Files of the image store: how they go, and locks. They come by [`windowsfilter::LayerStore::write_file`].
+//! Files of the image store: locks, and names made durable. They come by [`windowsfilter::LayerStore::write_file`] and go by
+//! [`windowsfilter::LayerStore::remove_file`].
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
 use crate::error::{Error, IoContext};
-
-/// Removes a file for good; one that is not there is fine.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_dir(path.parent().unwrap_or(Path::new("."))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e).at("remove", path),
-    }
-}
 
 /// Makes the names in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {

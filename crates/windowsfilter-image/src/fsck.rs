@@ -4,7 +4,6 @@ use serde::Serialize;
 use windowsfilter::{DiffId, Digest, Invariant, LayerId};
 
 use crate::error::Error;
-use crate::files;
 use crate::oci::{self, Manifest};
 use crate::records::{ImageRecord, ImageStore, damaged};
 
@@ -105,7 +104,7 @@ impl ImageStore<'_> {
     fn check_spare(&self, digest: &Digest, remove: bool) -> Result<Option<Finding>, Error> {
         let Err(error) = self.blob(digest) else { return Ok(None) };
         if remove {
-            files::remove(&self.blobs_dir().join(digest.hex()))?;
+            self.delete_blob(digest)?;
         }
         Ok(Some(Finding { repaired: remove, ..Finding::new(Invariant::SpareDocument, None, &error) }))
     }

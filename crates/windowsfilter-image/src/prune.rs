@@ -7,7 +7,6 @@ use serde::Serialize;
 use windowsfilter::{Digest, Driver, ErrorKind, LayerId, LayerKind, LayerRecord};
 
 use crate::error::{Error, IoContext};
-use crate::files;
 use crate::records::{ImageRecord, ImageStore};
 
 /// What went with an image.
@@ -61,7 +60,7 @@ impl ImageStore<'_> {
             }
         }
         for digest in self.unneeded_blobs(&others)? {
-            files::remove(&self.blobs_dir().join(digest.hex()))?;
+            self.delete_blob(&digest)?;
         }
         Ok(Removed { reference: record.reference, layers: removed })
     }
@@ -89,7 +88,7 @@ impl ImageStore<'_> {
         }
         if !dry_run {
             for digest in &pruned.blobs {
-                files::remove(&self.blobs_dir().join(digest.hex()))?;
+                self.delete_blob(digest)?;
             }
         }
         Ok(pruned)

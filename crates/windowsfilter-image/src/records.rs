@@ -246,13 +246,18 @@ impl<'a> ImageStore<'a> {
         Ok(self.layers.write_file(&self.blobs_dir().join(digest.hex()), bytes)?)
     }
 
+    pub(crate) fn delete_blob(&self, digest: &Digest) -> Result<(), Error> {
+        Ok(self.layers.remove_file(&self.blobs_dir().join(digest.hex()))?)
+    }
+
     pub(crate) fn write_record(&self, reference: &Reference, record: &ImageRecord) -> Result<(), Error> {
         let text = sealed::seal(VERSION, record).expect("a record has string keys and finite numbers");
         Ok(self.layers.write_file(&self.refs_dir().join(reference.file_name()), &text)?)
     }
 
     pub(crate) fn delete_record(&self, record: &ImageRecord) -> Result<(), Error> {
-        files::remove(&self.refs_dir().join(Reference::parse(&record.reference)?.file_name()))
+        let name = Reference::parse(&record.reference)?.file_name();
+        Ok(self.layers.remove_file(&self.refs_dir().join(name))?)
     }
 
     pub(crate) fn record_names(&self) -> Result<Vec<String>, Error> {

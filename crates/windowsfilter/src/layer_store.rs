@@ -34,7 +34,7 @@ use crate::limits::Limits;
 use crate::lock::{self, Lock};
 use crate::options::{DEFAULT_SANDBOX_SIZE, StorageOptions};
 use crate::record::{self, LayerKind, LayerRecord};
-use crate::store::{Paths, file};
+use crate::store::{self, Paths, file};
 
 /// A layer store, open. Cheap to open; any number of processes may have the same one open.
 #[derive(Debug)]
@@ -137,6 +137,14 @@ impl LayerStore {
     /// When it cannot be written; the old one, or none, is there then.
     pub fn write_file(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         self.paths.temporaries().write(path, content)
+    }
+
+    /// Removes such a file for good; one that is not there is fine.
+    ///
+    /// # Errors
+    /// When it cannot be removed, or that cannot be made durable.
+    pub fn remove_file(&self, path: &Path) -> Result<(), Error> {
+        store::remove_file(path)
     }
 
     /// A file without a name, for what is too large for memory and gone when it is closed.

@@ -249,6 +249,20 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes a file for good; one that is not there is fine.
+pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_name(path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e).at("remove", path),
+    }
+}
+
+/// Makes durable that a file has this name, or no longer.
+pub(crate) fn sync_name(path: &Path) -> Result<(), Error> {
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
 /// Reads a small file; `None` where there is none.
 pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {

@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
-use crate::store::{read_file, sync_dir};
+use crate::store::{read_file, remove_file, sync_name};
 
 /// The directory of temporary files.
 #[derive(Clone, Debug)]
@@ -105,10 +105,7 @@ impl Temporaries {
         }
         match before {
             Some(before) => self.replace(path, before),
-            None => {
-                fs::remove_file(path).at("remove", path)?;
-                sync_dir(path.parent().unwrap_or(Path::new(".")))
-            }
+            None => remove_file(path),
         }
     }
 
@@ -174,7 +171,7 @@ impl Temporary {
         if let Err(e) = fs::rename(&temporary, path).at("replace", path) {
             return Err(e.with_undo(fs::remove_file(&temporary).at("remove", &temporary)));
         }
-        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        sync_name(path)?;
         Ok(file)
     }
 }
