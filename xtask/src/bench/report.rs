@@ -128,37 +128,30 @@ impl Suite {
     pub fn rest_row(&mut self, what: &str, ours: [&str; 2], peer: [&str; 2], bound: f64) {
         let rest = |[whole, part]: [&str; 2]| Some(self.find(whole)?.seconds() - self.find(part)?.seconds());
         let (Some(a), Some(b)) = (rest(ours), rest(peer)) else { return };
-        let ratio = a / b.max(1e-9);
-        self.rows.push(Row {
-            what: what.into(),
-            ours: seconds(a),
-            peer: format!("{}: {}", peer[0], seconds(b)),
-            ratio: Some(ratio),
-            target: format!("<= {bound:.2}"),
-            met: Some(ratio <= bound),
-        });
+        self.judge(what, a, (peer[0], b), Some((format!("<= {bound:.2}"), &|ratio| ratio <= bound)));
     }
 
-    fn compare(
-        &mut self,
-        what: &str,
-        ours: &str,
-        peer: &str,
-        target: Option<(String, &dyn Fn(f64) -> bool)>,
-    ) {
+    fn compare(&mut self, what: &str, ours: &str, peer: &str, target: Option<Target<'_>>) {
         let (Some(a), Some(b)) = (self.find(ours), self.find(peer)) else { return };
-        let ratio = a.seconds() / b.seconds().max(1e-9);
-        let row = Row {
+        let (a, b) = (a.seconds(), b.seconds());
+        self.judge(what, a, (peer, b), target);
+    }
+
+    fn judge(&mut self, what: &str, ours: f64, (peer, theirs): (&str, f64), target: Option<Target<'_>>) {
+        let ratio = ours / theirs.max(1e-9);
+        self.rows.push(Row {
             what: what.into(),
-            ours: seconds(a.seconds()),
-            peer: format!("{peer}: {}", seconds(b.seconds())),
+            ours: seconds(ours),
+            peer: format!("{peer}: {}", seconds(theirs)),
             ratio: Some(ratio),
             met: target.as_ref().map(|(_, met)| met(ratio)),
             target: target.map_or_else(String::new, |(text, _)| text),
-        };
-        self.rows.push(row);
+        });
     }
 }
+
+/// A bound in words, and whether a ratio keeps it.
+type Target<'a> = (String, &'a dyn Fn(f64) -> bool);
 
 fn seconds_of(measured: &[Measured], name: &str) -> String {
     seconds(measured.iter().find(|one| one.name == name).map_or(0.0, Measured::seconds))
