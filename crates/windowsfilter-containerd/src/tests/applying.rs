@@ -2,12 +2,14 @@
 
 use std::fs;
 
-use tonic::Code;
+use tokio::task::JoinHandle;
+use tonic::{Code, Response, Status};
 use windowsfilter::Digest;
 
 use super::fake_containerd::Blob;
 use super::layers::{gzip, layer};
 use super::support::{Fixture, apply_request, refused, shown};
+use crate::api::diff::ApplyResponse;
 use crate::api::types::Mount;
 
 const KEY: &str = "default/3/extract-1 sha256:ab";
@@ -122,13 +124,34 @@ async fn a_diff_id_that_containerd_announced_is_checked() {
     assert_nothing_left(&mut fixture).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_content_store_that_hangs_is_given_up() {
-    let mut fixture = Fixture::new();
+/// A prepared snapshot, and a blob of which containerd sends half and then nothing.
+async fn hanging_blob(fixture: &mut Fixture) -> (Vec<Mount>, Digest, Vec<u8>) {
     let mounts = fixture.prepare(KEY, "").await.unwrap();
     let blob = gzip(&tar());
     let digest = fixture.fake.add(&blob);
     fixture.fake.state().blobs.insert(digest.to_string(), Blob::Hangs(blob[..blob.len() / 2].to_vec()));
+    (mounts, digest, blob)
+}
+
+/// An Apply on its way that has got all there is of such a blob.
+async fn apply_until_it_hangs(
+    fixture: &Fixture,
+    mounts: Vec<Mount>,
+    digest: Digest,
+    size: usize,
+) -> JoinHandle<Result<Response<ApplyResponse>, Status>> {
+    let hanging = std::sync::Arc::clone(&fixture.fake.hanging);
+    let mut diff = fixture.diff.clone();
+    let request = apply_request(mounts, &digest.to_string(), size as i64);
+    let apply = tokio::spawn(async move { diff.apply(request).await });
+    hanging.notified().await;
+    apply
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_content_store_that_hangs_is_given_up() {
+    let mut fixture = Fixture::new();
+    let (mounts, digest, blob) = hanging_blob(&mut fixture).await;
     let result = fixture.apply(mounts, digest, blob.len()).await;
     refused(result, Code::DeadlineExceeded, &digest.to_string());
     assert_nothing_left(&mut fixture).await;
@@ -137,15 +160,8 @@ async fn a_content_store_that_hangs_is_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn remove_stops_a_running_apply_and_waits_for_it() {
     let mut fixture = Fixture::new();
-    let mounts = fixture.prepare(KEY, "").await.unwrap();
-    let blob = gzip(&tar());
-    let digest = fixture.fake.add(&blob);
-    fixture.fake.state().blobs.insert(digest.to_string(), Blob::Hangs(blob[..blob.len() / 2].to_vec()));
-    let hanging = std::sync::Arc::clone(&fixture.fake.hanging);
-    let mut diff = fixture.diff.clone();
-    let request = apply_request(mounts.clone(), &digest.to_string(), blob.len() as i64);
-    let apply = tokio::spawn(async move { diff.apply(request).await });
-    hanging.notified().await;
+    let (mounts, digest, blob) = hanging_blob(&mut fixture).await;
+    let apply = apply_until_it_hangs(&fixture, mounts.clone(), digest, blob.len()).await;
     refused(fixture.commit("n", KEY).await, Code::FailedPrecondition, "being applied");
     refused(fixture.apply(mounts, digest, blob.len()).await, Code::FailedPrecondition, "being applied");
     fixture.remove(KEY).await.unwrap();
@@ -158,15 +174,8 @@ async fn remove_stops_a_running_apply_and_waits_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_apply_whose_caller_is_gone_leaves_nothing() {
     let mut fixture = Fixture::new();
-    let mounts = fixture.prepare(KEY, "").await.unwrap();
-    let blob = gzip(&tar());
-    let digest = fixture.fake.add(&blob);
-    fixture.fake.state().blobs.insert(digest.to_string(), Blob::Hangs(blob[..blob.len() / 2].to_vec()));
-    let hanging = std::sync::Arc::clone(&fixture.fake.hanging);
-    let mut diff = fixture.diff.clone();
-    let request = apply_request(mounts.clone(), &digest.to_string(), blob.len() as i64);
-    let apply = tokio::spawn(async move { diff.apply(request).await });
-    hanging.notified().await;
+    let (mounts, digest, blob) = hanging_blob(&mut fixture).await;
+    let apply = apply_until_it_hangs(&fixture, mounts.clone(), digest, blob.len()).await;
     apply.abort();
     // Its end is heard of when another Apply is let in.
     fixture.fake.state().blobs.insert(digest.to_string(), Blob::Whole(blob.clone()));

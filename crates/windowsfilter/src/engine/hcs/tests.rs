@@ -188,7 +188,30 @@ fn base_tar() -> Vec<u8> {
         .tar()
 }
 
+/// A layer with everything that only layers with parents have.
+fn delta_tar() -> Vec<u8> {
+    TestTar::new()
+        .dir("Files")
+        .file("Files/new.txt", b"new")
+        .link("Files/same.txt", "Files/new.txt")
+        .link("Files/old.txt", "Files/readme.txt")
+        .junction("Files/junction", r"C:\Windows")
+        .delete("Files/Windows/notepad.exe")
+        .dir("Hives")
+        .file("Hives/System_Delta", b"hive")
+        .dir("UtilityVM")
+        .dir("UtilityVM/Files")
+        .file("UtilityVM/Files/added.exe", b"added")
+        .delete("UtilityVM/Files/kernel.exe")
+        .tar()
+}
+
 /// The GUID that the recorded Windows has for a name, as the calls show it.
 fn guid(name: &str) -> String {
     fake_host::guid(name).to_string()
+}
+
+/// The chain of what stands on `app`, as the calls show it.
+fn chain() -> String {
+    format!("[{}:0:ROOT/home/app, {}:0:ROOT/home/base]", guid("app"), guid("base"))
 }

@@ -7,7 +7,7 @@ use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
 use wclayer::backup_stream as backup;
 
 use super::fake_tree::{put, stream};
-use super::{Fixture, TIME, TestTar, guid, id, read_all};
+use super::{Fixture, TIME, TestTar, chain, id, read_all};
 use crate::{Change, ChangeKind, Driver, Error};
 
 fn info(attributes: u32) -> BasicInfo {
@@ -54,10 +54,6 @@ fn expected() -> Vec<u8> {
         .dir("Hives")
         .file("Hives/System_Delta", b"hive")
         .tar()
-}
-
-fn chain() -> String {
-    format!("[{}:0:ROOT/home/app, {}:0:ROOT/home/base]", guid("app"), guid("base"))
 }
 
 fn prepare() -> [String; 3] {

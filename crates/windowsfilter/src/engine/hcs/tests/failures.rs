@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hcs::Code;
 
-use super::{Fixture, TestTar, base_tar, id, read_all};
+use super::{Fixture, TestTar, base_tar, delta_tar, id, read_all};
 use crate::{Driver, Error, StorageOptions};
 
 /// The error with its causes.
@@ -111,20 +111,7 @@ fn of_apply_diff_of_a_base_layer() {
 
 #[test]
 fn of_apply_diff_of_a_layer_with_everything() {
-    let tar = TestTar::new()
-        .dir("Files")
-        .file("Files/new.txt", b"new")
-        .link("Files/same.txt", "Files/new.txt")
-        .link("Files/old.txt", "Files/readme.txt")
-        .junction("Files/junction", r"C:\Windows")
-        .delete("Files/Windows/notepad.exe")
-        .dir("Hives")
-        .file("Hives/System_Delta", b"hive")
-        .dir("UtilityVM")
-        .dir("UtilityVM/Files")
-        .file("UtilityVM/Files/added.exe", b"added")
-        .delete("UtilityVM/Files/kernel.exe")
-        .tar();
+    let tar = delta_tar();
     let apply = |f: &Fixture| f.store.apply_diff(&id("fresh"), Some(&id("base")), &mut &tar[..]).map(drop);
     fail_each_call("fresh", Fixture::with_layers, apply, privileges);
 }

@@ -4,7 +4,7 @@ use hcs::{Code, attribute};
 use wclayer::backup_stream as backup;
 
 use super::fake_tree::{content, record};
-use super::{Fixture, TIME, TestTar, base_tar, guid, id, read_all};
+use super::{Fixture, TIME, TestTar, base_tar, chain, delta_tar, guid, id, read_all};
 use crate::{Driver, Error};
 
 const PRIVILEGES: &str = "SeSecurityPrivilege, SeBackupPrivilege, SeRestorePrivilege";
@@ -69,38 +69,16 @@ fn the_boot_store_is_kept_as_it_came() {
     assert_eq!(read_all(getter.get(boot.as_bytes()).unwrap()), b"boot store");
 }
 
-fn chain() -> String {
-    format!("[{}:0:ROOT/home/app, {}:0:ROOT/home/base]", guid("app"), guid("base"))
-}
-
-/// A layer with everything that only layers with parents have.
-fn delta() -> Vec<u8> {
-    TestTar::new()
-        .dir("Files")
-        .file("Files/new.txt", b"new")
-        .link("Files/same.txt", "Files/new.txt")
-        .link("Files/old.txt", "Files/readme.txt")
-        .junction("Files/junction", r"C:\Windows")
-        .delete("Files/Windows/notepad.exe")
-        .dir("Hives")
-        .file("Hives/System_Delta", b"hive")
-        .dir("UtilityVM")
-        .dir("UtilityVM/Files")
-        .file("UtilityVM/Files/added.exe", b"added")
-        .delete("UtilityVM/Files/kernel.exe")
-        .tar()
-}
-
 #[test]
 fn a_diff_layer_goes_through_a_transport_directory_and_is_completed_after_its_import() {
     let fixture = Fixture::with_layers();
     // What the deletion is to delete is there when the service has imported the layer.
-    fixture.store.apply_diff(&id("delta"), Some(&id("app")), &mut &delta()[..]).unwrap_err();
+    fixture.store.apply_diff(&id("delta"), Some(&id("app")), &mut &delta_tar()[..]).unwrap_err();
     // `app` has no utility VM that could be cloned.
     let tar = TestTar::new().dir("Files").file("Files/x", b"x").dir("UtilityVM").dir("UtilityVM/Files").tar();
     fixture.store.apply_diff(&id("vm"), Some(&id("base")), &mut &tar[..]).unwrap();
     fixture.host.forget();
-    fixture.store.apply_diff(&id("delta"), Some(&id("vm")), &mut &delta()[..]).unwrap();
+    fixture.store.apply_diff(&id("delta"), Some(&id("vm")), &mut &delta_tar()[..]).unwrap();
     let calls = fixture.host.calls();
     let at = |call: &str| {
         calls.iter().position(|other| other == call).unwrap_or_else(|| panic!("no {call} in {calls:#?}"))

@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use hcs::Code;
 
-use super::{Fixture, guid, id};
+use super::{Fixture, chain, guid, id};
 use crate::{Driver, Error};
-
-fn chain() -> String {
-    format!("[{}:0:ROOT/home/app, {}:0:ROOT/home/base]", guid("app"), guid("base"))
-}
 
 fn prepare() -> Vec<String> {
     vec![
