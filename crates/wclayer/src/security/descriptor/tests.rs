@@ -1,3 +1,5 @@
+//! Descriptors as bytes: what comes back as it was, and which damage is refused and how it is named.
+
 use super::super::ace::{Ace, AceBody};
 use super::super::sid::tests::any_sid;
 use super::super::{Acl, AclSlot, SecurityDescriptor, SecurityError, Sid, ace_types};

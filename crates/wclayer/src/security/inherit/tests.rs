@@ -1,3 +1,5 @@
+//! What a new child gets, against what Windows gives in directories that everybody has, and rule by rule.
+
 use super::super::sid::tests::any_sid;
 use super::super::{Ace, AceBody, Acl, AclSlot, SecurityDescriptor, Sid, ace_flags, ace_types, rights};
 use proptest::collection::vec;

@@ -1,3 +1,5 @@
+//! Descriptors as text: what Windows prints comes back, and mistakes are named with their place.
+
 use super::super::sid::tests::any_sid;
 use super::super::{Ace, AceBody, Acl, AclSlot, SecurityDescriptor, Sid, ace_types, control};
 use super::{SddlError, tables};

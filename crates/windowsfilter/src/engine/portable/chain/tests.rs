@@ -1,3 +1,5 @@
+//! The index of a chain: reproducible, pointing into the right tars, and damage to a layer's index named.
+
 use super::testing::{Chain, E};
 use super::*;
 use erofs_index::FileType;

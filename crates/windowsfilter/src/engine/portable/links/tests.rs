@@ -1,3 +1,5 @@
+//! Where links of Windows lead in a view: each form of a target, and that none leads out.
+
 use super::*;
 use crate::engine::portable::chain::testing::{Chain, E};
 use proptest::prelude::*;

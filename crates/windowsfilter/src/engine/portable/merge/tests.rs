@@ -1,3 +1,5 @@
+//! The merge rules, a test for each.
+
 use crate::engine::portable::chain::testing::{Chain, E};
 use crate::engine::portable::long_names::linux_name;
 use crate::error::Error;

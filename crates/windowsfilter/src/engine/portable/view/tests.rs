@@ -1,3 +1,5 @@
+//! Reading a view without a mount, of whole and of damaged layers.
+
 use super::*;
 use crate::engine::portable::chain::testing::{Chain, E};
 use crate::engine::portable::long_names::linux_name;

@@ -1,3 +1,5 @@
+//! What a sandbox deletes, as the whiteouts of its layer.
+
 use super::*;
 
 #[test]

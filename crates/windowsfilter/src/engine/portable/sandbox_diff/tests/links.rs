@@ -1,3 +1,5 @@
+//! Links made or copied up in a sandbox, as Windows' reparse points.
+
 use super::*;
 use wclayer::layer_tar::EntryKind;
 use wclayer::reparse::{ReparsePoint, encode_go};

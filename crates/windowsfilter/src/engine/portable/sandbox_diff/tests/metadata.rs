@@ -1,3 +1,5 @@
+//! Win32 metadata of what a sandbox changes: kept, or what Windows would give.
+
 use super::*;
 use crate::metadata::Origin;
 use wclayer::ea::ExtendedAttribute;

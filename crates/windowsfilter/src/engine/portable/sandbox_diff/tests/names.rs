@@ -1,3 +1,5 @@
+//! Names in a sandbox: case, shortened ones, and those that Windows cannot hold.
+
 use super::*;
 
 #[test]
