@@ -54,27 +54,33 @@ pub fn with_default_attributes(info: FileInfo, is_directory: bool) -> FileInfo {
 }
 
 /// A backup stream less its security descriptor.
-pub fn without_security(stream: &[u8]) -> Vec<u8> {
+///
+/// # Errors
+/// When it is none: a fuzz target puts anything into the files of a directory.
+pub fn without_security(stream: &[u8]) -> io::Result<Vec<u8>> {
     let (mut reader, mut writer) = (Reader::new(stream), Writer::new(Vec::new()));
-    while let Some(header) = reader.next().unwrap() {
-        let data = reader.read_all(header.size).unwrap();
+    while let Some(header) = reader.next()? {
+        let data = reader.read_all(header.size)?;
         if header.id != backup::SECURITY_DATA {
-            writer.begin(&header).unwrap();
-            writer.write_data(&data).unwrap();
+            writer.begin(&header)?;
+            writer.write_data(&data)?;
         }
     }
-    writer.finish().unwrap()
+    Ok(writer.finish()?)
 }
 
 /// The data in a backup stream.
-pub fn data_of(stream: &[u8]) -> Option<Vec<u8>> {
+///
+/// # Errors
+/// When it is none.
+pub fn data_of(stream: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut reader = Reader::new(stream);
-    while let Some(header) = reader.next().unwrap() {
+    while let Some(header) = reader.next()? {
         if header.id == backup::DATA {
-            return Some(reader.read_all(header.size).unwrap());
+            return Ok(Some(reader.read_all(header.size)?));
         }
     }
-    None
+    Ok(None)
 }
 
 impl InMemory {
@@ -124,7 +130,7 @@ impl Directory for InMemory {
     fn metadata(&self, path: &[u8]) -> io::Result<Metadata> {
         let node = self.node(path)?;
         let data = node.data.0.borrow();
-        let size = if node.is_plain { data_of(&data).map_or(0, |data| data.len()) } else { data.len() };
+        let size = if node.is_plain { data_of(&data)?.map_or(0, |data| data.len()) } else { data.len() };
         Ok(Metadata {
             info: with_default_attributes(node.info, node.is_directory),
             size: size as u64,
@@ -139,7 +145,7 @@ impl Directory for InMemory {
 
     fn backup_read(&self, path: &[u8]) -> io::Result<Self::BackupSource> {
         let node = self.node(path)?;
-        Ok(Cursor::new(without_security(&node.data.0.borrow())))
+        without_security(&node.data.0.borrow()).map(Cursor::new)
     }
 
     fn create_directory(&mut self, path: &[u8]) -> io::Result<()> {

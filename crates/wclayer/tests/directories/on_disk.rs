@@ -34,7 +34,7 @@ impl Write for Restore {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match data_of(&self.stream) {
+        match data_of(&self.stream)? {
             Some(data) if self.path.is_file() => fs::write(&self.path, data),
             _ => Ok(()),
         }
