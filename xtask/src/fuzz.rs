@@ -25,6 +25,9 @@ pub struct Args {
     /// Targets that run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Of the random choices: the same inputs are tried again, as far as time goes. [default: another each time]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    seed: Option<u32>,
     /// Afterwards keep the smallest set of inputs with the same coverage in fuzz/corpus.
     #[arg(long)]
     minimise: bool,
@@ -109,8 +112,7 @@ fn run_all(targets: &[String], args: &Args) -> Result<Vec<String>> {
     for some in targets.chunks(args.jobs.max(1)) {
         println!("fuzzing {} for {} s", some.join(", "), args.seconds);
         let results: Vec<Result<String>> = std::thread::scope(|scope| {
-            let running: Vec<_> =
-                some.iter().map(|target| scope.spawn(|| fuzz(target, args.seconds))).collect();
+            let running: Vec<_> = some.iter().map(|target| scope.spawn(|| fuzz(target, args))).collect();
             running
                 .into_iter()
                 .map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -121,12 +123,13 @@ fn run_all(targets: &[String], args: &Args) -> Result<Vec<String>> {
     Ok(failures)
 }
 
-fn fuzz(target: &str, seconds: u64) -> Result<String> {
+fn fuzz(target: &str, args: &Args) -> Result<String> {
     let artifacts = work_dir().join("artifacts").join(target);
     fs::create_dir_all(&artifacts).at(&artifacts)?;
     let mut fuzz = program(target);
     fuzz.args([LONGEST, "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
-    fuzz.arg(format!("-max_total_time={seconds}"));
+    fuzz.arg(format!("-max_total_time={}", args.seconds));
+    fuzz.args(args.seed.map(|seed| format!("-seed={seed}")));
     fuzz.arg(format!("-artifact_prefix={}/", artifacts.display()));
     fuzz.arg(corpus(target));
     let kept = fuzz_dir().join("corpus").join(target);
