@@ -9,8 +9,14 @@ use rustix::mount::UnmountFlags;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const TABLE: &str = "/proc/self/mountinfo";
+/// How long a mount may be in use before that is an error. Between `fork` and `exec` a child of any thread has every file open that this
+/// process has just closed; so have programs that look at everything, such as indexers. containerd is patient for the same reason
+/// (`mount/mount_linux.go`).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// One line of the mount table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,25 +131,45 @@ fn resolve(path: &Path) -> Result<PathBuf, LinuxError> {
     std::fs::canonicalize(path).map_err(LinuxError::system("realpath", path))
 }
 
-/// Unmounts what is on top at this path. If it is in use, the error says by whom.
+/// Unmounts what is on top at this path. If it stays in use, the error says by whom.
 pub fn unmount(path: &Path) -> Result<(), LinuxError> {
-    unmount_with(path, UnmountFlags::NOFOLLOW)
+    let start = Instant::now();
+    let mut mount = None;
+    loop {
+        match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
+            Err(Errno::BUSY) if start.elapsed() < BUSY_TIMEOUT && may_pass(path, &mut mount)? => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            result => return result.map_err(|error| unmount_error(path, error)),
+        }
+    }
+}
+
+/// Whether a busy mount may be free soon: it is not if another one sits below it. And it must be the one that it was when it was first looked at: what
+/// somebody has put on top of it since is not ours to unmount.
+fn may_pass(path: &Path, first: &mut Option<u64>) -> Result<bool, LinuxError> {
+    let path = resolve(path)?;
+    let mounts = read()?;
+    let Some(top) = mounts.iter().rfind(|mount| mount.mount_point == path) else { return Ok(false) };
+    let is_below = |mount: &Mount| mount.mount_point != path && mount.mount_point.starts_with(&path);
+    Ok(*first.get_or_insert(top.id) == top.id && !mounts.iter().any(is_below))
 }
 
 /// Takes the mount at this path out of the tree at once; the file system goes when its last user does.
 pub fn detach(path: &Path) -> Result<(), LinuxError> {
-    unmount_with(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+    rustix::mount::unmount(path, flags).map_err(|error| unmount_error(path, error))
 }
 
-fn unmount_with(path: &Path, flags: UnmountFlags) -> Result<(), LinuxError> {
-    rustix::mount::unmount(path, flags).map_err(|error| match error {
+fn unmount_error(path: &Path, error: Errno) -> LinuxError {
+    match error {
         Errno::BUSY => {
             LinuxError::Busy { path: path.to_path_buf(), holders: holders(path), source: error.into() }
         }
         Errno::INVAL => LinuxError::NotMounted { path: path.to_path_buf() },
         Errno::PERM => LinuxError::NotPermitted { path: path.to_path_buf(), source: error.into() },
         _ => LinuxError::system("umount2", path)(error),
-    })
+    }
 }
 
 /// Who keeps a mount busy, as far as can be found by looking: mounts below it, and processes by their working directory,
@@ -265,6 +291,25 @@ mod tests {
         drop(open);
         unmount(&inner).unwrap();
         unmount(&bound.target()).unwrap();
+    }
+
+    #[test]
+    fn children_that_other_threads_start_do_not_keep_a_mount_busy() {
+        let bound = Bound::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        std::process::Command::new("true").status().unwrap();
+                    }
+                });
+            }
+            for _ in 0..200 {
+                drop(File::create(bound.target().join("open")).unwrap());
+                unmount(&bound.target()).unwrap();
+                bind(&bound.source(), &bound.target()).unwrap();
+            }
+        });
     }
 
     #[test]
