@@ -74,7 +74,7 @@ impl LayerStore {
             return Err(Error::Mounted { path: state.path.unwrap_or_else(|| self.paths.mount(&id)), id });
         }
         self.tear_down(&id)?;
-        self.check_removable(&id, owner)?;
+        self.lock().and_then(|_store_lock| self.check_removable(&id, owner))?;
         self.engine.release(&self.place(&id)?)?;
         let doomed = self.hide(&id, &dir, owner)?;
         let lock_file = lock::beside(&self.paths.mount(&id));
@@ -89,7 +89,7 @@ impl LayerStore {
         reclaimed
     }
 
-    /// Refuses a layer that something needs, or somebody else than `owner`.
+    /// Refuses a layer that something needs, or somebody else than `owner`. The caller holds the store lock, so no layer comes or goes meanwhile.
     fn check_removable(&self, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
         let children = self.children(id)?;
         if !children.is_empty() {

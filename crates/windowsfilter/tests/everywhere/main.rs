@@ -118,6 +118,23 @@ fn two_imports_of_one_layer_exclude_each_other() {
 }
 
 #[test]
+fn layers_can_be_removed_while_others_go() {
+    let store = TestStore::new();
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let come_and_go = |thread: u32| {
+            let (store, id) = (&store, id(&format!("l{thread}")));
+            (0..40).try_for_each(|_| {
+                store.create(&id, None)?;
+                store.remove(&id)
+            })
+        };
+        let threads: Vec<_> = (0..4).map(|thread| scope.spawn(move || come_and_go(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+#[test]
 fn the_drivers_name_is_windowsfilter() {
     assert_eq!(TestStore::new().name(), "windowsfilter");
 }
