@@ -210,7 +210,9 @@ pub fn wait_until_detached(image: &Path) -> Result<(), LinuxError> {
         let is_mounted = mount_table::read()?.iter().any(|mount| mount.source == device);
         // One that let go in the meantime says nothing; the next look finds it free.
         let stays = goes_by_itself(&device)? == Some(false);
-        if is_mounted || stays || start.elapsed() > DETACH_TIMEOUT {
+        let is_over = is_mounted || stays || start.elapsed() > DETACH_TIMEOUT;
+        // Or it let go, and what was just said is about the next file that it was attached to.
+        if is_over && attached_to(image)?.contains(&device) {
             return Err(LinuxError::ImageAttached { path: image.to_path_buf(), device });
         }
         std::thread::sleep(Duration::from_millis(1));
