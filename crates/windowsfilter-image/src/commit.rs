@@ -61,15 +61,20 @@ impl ImageStore<'_> {
             progress: options.progress,
             label: format!("changes of {sandbox}"),
         };
+        let mut request = Some(request);
+        let mut stage = || request.take().map(|request| self.layers.stage(id, request)).transpose();
+        let is_present = || is_present(self.layers, id, DiffId(digest));
         // Read under the lock or not, what was committed before is the same bytes.
-        let staged = if is_present(self.layers, id, DiffId(digest))? {
-            None
-        } else {
-            Some(self.layers.stage(id, request)?)
-        };
+        let mut staged = if is_present()? { None } else { stage()? };
 
-        let _lock = self.lock()?;
-        if !is_present(self.layers, id, DiffId(digest))? {
+        let mut _lock = self.lock()?;
+        if staged.is_none() && !is_present()? {
+            // Somebody has removed it since.
+            drop(_lock);
+            staged = stage()?;
+            _lock = self.lock()?;
+        }
+        if !is_present()? {
             staged
                 .ok_or_else(|| Error::LayerGone { id: id.to_string() })?
                 .publish(chain.first().or(below.last()))?;
