@@ -176,6 +176,14 @@ impl Error {
         }
     }
 
+    /// Whether what was written to a sandbox cannot be saved.
+    pub(crate) fn is_loss(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return matches!(self, Self::Linux(crate::engine::portable::linux::LinuxError::Unsaved { .. }));
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    }
+
     /// Says which layer it is about, unless it does.
     pub(crate) fn about_layer(self, action: &'static str, id: impl Into<String>) -> Self {
         match self {

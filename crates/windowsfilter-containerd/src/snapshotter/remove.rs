@@ -48,7 +48,7 @@ impl Snapshotter {
             (Kind::Sandbox, _) => {
                 self.sources.unlink(record.number)?;
                 let id = self.layer_id(record.number)?;
-                self.store.release(&id, &owner)?;
+                self.store.abandon(&id, &owner)?;
                 if self.store.contains(&id) {
                     self.store.remove(&id)?;
                 }

@@ -40,6 +40,9 @@ pub struct MountState {
     /// Half unmounted: the next attempt goes on from there.
     #[serde(default)]
     unprepared: bool,
+    /// That something cannot be saved was said: the next attempt to unmount may lose it.
+    #[serde(default)]
+    loss_was_said: bool,
     /// The boot in which this was true.
     boot: String,
 }
@@ -141,7 +144,7 @@ impl LayerStore {
         })
     }
 
-    /// Ends that `holder` needs `id` mounted; nothing changes if it does not. What nobody needs any more is unmounted at once, even if somebody
+    /// Ends that `holder` needs `id` mounted; nothing changes if it does not. What nobody needs any more is unmounted, even if somebody
     /// still has a file of it open: it then goes with the last such file.
     ///
     /// # Errors
@@ -167,6 +170,29 @@ impl LayerStore {
             }
             other => other,
         }
+    }
+
+    /// As [`Self::release`], of a sandbox that is to be removed: what was written to it last need not be saved, and nobody is waited for.
+    ///
+    /// # Errors
+    /// When it cannot be unmounted.
+    pub fn abandon(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
+        let id = self.resolve(id)?;
+        if !self.is_known(&id) {
+            return Ok(());
+        }
+        let _lock = self.mount_lock(&id)?;
+        let mut state = self.mounts(&id)?;
+        if !state.holders.remove(holder) {
+            return Ok(());
+        }
+        if state.users() > 0 {
+            return self.save_mounts(&id, &state);
+        }
+        let place = self.place(&id)?;
+        self.engine.resume(&place)?;
+        self.engine.detach(&place)?;
+        fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
     }
 
     /// Whom `id` is held by, for all that are mounted.
@@ -206,6 +232,7 @@ impl LayerStore {
         } else {
             self.engine.resume(&self.place(&id)?)?;
         }
+        state.loss_was_said = false;
         let view = state.path.clone().ok_or_else(|| Error::NotMounted { id: id.clone() })?;
         match record(self, &id, &mut state, &view) {
             Err(e) if first => Err(e.with_undo(self.tear_down(&id))),
@@ -325,7 +352,17 @@ impl LayerStore {
             self.engine.hide_at(target)?;
         }
         if !state.unprepared {
-            self.engine.unprepare(&place)?;
+            match self.engine.unprepare(&place) {
+                Err(error) if error.is_loss() && !state.loss_was_said => {
+                    state.loss_was_said = true;
+                    return Err(error.with_undo(self.save_mounts(id, &state)));
+                }
+                // Staying mounted helps nobody any more.
+                Err(error) if error.is_loss() => {
+                    tracing::warn!("what was written to {id} last is lost: {error}");
+                }
+                other => other?,
+            }
         }
         if let Err(error) = self.engine.deactivate(&place) {
             state.unprepared = true;

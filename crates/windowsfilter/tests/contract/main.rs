@@ -6,6 +6,7 @@
 
 mod content;
 mod expand;
+mod full_disk;
 mod graphtest;
 mod left_behind;
 mod ownership;

@@ -90,10 +90,19 @@ pub enum LinuxError {
         source: io::Error,
     },
 
+    /// What mounting a sandbox writes cannot be brought to its image.
+    #[error("{}: the first writes to the sandbox cannot be saved, so it is not mounted: make room where the store is", path.display())]
+    Unsettled {
+        /// Where the image was to be mounted.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
     /// What was written to a sandbox cannot be brought to its image.
     #[error(
-        "{}: some of what was written here cannot be saved, so it stays mounted: copy what matters elsewhere, make room \
-         where the store is, and unmount again",
+        "{}: some of what was written here cannot be saved, so it stays mounted: make room where the store is and unmount \
+         again; if that does not save it either, it is lost, so first copy elsewhere what matters",
         path.display()
     )]
     Unsaved {

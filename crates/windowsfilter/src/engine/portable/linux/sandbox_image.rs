@@ -39,6 +39,8 @@ const XATTR_RESERVE: usize = 512;
 const XATTR_INLINE_MAX: usize = 4096 - 20 - 32 - 4;
 /// Block size of the file system, and what sizes are rounded up to, in bytes.
 const BLOCK: u64 = 4096;
+/// Bytes of an inode.
+pub(super) const INODE: u64 = 1024;
 /// The directory in which a template is made.
 const MAKING: &str = "making";
 /// Counts the layouts templates have had; another number makes templates of older versions unused.
@@ -192,7 +194,8 @@ impl UnfinishedTemplate {
 fn make_file_system(image: &Path, root: &Path, size: u64) -> Result<(), LinuxError> {
     let journal = format!("size={}", journal_mebibytes(size));
     let mut command = Tool::new("mkfs.ext4", image);
-    command.arguments(&["-q", "-F", "-b", "4096", "-I", "1024", "-i", "32768", "-m", "0", "-J", &journal]);
+    let inode = INODE.to_string();
+    command.arguments(&["-q", "-F", "-b", "4096", "-I", &inode, "-i", "32768", "-m", "0", "-J", &journal]);
     command.arguments(&["-O", "ea_inode,meta_bg,^resize_inode,metadata_csum,64bit"]);
     command.arguments(&["-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", "-d"]);
     command.path(root).run(&[0])
@@ -317,14 +320,17 @@ fn expand_mounted(
     }
 }
 
-/// Has e2fsck look for damage in the metadata of an image that nobody has mounted; nothing is changed. An image that was not unmounted agrees with
-/// itself only once its journal is replayed, which the next mount does: it is not looked at.
+/// Has e2fsck look for damage in the metadata of an image that nobody has mounted; nothing is changed. An image that was not unmounted, or had an error of
+/// its disk while it was, agrees with itself only once the next mount has been at its journal: it is not looked at.
 ///
 /// # Errors
 /// [`LinuxError::ToolFailed`] with what e2fsck says; [`LinuxError::ToolMissing`].
 pub fn check_file_system(image: &Path) -> Result<(), LinuxError> {
-    let superblock = File::open(image).and_then(|file| Superblock::read(&file));
-    if superblock.map_err(LinuxError::system("read", image))?.needs_recovery() {
+    let is_for_the_next_mount = |file: File| {
+        let superblock = Superblock::read(&file)?;
+        Ok(superblock.needs_recovery() || superblock.journal_has_error(&file)?)
+    };
+    if File::open(image).and_then(is_for_the_next_mount).map_err(LinuxError::system("read", image))? {
         return Ok(());
     }
     let mut tool = Tool::new("e2fsck", image);

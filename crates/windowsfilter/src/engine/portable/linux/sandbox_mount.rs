@@ -12,7 +12,6 @@ use super::sandbox_image::{UPPER, WORK};
 use super::{mount_table, xattrs};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timestamps};
-use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use std::fs::File;
 use std::path::Path;
@@ -36,40 +35,34 @@ pub struct Sandbox<'a> {
 /// Mounts the sandbox. After an error nothing is mounted that was not before.
 pub fn mount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     mount_storage(sandbox.image, sandbox.storage)?;
-    mount_overlay(sandbox).map_err(|first| match mount_table::unmount(sandbox.storage) {
+    let undone = |first, mount| match mount_table::unmount(mount) {
         Ok(()) => first,
         Err(error) => LinuxError::Undo { first: Box::new(first), undo: vec![error] },
-    })
+    };
+    mount_overlay(sandbox).map_err(|first| undone(first, sandbox.storage))?;
+    saving::settle(sandbox.storage).map_err(|first| undone(undone(first, sandbox.target), sandbox.storage))
 }
 
 /// Unmounts both mounts of a sandbox. If the target is in use, or what was written cannot be saved, nothing changes; what is not mounted
 /// (any more), or not even there, is passed over, so this can be repeated after an error.
 pub fn unmount_sandbox(storage: &Path, target: &Path) -> Result<(), LinuxError> {
-    save(storage)?;
-    for path in [target, storage].into_iter().filter(|path| path.exists()) {
-        match mount_table::unmount(path) {
-            Err(LinuxError::NotMounted { .. }) => {}
-            result => result?,
-        }
+    saving::save(storage)?;
+    unmount_if_mounted(target)?;
+    // Until then somebody may have written.
+    saving::save(storage)?;
+    if let Err(error) = saving::give_back(storage) {
+        tracing::debug!("what was deleted in {} still occupies the store: {error}", storage.display());
     }
-    Ok(())
+    unmount_if_mounted(storage)
 }
 
-/// Writes what is still only in memory. Unmounting would do so too, but never says that it failed, as it does when the store's disk is full.
-fn save(storage: &Path) -> Result<(), LinuxError> {
-    if !storage.exists() || mount_table::at(storage)?.is_none() {
+fn unmount_if_mounted(path: &Path) -> Result<(), LinuxError> {
+    if !path.exists() {
         return Ok(());
     }
-    let directory = File::open(storage).map_err(LinuxError::system("open", storage))?;
-    match rustix::fs::syncfs(&directory) {
-        // The journal could not be written, and ext4 has given up (`errors=remount-ro`). Staying mounted would help nobody any more.
-        Err(Errno::ROFS) => {
-            tracing::warn!("{}: what was written since an error of its disk is lost", storage.display());
-            Ok(())
-        }
-        result => {
-            result.map_err(|error| LinuxError::Unsaved { path: storage.to_path_buf(), source: error.into() })
-        }
+    match mount_table::unmount(path) {
+        Err(LinuxError::NotMounted { .. }) => Ok(()),
+        result => result,
     }
 }
 
@@ -108,8 +101,6 @@ pub(super) fn detached_storage_of(file: &File, image: &Path, access: Access) -> 
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOATIME;
     if access == Access::Write {
-        // What is deleted in the sandbox is given back to the store.
-        context.flag("discard")?;
         // Otherwise a kernel thread fills gigabytes of inode tables with zeros, and the sparse image with them.
         context.flag("noinit_itable")?;
         context.string("errors", "remount-ro")?;
@@ -171,5 +162,6 @@ fn copy_root_metadata(lower: &Path, upper: &Path) -> Result<(), LinuxError> {
         .map_err(LinuxError::system("utimensat", upper))
 }
 
+mod saving;
 #[cfg(test)]
 mod tests;

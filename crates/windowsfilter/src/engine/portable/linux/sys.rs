@@ -1,12 +1,14 @@
-//! The ioctls that rustix has no function for: loop devices and freezing. Nothing here decides anything.
+//! The ioctls that rustix has no function for: loop devices, freezing, trimming, ext4's checkpoint. Nothing here decides anything.
 //!
 //! UNSAFETY: an ioctl's argument type is only known from its number, so each call must promise that the two fit. The
-//! promises are made here, next to the structures as `linux/loop.h` and `linux/fs.h` define them; callers get safe functions.
+//! promises are made here, next to the structures as `linux/loop.h`, `linux/fs.h` and `linux/ext4.h` define them; callers get safe functions.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Result;
-use rustix::ioctl::{self, Getter, IntegerSetter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, opcode};
+use rustix::ioctl::{
+    self, Getter, IntegerSetter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, Updater, opcode,
+};
 use std::ffi::c_void;
 
 /// `LO_FLAGS_READ_ONLY`: the device refuses writes.
@@ -23,6 +25,18 @@ const LOOP_CONFIGURE: Opcode = 0x4C0A;
 const LOOP_CTL_GET_FREE: Opcode = 0x4C82;
 const FIFREEZE: Opcode = opcode::read_write::<i32>(b'X', 119);
 const FITHAW: Opcode = opcode::read_write::<i32>(b'X', 120);
+const FITRIM: Opcode = opcode::read_write::<TrimRange>(b'X', 121);
+const EXT4_IOC_CHECKPOINT: Opcode = opcode::write::<u32>(b'f', 43);
+
+/// Source: `struct fstrim_range` in `linux/fs.h`; bytes.
+#[repr(C)]
+struct TrimRange {
+    start: u64,
+    length: u64,
+    /// Shorter free ranges are left alone.
+    shortest: u64,
+}
+const _: () = assert!(size_of::<TrimRange>() == 24);
 
 /// What a loop device is set to. Source: `struct loop_info64` in `linux/loop.h`.
 #[derive(Clone, Copy)]
@@ -150,4 +164,17 @@ pub(super) fn freeze(directory: impl AsFd) -> Result<()> {
 pub(super) fn thaw(directory: impl AsFd) -> Result<()> {
     // SAFETY: FITHAW is declared with an int but ignores its argument; 0 is passed, no memory is touched.
     unsafe { ioctl::ioctl(directory, IntegerSetter::<FITHAW>::new_usize(0)) }
+}
+
+/// Brings everything in the journal of `directory`'s ext4 to its place on the device; `ENOTTY` from kernels before 5.14.
+pub(super) fn ext4_checkpoint(directory: impl AsFd) -> Result<()> {
+    // SAFETY: EXT4_IOC_CHECKPOINT reads one u32 of flags; none are set.
+    unsafe { ioctl::ioctl(directory, Setter::<EXT4_IOC_CHECKPOINT, u32>::new(0)) }
+}
+
+/// Tells the device of `directory`'s file system about all blocks that are free.
+pub(super) fn trim(directory: impl AsFd) -> Result<()> {
+    let mut range = TrimRange { start: 0, length: u64::MAX, shortest: 0 };
+    // SAFETY: FITRIM reads one `struct fstrim_range`, whose layout `TrimRange` has, and writes the number of bytes trimmed into it.
+    unsafe { ioctl::ioctl(directory, Updater::<FITRIM, TrimRange>::new(&mut range)) }
 }

@@ -1,0 +1,73 @@
+//! Bringing what was written to a sandbox to its image, and giving the store back what was deleted in it.
+//!
+//! The image is sparse, so any write of the kernel may find the store's disk full, long after the program that wrote was told that all is well.
+//! Then nothing on the disk may depend on that write. So the file system is not mounted with `discard`: ext4 discards the blocks of files that
+//! were deleted even if the transaction that deleted them could not be written to the journal (`ext4_journal_commit_callback` does not ask), and
+//! a directory that is still there would be full of zeros. What was deleted is given back when all of it is known to be saved.
+
+use super::super::error::LinuxError;
+use super::super::mount_table::{self, Mount};
+use super::super::sandbox_image::INODE;
+use super::super::{loop_device, sys};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Bytes that are worth the look through the whole file system that giving them back takes (0.4 s for 127 GB). Well over the largest journal, which
+/// is no file and so looks deleted.
+const WORTH_GIVING_BACK: u64 = 96 << 20;
+
+/// Saves what mounting has written (the overlay makes its work directory anew): a disk that becomes full later must not damage a sandbox that nobody has
+/// used yet.
+pub(super) fn settle(storage: &Path) -> Result<(), LinuxError> {
+    flush(&open(storage)?)
+        .map_err(|error| LinuxError::Unsettled { path: storage.to_path_buf(), source: error.into() })
+}
+
+/// Saves what is still only in memory. Unmounting would do so too, but never says that it failed, as it does when the store's disk is full.
+pub(super) fn save(storage: &Path) -> Result<(), LinuxError> {
+    if mounted_at(storage)?.is_none() {
+        return Ok(());
+    }
+    flush(&open(storage)?)
+        .map_err(|error| LinuxError::Unsaved { path: storage.to_path_buf(), source: error.into() })
+}
+
+/// Gives the store the blocks of deleted files back, if they are many. Nobody may write any more, and everything must be saved: the blocks of a deletion that
+/// cannot be saved look free, too.
+pub(super) fn give_back(storage: &Path) -> Result<(), LinuxError> {
+    let Some(mount) = mounted_at(storage)? else { return Ok(()) };
+    let Some(image) = loop_device::backing_file(&mount.source)? else { return Ok(()) };
+    let occupied = std::fs::metadata(&image).map_err(LinuxError::system("stat", &image))?.blocks() * 512;
+    let directory = open(storage)?;
+    let file_system = rustix::fs::fstatvfs(&directory).map_err(LinuxError::system("fstatvfs", storage))?;
+    let files = file_system.f_files.saturating_sub(file_system.f_ffree) * INODE;
+    let data = file_system.f_blocks.saturating_sub(file_system.f_bfree) * file_system.f_frsize;
+    if occupied < data + files + WORTH_GIVING_BACK {
+        return Ok(());
+    }
+    sys::trim(&directory).map_err(LinuxError::system("ioctl FITRIM", storage))
+}
+
+fn mounted_at(storage: &Path) -> Result<Option<Mount>, LinuxError> {
+    if storage.exists() { mount_table::at(storage) } else { Ok(None) }
+}
+
+fn open(storage: &Path) -> Result<File, LinuxError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(CWD, storage, flags, Mode::empty());
+    directory.map(File::from).map_err(LinuxError::system("openat", storage))
+}
+
+/// Brings everything that is only in memory, or only in the journal, to its place in the image. (That the journal is empty then need not have been
+/// written: replaying it once more changes nothing.)
+fn flush(directory: &File) -> Result<(), Errno> {
+    rustix::fs::syncfs(directory)?;
+    match sys::ext4_checkpoint(directory) {
+        // Before Linux 5.14; the next mount replays the journal.
+        Err(Errno::NOTTY) => Ok(()),
+        result => result,
+    }
+}
