@@ -67,6 +67,8 @@ const IOCTLS: &[(u64, &str)] = &[
     (0x4004_9409, "ioctl FICLONE"),
     (0x4020_940D, "ioctl FICLONERANGE"),
     (0x4008_6610, "ioctl EXT4_IOC_RESIZE_FS"),
+    (0x4004_662B, "ioctl EXT4_IOC_CHECKPOINT"),
+    (0xC018_5879, "ioctl FITRIM"),
     (0xC004_5877, "ioctl FIFREEZE"),
     (0xC004_5878, "ioctl FITHAW"),
 ];

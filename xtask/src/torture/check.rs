@@ -215,14 +215,39 @@ pub fn rest(place: &Place<'_>) -> Result<State> {
 /// # Errors
 /// When something cannot be unmounted.
 pub fn unmount_all(place: &Place<'_>) -> Result<()> {
-    let store = state::open(&place.root)?;
-    let failed = |e: windowsfilter::Error| Error::Unexpected(e.to_string());
-    for id in store.layers().map_err(failed)? {
-        for _ in 0..store.mounts(&id).map_err(failed)?.count {
-            must(place, &["umount", id.as_str()])?;
+    for id in mounted(place)? {
+        must(place, &["umount", &id])?;
+    }
+    Ok(())
+}
+
+/// As [`unmount_all`] after the kernel could not write something: that is said once, and then lost.
+///
+/// # Errors
+/// When something cannot be unmounted.
+pub fn unmount_all_with_losses(place: &Place<'_>) -> Result<()> {
+    for id in mounted(place)? {
+        match ask(place, &["umount", &id])? {
+            (0, _) => {}
+            (_, text) if text.contains("some of what was written here cannot be saved") => {
+                must(place, &["umount", &id])?;
+            }
+            (code, text) => return problem(format!("`umount {id}` ends with {code}: {text}")),
         }
     }
     Ok(())
+}
+
+/// What is mounted, each as often as it is.
+fn mounted(place: &Place<'_>) -> Result<Vec<String>> {
+    let store = state::open(&place.root)?;
+    let failed = |e: windowsfilter::Error| Error::Unexpected(e.to_string());
+    let mut ids = Vec::new();
+    for id in store.layers().map_err(failed)? {
+        let count = store.mounts(&id).map_err(failed)?.count;
+        ids.extend((0..count).map(|_| id.to_string()));
+    }
+    Ok(ids)
 }
 
 /// Commands that remove layers do not wait until the bytes are gone; whoever deletes them holds a lock until then.

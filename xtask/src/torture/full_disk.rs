@@ -131,7 +131,7 @@ fn once(
     drop(starved);
     // A sandbox that could not write stays read-only until it is mounted again, as after any error of a disk.
     if !operation.writes {
-        check::unmount_all(&bench.place)?;
+        check::unmount_all_with_losses(&bench.place)?;
     }
     check::after_fault(&bench.place, operation, reference, (&traced, Fault::Enospc), &bench.log).map(Some)
 }
