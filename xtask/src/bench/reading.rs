@@ -1,4 +1,5 @@
-//! Walking and reading a mounted layer against the same layer unpacked to ext4, from the page cache and from the disk.
+//! Walking and reading a mounted layer against the same layer unpacked to ext4, from the page cache and from the disk; and verifying it against
+//! the least that must be done for it, hashing its tar.
 
 use std::fs;
 use std::io::Read;
@@ -6,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use super::measure::{Contestant, Sample, drop_caches, in_turns, settle};
+use super::measure::{Contestant, Sample, drop_caches, in_turns, settle, timed};
 use super::report::Suite;
 use super::store::Store;
 use super::{Area, Args};
@@ -39,7 +40,9 @@ pub(super) fn run(args: &Args, area: &Area) -> Result<Suite> {
     settle()?;
     let (view, plain) = (store.mount(REF)?, unpacked.join("Files"));
     same(&view, &plain)?;
-    let measured = in_turns(args.rounds, contestants(&view, &plain))?;
+    let mut contestants = contestants(&view, &plain);
+    contestants.extend(verifiers(&store, &top));
+    let measured = in_turns(args.rounds, contestants)?;
     store.run(&["umount", REF])?;
     store.delete()?;
     fs::remove_dir_all(&unpacked).at(&unpacked)?;
@@ -50,7 +53,24 @@ pub(super) fn run(args: &Args, area: &Area) -> Result<Suite> {
     suite.speed_row("walk the mount, cold", "walk the mount, cold", "walk ext4, cold", 1.0);
     suite.speed_row("read the mount, warm", "read the mount, warm", "read ext4, warm", 0.9);
     suite.speed_row("read the mount, cold", "read the mount, cold", "read ext4, cold", 1.0);
+    suite.ratio_row("layer verify, cold", "layer verify", "openssl dgst", 1.15);
     Ok(suite)
+}
+
+fn verifiers<'a>(store: &'a Store, top: &'a str) -> [Contestant<'a>; 2] {
+    let tar = store.layer(top).join("layer.tar");
+    let cold = |mut command: Command| {
+        drop_caches()?;
+        timed(&mut command)
+    };
+    [
+        Contestant::new("layer verify", move || cold(store.command(&["layer", "verify", top]))),
+        Contestant::new("openssl dgst", move || {
+            let mut digest = Command::new("openssl");
+            digest.args(["dgst", "-sha256"]).arg(&tar);
+            cold(digest)
+        }),
+    ]
 }
 
 fn contestants<'a>(view: &'a Path, plain: &'a Path) -> Vec<Contestant<'a>> {
