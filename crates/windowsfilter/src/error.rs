@@ -179,7 +179,7 @@ impl Error {
     /// Whether what was written to a sandbox cannot be saved.
     pub(crate) fn is_loss(&self) -> bool {
         #[cfg(target_os = "linux")]
-        return matches!(self, Self::Linux(crate::engine::portable::linux::LinuxError::Unsaved { .. }));
+        return matches!(self, Self::Linux(error) if error.is_loss());
         #[cfg(not(target_os = "linux"))]
         return false;
     }

@@ -299,10 +299,14 @@ impl LayerStore {
         if !place.mounts.exists() {
             return Ok(());
         }
-        for target in self.recorded(id)?.targets.iter().rev() {
+        let mut state = self.recorded(id)?;
+        for target in state.targets.iter().rev() {
             self.engine.hide_at(target)?;
         }
-        self.engine.reset(&place)?;
+        self.engine.reset(&place).or_else(|error| {
+            self.is_known_loss(id, &mut state, error)?;
+            self.engine.deactivate(&place)
+        })?;
         fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
     }
 
@@ -352,23 +356,27 @@ impl LayerStore {
             self.engine.hide_at(target)?;
         }
         if !state.unprepared {
-            match self.engine.unprepare(&place) {
-                Err(error) if error.is_loss() && !state.loss_was_said => {
-                    state.loss_was_said = true;
-                    return Err(error.with_undo(self.save_mounts(id, &state)));
-                }
-                // Staying mounted helps nobody any more.
-                Err(error) if error.is_loss() => {
-                    tracing::warn!("what was written to {id} last is lost: {error}");
-                }
-                other => other?,
-            }
+            self.engine.unprepare(&place).or_else(|error| self.is_known_loss(id, &mut state, error))?;
         }
         if let Err(error) = self.engine.deactivate(&place) {
             state.unprepared = true;
             return Err(error.with_undo(self.save_mounts(id, &state)));
         }
         fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
+    }
+
+    /// That something cannot be saved is an error only once: staying mounted would save nothing. Other errors always are.
+    fn is_known_loss(&self, id: &LayerId, state: &mut MountState, error: Error) -> Result<(), Error> {
+        if !error.is_loss() {
+            return Err(error);
+        }
+        if state.loss_was_said {
+            tracing::warn!("what was written to {id} last is lost: {error}");
+            return Ok(());
+        }
+        state.loss_was_said = true;
+        state.boot = self.engine.boot();
+        Err(error.with_undo(self.save_mounts(id, state)))
     }
 
     /// Makes a sandbox larger, mounted or not; it cannot shrink.

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use wclayer::filetime::FileTime;
 
 use super::linux::sandbox_image::Growth;
+use super::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
 use super::linux::snapshot::{self, SandboxView};
-use super::linux::{bind, erofs_mount, loop_device, mount_table, sandbox_image, sandbox_mount};
+use super::linux::{bind, erofs_mount, loop_device, mount_table, sandbox_image};
 use super::sandbox_diff;
 use super::view::View;
 use crate::driver::Change;
@@ -55,7 +56,7 @@ pub(super) fn activate(layer: &Layer, index: &Path) -> Result<(), Error> {
 /// Mounts a sandbox over it.
 pub(super) fn prepare(sandbox: &Layer) -> Result<(), Error> {
     let place = &sandbox.place;
-    Ok(sandbox_mount::mount_sandbox(&sandbox_mount::Sandbox {
+    Ok(mount_sandbox(&Sandbox {
         image: &place.dir.join(file::SANDBOX),
         storage: &made(place, STORAGE)?,
         lower: &files(place),
@@ -83,8 +84,13 @@ pub(super) fn resume(place: &Place) -> Result<(), Error> {
 pub(super) fn unprepare(place: &Place) -> Result<(), Error> {
     // What is frozen stays attached after it was unmounted, for ever.
     resume(place)?;
-    sandbox_mount::unmount_sandbox(&place.mounts.join(STORAGE), &place.mounts.join(VIEW))?;
     let image = place.dir.join(file::SANDBOX);
+    unmount_sandbox(&Sandbox {
+        image: &image,
+        storage: &place.mounts.join(STORAGE),
+        lower: &files(place),
+        target: &place.mounts.join(VIEW),
+    })?;
     if image.exists() {
         loop_device::wait_until_detached(&image)?;
     }

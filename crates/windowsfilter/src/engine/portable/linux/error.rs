@@ -332,6 +332,15 @@ impl LinuxError {
         move |source| Self::System { call, path: path.to_path_buf(), source: source.into() }
     }
 
+    /// Whether what was written to a sandbox cannot be saved.
+    pub(crate) fn is_loss(&self) -> bool {
+        match self {
+            Self::Unsaved { .. } => true,
+            Self::Undo { first, .. } => first.is_loss(),
+            _ => false,
+        }
+    }
+
     /// The kernel's error number, looking through wrappers to the first failure.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {

@@ -45,11 +45,15 @@ pub fn mount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
 
 /// Unmounts both mounts of a sandbox. If the target is in use, or what was written cannot be saved, nothing changes; what is not mounted
 /// (any more), or not even there, is passed over, so this can be repeated after an error.
-pub fn unmount_sandbox(storage: &Path, target: &Path) -> Result<(), LinuxError> {
+pub fn unmount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
+    let &Sandbox { storage, target, .. } = sandbox;
     saving::save(storage)?;
     unmount_if_mounted(target)?;
     // Until then somebody may have written.
-    saving::save(storage)?;
+    saving::save(storage).map_err(|first| match mount_overlay(sandbox) {
+        Ok(()) => first,
+        Err(error) => LinuxError::Undo { first: Box::new(first), undo: vec![error] },
+    })?;
     if let Err(error) = saving::give_back(storage) {
         tracing::debug!("what was deleted in {} still occupies the store: {error}", storage.display());
     }

@@ -41,6 +41,15 @@ impl Running {
     fn image(&self) -> PathBuf {
         self.layers.folder("image").join("sandbox.img")
     }
+    fn unmount(&self) -> Result<(), LinuxError> {
+        let (image, lower) = (self.image(), self.lower(""));
+        unmount_sandbox(&Sandbox {
+            image: &image,
+            storage: &self.storage.0,
+            lower: &lower,
+            target: &self.target.0,
+        })
+    }
     fn target(&self, name: &str) -> PathBuf {
         self.target.0.join(name)
     }
@@ -186,7 +195,7 @@ fn deleting_gives_the_space_back_to_the_store() {
     rustix::fs::syncfs(File::open(running.target("")).unwrap()).unwrap();
     let full = used();
     std::fs::remove_file(running.target("large")).unwrap();
-    unmount_sandbox(&running.storage.0, &running.target.0).unwrap();
+    running.unmount().unwrap();
     loop_device::wait_until_detached(&running.image()).unwrap();
     assert!(full > 128 << 20 && used() < 32 << 20, "{full} bytes before, {} after", used());
 }
@@ -237,12 +246,11 @@ fn a_failed_overlay_leaves_nothing_mounted_and_no_loop_device() {
 fn unmounting_is_refused_while_in_use_and_can_be_repeated() {
     let running = Running::with(|_, _| {});
     let open = File::create(running.target("open")).unwrap();
-    let unmount = || unmount_sandbox(&running.storage.0, &running.target.0);
-    assert!(matches!(unmount(), Err(LinuxError::Busy { .. })));
+    assert!(matches!(running.unmount(), Err(LinuxError::Busy { .. })));
     assert!(mount_table::at(&running.storage.0).unwrap().is_some());
     drop(open);
-    unmount().unwrap();
-    unmount().unwrap();
+    running.unmount().unwrap();
+    running.unmount().unwrap();
     loop_device::wait_until_detached(&running.image()).unwrap();
 }
 
@@ -268,7 +276,7 @@ fn what_a_full_disk_keeps_from_being_saved_stays_mounted() {
     let (store, running) = on_a_small_disk(folder.path());
     let full = fill(&store);
     std::fs::write(running.target("lost"), vec![1; 4 << 20]).unwrap();
-    let unmounted = unmount_sandbox(&running.storage.0, &running.target.0);
+    let unmounted = running.unmount();
     assert!(matches!(unmounted, Err(LinuxError::Unsaved { .. })));
     assert!(mount_table::at(&running.target.0).unwrap().is_some());
     std::fs::remove_file(full).unwrap();
@@ -281,7 +289,7 @@ fn a_full_disk_does_not_harm_a_sandbox_that_nobody_writes_to() {
     let folder = tempfile::tempdir().unwrap();
     let (store, running) = on_a_small_disk(folder.path());
     std::fs::write(running.target("saved"), b"before").unwrap();
-    unmount_sandbox(&running.storage.0, &running.target.0).unwrap();
+    running.unmount().unwrap();
     let lower = running.lower("");
     let sandbox = Sandbox {
         image: &running.image(),
@@ -291,14 +299,14 @@ fn a_full_disk_does_not_harm_a_sandbox_that_nobody_writes_to() {
     };
     mount_sandbox(&sandbox).unwrap();
     let full = fill(&store);
-    unmount_sandbox(sandbox.storage, sandbox.target).unwrap();
+    unmount_sandbox(&sandbox).unwrap();
     // Nor when the disk was full already.
     assert!(matches!(mount_sandbox(&sandbox), Err(LinuxError::Unsettled { .. })));
     assert_eq!(mount_table::at(sandbox.storage).unwrap(), None);
     std::fs::remove_file(full).unwrap();
     mount_sandbox(&sandbox).unwrap();
     assert_eq!(std::fs::read(running.target("saved")).unwrap(), b"before");
-    unmount_sandbox(sandbox.storage, sandbox.target).unwrap();
+    unmount_sandbox(&sandbox).unwrap();
     loop_device::wait_until_detached(sandbox.image).unwrap();
     sandbox_image::check_file_system(sandbox.image).unwrap();
 }

@@ -5,7 +5,7 @@ use crate::digest::{DiffId, Digest};
 use crate::engine::ChainLayer;
 use crate::engine::portable::chain::write_chain_index;
 use crate::engine::portable::linux::erofs_mount::{Backing, IndexMountOptions, mount_index_with};
-use crate::engine::portable::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
+use crate::engine::portable::linux::sandbox_mount::{Sandbox, mount_sandbox};
 use crate::engine::portable::linux::{mount_table, sandbox_image};
 use crate::id::LayerId;
 use crate::metadata::Origin;
@@ -124,8 +124,9 @@ impl Mounted<'_> {
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        let _ = unmount_sandbox(&self.path("storage"), &self.path("target"));
-        let _ = mount_table::unmount(&self.path("view"));
+        for name in ["target", "storage", "view"] {
+            let _ = mount_table::unmount(&self.path(name));
+        }
     }
 }
 
