@@ -2,8 +2,9 @@
 //!
 //! `fuzz/` has the layout of cargo-fuzz, so `cargo +nightly fuzz run TARGET` works as well. This task needs no other toolchain: the flags are
 //! those of cargo-fuzz that stable compilers take, without a sanitizer, which safe Rust does not need. Inputs come from `fuzz/corpus`, from the
-//! vectors, and from what earlier runs found (`target/fuzz`). `fuzz/regressions` has every input that once broke something; it runs first.
+//! vectors, and from what earlier runs found, all in `target/fuzz/corpus`. `fuzz/regressions` has every input that once broke something; it runs first.
 
+mod kept;
 mod seeds;
 
 use std::fs;
@@ -28,7 +29,7 @@ pub struct Args {
     /// Of the random choices: the same inputs are tried again, as far as time goes. [default: another each time]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     seed: Option<u32>,
-    /// Afterwards keep the smallest set of inputs with the same coverage in fuzz/corpus.
+    /// Afterwards keep the smallest set of inputs with the same coverage in fuzz/corpus, as far as there is room.
     #[arg(long)]
     minimise: bool,
 }
@@ -55,6 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     for target in &wanted {
         regressions(target)?;
         seeds::write(target, &corpus(target))?;
+        kept::unpack(target, &corpus(target))?;
     }
     let failures = run_all(&wanted, args)?;
     if !failures.is_empty() {
@@ -131,37 +133,19 @@ fn fuzz(target: &str, args: &Args) -> Result<String> {
     fuzz.arg(format!("-max_total_time={}", args.seconds));
     fuzz.args(args.seed.map(|seed| format!("-seed={seed}")));
     fuzz.arg(format!("-artifact_prefix={}/", artifacts.display()));
-    fuzz.arg(corpus(target));
-    let kept = fuzz_dir().join("corpus").join(target);
-    if kept.is_dir() {
-        fuzz.arg(kept);
-    }
-    output(&mut fuzz)
+    output(fuzz.arg(corpus(target)))
 }
 
 /// Merges everything that was found into the smallest corpus, which replaces the kept one.
 fn minimise(target: &str) -> Result<()> {
-    let kept = fuzz_dir().join("corpus").join(target);
     let fresh = work_dir().join("minimised").join(target);
     if fresh.exists() {
         fs::remove_dir_all(&fresh).at(&fresh)?;
     }
     fs::create_dir_all(&fresh).at(&fresh)?;
     let mut merge = program(target);
-    merge.args(["-merge=1", LONGEST]).arg(&fresh).arg(corpus(target));
-    if kept.is_dir() {
-        merge.arg(&kept);
-    }
-    output(&mut merge)?;
-    if kept.exists() {
-        fs::remove_dir_all(&kept).at(&kept)?;
-    }
-    fs::create_dir_all(&kept).at(&kept)?;
-    for entry in fs::read_dir(&fresh).at(&fresh)? {
-        let path = entry.at(&fresh)?.path();
-        fs::copy(&path, kept.join(path.file_name().unwrap_or_default())).at(&path)?;
-    }
-    Ok(())
+    output(merge.args(["-merge=1", LONGEST]).arg(&fresh).arg(corpus(target)))?;
+    kept::pack(target, &fresh)
 }
 
 #[cfg(test)]
