@@ -62,7 +62,7 @@ impl Session {
 
     /// The error for a `name` that nothing has, with the name that was probably meant.
     pub(crate) fn no_such_target(&self, name: &str) -> Result<Error, Error> {
-        let images = self.images()?.list()?;
+        let images = self.images()?.records()?;
         let ids = self.store.layers()?;
         let known =
             images.iter().map(|image| image.reference.as_str()).chain(ids.iter().map(LayerId::as_str));

@@ -6,6 +6,7 @@ use windowsfilter::{DiffId, Digest, LayerId};
 use crate::error::Error;
 use crate::oci::{self, History};
 use crate::records::{ImageRecord, ImageStore};
+use crate::reference::Reference;
 
 /// One line of `image ls`.
 #[derive(Clone, Debug, Serialize)]
@@ -84,7 +85,23 @@ impl ImageStore<'_> {
     /// # Errors
     /// Damaged records, documents or layers.
     pub fn list(&self) -> Result<Vec<ImageSummary>, Error> {
-        self.records()?.iter().map(|record| self.summary(record)).collect()
+        let summaries = self.records()?.into_iter().map(|record| self.summary_now(record));
+        summaries.filter_map(Result::transpose).collect()
+    }
+
+    /// The summary of an image that somebody may be removing or importing again; `None` when it is gone.
+    fn summary_now(&self, mut record: ImageRecord) -> Result<Option<ImageSummary>, Error> {
+        loop {
+            let error = match self.summary(&record) {
+                Ok(summary) => return Ok(Some(summary)),
+                Err(error) => error,
+            };
+            match self.get(&Reference::parse(&record.reference)?) {
+                Err(Error::NoSuchImage { .. }) => return Ok(None),
+                Ok(newer) if newer != record => record = newer,
+                _ => return Err(error),
+            }
+        }
     }
 
     fn summary(&self, record: &ImageRecord) -> Result<ImageSummary, Error> {

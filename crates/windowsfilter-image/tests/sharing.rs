@@ -159,3 +159,27 @@ fn only_the_layer_that_stands_on_the_given_parent_is_owned() {
     assert_eq!(fixture.store.owners(top).unwrap().len(), 1);
     assert!(fixture.store.owners(base).unwrap().is_empty());
 }
+
+#[test]
+fn images_are_listed_while_others_come_and_go() {
+    let fixture = Fixture::new();
+    std::thread::scope(|scope| {
+        let threads = ["a", "b", "c"].map(|name| {
+            let tars: Vec<_> = (0..10).map(|n| layer(&[(&format!("{name}{n}"), b"x")])).collect();
+            let mut layout = Layout::default();
+            layout.image(&config("windows", "1", &tars), &tars, |_| {});
+            let (fixture, path) = (&fixture, fixture.path(name));
+            layout.write(&path);
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    fixture.import(&path, Some(name)).unwrap();
+                    fixture.images().remove(name).unwrap();
+                }
+            })
+        });
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            fixture.images().list().unwrap();
+        }
+    });
+    assert_eq!(fixture.images().list().unwrap().len(), 0);
+}

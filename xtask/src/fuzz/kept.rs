@@ -1,4 +1,5 @@
-//! The corpus that is kept in the repository: for each target one archive of the smallest set of inputs that reaches all that was ever reached.
+//! The corpus that is kept in the repository: for each target one archive of the smallest set of inputs that reaches all that was
+//! reached, less the longest if there are too many.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -34,13 +35,15 @@ pub(super) fn unpack(target: &str, dir: &Path) -> Result<()> {
 pub(super) fn pack(target: &str, dir: &Path) -> Result<()> {
     let path = archive(target);
     fs::create_dir_all(workspace::root().join("fuzz/corpus")).at(&path)?;
-    let file = File::create(&path).at(&path)?;
+    let unfinished = path.with_extension("new");
+    let file = File::create(&unfinished).at(&unfinished)?;
     let mut archive = tar::Builder::new(zstd::Encoder::new(file, 19).at(&path)?);
     archive.mode(tar::HeaderMode::Deterministic);
     for input in shortest(dir)? {
         archive.append_path_with_name(&input, input.file_name().unwrap_or_default()).at(&input)?;
     }
-    archive.into_inner().and_then(zstd::Encoder::finish).at(&path)?.sync_all().at(&path)
+    archive.into_inner().and_then(zstd::Encoder::finish).at(&unfinished)?;
+    fs::rename(&unfinished, &path).at(&path)
 }
 
 fn shortest(dir: &Path) -> Result<Vec<PathBuf>> {

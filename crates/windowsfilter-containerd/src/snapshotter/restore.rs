@@ -1,6 +1,6 @@
 //! The start: the store and its mounts become what the records say, wherever the last server stopped.
 
-use windowsfilter::{Driver, ErrorKind, LayerId, LayerKind};
+use windowsfilter::{Driver, ErrorKind, LayerId, LayerKind, LayerStore};
 
 use super::Snapshotter;
 use crate::error::{Error, chain};
@@ -48,9 +48,13 @@ impl Snapshotter {
                     Kind::View => record.layer.as_ref() == Some(&layer),
                     Kind::Unpack | Kind::Committed => false,
                 });
-                if !needed {
-                    self.report(&layer, self.store.release(&layer, &holder));
+                if needed {
+                    continue;
                 }
+                // A sandbox is its snapshot's own, and goes with it.
+                let is_sandbox = layer.as_str() == holder;
+                let end = if is_sandbox { LayerStore::abandon } else { LayerStore::release };
+                self.report(&layer, end(self.store, &layer, &holder));
             }
         }
         Ok(())

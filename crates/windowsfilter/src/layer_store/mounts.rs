@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::LayerStore;
+use crate::engine::Place;
 use crate::error::{Error, ErrorKind, IoContext};
 use crate::id::LayerId;
 use crate::lock::{self, Lock};
@@ -40,9 +41,6 @@ pub struct MountState {
     /// Half unmounted: the next attempt goes on from there.
     #[serde(default)]
     unprepared: bool,
-    /// That something cannot be saved was said: the next attempt to unmount may lose it.
-    #[serde(default)]
-    loss_was_said: bool,
     /// The boot in which this was true.
     boot: String,
 }
@@ -232,7 +230,6 @@ impl LayerStore {
         } else {
             self.engine.resume(&self.place(&id)?)?;
         }
-        state.loss_was_said = false;
         let view = state.path.clone().ok_or_else(|| Error::NotMounted { id: id.clone() })?;
         match record(self, &id, &mut state, &view) {
             Err(e) if first => Err(e.with_undo(self.tear_down(&id))),
@@ -299,14 +296,17 @@ impl LayerStore {
         if !place.mounts.exists() {
             return Ok(());
         }
-        let mut state = self.recorded(id)?;
-        for target in state.targets.iter().rev() {
+        for target in self.recorded(id)?.targets.iter().rev() {
             self.engine.hide_at(target)?;
         }
-        self.engine.reset(&place).or_else(|error| {
-            self.is_known_loss(id, &mut state, error)?;
-            self.engine.deactivate(&place)
-        })?;
+        match self.engine.reset(&place) {
+            // Nobody can be told who would know what was written.
+            Err(error) if error.is_loss() => {
+                tracing::warn!("what was written to {id} last is lost: {error}");
+                self.engine.deactivate(&place)?;
+            }
+            other => other?,
+        }
         fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
     }
 
@@ -355,28 +355,41 @@ impl LayerStore {
         for target in state.targets.iter().rev() {
             self.engine.hide_at(target)?;
         }
-        if !state.unprepared {
-            self.engine.unprepare(&place).or_else(|error| self.is_known_loss(id, &mut state, error))?;
+        let loss_was_said = self.loss_was_said(id);
+        let unprepared = state.unprepared || self.unprepare(id, &place, loss_was_said)?;
+        if loss_was_said {
+            tracing::warn!("{id} is unmounted without what could not be saved before");
         }
         if let Err(error) = self.engine.deactivate(&place) {
-            state.unprepared = true;
+            state.unprepared = unprepared;
             return Err(error.with_undo(self.save_mounts(id, &state)));
         }
         fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
     }
 
-    /// That something cannot be saved is an error only once: staying mounted would save nothing. Other errors always are.
-    fn is_known_loss(&self, id: &LayerId, state: &mut MountState, error: Error) -> Result<(), Error> {
-        if !error.is_loss() {
-            return Err(error);
+    /// The answer is whether it was done. That something cannot be saved is an error only once: the kernel does not try a second time, so staying
+    /// mounted would save nothing.
+    fn unprepare(&self, id: &LayerId, place: &Place, loss_was_said: bool) -> Result<bool, Error> {
+        match self.engine.unprepare(place) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_loss() && loss_was_said => Ok(false),
+            Err(error) if error.is_loss() => Err(error.with_undo(self.remember_loss(id))),
+            Err(error) => Err(error),
         }
-        if state.loss_was_said {
-            tracing::warn!("what was written to {id} last is lost: {error}");
-            return Ok(());
-        }
-        state.loss_was_said = true;
-        state.boot = self.engine.boot();
-        Err(error.with_undo(self.save_mounts(id, state)))
+    }
+
+    /// Remembers that the user was told of a loss: the record becomes read-only, which needs no room, as anything written would on a disk that may
+    /// be full. The next record, after another mount, is writable again.
+    fn remember_loss(&self, id: &LayerId) -> Result<(), Error> {
+        let path = self.paths.mount(id).join(STATE);
+        let mut permissions = fs::metadata(&path).at("look at", &path)?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&path, permissions).at("change the mode of", &path)
+    }
+
+    fn loss_was_said(&self, id: &LayerId) -> bool {
+        let record = fs::metadata(self.paths.mount(id).join(STATE));
+        record.is_ok_and(|record| record.permissions().readonly())
     }
 
     /// Makes a sandbox larger, mounted or not; it cannot shrink.

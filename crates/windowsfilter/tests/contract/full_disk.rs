@@ -30,7 +30,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("--recursive").arg(self.0.path()).status();
+        let unmounted = Command::new("umount").args(["--recursive", "--lazy"]).arg(self.0.path()).status();
         assert!(std::thread::panicking() || unmounted.unwrap().success());
     }
 }
@@ -53,10 +53,10 @@ fn what_cannot_be_saved_is_said_before_a_sandbox_is_let_go() {
     assert_eq!(store.mounts(&id("box")).unwrap().count, 1);
     assert_eq!(fs::read(view.join("lost")).unwrap().len(), 4 << 20, "until then it can be copied");
 
-    fs::remove_file(full).unwrap();
-    // That it was said could not be recorded on a full disk, so it may be said once more.
-    assert!((0..2).any(|_| store.put(&id("box")).is_ok()));
+    // The disk may stay full: whoever removes the sandbox makes room.
+    store.put(&id("box")).unwrap();
     assert_eq!(store.mounts(&id("box")).unwrap().count, 0);
+    fs::remove_file(full).unwrap();
     assert_eq!(store.fsck(false).unwrap(), []);
     store.get(&id("box"), "").unwrap();
     assert_eq!(fs::read(view.join("saved")).unwrap(), b"saved");

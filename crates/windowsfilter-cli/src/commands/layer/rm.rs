@@ -22,12 +22,9 @@ struct Removed<'a> {
 /// Removes it.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let id = session.layer(&args.id)?;
-    let images = session.images()?.list()?;
-    let references: Vec<String> = images
-        .into_iter()
-        .filter(|image| image.top.as_ref() == Some(&id))
-        .map(|image| image.reference)
-        .collect();
+    let images = session.images()?.records()?;
+    let references: Vec<String> =
+        images.into_iter().filter(|image| image.top() == Some(&id)).map(|image| image.reference).collect();
     if !references.is_empty() {
         return Err(Error::TopOfImage { id: id.to_string(), references });
     }

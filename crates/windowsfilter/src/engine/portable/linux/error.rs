@@ -101,12 +101,12 @@ pub enum LinuxError {
 
     /// What was written to a sandbox cannot be brought to its image.
     #[error(
-        "{}: some of what was written here cannot be saved, so it stays mounted: make room where the store is and unmount \
-         again; if that does not save it either, it is lost, so first copy elsewhere what matters",
+        "{}: some of what was written here cannot be saved, so it stays mounted for now: copy elsewhere what matters and make room \
+         where the store is; unmounting again lets go of what is not saved",
         path.display()
     )]
     Unsaved {
-        /// Where the image is mounted.
+        /// Where the sandbox can be seen.
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,

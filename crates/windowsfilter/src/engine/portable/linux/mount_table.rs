@@ -134,25 +134,27 @@ fn resolve(path: &Path) -> Result<PathBuf, LinuxError> {
 /// Unmounts what is on top at this path. If it stays in use, the error says by whom.
 pub fn unmount(path: &Path) -> Result<(), LinuxError> {
     let start = Instant::now();
-    let mut mount = None;
+    let first = free_top(path);
     loop {
         match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
-            Err(Errno::BUSY) if start.elapsed() < BUSY_TIMEOUT && may_pass(path, &mut mount)? => {
+            Err(Errno::BUSY) if start.elapsed() < BUSY_TIMEOUT && first.is_some() => {
                 std::thread::sleep(BUSY_PAUSE);
+                // What somebody has put on top of it since is not ours to unmount.
+                if free_top(path) != first {
+                    return Err(unmount_error(path, Errno::BUSY));
+                }
             }
             result => return result.map_err(|error| unmount_error(path, error)),
         }
     }
 }
 
-/// Whether a busy mount may be free soon: it is not if another one sits below it. And it must be the one that it was when it was first looked at: what
-/// somebody has put on top of it since is not ours to unmount.
-fn may_pass(path: &Path, first: &mut Option<u64>) -> Result<bool, LinuxError> {
-    let path = resolve(path)?;
-    let mounts = read()?;
-    let Some(top) = mounts.iter().rfind(|mount| mount.mount_point == path) else { return Ok(false) };
+/// The ID of the mount on top at this path, unless another one sits below it, which keeps it busy for long; `None`, too, if that cannot be known.
+fn free_top(path: &Path) -> Option<u64> {
+    let (path, mounts) = (resolve(path).ok()?, read().ok()?);
     let is_below = |mount: &Mount| mount.mount_point != path && mount.mount_point.starts_with(&path);
-    Ok(*first.get_or_insert(top.id) == top.id && !mounts.iter().any(is_below))
+    let top = mounts.iter().rfind(|mount| mount.mount_point == path)?;
+    (!mounts.iter().any(is_below)).then_some(top.id)
 }
 
 /// Takes the mount at this path out of the tree at once; the file system goes when its last user does.

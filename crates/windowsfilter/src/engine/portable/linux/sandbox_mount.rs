@@ -47,10 +47,10 @@ pub fn mount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
 /// (any more), or not even there, is passed over, so this can be repeated after an error.
 pub fn unmount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     let &Sandbox { storage, target, .. } = sandbox;
-    saving::save(storage)?;
+    saving::save(storage, target)?;
     unmount_if_mounted(target)?;
     // Until then somebody may have written.
-    saving::save(storage).map_err(|first| match mount_overlay(sandbox) {
+    saving::save(storage, target).map_err(|first| match mount_overlay(sandbox) {
         Ok(()) => first,
         Err(error) => LinuxError::Undo { first: Box::new(first), undo: vec![error] },
     })?;

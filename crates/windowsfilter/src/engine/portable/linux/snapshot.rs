@@ -109,8 +109,9 @@ struct Frozen<'a> {
 impl<'a> Frozen<'a> {
     fn new(path: &'a Path) -> Result<Self, LinuxError> {
         let directory = File::open(path).map_err(LinuxError::system("open", path))?;
+        let unsaved = |error: Errno| LinuxError::Unsaved { path: path.to_path_buf(), source: error.into() };
         // Most of the writing is done while others may still write, so that they wait for less.
-        rustix::fs::syncfs(&directory).map_err(LinuxError::system("syncfs", path))?;
+        rustix::fs::syncfs(&directory).map_err(unsaved)?;
         match sys::freeze(&directory) {
             // Left frozen by a program that was killed; it is consistent, and it is on us to thaw it.
             Ok(()) | Err(Errno::BUSY) => Ok(Self { directory, path, thawed: false }),

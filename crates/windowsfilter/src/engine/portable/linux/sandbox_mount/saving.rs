@@ -26,13 +26,14 @@ pub(super) fn settle(storage: &Path) -> Result<(), LinuxError> {
         .map_err(|error| LinuxError::Unsettled { path: storage.to_path_buf(), source: error.into() })
 }
 
-/// Saves what is still only in memory. Unmounting would do so too, but never says that it failed, as it does when the store's disk is full.
-pub(super) fn save(storage: &Path) -> Result<(), LinuxError> {
+/// Saves what is still only in memory; `target` is where users see it. Unmounting would do so too, but never says that it failed, as it does when the
+/// store's disk is full. The kernel says it once: saving again succeeds, without what was lost.
+pub(super) fn save(storage: &Path, target: &Path) -> Result<(), LinuxError> {
     if mounted_at(storage)?.is_none() {
         return Ok(());
     }
     flush(&open(storage)?)
-        .map_err(|error| LinuxError::Unsaved { path: storage.to_path_buf(), source: error.into() })
+        .map_err(|error| LinuxError::Unsaved { path: target.to_path_buf(), source: error.into() })
 }
 
 /// Gives the store the blocks of deleted files back, if they are many. Nobody may write any more, and everything must be saved: the blocks of a deletion that
