@@ -3,47 +3,16 @@
 #![cfg(windows)]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
+mod layers;
 mod support;
 
 use std::fs;
 use std::io::Read;
 
+use layers::{TestTar, base_tar, delta_tar};
 use serde_json::json;
-use support::{TestTar, Windows, id, read_all};
+use support::{Windows, id, read_all};
 use windowsfilter::{ChangeKind, Driver, Error, StorageOptions};
-
-fn base_tar() -> Vec<u8> {
-    TestTar::new()
-        .dir("Files")
-        .dir("Files/Windows")
-        .file("Files/Windows/notepad.exe", b"MZ notepad")
-        .file("Files/readme.txt", b"read me")
-        .dir("UtilityVM")
-        .dir("UtilityVM/Files")
-        .dir("UtilityVM/Files/EFI")
-        .dir("UtilityVM/Files/EFI/Microsoft")
-        .dir("UtilityVM/Files/EFI/Microsoft/Boot")
-        .file("UtilityVM/Files/EFI/Microsoft/Boot/BCD", b"boot store")
-        .file("UtilityVM/Files/kernel.exe", b"MZ kernel")
-        .tar()
-}
-
-fn delta_tar() -> Vec<u8> {
-    TestTar::new()
-        .dir("Files")
-        .file("Files/new.txt", b"new")
-        .link("Files/same.txt", "Files/new.txt")
-        .link("Files/old.txt", "Files/readme.txt")
-        .junction("Files/junction", r"C:\Windows")
-        .delete("Files/Windows/notepad.exe")
-        .dir("Hives")
-        .file("Hives/System_Delta", b"hive")
-        .dir("UtilityVM")
-        .dir("UtilityVM/Files")
-        .file("UtilityVM/Files/added.exe", b"added")
-        .delete("UtilityVM/Files/kernel.exe")
-        .tar()
-}
 
 /// With `base`, `app` on it, and the sandbox `box` on both.
 fn with_sandbox() -> Windows {

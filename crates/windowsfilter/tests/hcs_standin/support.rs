@@ -1,4 +1,4 @@
-//! A store with a stand-in of its own, and layers made for one test.
+//! A store with a stand-in of its own.
 
 use std::fs;
 use std::io::Read;
@@ -8,9 +8,6 @@ use hcs::Host;
 use hcs::windows::System;
 use serde_json::Value;
 use tempfile::TempDir;
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
-use wclayer::filetime::FileTime;
-use wclayer::layer_tar::{BackupSource, FileInfo, LayerEntry, Writer};
 use windowsfilter::hcs_engine::ImportProcess;
 use windowsfilter::{LayerId, LayerStore, StorageOptions};
 
@@ -103,67 +100,4 @@ fn names(dir: &Path) -> Vec<String> {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect()
-}
-
-/// A layer tar, entry by entry.
-pub(crate) struct TestTar(Writer<Vec<u8>>);
-
-impl TestTar {
-    pub(crate) fn new() -> Self {
-        Self(Writer::new(Vec::new()))
-    }
-
-    fn info(attributes: u32) -> FileInfo {
-        let time = FileTime(132_444_736_001_234_567);
-        FileInfo {
-            attributes,
-            creation_time: time,
-            last_access_time: time,
-            last_write_time: time,
-            change_time: time,
-        }
-    }
-
-    pub(crate) fn dir(mut self, name: &str) -> Self {
-        let entry = LayerEntry::new(name.as_bytes().to_vec(), Self::info(FILE_ATTRIBUTE_DIRECTORY));
-        self.0.write_file(&entry, &mut std::io::empty()).unwrap();
-        self
-    }
-
-    pub(crate) fn file(mut self, name: &str, content: &[u8]) -> Self {
-        let info = Self::info(FILE_ATTRIBUTE_ARCHIVE);
-        let entry =
-            LayerEntry { size: content.len() as u64, ..LayerEntry::new(name.as_bytes().to_vec(), info) };
-        self.0.write_file(&entry, &mut &content[..]).unwrap();
-        self
-    }
-
-    /// A directory that is a mount point.
-    pub(crate) fn junction(mut self, name: &str, target: &str) -> Self {
-        let info = Self::info(FILE_ATTRIBUTE_DIRECTORY | hcs::attribute::REPARSE_POINT);
-        let reparse = wclayer::reparse::encode_go(target, true).unwrap();
-        let mut stream = wclayer::backup_stream::Writer::new(Vec::new());
-        stream.record(wclayer::backup_stream::REPARSE_DATA, &reparse).unwrap();
-        let stream = stream.finish().unwrap();
-        let path = name.replace('/', "\\");
-        self.0
-            .write_backup_stream(path.as_bytes(), 0, info, BackupSource::Forward(&mut &stream[..]))
-            .unwrap();
-        self
-    }
-
-    pub(crate) fn link(mut self, name: &str, target: &str) -> Self {
-        let entry = LayerEntry::new(name.as_bytes().to_vec(), Self::info(FILE_ATTRIBUTE_ARCHIVE));
-        self.0.write_link(&entry, target.as_bytes()).unwrap();
-        self
-    }
-
-    pub(crate) fn delete(mut self, name: &str) -> Self {
-        self.0.write_whiteout(name.replace('/', "\\").as_bytes()).unwrap();
-        self
-    }
-
-    pub(crate) fn tar(self) -> Vec<u8> {
-        self.0.finish().unwrap()
-    }
 }

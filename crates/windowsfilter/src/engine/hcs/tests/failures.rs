@@ -131,7 +131,7 @@ fn unmounted() -> Fixture {
 
 fn write_something(dir: &Path, fixture: &Fixture) {
     let info = hcs::BasicInfo { attributes: 0x20, ..hcs::BasicInfo::default() };
-    let stream = super::stream(wclayer::backup_stream::DATA, b"x");
+    let stream = super::fake_tree::stream(wclayer::backup_stream::DATA, b"x");
     super::fake_tree::put(&fixture.host, &dir.join("Files/x"), info, stream);
 }
 
