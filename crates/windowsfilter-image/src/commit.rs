@@ -61,24 +61,21 @@ impl ImageStore<'_> {
             progress: options.progress,
             label: format!("changes of {sandbox}"),
         };
-        let mut request = Some(request);
-        let mut stage = || request.take().map(|request| self.layers.stage(id, request)).transpose();
         let is_present = || is_present(self.layers, id, DiffId(digest));
-        // Read under the lock or not, what was committed before is the same bytes.
-        let mut staged = if is_present()? { None } else { stage()? };
-
-        let mut _lock = self.lock()?;
-        if staged.is_none() && !is_present()? {
-            // Somebody has removed it since.
-            drop(_lock);
-            staged = stage()?;
-            _lock = self.lock()?;
-        }
-        if !is_present()? {
-            staged
-                .ok_or_else(|| Error::LayerGone { id: id.to_string() })?
-                .publish(chain.first().or(below.last()))?;
-        }
+        let lock = self.lock()?;
+        // What was committed before is the same bytes.
+        let _lock = if is_present()? {
+            lock
+        } else {
+            // Nobody waits while the layer is written.
+            drop(lock);
+            let staged = self.layers.stage(id, request)?;
+            let lock = self.lock()?;
+            if !is_present()? {
+                staged.publish(chain.first().or(below.last()))?;
+            }
+            lock
+        };
         let image_id = Digest::of(&bytes);
         self.write_blob(&image_id, &bytes)?;
         let mut sources = base.map(|record| record.sources).unwrap_or_default();
