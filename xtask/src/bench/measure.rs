@@ -63,6 +63,13 @@ pub fn timed_with_memory(command: &Command) -> Result<Sample> {
     Ok(sample)
 }
 
+/// Hashes a file as fast as the machine can.
+pub fn sha256(file: &Path) -> Command {
+    let mut command = Command::new("openssl");
+    command.args(["dgst", "-sha256"]).arg(file);
+    command
+}
+
 /// Bytes of these files that are in the page cache.
 ///
 /// # Errors

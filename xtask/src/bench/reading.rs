@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use super::measure::{Contestant, Sample, drop_caches, in_turns, settle, timed};
+use super::measure::{Contestant, Sample, drop_caches, in_turns, settle, sha256, timed};
 use super::report::Suite;
 use super::store::Store;
 use super::{Area, Args};
@@ -65,11 +65,7 @@ fn verifiers<'a>(store: &'a Store, top: &'a str) -> [Contestant<'a>; 2] {
     };
     [
         Contestant::new("layer verify", move || cold(store.command(&["layer", "verify", top]))),
-        Contestant::new("openssl dgst", move || {
-            let mut digest = Command::new("openssl");
-            digest.args(["dgst", "-sha256"]).arg(&tar);
-            cold(digest)
-        }),
+        Contestant::new("openssl dgst", move || cold(sha256(&tar))),
     ]
 }
 

@@ -4,14 +4,18 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::fuzz_dir;
 use crate::error::{IoContext, Result};
-use crate::workspace;
 
 /// Bytes of inputs that are kept for a target, the shortest first; they come to a twentieth of that in the archive.
 const MOST: u64 = 16 << 20;
 
+fn directory() -> PathBuf {
+    fuzz_dir().join("corpus")
+}
+
 fn archive(target: &str) -> PathBuf {
-    workspace::root().join("fuzz/corpus").join(target).with_extension("tar.zst")
+    directory().join(target).with_extension("tar.zst")
 }
 
 /// Puts the kept inputs of `target` into `dir`.
@@ -34,7 +38,7 @@ pub(super) fn unpack(target: &str, dir: &Path) -> Result<()> {
 /// When `dir` cannot be read, or the archive not be written.
 pub(super) fn pack(target: &str, dir: &Path) -> Result<()> {
     let path = archive(target);
-    fs::create_dir_all(workspace::root().join("fuzz/corpus")).at(&path)?;
+    fs::create_dir_all(directory()).at(&path)?;
     let unfinished = path.with_extension("new");
     let file = File::create(&unfinished).at(&unfinished)?;
     let mut archive = tar::Builder::new(zstd::Encoder::new(file, 19).at(&path)?);
@@ -76,8 +80,7 @@ mod tests {
 
     #[test]
     fn the_corpora_are_less_than_5_mb() {
-        let dir = workspace::root().join("fuzz/corpus");
-        let sizes = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+        let sizes = fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
         assert!(sizes.sum::<u64>() < 5_000_000);
     }
 }
