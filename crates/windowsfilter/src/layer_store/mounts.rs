@@ -148,26 +148,10 @@ impl LayerStore {
     /// # Errors
     /// When it cannot be unmounted.
     pub fn release(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
-        let id = self.resolve(id)?;
-        if !self.is_known(&id) {
-            return Ok(());
-        }
-        let _lock = self.mount_lock(&id)?;
-        let mut state = self.mounts(&id)?;
-        if !state.holders.remove(holder) {
-            return Ok(());
-        }
-        if state.users() > 0 {
-            return self.save_mounts(&id, &state);
-        }
-        let place = self.place(&id)?;
-        match self.tear_down(&id) {
-            Err(error) if error.kind() == ErrorKind::InUse => {
-                self.engine.detach(&place)?;
-                fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
-            }
+        self.end_hold(id, holder, |id| match self.tear_down(id) {
+            Err(error) if error.kind() == ErrorKind::InUse => self.detach(id),
             other => other,
-        }
+        })
     }
 
     /// As [`Self::release`], of a sandbox that is to be removed: what was written to it last need not be saved, and nobody is waited for.
@@ -175,6 +159,19 @@ impl LayerStore {
     /// # Errors
     /// When it cannot be unmounted.
     pub fn abandon(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
+        self.end_hold(id, holder, |id| {
+            self.engine.resume(&self.place(id)?)?;
+            self.detach(id)
+        })
+    }
+
+    /// Ends that `holder` needs `id` mounted, and has it unmounted with `unmount` if nobody else does.
+    fn end_hold(
+        &self,
+        id: &LayerId,
+        holder: &str,
+        unmount: impl FnOnce(&LayerId) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let id = self.resolve(id)?;
         if !self.is_known(&id) {
             return Ok(());
@@ -184,11 +181,12 @@ impl LayerStore {
         if !state.holders.remove(holder) {
             return Ok(());
         }
-        if state.users() > 0 {
-            return self.save_mounts(&id, &state);
-        }
-        let place = self.place(&id)?;
-        self.engine.resume(&place)?;
+        if state.users() > 0 { self.save_mounts(&id, &state) } else { unmount(&id) }
+    }
+
+    /// Unmounts `id` although it is in use.
+    fn detach(&self, id: &LayerId) -> Result<(), Error> {
+        let place = self.place(id)?;
         self.engine.detach(&place)?;
         fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
     }

@@ -332,6 +332,14 @@ impl LinuxError {
         move |source| Self::System { call, path: path.to_path_buf(), source: source.into() }
     }
 
+    /// This error, together with the one of taking back what had been done before it, if that failed too.
+    pub(super) fn with_undo(self, undo: Result<(), Self>) -> Self {
+        match undo {
+            Ok(()) => self,
+            Err(error) => Self::Undo { first: Box::new(self), undo: vec![error] },
+        }
+    }
+
     /// Whether what was written to a sandbox cannot be saved.
     pub(crate) fn is_loss(&self) -> bool {
         match self {

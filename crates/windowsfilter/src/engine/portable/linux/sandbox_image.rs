@@ -58,12 +58,8 @@ pub fn create(templates: &Path, image: &Path, size: u64) -> Result<(), LinuxErro
         .into();
     let copied = sparse_copy::copy((&template, &template_path), (&target, image))
         .and_then(|_| target.sync_all().map_err(LinuxError::system("fsync", image)));
-    copied.map_err(|first| match std::fs::remove_file(image) {
-        Ok(()) => first,
-        Err(error) => LinuxError::Undo {
-            first: Box::new(first),
-            undo: vec![LinuxError::system("unlink", image)(error)],
-        },
+    copied.map_err(|first| {
+        first.with_undo(std::fs::remove_file(image).map_err(LinuxError::system("unlink", image)))
     })
 }
 
@@ -342,13 +338,7 @@ pub fn check_file_system(image: &Path) -> Result<(), LinuxError> {
 }
 
 fn undo_growth(first: LinuxError, file: &File, image: &Path, length: u64) -> LinuxError {
-    match file.set_len(length) {
-        Ok(()) => first,
-        Err(error) => LinuxError::Undo {
-            first: Box::new(first),
-            undo: vec![LinuxError::system("ftruncate", image)(error)],
-        },
-    }
+    first.with_undo(file.set_len(length).map_err(LinuxError::system("ftruncate", image)))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{mount_table, xattrs};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timestamps};
 use rustix::mount::MountAttrFlags;
+use saving::Storage;
 use std::fs::File;
 use std::path::Path;
 
@@ -35,29 +36,26 @@ pub struct Sandbox<'a> {
 /// Mounts the sandbox. After an error nothing is mounted that was not before.
 pub fn mount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     mount_storage(sandbox.image, sandbox.storage)?;
-    let undone = |first, mount| match mount_table::unmount(mount) {
-        Ok(()) => first,
-        Err(error) => LinuxError::Undo { first: Box::new(first), undo: vec![error] },
-    };
+    let undone = |first: LinuxError, mount| first.with_undo(mount_table::unmount(mount));
     mount_overlay(sandbox).map_err(|first| undone(first, sandbox.storage))?;
-    saving::settle(sandbox.storage).map_err(|first| undone(undone(first, sandbox.target), sandbox.storage))
+    let settled = Storage::open(sandbox.storage).and_then(|storage| storage.settle());
+    settled.map_err(|first| undone(undone(first, sandbox.target), sandbox.storage))
 }
 
 /// Unmounts both mounts of a sandbox. If the target is in use, or what was written cannot be saved, nothing changes; what is not mounted
 /// (any more), or not even there, is passed over, so this can be repeated after an error.
 pub fn unmount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
-    let &Sandbox { storage, target, .. } = sandbox;
-    saving::save(storage, target)?;
+    let &Sandbox { storage: path, target, .. } = sandbox;
+    let Some(storage) = Storage::open_if_mounted(path)? else { return unmount_if_mounted(target) };
+    storage.save(target)?;
     unmount_if_mounted(target)?;
     // Until then somebody may have written.
-    saving::save(storage, target).map_err(|first| match mount_overlay(sandbox) {
-        Ok(()) => first,
-        Err(error) => LinuxError::Undo { first: Box::new(first), undo: vec![error] },
-    })?;
-    if let Err(error) = saving::give_back(storage) {
-        tracing::debug!("what was deleted in {} still occupies the store: {error}", storage.display());
+    storage.save(target).map_err(|first| first.with_undo(mount_overlay(sandbox)))?;
+    if let Err(error) = storage.give_back(sandbox.image) {
+        tracing::debug!("what was deleted in {} still occupies the store: {error}", path.display());
     }
-    unmount_if_mounted(storage)
+    drop(storage);
+    unmount_if_mounted(path)
 }
 
 fn unmount_if_mounted(path: &Path) -> Result<(), LinuxError> {

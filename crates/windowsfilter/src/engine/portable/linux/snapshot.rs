@@ -80,8 +80,8 @@ fn mount_copy(image: &Path, storage: &Path) -> Result<OwnedFd, LinuxError> {
     let thawed = frozen.thaw();
     match (copied, thawed) {
         (Ok(_), Ok(())) => detached_storage_of(&copy, image, Access::Read),
-        (Err(first), Err(error)) => Err(LinuxError::Undo { first: Box::new(first), undo: vec![error] }),
-        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+        (Ok(_), Err(error)) => Err(error),
+        (Err(first), thawed) => Err(first.with_undo(thawed)),
     }
 }
 

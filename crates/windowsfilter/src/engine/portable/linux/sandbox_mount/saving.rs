@@ -6,9 +6,8 @@
 //! a directory that is still there would be full of zeros. What was deleted is given back when all of it is known to be saved.
 
 use super::super::error::LinuxError;
-use super::super::mount_table::{self, Mount};
 use super::super::sandbox_image::INODE;
-use super::super::{loop_device, sys};
+use super::super::{mount_table, sys};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -19,56 +18,59 @@ use std::path::Path;
 /// is no file and so looks deleted.
 const WORTH_GIVING_BACK: u64 = 96 << 20;
 
-/// Saves what mounting has written (the overlay makes its work directory anew): a disk that becomes full later must not damage a sandbox that nobody has
-/// used yet.
-pub(super) fn settle(storage: &Path) -> Result<(), LinuxError> {
-    flush(&open(storage)?)
-        .map_err(|error| LinuxError::Unsettled { path: storage.to_path_buf(), source: error.into() })
+/// The mounted image of a sandbox. It is in use as long as this is there.
+pub(super) struct Storage<'a> {
+    path: &'a Path,
+    directory: File,
 }
 
-/// Saves what is still only in memory; `target` is where users see it. Unmounting would do so too, but never says that it failed, as it does when the
-/// store's disk is full. The kernel says it once: saving again succeeds, without what was lost.
-pub(super) fn save(storage: &Path, target: &Path) -> Result<(), LinuxError> {
-    if mounted_at(storage)?.is_none() {
-        return Ok(());
+impl<'a> Storage<'a> {
+    pub(super) fn open(path: &'a Path) -> Result<Self, LinuxError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(CWD, path, flags, Mode::empty());
+        Ok(Self { path, directory: directory.map(File::from).map_err(LinuxError::system("openat", path))? })
     }
-    flush(&open(storage)?)
-        .map_err(|error| LinuxError::Unsaved { path: target.to_path_buf(), source: error.into() })
-}
 
-/// Gives the store the blocks of deleted files back, if they are many. Nobody may write any more, and everything must be saved: the blocks of a deletion that
-/// cannot be saved look free, too.
-pub(super) fn give_back(storage: &Path) -> Result<(), LinuxError> {
-    let Some(mount) = mounted_at(storage)? else { return Ok(()) };
-    let Some(image) = loop_device::backing_file(&mount.source)? else { return Ok(()) };
-    let occupied = std::fs::metadata(&image).map_err(LinuxError::system("stat", &image))?.blocks() * 512;
-    let directory = open(storage)?;
-    let file_system = rustix::fs::fstatvfs(&directory).map_err(LinuxError::system("fstatvfs", storage))?;
-    let files = file_system.f_files.saturating_sub(file_system.f_ffree) * INODE;
-    let data = file_system.f_blocks.saturating_sub(file_system.f_bfree) * file_system.f_frsize;
-    if occupied < data + files + WORTH_GIVING_BACK {
-        return Ok(());
+    pub(super) fn open_if_mounted(path: &'a Path) -> Result<Option<Self>, LinuxError> {
+        let is_mounted = path.exists() && mount_table::at(path)?.is_some();
+        is_mounted.then(|| Self::open(path)).transpose()
     }
-    sys::trim(&directory).map_err(LinuxError::system("ioctl FITRIM", storage))
-}
 
-fn mounted_at(storage: &Path) -> Result<Option<Mount>, LinuxError> {
-    if storage.exists() { mount_table::at(storage) } else { Ok(None) }
-}
+    /// Saves what mounting has written (the overlay makes its work directory anew): a disk that becomes full later must not damage a sandbox that nobody
+    /// has used yet.
+    pub(super) fn settle(&self) -> Result<(), LinuxError> {
+        self.flush()
+            .map_err(|error| LinuxError::Unsettled { path: self.path.to_path_buf(), source: error.into() })
+    }
 
-fn open(storage: &Path) -> Result<File, LinuxError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(CWD, storage, flags, Mode::empty());
-    directory.map(File::from).map_err(LinuxError::system("openat", storage))
-}
+    /// Saves what is still only in memory; `target` is where users see it. Unmounting would do so too, but never says that it failed, as it does when
+    /// the store's disk is full. The kernel says it once: saving again succeeds, without what was lost.
+    pub(super) fn save(&self, target: &Path) -> Result<(), LinuxError> {
+        self.flush().map_err(|error| LinuxError::Unsaved { path: target.to_path_buf(), source: error.into() })
+    }
 
-/// Brings everything that is only in memory, or only in the journal, to its place in the image. (That the journal is empty then need not have been
-/// written: replaying it once more changes nothing.)
-fn flush(directory: &File) -> Result<(), Errno> {
-    rustix::fs::syncfs(directory)?;
-    match sys::ext4_checkpoint(directory) {
-        // Before Linux 5.14; the next mount replays the journal.
-        Err(Errno::NOTTY) => Ok(()),
-        result => result,
+    /// Gives the store the blocks of deleted files back, if they are many. Nobody may write any more, and everything must be saved: the blocks of a
+    /// deletion that cannot be saved look free, too.
+    pub(super) fn give_back(&self, image: &Path) -> Result<(), LinuxError> {
+        let occupied = std::fs::metadata(image).map_err(LinuxError::system("stat", image))?.blocks() * 512;
+        let file_system = rustix::fs::fstatvfs(&self.directory);
+        let file_system = file_system.map_err(LinuxError::system("fstatvfs", self.path))?;
+        let files = file_system.f_files.saturating_sub(file_system.f_ffree) * INODE;
+        let data = file_system.f_blocks.saturating_sub(file_system.f_bfree) * file_system.f_frsize;
+        if occupied < data + files + WORTH_GIVING_BACK {
+            return Ok(());
+        }
+        sys::trim(&self.directory).map_err(LinuxError::system("ioctl FITRIM", self.path))
+    }
+
+    /// Brings everything that is only in memory, or only in the journal, to its place in the image. (That the journal is empty then need not have
+    /// been written: replaying it once more changes nothing.)
+    fn flush(&self) -> Result<(), Errno> {
+        rustix::fs::syncfs(&self.directory)?;
+        match sys::ext4_checkpoint(&self.directory) {
+            // Before Linux 5.14; the next mount replays the journal.
+            Err(Errno::NOTTY) => Ok(()),
+            result => result,
+        }
     }
 }

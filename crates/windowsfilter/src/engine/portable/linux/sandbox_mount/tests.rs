@@ -197,7 +197,7 @@ fn deleting_gives_the_space_back_to_the_store() {
     std::fs::remove_file(running.target("large")).unwrap();
     running.unmount().unwrap();
     loop_device::wait_until_detached(&running.image()).unwrap();
-    assert!(full > 128 << 20 && used() < 32 << 20, "{full} bytes before, {} after", used());
+    assert!(full > 128 << 20 && used() < 16 << 20, "{full} bytes before, {} after", used());
 }
 
 #[test]
