@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::io::Read;
 
-use layers::{TestTar, base_tar, delta_tar};
+use layers::{base_tar, delta_tar};
 use serde_json::json;
 use support::{Windows, id, read_all};
 use windowsfilter::{ChangeKind, Driver, Error, StorageOptions};
