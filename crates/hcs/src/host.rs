@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -169,6 +170,12 @@ pub trait Tree: Debug + Send + Sync + Sized {
     /// # Errors
     /// As [`Tree::status`].
     fn remove(&self, path: &RelativePath) -> Result<()>;
+
+    /// Opens a file for reading once from start to end; one that is a reparse point itself is refused too.
+    ///
+    /// # Errors
+    /// As [`Tree::status`].
+    fn open_sequential(&self, path: &RelativePath) -> Result<Box<dyn Read + Send>>;
 
     /// Fails if anything on the way to `path`, or itself, is a reparse point.
     ///
@@ -385,11 +392,11 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be opened.
     fn open_tree(&self, path: &Path) -> Result<Self::Tree>;
-    /// Opens a file, whatever its path's length, for reading once from start to end. Needs [`Privilege::Backup`].
+    /// Lets `child` end with this process, however that ends.
     ///
     /// # Errors
-    /// When it cannot be opened.
-    fn open_sequential(&self, path: &Path) -> Result<Box<dyn Read + Send>>;
+    /// When the child has to be left alone; it goes on.
+    fn tie_to_this_process(&self, child: &Child) -> Result<()>;
     /// Renames a directory.
     ///
     /// # Errors

@@ -190,6 +190,11 @@ pub trait Engine: Debug + Send + Sync {
     /// When the host refuses.
     fn detach(&self, place: &Place) -> Result<(), Error>;
 
+    /// Whether what was prepared still is; reading it may have failed half-way. [`Engine::prepare`] mends that.
+    fn is_prepared(&self, _place: &Place) -> bool {
+        true
+    }
+
     /// Lets a prepared sandbox go on that a process which died had stopped in order to read it. The caller sees to it that nobody reads it now.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 use std::ffi::c_void;
 use std::fs::File;
+use std::io::Read;
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -12,19 +13,19 @@ use std::sync::Arc;
 
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_CREATE, FILE_DIRECTORY_FILE, FILE_OPEN, FILE_OPEN_FOR_BACKUP_INTENT, FILE_OPEN_REPARSE_POINT,
-    FILE_SYNCHRONOUS_IO_NONALERT, FileDispositionInformationEx, FileLinkInformation, NtCreateFile,
-    NtSetInformationFile,
+    FILE_CREATE, FILE_DIRECTORY_FILE, FILE_LINK_INFORMATION, FILE_OPEN, FILE_OPEN_FOR_BACKUP_INTENT,
+    FILE_OPEN_REPARSE_POINT, FILE_SEQUENTIAL_ONLY, FILE_SYNCHRONOUS_IO_NONALERT,
+    FileDispositionInformationEx, FileLinkInformation, NtCreateFile, NtSetInformationFile,
 };
 use windows_sys::Win32::Foundation::{
     ERROR_NO_MORE_FILES, GENERIC_READ, GENERIC_WRITE, RtlNtStatusToDosError, UNICODE_STRING,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, DELETE, FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_READONLY, FILE_BASIC_INFO,
-    FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_FLAG_SEQUENTIAL_SCAN, FILE_ID_INFO,
-    FILE_INFO_BY_HANDLE_CLASS, FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ,
-    FILE_SHARE_WRITE, FILE_STANDARD_INFO, FILE_WRITE_ATTRIBUTES, FileBasicInfo, FileFullDirectoryInfo,
-    FileIdInfo, FileStandardInfo, MoveFileExW, OPEN_EXISTING, SYNCHRONIZE, WRITE_DAC, WRITE_OWNER,
+    FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS,
+    FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
+    FILE_STANDARD_INFO, FILE_WRITE_ATTRIBUTES, FileBasicInfo, FileFullDirectoryInfo, FileIdInfo,
+    FileStandardInfo, MoveFileExW, OPEN_EXISTING, SYNCHRONIZE, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 
@@ -42,6 +43,8 @@ const OBJ_DONT_REPARSE: u32 = 0x1000;
 const ACCESS_SYSTEM_SECURITY: u32 = 0x0100_0000;
 /// `FILE_DISPOSITION_DELETE`. Source: ntifs.h.
 const DISPOSITION_DELETE: u32 = 1;
+/// `FILE_DISPOSITION_IGNORE_READONLY_ATTRIBUTE`, from Windows Server 2019 on. Source: ntifs.h.
+const DISPOSITION_IGNORE_READ_ONLY: u32 = 0x10;
 /// What lets others do everything with the file meanwhile.
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 /// What restoring a file with its security descriptor takes.
@@ -152,9 +155,9 @@ impl Directory {
         }
     }
 
-    fn delete_on_close(&self, handle: &OwnedHandle, path: &RelativePath) -> Result<()> {
+    fn delete_on_close(&self, handle: &OwnedHandle, path: &RelativePath, more: u32) -> Result<()> {
         let mut block = IO_STATUS_BLOCK::default();
-        let flags = DISPOSITION_DELETE;
+        let flags = DISPOSITION_DELETE | more;
         // SAFETY: the file is open for deletion; the information is the 4 bytes of FILE_DISPOSITION_INFORMATION_EX.
         let status = unsafe {
             NtSetInformationFile(
@@ -293,13 +296,30 @@ impl Tree for Directory {
     fn remove(&self, path: &RelativePath) -> Result<()> {
         let access = FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES | DELETE;
         let handle = self.open_relative(path, Open::existing(access))?;
-        match self.delete_on_close(&handle, path) {
+        // The attribute stays: it belongs to all names of the file, and another may be the parent's.
+        match self.delete_on_close(&handle, path, DISPOSITION_IGNORE_READ_ONLY) {
+            // Windows Server 2016 cannot do that.
+            Err(error) if matches!(error.code, Code::INVALID_PARAMETER | Code::ACCESS_DENIED) => {}
+            other => return other,
+        }
+        match self.delete_on_close(&handle, path, 0) {
             Err(error) if error.code == Code::ACCESS_DENIED => {
                 clear_read_only(&self.table, &handle, || self.name(path))?;
-                self.delete_on_close(&handle, path)
+                self.delete_on_close(&handle, path, 0)
             }
             other => other,
         }
+    }
+
+    /// The cache forgets what has been read (moby, VSO 9900466).
+    fn open_sequential(&self, path: &RelativePath) -> Result<Box<dyn Read + Send>> {
+        let how = Open {
+            access: GENERIC_READ,
+            share: FILE_SHARE_READ,
+            disposition: FILE_OPEN,
+            options: FILE_SEQUENTIAL_ONLY,
+        };
+        Ok(Box::new(File::from(self.open_relative(path, how)?)))
     }
 
     fn refuse_reparse_point(&self, path: &RelativePath) -> Result<()> {
@@ -321,7 +341,8 @@ fn link_information(parent: *mut c_void, name: &[u16]) -> LinkInformation {
     bytes.extend(((name.len() * 2) as u32).to_ne_bytes());
     bytes.extend(name.iter().flat_map(|unit| unit.to_ne_bytes()));
     debug_assert_eq!(bytes.len(), name_offset + name.len() * 2);
-    let length = bytes.len() as u32;
+    // The kernel takes nothing shorter than the structure, which its padding makes longer than a name of one unit needs.
+    let length = bytes.len().max(size_of::<FILE_LINK_INFORMATION>()) as u32;
     bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
     let word = |chunk: &[u8]| usize::from_ne_bytes(chunk.try_into().unwrap_or_default());
     LinkInformation { words: bytes.chunks_exact(size_of::<usize>()).map(word).collect(), length }
@@ -335,12 +356,6 @@ fn open_path(path: &Path, access: u32, share: u32, flags: u32) -> Result<OwnedHa
         CreateFileW(name.as_ptr(), access, share, ptr::null(), OPEN_EXISTING, flags, ptr::null_mut())
     };
     owned(handle, "CreateFile", || path.display().to_string())
-}
-
-/// For reading once from start to end: the cache forgets what has been read (moby, VSO 9900466).
-pub(super) fn open_sequential(path: &Path) -> Result<File> {
-    let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_SEQUENTIAL_SCAN;
-    open_path(path, GENERIC_READ, FILE_SHARE_READ, flags).map(File::from)
 }
 
 /// For asking a volume; a directory will do for one where there is none.
@@ -445,7 +460,8 @@ fn list(table: &Table, handle: &OwnedHandle, name: impl Fn() -> String) -> Resul
             )
         };
         if result == 0 {
-            let error = last_error("GetFileInformationByHandleEx", name());
+            let error = last_error("GetFileInformationByHandleEx", String::new());
+            let error = Error { arguments: name(), ..error };
             return if error.code == Code(ERROR_NO_MORE_FILES) { Ok(names) } else { Err(error) };
         }
         let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();

@@ -1,7 +1,7 @@
 //! Windows as a [`Host`].
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::disks::{self, AttachedDisk};
 use super::files::{self, Directory};
 use super::privileges::{self, ThreadPrivileges};
 use super::table::Table;
-use super::{layers, machine, systems};
+use super::{job, layers, machine, systems};
 use crate::error::Result;
 use crate::guid::Guid;
 use crate::host::{ComputeSystem, Host, Privilege};
@@ -174,8 +174,8 @@ impl Host for System {
         Directory::open(Arc::clone(&self.table), path)
     }
 
-    fn open_sequential(&self, path: &Path) -> Result<Box<dyn Read + Send>> {
-        Ok(Box::new(files::open_sequential(path)?))
+    fn tie_to_this_process(&self, child: &Child) -> Result<()> {
+        job::add(child)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

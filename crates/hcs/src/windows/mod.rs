@@ -1,7 +1,7 @@
 //! Windows itself.
 //!
 //! `table` finds the functions, `strings` and `handle` are what all calls need; `layers`, `systems`, `disks`, `files`, `backup`,
-//! `privileges` and `machine` are the calls by subject; `host` puts them together as [`Host`](crate::Host).
+//! `privileges`, `job` and `machine` are the calls by subject; `host` puts them together as [`Host`](crate::Host).
 #![allow(unsafe_code, reason = "this is where the project calls foreign functions")]
 
 mod backup;
@@ -9,6 +9,7 @@ mod disks;
 mod files;
 mod handle;
 mod host;
+mod job;
 mod layers;
 mod machine;
 mod privileges;

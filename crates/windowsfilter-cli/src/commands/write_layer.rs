@@ -1,7 +1,7 @@
 //! `docker-windows-write-layer`: fills a layer of the compute service from the tar on its standard input, in a process of its own.
 //!
-//! Name, arguments and result are the original's (`writeLayerReexec` in moby's `windows.go`): the size is all that is printed, errors go to
-//! the error output, the exit code is 1 then.
+//! Name and result are the original's (`writeLayerReexec` in moby's `windows.go`): the size is all that is printed, errors go to the error
+//! output, the exit code is 1 then.
 
 use std::path::PathBuf;
 
@@ -16,17 +16,18 @@ pub(crate) struct Args {
     home: PathBuf,
     /// ID of the layer
     id: String,
-    /// Directories of its parents, nearest first
-    parents: Vec<PathBuf>,
+    /// File with the directories of its parents, nearest first, as in layerchain.json [default: it has none]
+    chain: Option<PathBuf>,
 }
 
 /// Writes the layer and prints how many bytes its files have.
 #[cfg(windows)]
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), Error> {
-    use windowsfilter::hcs_engine::write_layer;
+    use windowsfilter::hcs_engine::{read_chain, write_layer};
 
     let host = crate::engine::host(global)?;
-    let size = write_layer(&host, &args.home, &args.id, &args.parents, std::io::stdin().lock())?;
+    let parents = args.chain.as_deref().map(read_chain).transpose()?.unwrap_or_default();
+    let size = write_layer(&host, &args.home, &args.id, &parents, std::io::stdin().lock())?;
     println!("{size}");
     Ok(())
 }
@@ -34,7 +35,8 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), Error> {
 /// Only Windows has the service.
 #[cfg(not(windows))]
 pub(crate) fn run(args: &Args, _: &Global) -> Result<(), Error> {
-    let Args { home, id, parents } = args;
-    let what = format!("filling layer {id} in {} on top of {} others", home.display(), parents.len());
+    let Args { home, id, chain } = args;
+    let on_top = if chain.is_some() { " on top of others" } else { "" };
+    let what = format!("filling layer {id} in {}{on_top}", home.display());
     Err(windowsfilter::Error::Unsupported { what, needs: "Windows" }.into())
 }

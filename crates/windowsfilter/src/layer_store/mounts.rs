@@ -221,7 +221,7 @@ impl LayerStore {
             self.clear(&id)?;
             let view = self.set_up(&id)?;
             state = MountState { path: Some(view), boot: self.engine.boot(), ..MountState::default() };
-        } else if state.unprepared {
+        } else if state.unprepared || !self.engine.is_prepared(&self.place(&id)?) {
             self.engine.prepare(&self.layer(&id)?)?;
             state.unprepared = false;
             self.save_mounts(&id, &state)?;

@@ -4,6 +4,7 @@
 //! done with it, however it is done; another one is activated for as long.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::transport_directory::TransportDirectory;
 use super::{ForLayer, Hcs, transport};
 use crate::driver::{Change, ChangeKind};
 use crate::engine::stream::piped;
-use crate::engine::{Guard, Layer};
+use crate::engine::{Guard, Layer, Place};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::record::LayerKind;
@@ -45,9 +46,15 @@ impl<H: Host> Hcs<H> {
     fn begin_reading(&self, layer: &Layer, mounted: bool) -> Result<(), Error> {
         let place = &layer.place;
         if mounted {
-            return self.host.unprepare_layer(&self.info, place.id.as_str()).for_layer(&place.id);
+            return self.take_filter_off(place);
         }
-        self.activate_layer(&place.id)?;
+        // As for a mount: should nobody take it off again, this directory says so to the next one.
+        let dir = &place.mounts;
+        if dir.exists() {
+            self.reset_layer(place);
+        }
+        fs::create_dir_all(dir).at("create directory", dir)?;
+        self.activate_layer(&place.id).map_err(|error| error.with_undo(remove_mounts(place)))?;
         if layer.kind != LayerKind::Sandbox {
             return Ok(());
         }
@@ -62,10 +69,10 @@ impl<H: Host> Hcs<H> {
     fn end_reading(&self, layer: &Layer, mounted: bool) -> Result<(), Error> {
         let id = &layer.place.id;
         if mounted {
-            self.prepare_layer(layer)
-        } else {
-            self.host.deactivate_layer(&self.info, id.as_str()).for_layer(id)
+            return self.put_filter_on_again(layer);
         }
+        self.host.deactivate_layer(&self.info, id.as_str()).for_layer(id)?;
+        remove_mounts(&layer.place)
     }
 
     /// The layer's tar. Its thread holds `guard`, and gives the layer back before the stream ends.
@@ -158,6 +165,10 @@ impl<H: Host> Hcs<H> {
             Ok(bytes)
         })
     }
+}
+
+fn remove_mounts(place: &Place) -> Result<(), Error> {
+    fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
 }
 
 fn next(items: &mut dyn LayerSource) -> Result<Option<SourceItem>, Error> {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hcs::{DriverInfo, Host, Privilege, RelativePath, Tree};
+use hcs::{Code, DriverInfo, Host, Privilege, RelativePath, Tree};
 
 use super::base_writer::part_of_layer;
 use super::{boot_store, paths};
@@ -24,13 +24,11 @@ impl<H: Host> LayerFiles<H> {
         Self { host, id: id.clone(), dir: info.layer(id.as_str()) }
     }
 
-    /// Opens a file whatever its security descriptor says. The original follows links on the way to it; none can be here.
+    /// Opens a file whatever its security descriptor says. The original follows links on the way to it and at its end, which may lead to the
+    /// host's files; here they lead nowhere.
     fn open(&self, name: &RelativePath) -> hcs::Result<Box<dyn Read + Send>> {
         let _privileges = self.host.thread_privileges(&[Privilege::Backup])?;
-        if let Some((directory, _)) = name.split() {
-            self.host.open_tree(&self.dir)?.refuse_reparse_point(&directory)?;
-        }
-        self.host.open_sequential(&name.below(&self.dir))
+        self.host.open_tree(&self.dir)?.open_sequential(name)
     }
 }
 
@@ -45,7 +43,8 @@ impl<H: Host> DiffGetter for LayerFiles<H> {
             None => paths::relative(&path).map_err(|_| missing())?,
         };
         self.open(&relative).map_err(|error| {
-            if error.is_not_found() { missing() } else { Error::Hcs { id: self.id.to_string(), error } }
+            let is_missing = error.is_not_found() || error.code == Code::REPARSE_POINT_ENCOUNTERED;
+            if is_missing { missing() } else { Error::Hcs { id: self.id.to_string(), error } }
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use hcs::Host;
 
@@ -13,9 +13,11 @@ use super::write_layer::{self, Target};
 use super::{Hcs, make_layer_directory, paths, staged_tar};
 use crate::engine::Layer;
 use crate::error::{Error, IoContext};
+use crate::store::file;
 
-/// The command line of the process that fills a layer: this, the home, the layer's ID, its parents' paths, nearest first. It prints how
-/// many bytes the layer's files have. The name is the original's (`docker-windows-write-layer`).
+/// The command line of the process that fills a layer: this, the home, the layer's ID, and if it has parents a file with their paths in the
+/// form of `layerchain.json`. It prints how many bytes the layer's files have. The name is the original's (`docker-windows-write-layer`), which
+/// has the paths themselves on its command line, where only some 300 have room.
 pub const WRITE_LAYER_COMMAND: &str = "docker-windows-write-layer";
 
 /// Where a layer is filled.
@@ -47,8 +49,11 @@ impl<H: Host> Hcs<H> {
             ImportProcess::Child { program, arguments } => {
                 let mut command = Command::new(program);
                 command.args(arguments).arg(WRITE_LAYER_COMMAND);
-                command.arg(&self.info.home).arg(id.as_str()).args(&parents);
-                run_child(id.as_str(), command, tar)?;
+                command.arg(&self.info.home).arg(id.as_str());
+                if !parents.is_empty() {
+                    command.arg(write_chain(staged, &parents)?);
+                }
+                run_child(id.as_str(), command, tar, |child| self.host.tie_to_this_process(child))?;
             }
         }
         // What it was made from is not needed any more.
@@ -58,18 +63,54 @@ impl<H: Host> Hcs<H> {
     }
 }
 
+/// Writes the paths of the parents, nearest first, for the child.
+fn write_chain(staged: &Path, parents: &[PathBuf]) -> Result<PathBuf, Error> {
+    let path = staged.join(file::CHAIN);
+    let names: Vec<_> = parents.iter().map(|parent| parent.to_string_lossy()).collect();
+    fs::write(&path, wclayer::layer_chain::write(&names)).at("write", &path)?;
+    Ok(path)
+}
+
+/// Reads what the child got as the file of its parents.
+///
+/// # Errors
+/// When it cannot be read, or is no chain.
+pub fn read_chain(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let content = fs::read(path).at("read", path)?;
+    let chain = wclayer::layer_chain::parse(&content).map_err(std::io::Error::other).at("read", path)?;
+    Ok(chain.into_iter().map(PathBuf::from).collect())
+}
+
 /// Runs the child to its end. What it writes to its error output is its error; only what it prints is its result.
-fn run_child(id: &str, mut command: Command, tar: File) -> Result<u64, Error> {
+///
+/// `tie` lets the child end with this process: the layer's lock is this process's, and a child that outlives it would write into what
+/// the next attempt makes.
+fn run_child(
+    id: &str,
+    mut command: Command,
+    tar: File,
+    tie: impl FnOnce(&Child) -> hcs::Result<()>,
+) -> Result<u64, Error> {
     let failed = |reason: String| Error::ImportProcess { id: id.to_owned(), reason };
-    let output = command
+    let child = command
         .stdin(tar)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .output()
+        .spawn()
         .map_err(|error| failed(format!("cannot start {}: {error}", command.get_program().display())))?;
+    if let Err(error) = tie(&child) {
+        tracing::warn!(
+            "layer {id}: should this process be killed, the one that fills the layer goes on: {error}"
+        );
+    }
+    let output = child.wait_with_output().map_err(|error| failed(format!("cannot wait for it: {error}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if !output.status.success() {
         return Err(failed(format!("{}: {}", output.status, text(&output.stderr))));
+    }
+    // What it has left out of the layer, for example.
+    for line in text(&output.stderr).lines() {
+        tracing::warn!("layer {id}: {line}");
     }
     let printed = text(&output.stdout);
     printed.parse().map_err(|_| failed(format!("it printed {printed:?} where the size should be")))
@@ -83,12 +124,21 @@ mod tests {
     fn run(script: &str) -> Result<u64, Error> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run_child("one", command, File::open("/dev/null").unwrap())
+        run_child("one", command, File::open("/dev/null").unwrap(), |_| Ok(()))
     }
 
     #[test]
     fn the_child_says_the_size_and_may_talk_beside_it() {
         assert_eq!(run("echo note >&2; echo 42").unwrap(), 42);
+    }
+
+    #[test]
+    fn the_child_finds_the_parents_that_were_written_for_it() {
+        let staged = tempfile::tempdir().unwrap();
+        let parents: Vec<PathBuf> = (0..1000).map(|n| format!(r"C:\layers\{n:0200}").into()).collect();
+        assert_eq!(read_chain(&write_chain(staged.path(), &parents).unwrap()).unwrap(), parents);
+        let error = read_chain(&staged.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("none"), "{error}");
     }
 
     #[test]
@@ -99,7 +149,8 @@ mod tests {
         assert!(error.contains("\"forty\""), "{error}");
         let killed = run("kill -9 $$").unwrap_err().to_string();
         assert!(killed.contains("signal"), "{killed}");
-        let missing = run_child("one", Command::new("/no/such/program"), File::open("/dev/null").unwrap());
+        let tar = File::open("/dev/null").unwrap();
+        let missing = run_child("one", Command::new("/no/such/program"), tar, |_| Ok(()));
         assert!(missing.unwrap_err().to_string().contains("/no/such/program"));
     }
 }

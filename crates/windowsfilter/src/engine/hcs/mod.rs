@@ -42,7 +42,7 @@ use crate::limits::Limits;
 use crate::store::{self, Paths, file};
 use crate::temporary::Temporaries;
 
-pub use install::{ImportProcess, WRITE_LAYER_COMMAND};
+pub use install::{ImportProcess, WRITE_LAYER_COMMAND, read_chain};
 pub use write_layer::write_layer;
 
 /// The engine.
@@ -160,7 +160,11 @@ impl<H: Host> Engine for Hcs<H> {
     }
 
     fn prepare(&self, layer: &Layer) -> Result<(), Error> {
-        self.prepare_layer(layer)
+        self.prepare_active(layer)
+    }
+
+    fn is_prepared(&self, place: &Place) -> bool {
+        !mounting::filter_is_off(place).exists()
     }
 
     fn mount_path(&self, layer: &Layer) -> Result<PathBuf, Error> {
@@ -168,7 +172,7 @@ impl<H: Host> Engine for Hcs<H> {
     }
 
     fn unprepare(&self, place: &Place) -> Result<(), Error> {
-        self.host.unprepare_layer(&self.info, place.id.as_str()).for_layer(&place.id)
+        self.unprepare_active(place)
     }
 
     fn deactivate(&self, place: &Place) -> Result<(), Error> {

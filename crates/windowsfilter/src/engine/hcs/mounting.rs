@@ -1,5 +1,6 @@
-//! Showing layers (`Get` and `Put` of the original).
+//! Showing layers (`Get` and `Put` of the original), and taking the filter off one that is shown while it is read.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use hcs::{Code, Host, LayerDescriptor};
 
 use super::{ForLayer, Hcs, paths};
 use crate::engine::{Layer, Place};
-use crate::error::Error;
+use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::lock;
 
@@ -15,6 +16,12 @@ use crate::lock;
 const ATTEMPTS: u32 = 5;
 /// How long to wait before the next attempt. Same source.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// There while a mounted layer has no filter because it is read, and for as long as putting the filter on again has not succeeded: a process
+/// that dies or fails in between must not leave a mount that only seems to be one.
+pub(super) fn filter_is_off(place: &Place) -> PathBuf {
+    place.mounts.join("filter-is-off")
+}
 
 /// What happens under load on Windows Server 2019 although nothing is wrong. Same source.
 fn is_not_ready(error: &hcs::Error) -> bool {
@@ -41,14 +48,21 @@ impl<H: Host> Hcs<H> {
         loop {
             match self.prepare_alone(id, &parents)? {
                 Err(error) if is_not_ready(&error) && attempt < ATTEMPTS => {
-                    self.host.deactivate_layer(&self.info, id.as_str()).for_layer(id)?;
-                    self.wait(id, &error);
-                    self.activate_layer(id)?;
+                    let again = self.take_off_and_on(id, &error);
+                    if again.is_err() {
+                        return Err(Error::Hcs { id: id.to_string(), error }.with_undo(again));
+                    }
                 }
                 other => return other.for_layer(id),
             }
             attempt += 1;
         }
+    }
+
+    fn take_off_and_on(&self, id: &LayerId, error: &hcs::Error) -> Result<(), Error> {
+        self.host.deactivate_layer(&self.info, id.as_str()).for_layer(id)?;
+        self.wait(id, error);
+        self.activate_layer(id)
     }
 
     /// Calls that overlap time out (hcsshim `internal/wclayer/preparelayer.go`), those of other processes too.
@@ -66,6 +80,46 @@ impl<H: Host> Hcs<H> {
     pub(super) fn layer_mount_path(&self, id: &LayerId) -> Result<PathBuf, Error> {
         let path = self.host.layer_mount_path(&self.info, id.as_str()).for_layer(id)?;
         Ok(path.unwrap_or_else(|| paths::plain(&self.info.layer(id.as_str()))))
+    }
+
+    /// Takes the filter off a mounted layer, so that it can be read. What that failed for before is off already.
+    pub(super) fn take_filter_off(&self, place: &Place) -> Result<(), Error> {
+        let mark = filter_is_off(place);
+        if mark.exists() {
+            return Ok(());
+        }
+        fs::write(&mark, "").at("write", &mark)?;
+        self.host
+            .unprepare_layer(&self.info, place.id.as_str())
+            .for_layer(&place.id)
+            .map_err(|error| error.with_undo(fs::remove_file(&mark).at("remove", &mark)))
+    }
+
+    /// Undoes [`Self::take_filter_off`].
+    pub(super) fn put_filter_on_again(&self, layer: &Layer) -> Result<(), Error> {
+        self.prepare_layer(layer)?;
+        let mark = filter_is_off(&layer.place);
+        fs::remove_file(&mark).at("remove", &mark)
+    }
+
+    /// Prepares an active layer; one that was left without its filter is mounted from the beginning, since nobody knows how far it is.
+    pub(super) fn prepare_active(&self, layer: &Layer) -> Result<(), Error> {
+        if !filter_is_off(&layer.place).exists() {
+            return self.prepare_layer(layer);
+        }
+        self.reset_layer(&layer.place);
+        self.activate_layer(&layer.place.id)?;
+        self.put_filter_on_again(layer)
+    }
+
+    pub(super) fn unprepare_active(&self, place: &Place) -> Result<(), Error> {
+        match self.host.unprepare_layer(&self.info, place.id.as_str()) {
+            Err(error) if filter_is_off(place).exists() => {
+                tracing::debug!("layer {} had no filter any more: {error}", place.id);
+                Ok(())
+            }
+            other => other.for_layer(&place.id),
+        }
     }
 
     /// What a process that died has left is taken off. The service refuses what is not on, and cannot be asked.

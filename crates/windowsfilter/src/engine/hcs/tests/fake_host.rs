@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -422,12 +422,8 @@ impl Host for FakeHost {
         FakeTree::open(self, path)
     }
 
-    fn open_sequential(&self, path: &Path) -> Result<Box<dyn Read + Send>> {
-        self.call("CreateFile", path.display().to_string())?;
-        assert!(self.machine().privileges > 0, "opened without the right to");
-        let content = fake_tree::content(self, path);
-        let missing = || Error::new("CreateFile", path.display().to_string(), Code::FILE_NOT_FOUND);
-        Ok(Box::new(Cursor::new(content.ok_or_else(missing)?)))
+    fn tie_to_this_process(&self, _: &Child) -> Result<()> {
+        self.call("AssignProcessToJobObject", "")
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

@@ -323,6 +323,16 @@ impl Tree for FakeTree {
         Ok(())
     }
 
+    fn open_sequential(&self, path: &RelativePath) -> Result<Box<dyn Read + Send>> {
+        self.host.call("open sequential", self.full(path))?;
+        assert!(self.host.machine().privileges > 0, "opened without the right to");
+        let full = self.existing("open sequential", path)?;
+        if self.host.machine().nodes.at(&full).is_some_and(|node| is_reparse_point(&node)) {
+            return Err(self.error("open sequential", &full, Code::REPARSE_POINT_ENCOUNTERED));
+        }
+        Ok(Box::new(Cursor::new(content(&self.host, &full).unwrap_or_default())))
+    }
+
     fn refuse_reparse_point(&self, path: &RelativePath) -> Result<()> {
         self.host.call("refuse reparse points", self.full(path))?;
         let full = self.existing("refuse reparse points", path)?;
