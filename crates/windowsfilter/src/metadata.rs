@@ -16,6 +16,8 @@
 //! Only in a layer's own index: `trusted.win32.implicit` (a directory the tar does not have an entry for),
 //! `trusted.win32.opaque` (hides all that lies below), `trusted.win32.link` (on a device: a hard link to that path of a parent).
 
+use std::collections::HashSet;
+
 use erofs_index::Namespace;
 use wclayer::ea::{self, ExtendedAttribute};
 use wclayer::filetime::FileTime;
@@ -131,12 +133,8 @@ impl Win32Metadata {
         let fits = |ea: &ExtendedAttribute| {
             ea.flags == 0 && !ea.name.is_empty() && ea.name.len() <= 200 && ea.value.len() <= MAX_VALUE
         };
-        let plain = self.eas.iter().all(fits)
-            && self
-                .eas
-                .iter()
-                .enumerate()
-                .all(|(i, ea)| self.eas[..i].iter().all(|other| other.name != ea.name));
+        let mut names = HashSet::new();
+        let plain = self.eas.iter().all(|ea| fits(ea) && names.insert(&ea.name));
         if !plain && let Ok(encoded) = ea::encode(&self.eas) {
             return put(b"win32.eas", encoded);
         }
@@ -162,29 +160,35 @@ impl Win32Metadata {
         }
     }
 
-    /// Reads attributes given as name without prefix and value; what is not of this schema is left alone.
+    /// Reads attributes given as name without prefix and value; what is not of this schema, or not as it should be, is left alone.
     pub(crate) fn from_xattrs<'a>(xattrs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut metadata = Self::default();
         for (name, value) in xattrs {
-            metadata.read_xattr(name, value);
+            // Of a view they are as they were written; those that users write are looked at before (`problem_of`).
+            _ = metadata.read_xattr(name, value);
         }
         metadata
     }
 
-    fn read_xattr(&mut self, name: &[u8], value: &[u8]) {
+    /// What is wrong with an attribute that a user may have written, if anything.
+    pub(crate) fn problem_of(name: &[u8], value: &[u8]) -> Option<&'static str> {
+        Self::default().read_xattr(name, value).err()
+    }
+
+    /// The error says what the value should be.
+    fn read_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         match name {
-            b"DOSATTRIB" => {
-                self.attributes =
-                    text(value).and_then(|t| u32::from_str_radix(t.trim_start_matches("0x"), 16).ok());
-            }
+            b"DOSATTRIB" => self.attributes = Some(dos_attributes(value).ok_or("no number such as 0x20")?),
             b"win32.sd" => self.security = Some(value.to_vec()),
-            b"win32.crtime" => self.created = time(value),
-            b"win32.atime" => self.accessed = time(value),
-            b"win32.ctime" => self.changed = time(value),
-            b"win32.eas" => self.eas = ea::decode(value).unwrap_or_default(),
+            b"win32.crtime" => self.created = Some(time(value)?),
+            b"win32.atime" => self.accessed = Some(time(value)?),
+            b"win32.ctime" => self.changed = Some(time(value)?),
+            b"win32.eas" => self.eas = ea::decode(value).map_err(|_| "no list of extended attributes")?,
             b"win32.reparse" => self.reparse = Some(value.to_vec()),
             b"win32.name" => self.true_name = Some(value.to_vec()),
-            b"win32.origin" => self.origin = text(value).and_then(parse_origin),
+            b"win32.origin" => {
+                self.origin = Some(text(value).and_then(parse_origin).ok_or("no place in a layer")?);
+            }
             _ => {
                 if let Some(ea) = name.strip_prefix(b"win32.ea.") {
                     self.eas.push(ExtendedAttribute { flags: 0, name: ea.to_vec(), value: value.to_vec() });
@@ -196,10 +200,11 @@ impl Win32Metadata {
                         content: StreamContent::Inline(value.to_vec()),
                     });
                 } else if name.starts_with(b"win32.stream.") {
-                    self.streams.extend(parse_stream(value));
+                    self.streams.push(parse_stream(value).ok_or("no place in a layer")?);
                 }
             }
         }
+        Ok(())
     }
 
     /// Says of every place in a tar that belongs to no named layer yet that it is in `layer`.
@@ -222,8 +227,13 @@ fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
 }
 
-fn time(value: &[u8]) -> Option<FileTime> {
-    text(value)?.parse().ok().map(FileTime)
+fn dos_attributes(value: &[u8]) -> Option<u32> {
+    u32::from_str_radix(text(value)?.trim_start_matches("0x"), 16).ok()
+}
+
+fn time(value: &[u8]) -> Result<FileTime, &'static str> {
+    let ticks = text(value).and_then(|text| text.parse().ok());
+    ticks.map(FileTime).ok_or("no number of 100 ns since 1601")
 }
 
 fn format_origin(origin: Origin) -> String {

@@ -176,6 +176,14 @@ impl View {
         tar.read(extent.offset(), size, &node.view_path)
     }
 
+    /// Whether a stream's content is in a layer of this view, or beside its name.
+    pub(crate) fn has_stream(&self, stream: &Stream) -> bool {
+        match &stream.content {
+            StreamContent::Inline(_) => true,
+            StreamContent::InTar { origin, .. } => self.tar_of(*origin).is_some(),
+        }
+    }
+
     /// Reads an alternate stream, wherever it is.
     ///
     /// # Errors

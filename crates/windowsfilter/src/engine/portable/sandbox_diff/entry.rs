@@ -22,13 +22,16 @@ pub(super) const EXT4_SECONDS: (i64, i64) = (i32::MIN as i64, i32::MAX as i64 + 
 const ROOT_SDDL: &str = "O:SYG:SYD:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)(A;CI;0x4;;;BU)\
                          (A;CIIO;0x2;;;BU)(A;OICIIO;GA;;;CO)";
 
-/// What the extended attributes of an upper entry say. Links have them under `trusted.`, the rest under `user.`.
+/// What the extended attributes of an upper entry say.
 pub(super) fn metadata_of(entry: &UpperEntry) -> Win32Metadata {
-    let attributes = entry.xattrs.iter().filter_map(|(name, value)| {
-        let name = name.strip_prefix(b"user.").or_else(|| name.strip_prefix(b"trusted."))?;
-        Some((name, &value[..]))
-    });
+    let attributes =
+        entry.xattrs.iter().filter_map(|(name, value)| Some((windows_attribute(name)?, &value[..])));
     Win32Metadata::from_xattrs(attributes)
+}
+
+/// The name of an attribute without its namespace: `trusted.` of a link, `user.` of the rest.
+pub(super) fn windows_attribute(name: &[u8]) -> Option<&[u8]> {
+    name.strip_prefix(b"user.").or_else(|| name.strip_prefix(b"trusted."))
 }
 
 /// An entry as it goes into the tar, and what follows from it for what is in it.
@@ -82,6 +85,7 @@ fn recorded(parent: &impl Parent, item: &Entry<'_>) -> Result<Win32Metadata, Err
     let is_root = item.upper.path.is_empty();
     let Some(lower) = &item.lower else { return Ok(own) };
     if own.attributes.is_some()
+        || lower.kind == ParentKind::Symlink
         || !same_kind(&item.upper.kind, lower.kind)
         || !(is_root || item.is_same_in_other_case())
     {
@@ -95,10 +99,11 @@ fn recorded(parent: &impl Parent, item: &Entry<'_>) -> Result<Win32Metadata, Err
     })
 }
 
-fn same_kind(upper: &UpperKind, lower: ParentKind) -> bool {
+pub(super) fn same_kind(upper: &UpperKind, lower: ParentKind) -> bool {
     match upper {
         UpperKind::Directory { .. } => lower == ParentKind::Directory,
         UpperKind::File { .. } => lower == ParentKind::File,
+        UpperKind::Symlink { .. } => lower == ParentKind::Symlink,
         _ => false,
     }
 }
@@ -154,7 +159,8 @@ pub(super) fn root_descriptor() -> SecurityDescriptor {
     SecurityDescriptor::from_sddl(ROOT_SDDL).unwrap_or_else(|_| unreachable!("ROOT_SDDL is well-formed"))
 }
 
-/// Makes an entry a link: the recorded one if the text still is what the parent shows, else a new one.
+/// Makes an entry a link: the recorded one, or a new one. Nobody can change the text of a link, so what was recorded of it holds wherever
+/// it has been moved to, though its text may lead elsewhere from there: on Windows the target of a junction stays as well.
 fn make_link(
     tree: &Tree,
     parent: &impl Parent,
@@ -164,12 +170,7 @@ fn make_link(
     entry: &mut LayerEntry,
 ) -> Result<(), Error> {
     entry.type_flag = type_flag::SYMLINK;
-    let lower = item.lower.as_ref().filter(|lower| lower.kind == ParentKind::Symlink);
-    let is_unchanged = match lower {
-        Some(lower) => parent.link_target(&lower.spelled)? == text,
-        None => false,
-    };
-    let buffer = match recorded.filter(|_| is_unchanged) {
+    let buffer = match recorded {
         Some(buffer) => buffer.to_vec(),
         None => {
             entry.attributes &= !FILE_ATTRIBUTE_DIRECTORY;

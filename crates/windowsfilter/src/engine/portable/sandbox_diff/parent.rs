@@ -16,6 +16,16 @@ pub(super) enum ParentKind {
     File,
 }
 
+impl ParentKind {
+    pub(super) fn with_article(self) -> &'static str {
+        match self {
+            Self::Directory => "a directory",
+            Self::Symlink => "a link",
+            Self::File => "a file",
+        }
+    }
+}
+
 /// Something the view has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ParentNode {
@@ -47,6 +57,8 @@ pub(super) trait Parent {
     fn metadata(&self, path: &[u8]) -> Result<Win32Metadata, Error>;
     /// Text of the link at this path, as Linux sees it.
     fn link_target(&self, path: &[u8]) -> Result<Vec<u8>, Error>;
+    /// Whether a stream that metadata name is here.
+    fn has_stream(&self, stream: &Stream) -> bool;
     /// The content of a stream that metadata name.
     fn open_stream<'a>(&'a self, stream: &'a Stream) -> Result<Box<dyn Read + 'a>, Error>;
 }
@@ -76,6 +88,10 @@ impl Parent for View {
 
     fn link_target(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
         View::link_target(self, &existing(self, path)?)
+    }
+
+    fn has_stream(&self, stream: &Stream) -> bool {
+        View::has_stream(self, stream)
     }
 
     fn open_stream<'a>(&'a self, stream: &'a Stream) -> Result<Box<dyn Read + 'a>, Error> {

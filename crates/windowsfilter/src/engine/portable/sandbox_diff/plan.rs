@@ -16,6 +16,7 @@ use crate::engine::portable::long_names::linux_name;
 use crate::error::Error;
 use crate::metadata::Win32Metadata;
 use wclayer::name;
+use wclayer::security::SecurityDescriptor;
 
 use super::entry::metadata_of;
 use super::parent::{Parent, ParentNode, join};
@@ -81,6 +82,7 @@ pub(super) fn plan<'t>(tree: &'t Tree, parent: &impl Parent) -> Result<Plan<'t>,
         directory: 0,
     };
     let mut steps = vec![root];
+    plan.problems.check_attributes(&tree.nodes[Tree::ROOT].entry);
     while let Some(step) = steps.pop() {
         match step {
             Step::Whiteout(name) => plan.items.push(Item::Whiteout(name)),
@@ -131,8 +133,11 @@ impl<P: Parent> Directory<'_, '_, P> {
             let last = self.windows_name(child, below.as_ref(), replaced)?;
             let upper = &self.tree.nodes[child].entry;
             problems.check(upper, &last, below.is_none());
+            self.check_metadata(upper, below.as_ref(), problems)?;
             if !taken.insert(folded) {
                 problems.add(&upper.path, "differs only in case from another name beside it");
+            } else if let Some(lower) = below.as_ref().filter(|_| !replaced) {
+                problems.check_case(upper, lower);
             }
             let name = join(&self.entry.name, &last);
             steps.push((
@@ -155,6 +160,33 @@ impl<P: Parent> Directory<'_, '_, P> {
             }
         }
         Ok(steps)
+    }
+
+    /// Looks at what Windows is to know of something. What came from the parent is taken as it is.
+    fn check_metadata(
+        &self,
+        upper: &UpperEntry,
+        lower: Option<&ParentNode>,
+        problems: &mut Problems,
+    ) -> Result<(), Error> {
+        problems.check_attributes(upper);
+        let own = metadata_of(upper);
+        for stream in own.streams.iter().filter(|stream| !self.parent.has_stream(stream)) {
+            let name = String::from_utf8_lossy(&stream.name);
+            problems
+                .add(&upper.path, &format!("has a stream {name:?} in a layer that is not below the sandbox"));
+        }
+        let Some(security) = own.security.filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        if SecurityDescriptor::parse(&security).is_err() {
+            let kept = match lower {
+                Some(lower) => self.parent.metadata(&lower.spelled)?.security == Some(security),
+                None => own.origin.is_some(),
+            };
+            if !kept {
+                problems.add(&upper.path, "has an attribute win32.sd that is no security descriptor");
+            }
+        }
+        Ok(())
     }
 
     /// The parent's names with case folded, where so many will be asked for that looking at all once costs less: a view

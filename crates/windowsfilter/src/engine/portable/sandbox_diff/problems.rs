@@ -1,8 +1,11 @@
 //! What a Linux sandbox can have and a Windows layer cannot: found all at once, before anything is written.
 
+use super::entry::{same_kind, windows_attribute};
+use super::parent::{ParentNode, last_name};
 use super::plan::is_linked_file;
 use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
 use crate::error::Error;
+use crate::metadata::Win32Metadata;
 use rustix::fs::FileType;
 use wclayer::name;
 
@@ -32,6 +35,27 @@ impl Problems {
             self.add(&entry.path, "has a name that starts with .wh., which means a deletion in a layer");
         } else if let Some(problem) = is_new.then(|| name::windows_problem(name)).flatten() {
             self.add(&entry.path, &format!("has a name that {problem}"));
+        }
+    }
+
+    /// Looks at an entry that means something the parent has. Of another kind under another spelling, Windows would not have let it be made; here it
+    /// would take the other's place, with all that is in it.
+    pub(super) fn check_case(&mut self, entry: &UpperEntry, lower: &ParentNode) {
+        if last_name(&entry.path) != lower.name() && !same_kind(&entry.kind, lower.kind) {
+            let what = lower.kind.with_article();
+            self.add(&entry.path, &format!("differs only in case from {what} of the parent"));
+        }
+    }
+
+    /// Looks at the attributes of an entry that say what Windows knows of it, for values that say nothing.
+    pub(super) fn check_attributes(&mut self, entry: &UpperEntry) {
+        for (full_name, value) in &entry.xattrs {
+            let problem =
+                windows_attribute(full_name).and_then(|name| Win32Metadata::problem_of(name, value));
+            if let Some(problem) = problem {
+                let name = String::from_utf8_lossy(full_name);
+                self.add(&entry.path, &format!("has an attribute {name} that is {problem}"));
+            }
         }
     }
 

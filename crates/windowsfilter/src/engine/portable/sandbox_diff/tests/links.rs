@@ -50,21 +50,25 @@ fn links_to_directories_say_so_wherever_the_directory_is() {
 }
 
 #[test]
-fn a_copied_up_link_is_what_it_was_unless_its_text_changed() {
+fn a_copied_up_link_is_what_it_was_wherever_it_has_been_moved_to() {
     let buffer = encode_go(r"C:\Users", true).unwrap();
     let metadata =
         Win32Metadata { attributes: Some(0x2416), reparse: Some(buffer.clone()), ..Default::default() };
-    let parent = Model::default().folder("Users").link("same", "Users").link("other", "Users");
+    let parent = Model::default().folder("Users").folder("d").link("same", "Users").link("other", "Users");
     let upper = Upper::new();
-    upper
-        .link("same", "Users")
-        .metadata("same", &metadata)
-        .link("other", "elsewhere")
-        .metadata("other", &metadata);
-    let same = upper.entry(&parent, "Files/same");
-    assert_eq!((&same.layer().reparse, same.layer().attributes), (&Some(buffer), 0x2416));
-    assert_eq!(same.layer().kind, EntryKind::Symlink { target: br"C:\Users".to_vec(), mount_point: true });
-    assert_eq!(target(&upper.entry(&parent, "Files/other")), ("elsewhere".into(), 0x2406));
+    // What `mv` leaves: the same link elsewhere.
+    upper.folder("d").link("same", "Users").metadata("same", &metadata).link("d/moved", "Users");
+    upper.metadata("d/moved", &metadata).link("other", "elsewhere");
+    for name in ["Files/same", "Files/d/moved"] {
+        let link = upper.entry(&parent, name);
+        assert_eq!((&link.layer().reparse, link.layer().attributes), (&Some(buffer.clone()), 0x2416));
+        assert_eq!(
+            link.layer().kind,
+            EntryKind::Symlink { target: br"C:\Users".to_vec(), mount_point: true }
+        );
+    }
+    // A link with another text is another link.
+    assert_eq!(target(&upper.entry(&parent, "Files/other")).0, "elsewhere");
 }
 
 #[test]

@@ -135,3 +135,44 @@ fn a_last_write_time_that_ext4_cannot_hold_is_taken_from_the_parent() {
         assert_eq!(entry.layer().last_write_time, FileTime::from_unix(original, 100));
     }
 }
+
+#[test]
+fn attributes_that_say_nothing_are_named_at_once_and_nothing_is_written() {
+    let upper = Upper::new();
+    let junk = [
+        ("a", "user.DOSATTRIB", &b"&"[..]),
+        ("b", "user.win32.crtime", b"yesterday"),
+        ("c", "user.win32.eas", b"x"),
+        ("d", "user.win32.sd", b"junk"),
+        ("e", "user.win32.stream.0", b"0000000000000008:512:4:s"),
+        ("f", "user.win32.stream.0", b"somewhere"),
+        ("g", "user.win32.origin", b"here"),
+        ("good", "user.DOSATTRIB", b"0x26"),
+    ];
+    for (name, attribute, value) in junk {
+        upper.file(name, "").attribute(name, attribute, value);
+    }
+    upper.attribute("", "user.win32.atime", b"now");
+    let expected = [
+        r#""" has an attribute user.win32.atime that is no number of 100 ns since 1601"#,
+        r#""a" has an attribute user.DOSATTRIB that is no number such as 0x20"#,
+        r#""b" has an attribute user.win32.crtime that is no number of 100 ns since 1601"#,
+        r#""c" has an attribute user.win32.eas that is no list of extended attributes"#,
+        r#""d" has an attribute win32.sd that is no security descriptor"#,
+        r#""e" has a stream "s" in a layer that is not below the sandbox"#,
+        r#""f" has an attribute user.win32.stream.0 that is no place in a layer"#,
+        r#""g" has an attribute user.win32.origin that is no place in a layer"#,
+    ];
+    assert_eq!(upper.problems(&Model::default()), expected);
+}
+
+#[test]
+fn a_descriptor_that_came_with_the_parent_is_taken_as_it_is() {
+    let upper = Upper::new();
+    let odd = Win32Metadata { security: Some(b"junk".to_vec()), ..copied_up() };
+    upper.file("f", "new").metadata("f", &odd).file("renamed", "").metadata("renamed", &odd);
+    let parent = Model::default().file("f").with("f", odd.clone());
+    for name in ["Files/f", "Files/renamed"] {
+        assert_eq!(upper.entry(&parent, name).layer().security, odd.security);
+    }
+}

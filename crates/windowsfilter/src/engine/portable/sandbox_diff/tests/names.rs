@@ -95,3 +95,16 @@ fn the_list_of_changes_does_not_depend_on_what_windows_can_hold() {
     upper.file("a:b", "").node("pipe", FileType::Fifo, (0, 0));
     assert_eq!(upper.changes(&Model::default()), ["A Files/a:b", "A Files/pipe"]);
 }
+
+#[test]
+fn a_new_name_that_windows_would_take_for_something_of_another_kind_is_refused() {
+    let parent = Model::default().folder("Windows").file("Windows/a").file("f").link("l", "f").folder("gone");
+    let upper = Upper::new();
+    upper.file("WINDOWS", "1").folder("F").folder("L").whiteout("gone").file("GONE", "may");
+    let expected = [
+        r#""F" differs only in case from a file of the parent"#,
+        r#""L" differs only in case from a link of the parent"#,
+        r#""WINDOWS" differs only in case from a directory of the parent"#,
+    ];
+    assert_eq!(upper.problems(&parent), expected);
+}
