@@ -46,11 +46,10 @@ impl Call {
         self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<Response<T>, Status> {
-        let start = Instant::now();
-        // A caller that goes away drops this in the middle; then it is the log of what was begun.
         tracing::trace!(operation = self.operation, key = self.key, "begins");
+        let running = Running(Some((self, Instant::now())));
         let result = work.await.map(Response::new).map_err(Status::from);
-        self.report(start.elapsed(), result.as_ref().err());
+        running.end(result.as_ref().err());
         result
     }
 
@@ -89,9 +88,50 @@ impl Call {
     }
 }
 
+/// A call that was begun. A caller that goes away drops this in the middle.
+struct Running(Option<(Call, Instant)>);
+
+impl Running {
+    fn end(mut self, failure: Option<&Status>) {
+        if let Some((call, start)) = self.0.take() {
+            call.report(start.elapsed(), failure);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((call, start)) = self.0.take() {
+            call.report(start.elapsed(), Some(&Status::cancelled("the caller did not wait for the end")));
+        }
+    }
+}
+
 /// Runs blocking work; it goes on even if nobody waits for it any more.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Panicked)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn a_call_whose_caller_is_gone_is_counted_as_cancelled() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            let call = Call::new("Diff", &Request::new(()), "k");
+            let mut running = Box::pin(call.run(std::future::pending::<Result<(), Error>>()));
+            assert!(running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        });
+        let shown = recorder.handle().render();
+        assert!(
+            shown.contains(r#"windowsfilter_operations_total{operation="Diff",code="Cancelled"} 1"#),
+            "{shown}"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! What is asked of containerd: its content store for blobs, its leases to keep what was written.
 //!
 //! One connection, made when it is first needed and again whenever it broke. Every answer is waited for so long and no longer: a content
-//! store that hangs must not hold a snapshot for ever.
+//! store that hangs must not hold a snapshot for ever. Nothing of a blob that was not written stays there, even if nobody waits for it any more.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -22,8 +22,8 @@ use crate::api::content::{
     AbortRequest, Info, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
 };
 use crate::api::leases::leases_client::LeasesClient;
-use crate::api::leases::{AddResourceRequest, CreateRequest, Resource};
-use crate::error::Error;
+use crate::api::leases::{AddResourceRequest, CreateRequest, DeleteRequest, Resource};
+use crate::error::{Error, chain};
 use crate::pieces::Piece;
 
 /// Header with the namespace of a call.
@@ -45,7 +45,16 @@ const WINDOW: u32 = 4 << 20;
 pub(crate) struct Containerd {
     address: PathBuf,
     channel: Channel,
-    patience: Duration,
+    patience: Patience,
+}
+
+/// How long containerd may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For an answer.
+    pub(crate) answer: Duration,
+    /// For the answer to the end of a blob: then all of it goes to the disk.
+    pub(crate) commit: Duration,
 }
 
 /// What was written to the content store.
@@ -64,17 +73,49 @@ pub(crate) struct Produced {
 pub(crate) struct Target {
     /// containerd's namespace.
     pub(crate) namespace: String,
-    /// Name of the writing.
-    pub(crate) reference: String,
-    /// What keeps the blob until somebody else does.
+    /// Name of the writing, if somebody else chose it; else it is that of the lease.
+    pub(crate) reference: Option<String>,
+    /// Name of what keeps the blob until somebody else does.
     pub(crate) lease: String,
+    /// How long that is.
+    pub(crate) lifetime: jiff::SignedDuration,
     /// Labels of the blob.
     pub(crate) labels: HashMap<String, String>,
 }
 
+impl Target {
+    fn reference(&self) -> &str {
+        self.reference.as_ref().unwrap_or(&self.lease)
+    }
+}
+
+/// Takes back what was begun for a blob when this is dropped, unless the blob was written.
+struct Begun(Option<(Containerd, Target)>);
+
+impl Begun {
+    /// The blob was written.
+    fn complete(mut self) {
+        self.0 = None;
+    }
+
+    /// It was not. Goes on even if nobody waits for it.
+    fn take_back(&mut self) -> Option<tokio::task::JoinHandle<()>> {
+        let (containerd, target) = self.0.take()?;
+        // Without a runtime the server has ended.
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        Some(runtime.spawn(async move { containerd.take_back(&target).await }))
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        drop(self.take_back());
+    }
+}
+
 impl Containerd {
-    /// The containerd that listens on the socket `address`, which may come later. It gets `patience` for each answer.
-    pub(crate) fn new(address: &Path, patience: Duration) -> Self {
+    /// The containerd that listens on the socket `address`, which may come later. It gets `patience`.
+    pub(crate) fn new(address: &Path, patience: Patience) -> Self {
         let path = address.to_owned();
         let connect = tower::service_fn(move |_| {
             let path = path.clone();
@@ -102,17 +143,22 @@ impl Containerd {
         action: &str,
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Error> {
-        match self.in_time(action, call).await? {
+        match self.in_time(action, self.patience.answer, call).await? {
             Ok(answer) => Ok(answer),
             Err(status) => Err(self.failed(action)(status)),
         }
     }
 
-    async fn in_time<T>(&self, action: &str, call: impl Future<Output = T>) -> Result<T, Error> {
-        tokio::time::timeout(self.patience, call).await.map_err(|_| Error::Silent {
+    async fn in_time<T>(
+        &self,
+        action: &str,
+        patience: Duration,
+        call: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        tokio::time::timeout(patience, call).await.map_err(|_| Error::Silent {
             address: self.address.display().to_string(),
             action: action.to_owned(),
-            seconds: self.patience.as_secs(),
+            seconds: patience.as_secs(),
         })
     }
 
@@ -138,31 +184,73 @@ impl Containerd {
         Ok(())
     }
 
-    /// Writes a blob of `pieces`; `produced` says what it is once they end. A blob that is there already is as good.
+    /// Writes a blob of `pieces`, kept by a lease that ends by itself; `produced` says what it is once they end. A blob that is there already is as
+    /// good. If it cannot be written or nobody waits for it any more, neither blob nor lease stays.
     pub(crate) async fn write(
         &self,
         target: &Target,
         pieces: mpsc::Receiver<Vec<u8>>,
         produced: impl Future<Output = Result<Produced, Error>>,
     ) -> Result<Produced, Error> {
-        let written = self.try_write(target, pieces, produced).await;
-        if written.is_err()
-            && let Err(error) = self.abort(target).await
-        {
-            // The content store forgets what was begun by itself, a day later.
-            tracing::warn!("{}", crate::error::chain(&error));
+        let mut begun = Begun(Some((self.clone(), target.clone())));
+        let written = match self.lease(target).await {
+            Ok(()) => self.try_write(target, pieces, produced).await,
+            Err(error) => Err(error),
+        };
+        if written.is_ok() {
+            begun.complete();
+        } else if let Some(taking_back) = begun.take_back() {
+            let _ = taking_back.await;
         }
         written
     }
 
+    /// What cannot be taken back, containerd forgets by itself: the lease at its end, what was written a day later.
+    async fn take_back(&self, target: &Target) {
+        for result in [self.abort(target).await, self.end_lease(target).await] {
+            if let Err(error) = result {
+                tracing::warn!("{}", chain(&error));
+            }
+        }
+    }
+
+    /// Ends a writing that has a name of ours. One that its client named may be somebody else's by now, and this would end theirs.
     async fn abort(&self, target: &Target) -> Result<(), Error> {
-        let request = AbortRequest { r#ref: target.reference.clone() };
+        if target.reference.is_some() {
+            return Ok(());
+        }
+        let request = AbortRequest { r#ref: target.reference().to_owned() };
         let request = in_namespace(request, &target.namespace)?;
         let mut content = self.content();
-        let action = format!("abort {}", target.reference);
-        match self.in_time(&action, content.abort(request)).await? {
+        self.end(format!("abort {}", target.reference()), content.abort(request)).await
+    }
+
+    /// Makes the lease.
+    async fn lease(&self, target: &Target) -> Result<(), Error> {
+        let expire = (jiff::Timestamp::now() + target.lifetime).to_string();
+        let (id, labels) = (target.lease.clone(), [(EXPIRE.to_owned(), expire)].into());
+        let request = in_namespace(CreateRequest { id, labels }, &target.namespace)?;
+        let mut leases = LeasesClient::new(self.channel.clone());
+        let action = format!("create the lease {}", target.lease);
+        self.answer(&action, leases.create(request)).await?;
+        Ok(())
+    }
+
+    async fn end_lease(&self, target: &Target) -> Result<(), Error> {
+        let request = DeleteRequest { id: target.lease.clone(), sync: false };
+        let request = in_namespace(request, &target.namespace)?;
+        let mut leases = LeasesClient::new(self.channel.clone());
+        self.end(format!("delete the lease {}", target.lease), leases.delete(request)).await
+    }
+
+    /// Waits for the end of something that may not have begun.
+    async fn end<T>(
+        &self,
+        action: String,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<(), Error> {
+        match self.in_time(&action, self.patience.answer, call).await? {
             Ok(_) => Ok(()),
-            // Nothing was begun.
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(self.failed(action)(status)),
         }
@@ -174,7 +262,7 @@ impl Containerd {
         pieces: mpsc::Receiver<Vec<u8>>,
         produced: impl Future<Output = Result<Produced, Error>>,
     ) -> Result<Produced, Error> {
-        let action = format!("write {}", target.reference);
+        let action = format!("write {}", target.reference());
         let (requests, receiver) = mpsc::channel(4);
         let mut request = in_namespace(ReceiverStream::new(receiver), &target.namespace)?;
         request.metadata_mut().insert(LEASE, header(&target.lease)?);
@@ -192,7 +280,7 @@ impl Containerd {
             sent = &mut send => {
                 let sent = sent?;
                 // All that is left is the answer to the commit.
-                (self.in_time(&action, &mut answers).await?, Some(sent))
+                (self.in_time(&action, self.patience.commit, &mut answers).await?, Some(sent))
             }
         };
         match (answered, sent) {
@@ -214,19 +302,19 @@ impl Containerd {
         produced: impl Future<Output = Result<Produced, Error>>,
         requests: mpsc::Sender<WriteContentRequest>,
     ) -> Result<Produced, Error> {
-        let action = format!("write {}", target.reference);
+        let action = format!("write {}", target.reference());
         let mut offset = 0;
         while let Some(data) = pieces.recv().await {
             let length = data.len() as i64;
             let request = WriteContentRequest {
                 action: WriteAction::Write.into(),
-                r#ref: target.reference.clone(),
+                r#ref: target.reference().to_owned(),
                 offset,
                 data,
                 ..WriteContentRequest::default()
             };
             // Nobody takes it any more: then the answers say why.
-            let _ = self.in_time(&action, requests.send(request)).await?;
+            let _ = self.in_time(&action, self.patience.answer, requests.send(request)).await?;
             offset += length;
         }
         let produced = produced.await?;
@@ -234,14 +322,14 @@ impl Containerd {
         labels.insert(UNCOMPRESSED.to_owned(), produced.diff_id.to_string());
         let request = WriteContentRequest {
             action: WriteAction::Commit.into(),
-            r#ref: target.reference.clone(),
+            r#ref: target.reference().to_owned(),
             total: offset,
             expected: produced.digest.to_string(),
             offset,
             labels,
             ..WriteContentRequest::default()
         };
-        let _ = self.in_time(&action, requests.send(request)).await?;
+        let _ = self.in_time(&action, self.patience.answer, requests.send(request)).await?;
         Ok(produced)
     }
 
@@ -263,21 +351,6 @@ impl Containerd {
         let mut content = self.content();
         let action = format!("label {digest}");
         self.answer(&action, content.update(in_namespace(update, &target.namespace)?)).await?;
-        Ok(())
-    }
-
-    /// Makes a lease that ends by itself after `lifetime`.
-    pub(crate) async fn lease(
-        &self,
-        namespace: &str,
-        id: &str,
-        lifetime: jiff::SignedDuration,
-    ) -> Result<(), Error> {
-        let expire = (jiff::Timestamp::now() + lifetime).to_string();
-        let request = CreateRequest { id: id.to_owned(), labels: [(EXPIRE.to_owned(), expire)].into() };
-        let mut leases = LeasesClient::new(self.channel.clone());
-        let action = format!("create the lease {id}");
-        self.answer(&action, leases.create(in_namespace(request, namespace)?)).await?;
         Ok(())
     }
 }

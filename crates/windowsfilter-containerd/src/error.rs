@@ -35,6 +35,10 @@ pub enum Error {
          as `differ` in the windows `unpack_config` of [plugins.\"io.containerd.transfer.v1.local\"]"
     )]
     NeverApplied { key: ShortKey },
+    #[error(
+        "cannot commit snapshot {key}: an earlier commit failed and gave up the layer that was applied to it; apply it again"
+    )]
+    GivenUp { key: ShortKey },
     #[error("cannot {action} snapshot {key}: a layer is being applied to it")]
     BeingApplied { action: &'static str, key: ShortKey },
     #[error("cannot apply {digest} to snapshot {key}: it has a layer already")]
@@ -85,6 +89,12 @@ pub enum Error {
     Image(#[from] windowsfilter_image::Error),
     #[error("snapshot records {}", path.display())]
     Records {
+        path: PathBuf,
+        #[source]
+        source: Box<redb::Error>,
+    },
+    #[error("snapshot records {}", path.display())]
+    RecordsUnusable {
         path: PathBuf,
         #[source]
         source: Box<redb::Error>,
@@ -167,6 +177,7 @@ impl Error {
             Self::WrongKind { .. }
             | Self::HasChildren { .. }
             | Self::NeverApplied { .. }
+            | Self::GivenUp { .. }
             | Self::BeingApplied { .. }
             | Self::AppliedAlready { .. }
             | Self::NotForApply { .. } => Code::FailedPrecondition,
@@ -174,12 +185,40 @@ impl Error {
             Self::ForeignMounts { .. } | Self::MediaType { .. } => Code::Unimplemented,
             Self::Cancelled { .. } => Code::Cancelled,
             Self::Silent { .. } => Code::DeadlineExceeded,
-            Self::Containerd { source, .. } => source.code(),
+            Self::Containerd { source, .. } => passed_on(source.code()),
+            _ if self.is_full() => Code::ResourceExhausted,
             Self::Store(error) => store_code(error),
             Self::Image(error) => image_code(error),
             _ => Code::Internal,
         }
     }
+
+    /// Whether it comes from a full disk.
+    pub(crate) fn is_full(&self) -> bool {
+        causes(self).any(|cause| {
+            // redb's errors name no causes.
+            let io = match cause.downcast_ref::<Box<redb::Error>>().map(|error| &**error) {
+                Some(redb::Error::Io(error)) => Some(error),
+                _ => cause.downcast_ref::<io::Error>(),
+            };
+            io.is_some_and(|error| {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            })
+        })
+    }
+}
+
+/// What containerd's client hears of an error that containerd itself answered us. Some codes would mean something else there than here: with
+/// one, the diff service goes on to the next differ, which takes our binds for layers of Linux; another stands for success.
+fn passed_on(code: Code) -> Code {
+    match code {
+        Code::Unimplemented | Code::AlreadyExists => Code::FailedPrecondition,
+        code => code,
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| cause.source())
 }
 
 fn image_code(error: &windowsfilter_image::Error) -> Code {
@@ -194,7 +233,6 @@ fn store_code(error: &windowsfilter::Error) -> Code {
     use windowsfilter::Error as Store;
     match error {
         Store::Intake { source: error, .. } | Store::Undo { first: error, .. } => store_code(error),
-        Store::Io { source, .. } if is_full(source) => Code::ResourceExhausted,
         Store::Limit { .. } => Code::InvalidArgument,
         Store::Damaged { .. } | Store::Index { .. } => Code::DataLoss,
         Store::Compressed { .. } | Store::Tar(_) | Store::LayerTar(_) | Store::Entry { .. } => {
@@ -210,24 +248,18 @@ fn store_code(error: &windowsfilter::Error) -> Code {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// The message with all its causes: a status has room for no others.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(current) = cause {
+    for cause in causes(error) {
         // A status prints its code and headers too.
-        let next = match current.downcast_ref::<Box<Status>>() {
+        let next = match cause.downcast_ref::<Box<Status>>() {
             Some(status) => status.message().to_owned(),
-            None => current.to_string(),
+            None => cause.to_string(),
         };
         if !text.ends_with(&next) {
             text = format!("{text}: {next}");
         }
-        cause = current.source();
     }
     text
 }
@@ -270,6 +302,18 @@ mod tests {
         };
         assert_eq!(full(io::ErrorKind::StorageFull), Code::ResourceExhausted);
         assert_eq!(full(io::ErrorKind::PermissionDenied), Code::Internal);
+    }
+
+    #[test]
+    fn codes_of_containerd_that_would_mean_something_else_to_it_are_not_passed_on() {
+        let code = |code| {
+            let source = Box::new(Status::new(code, "x"));
+            Error::Containerd { address: "/run/x".into(), action: "write x".into(), source }.code()
+        };
+        assert_eq!(code(Code::Unimplemented), Code::FailedPrecondition);
+        assert_eq!(code(Code::AlreadyExists), Code::FailedPrecondition);
+        assert_eq!(code(Code::NotFound), Code::NotFound);
+        assert_eq!(code(Code::Unavailable), Code::Unavailable);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use windowsfilter::{Invariant, LayerId, LayerKind, LayerStore};
 
 use crate::error::{Error, IoContext, chain};
-use crate::records::{Kind, Record, Records};
+use crate::records::{Kind, Record, Records, State};
 use crate::snapshotter::{RECORDS, owner, sets_dir};
 
 /// Something wrong with a set of snapshots.
@@ -49,9 +49,8 @@ pub fn fsck(store: &LayerStore) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-fn check(store: &LayerStore, set: &str, records: &Records) -> Vec<Finding> {
-    let all = records.all();
-    let problems = all.iter().filter_map(|record| {
+fn check(store: &LayerStore, set: &str, records: &State) -> Vec<Finding> {
+    let problems = records.all().filter_map(|record| {
         let reason = missing_parent(records, record).or_else(|| missing_layer(store, set, record))?;
         Some(format!("snapshot {}: {reason}", record.short_key()))
     });
@@ -60,8 +59,8 @@ fn check(store: &LayerStore, set: &str, records: &Records) -> Vec<Finding> {
         .collect()
 }
 
-fn missing_parent(records: &Records, record: &Record) -> Option<String> {
-    let is_there = record.parent.is_empty() || records.get(&record.parent).is_ok();
+fn missing_parent(records: &State, record: &Record) -> Option<String> {
+    let is_there = record.parent.is_empty() || records.contains(&record.parent);
     (!is_there).then(|| format!("its parent {} is no snapshot", record.parent))
 }
 

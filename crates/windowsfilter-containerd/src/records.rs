@@ -4,26 +4,21 @@
 //! answered. The records are in a `redb` database (`docs/decisions/0008-snapshot-records.md` says why) and all of them in memory: there are
 //! as many as there are layers and containers. Layers stay the layer store's: what a snapshot needs of it is named after its number.
 
+mod database;
+mod reserve;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::fs::{File, TryLockError};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::backends::InMemoryBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::{Deserialize, Serialize};
 use windowsfilter::LayerId;
 
-use crate::error::{Error, IoContext, ShortKey};
-
-/// Version of the records that this code writes and reads.
-const VERSION: u64 = 1;
-/// Key of a snapshot to its record, as JSON.
-const SNAPSHOTS: TableDefinition<&str, &[u8]> = TableDefinition::new("snapshots");
-/// `version`, and `next`: the next number of a snapshot.
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+use crate::error::{Error, ShortKey, chain};
+use database::DatabaseFile;
 
 /// What a snapshot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,14 +99,16 @@ impl Record {
 
 /// The records of one set of snapshots.
 #[derive(Debug)]
-pub(crate) struct Records {
-    path: PathBuf,
-    database: Database,
-    state: Mutex<State>,
+pub(crate) struct Records(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    file: DatabaseFile,
+    state: State,
 }
 
 /// All records, as they are in the database.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     by_key: BTreeMap<String, Arc<Record>>,
     keys: HashMap<u64, String>,
@@ -120,6 +117,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// No records, and no number given away yet.
+    fn new() -> Self {
+        Self { by_key: BTreeMap::new(), keys: HashMap::new(), next: 1 }
+    }
+
     /// The record of `key`.
     ///
     /// # Errors
@@ -137,6 +139,77 @@ impl State {
     pub(crate) fn child_of(&self, name: &str) -> Option<&Arc<Record>> {
         self.by_key.values().find(|record| record.parent == name)
     }
+
+    /// All records, by key.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.by_key.values()
+    }
+
+    fn insert(&mut self, record: Record) {
+        self.keys.insert(record.number, record.key.clone());
+        self.by_key.insert(record.key.clone(), Arc::new(record));
+    }
+
+    fn apply(&mut self, change: Change<'_>) {
+        if let Some(record) = change.old.and_then(|key| self.by_key.remove(key)) {
+            self.keys.remove(&record.number);
+        }
+        if let Some(record) = change.new {
+            self.insert(record.clone());
+        }
+    }
+
+    /// Whether it is as `change` leaves it.
+    fn shows(&self, change: Change<'_>) -> bool {
+        let is_new = |key: &str| change.new.is_some_and(|new| new.key == key);
+        let is_gone = change.old.is_none_or(|old| is_new(old) || !self.contains(old));
+        let is_there = |new: &Record| self.by_key.get(&new.key).is_some_and(|record| **record == *new);
+        is_gone && change.new.is_none_or(is_there)
+    }
+}
+
+/// A record that goes, by its key, and one that comes.
+#[derive(Clone, Copy, Debug)]
+struct Change<'a> {
+    old: Option<&'a str>,
+    new: Option<&'a Record>,
+}
+
+impl Inner {
+    /// Opens the database again if an error has closed it. What it has then is what counts.
+    fn recover(&mut self) -> Result<(), Error> {
+        if !self.file.is_open() {
+            let found = self.file.open()?;
+            // Numbers that were given away and not written yet stay given away.
+            self.state = State { next: found.next.max(self.state.next), ..found };
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        change: Change<'_>,
+        check: impl Fn(&State) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        loop {
+            self.recover()?;
+            check(&self.state)?;
+            let Err(error) = self.file.write(self.state.next, change) else { break };
+            tracing::warn!("a change failed, the records are opened again: {}", chain(&error));
+            let has_room = error.is_full() && self.file.spend_reserve();
+            self.recover()?;
+            // Whether a commit that failed is in the file, only the file knows.
+            if self.state.shows(change) {
+                return Ok(());
+            }
+            if !has_room {
+                return Err(error);
+            }
+        }
+        self.state.apply(change);
+        self.file.fill_reserve();
+        Ok(())
+    }
 }
 
 impl Records {
@@ -145,10 +218,10 @@ impl Records {
     /// # Errors
     /// When another server has it, when it is damaged, or when it cannot be created.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut builder = Database::builder();
-        builder.set_check_integrity_on_open(true);
-        let database = builder.create(path).map_err(|source| records_error(path, source))?;
-        Self::load(path, database)
+        let mut file = DatabaseFile::new(path);
+        let state = file.open()?;
+        file.fill_reserve();
+        Ok(Self(Mutex::new(Inner { file, state })))
     }
 
     /// Reads the records as they are now, whole and checked, and changes nothing: neither what is read nor, afterwards, the file. `None` if somebody has
@@ -156,69 +229,13 @@ impl Records {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(crate) fn read_copy(path: &Path) -> Result<Option<Self>, Error> {
-        let Some(bytes) = read_unless_open(path).at("read", path)? else { return Ok(None) };
-        let copy = InMemoryBackend::new();
-        copy.set_len(bytes.len() as u64)
-            .and_then(|()| copy.write(0, &bytes))
-            .map_err(std::io::Error::other)
-            .at("copy", path)?;
-        let mut builder = Database::builder();
-        builder.set_check_integrity_on_open(true);
-        let database = builder.create_with_backend(copy).map_err(|source| records_error(path, source))?;
-        Self::load(path, database).map(Some)
+    pub(crate) fn read_copy(path: &Path) -> Result<Option<State>, Error> {
+        database::read_copy(path)
     }
 
-    fn load(path: &Path, database: Database) -> Result<Self, Error> {
-        let records = Self { path: path.to_owned(), database, state: Mutex::default() };
-        records.check_version()?;
-        *records.state() = records.read_all()?;
-        Ok(records)
-    }
-
-    fn check_version(&self) -> Result<(), Error> {
-        let transaction = self.database.begin_write().map_err(|e| self.failed(e))?;
-        {
-            let mut meta = transaction.open_table(META).map_err(|e| self.failed(e))?;
-            transaction.open_table(SNAPSHOTS).map_err(|e| self.failed(e))?;
-            let version = meta.get("version").map_err(|e| self.failed(e))?.map(|value| value.value());
-            match version {
-                Some(VERSION) => {}
-                Some(version) => {
-                    let path = self.path.clone();
-                    return Err(Error::RecordsVersion { path, version, expected: VERSION });
-                }
-                None => drop(meta.insert("version", VERSION).map_err(|e| self.failed(e))?),
-            }
-        }
-        transaction.commit().map_err(|e| self.failed(e))
-    }
-
-    fn read_all(&self) -> Result<State, Error> {
-        let transaction = self.database.begin_read().map_err(|e| self.failed(e))?;
-        let meta = transaction.open_table(META).map_err(|e| self.failed(e))?;
-        let next = meta.get("next").map_err(|e| self.failed(e))?.map_or(1, |value| value.value());
-        let mut state = State { next, ..State::default() };
-        let table = transaction.open_table(SNAPSHOTS).map_err(|e| self.failed(e))?;
-        for entry in table.iter().map_err(|e| self.failed(e))? {
-            let (key, text) = entry.map_err(|e| self.failed(e))?;
-            let key = key.value().to_owned();
-            let record: Record = serde_json::from_slice(text.value()).map_err(|source| {
-                Error::DamagedRecord { path: self.path.clone(), key: key.as_str().into(), source }
-            })?;
-            state.keys.insert(record.number, key.clone());
-            state.by_key.insert(key.clone(), Arc::new(Record { key, ..record }));
-        }
-        Ok(state)
-    }
-
-    fn failed(&self, source: impl Into<redb::Error>) -> Error {
-        records_error(&self.path, source)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // It changes after the database did, in steps that do not panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // The state changes after the database did, in steps that do not panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The record of `key`.
@@ -226,23 +243,23 @@ impl Records {
     /// # Errors
     /// [`Error::NoSuchSnapshot`].
     pub(crate) fn get(&self, key: &str) -> Result<Arc<Record>, Error> {
-        self.state().get(key)
+        self.inner().state.get(key)
     }
 
     /// The record with this number.
     pub(crate) fn numbered(&self, number: u64) -> Option<Arc<Record>> {
-        let state = self.state();
+        let state = &self.inner().state;
         state.keys.get(&number).and_then(|key| state.by_key.get(key)).cloned()
     }
 
     /// All records, by key.
     pub(crate) fn all(&self) -> Vec<Arc<Record>> {
-        self.state().by_key.values().cloned().collect()
+        self.inner().state.all().cloned().collect()
     }
 
     /// A number for a new snapshot.
     pub(crate) fn allocate(&self) -> u64 {
-        let mut state = self.state();
+        let state = &mut self.inner().state;
         state.next += 1;
         state.next - 1
     }
@@ -252,7 +269,7 @@ impl Records {
     /// # Errors
     /// Those of `look`.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> Result<T, Error>) -> Result<T, Error> {
-        look(&self.state())
+        look(&self.inner().state)
     }
 
     /// Takes away the record `old`, if one is given, and writes `new`, if one is given; both or neither are done, and durable. `check` looks first at
@@ -264,143 +281,13 @@ impl Records {
         &self,
         old: Option<&str>,
         new: Option<Record>,
-        check: impl FnOnce(&State) -> Result<(), Error>,
+        check: impl Fn(&State) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut state = self.state();
-        check(&state)?;
-        self.write(&state, old, new.as_ref()).map_err(|e| records_error(&self.path, e))?;
-        if let Some(record) = old.and_then(|key| state.by_key.remove(key)) {
-            state.keys.remove(&record.number);
-        }
-        if let Some(record) = new {
-            state.keys.insert(record.number, record.key.clone());
-            state.by_key.insert(record.key.clone(), Arc::new(record));
-        }
-        Ok(())
+        self.inner().change(Change { old, new: new.as_ref() }, check)
     }
 
-    fn write(&self, state: &State, old: Option<&str>, new: Option<&Record>) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        {
-            let mut table = transaction.open_table(SNAPSHOTS)?;
-            if let Some(key) = old {
-                table.remove(key)?;
-            }
-            if let Some(record) = new {
-                let text = serde_json::to_vec(record).expect("a record has string keys and finite numbers");
-                table.insert(record.key.as_str(), text.as_slice())?;
-            }
-            // With it, so that a number is not given twice even if its snapshot is gone.
-            transaction.open_table(META)?.insert("next", state.next)?;
-        }
-        Ok(transaction.commit()?)
-    }
-}
-
-/// The content of a database, unless it has none or somebody has it open. Whoever opens one locks all of it, so that this is no state in between.
-fn read_unless_open(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error),
-        Ok(()) => {}
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
-}
-
-fn records_error(path: &Path, source: impl Into<redb::Error>) -> Error {
-    Error::Records { path: path.to_owned(), source: Box::new(source.into()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(records: &Records, key: &str) -> Record {
-        Record {
-            key: key.to_owned(),
-            number: records.allocate(),
-            kind: Kind::Sandbox,
-            parent: String::new(),
-            namespace: "default".into(),
-            labels: BTreeMap::from([("containerd.io/snapshot.ref".into(), "sha256:1".into())]),
-            created: 1_700_000_000_123_456_789,
-            updated: 1_700_000_000_123_456_789,
-            layer: None,
-            empty: Some(Usage { size: 4096, inodes: 12 }),
-        }
-    }
-
-    fn anything(_: &State) -> Result<(), Error> {
-        Ok(())
-    }
-
-    #[test]
-    fn what_was_written_is_there_after_opening_again_and_numbers_are_new() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("snapshots.redb");
-        let records = Records::open(&path).unwrap();
-        let (a, b) = (record(&records, "default/1/a b"), record(&records, &"k".repeat(10_000)));
-        for record in [&a, &b] {
-            records.change(None, Some(record.clone()), anything).unwrap();
-        }
-        records.change(Some(&b.key), None, anything).unwrap();
-        drop(records);
-        let records = Records::open(&path).unwrap();
-        assert_eq!(*records.get(&a.key).unwrap(), a);
-        assert_eq!(records.numbered(a.number).unwrap().key, a.key);
-        assert!(records.numbered(b.number).is_none());
-        assert_eq!(records.all().len(), 1);
-        assert!(records.allocate() > b.number);
-    }
-
-    #[test]
-    fn a_commit_takes_the_key_away_and_gives_the_name_in_one_step() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = Records::open(&dir.path().join("snapshots.redb")).unwrap();
-        let a = record(&records, "a");
-        records.change(None, Some(a.clone()), anything).unwrap();
-        let refused = records.change(Some("a"), None, |_| Err(Error::Panicked));
-        assert!(refused.is_err());
-        assert!(records.get("a").is_ok());
-        let b = Record { key: "b".into(), kind: Kind::Committed, ..a };
-        records.change(Some("a"), Some(b.clone()), anything).unwrap();
-        assert!(records.get("a").is_err());
-        assert_eq!(records.numbered(b.number).unwrap().key, "b");
-    }
-
-    #[test]
-    fn a_second_server_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("snapshots.redb");
-        let _first = Records::open(&path).unwrap();
-        let error = Records::open(&path).unwrap_err();
-        assert!(error.to_string().contains("snapshots.redb"), "{error}");
-    }
-
-    #[test]
-    fn records_of_another_version_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("snapshots.redb");
-        let database = Database::create(&path).unwrap();
-        let transaction = database.begin_write().unwrap();
-        transaction.open_table(META).unwrap().insert("version", 7).unwrap();
-        transaction.commit().unwrap();
-        drop(database);
-        assert!(matches!(Records::open(&path), Err(Error::RecordsVersion { version: 7, .. })));
-    }
-
-    #[test]
-    fn a_file_that_is_no_database_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("snapshots.redb");
-        std::fs::write(&path, vec![7; 9000]).unwrap();
-        assert!(matches!(Records::open(&path), Err(Error::Records { .. })));
+    /// Keeps room on the disk again for the next change, after a full disk had to take it and if there is any by now.
+    pub(crate) fn keep_room(&self) {
+        self.inner().file.fill_reserve();
     }
 }

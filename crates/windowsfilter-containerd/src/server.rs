@@ -17,7 +17,7 @@ use windowsfilter::LayerStore;
 use crate::api::diff::diff_server::DiffServer;
 use crate::api::snapshots::snapshots_server::SnapshotsServer;
 use crate::call::blocking;
-use crate::containerd::Containerd;
+use crate::containerd::{Containerd, Patience};
 use crate::error::{Error, IoContext, chain};
 use crate::listen;
 use crate::records::Kind;
@@ -25,8 +25,8 @@ use crate::services::diff::DiffService;
 use crate::services::snapshots::SnapshotsService;
 use crate::snapshotter::{Snapshotter, SnapshotterOptions};
 
-/// How long containerd may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long containerd may take. A slow disk with gigabytes to write takes minutes at the end of a blob.
+const PATIENCE: Patience = Patience { answer: Duration::from_secs(60), commit: Duration::from_secs(20 * 60) };
 /// Seconds that operations are sorted into, from what a look at a record takes to an Apply of gigabytes.
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
 /// How often things are put in order that nobody asks for.
@@ -140,7 +140,7 @@ async fn tidy(snapshotter: Arc<Snapshotter>) {
         count_snapshots(&snapshotter);
         let snapshotter = Arc::clone(&snapshotter);
         let again = blocking(move || {
-            snapshotter.remove_remains();
+            snapshotter.tidy();
             Ok(())
         });
         if let Err(error) = again.await {

@@ -1,15 +1,14 @@
 //! `containerd.services.diff.v1.Diff`.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
-use windowsfilter::{DiffId, Digest, Imported};
+use windowsfilter::{DiffId, Digest, Hashed, Imported};
 use windowsfilter_image::Compression;
 
 use crate::api::diff::diff_server::Diff;
@@ -93,10 +92,13 @@ impl DiffService {
         let newest = request.source_date_epoch.as_ref().map(time);
         let tar = blocking(move || snapshotter.difference(left.as_deref(), &right, newest)).await?;
 
-        let name = unique();
-        self.containerd.lease(&namespace, &name, LEASE_LIFETIME).await?;
-        let reference = if request.r#ref.is_empty() { name.clone() } else { request.r#ref };
-        let target = Target { namespace, reference, lease: name, labels: request.labels };
+        let target = Target {
+            namespace,
+            reference: Some(request.r#ref).filter(|reference| !reference.is_empty()),
+            lease: unique(),
+            lifetime: LEASE_LIFETIME,
+            labels: request.labels,
+        };
         let (sender, pieces) = mpsc::channel(UNDER_WAY);
         let produced = blocking(move || produce(tar, PieceWriter::new(sender), compression));
         // Spawned, not polled with the rest: it runs while pieces are sent.
@@ -241,48 +243,6 @@ fn produce(tar: Box<dyn Read + Send>, to: PieceWriter, compression: Compression)
     let (diff_id, _) = tar.finish();
     let (digest, size) = blob.finish();
     Ok(Produced { digest, size, diff_id: DiffId(diff_id) })
-}
-
-/// Hashes what passes.
-struct Hashed<T> {
-    inner: T,
-    hasher: Sha256,
-    length: u64,
-}
-
-impl<T> Hashed<T> {
-    fn new(inner: T) -> Self {
-        Self { inner, hasher: Sha256::new(), length: 0 }
-    }
-
-    fn finish(self) -> (Digest, u64) {
-        (Digest::from_bytes(self.hasher.finalize().into()), self.length)
-    }
-
-    fn passed(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-    }
-}
-
-impl<T: Read> Read for Hashed<T> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.passed(&buffer[..count]);
-        Ok(count)
-    }
-}
-
-impl<T: Write> Write for Hashed<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.passed(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ impl Snapshotter {
     /// become a layer. `given` is the parent that containerd gives a snapshot it prepared without one.
     ///
     /// # Errors
-    /// As containerd's own snapshotters; [`Error::NeverApplied`]; what no Windows layer can hold.
+    /// As containerd's own snapshotters; [`Error::NeverApplied`], [`Error::GivenUp`]; what no Windows layer can hold.
     pub(crate) fn commit(
         &self,
         name: &str,
@@ -62,6 +62,7 @@ impl Snapshotter {
     fn applied(&self, record: &Record) -> Result<StagedLayer<'static>, Error> {
         self.unpacks.take(record.number).map_err(|progress| match progress {
             Progress::Running => Error::BeingApplied { action: "commit", key: record.short_key() },
+            Progress::GivenUp => Error::GivenUp { key: record.short_key() },
             _ => Error::NeverApplied { key: record.short_key() },
         })
     }

@@ -171,7 +171,7 @@ impl Snapshotter {
         if record.kind == Kind::Committed {
             return Err(Error::WrongKind { action: "mount", key: key.into(), kind: record.kind });
         }
-        self.show(&record)?;
+        self.shown(&record)?;
         Ok(self.mounts_of(&record))
     }
 
@@ -185,15 +185,34 @@ impl Snapshotter {
 
     /// Sees to it that what a view or sandbox shows is mounted, and returns where.
     fn show(&self, record: &Record) -> Result<Option<PathBuf>, Error> {
-        let owner = self.owner(record.number);
-        let path = match (record.kind, &record.layer) {
-            (Kind::Unpack | Kind::Committed, _) => return Ok(None),
-            (Kind::Sandbox, _) => self.store.hold(&self.layer_id(record.number)?, &owner)?,
-            (Kind::View, Some(layer)) => self.store.hold(layer, &owner)?,
-            (Kind::View, None) => self.nothing.clone(),
+        let path = match self.held(record)? {
+            Some(layer) => self.store.hold(&layer, &self.owner(record.number))?,
+            None if record.kind == Kind::View => self.nothing.clone(),
+            None => return Ok(None),
         };
         self.sources.link(record.number, &path)?;
         Ok(Some(path))
+    }
+
+    /// As [`Self::show`], but waits for nobody if it is mounted already. Whoever reads a sandbox, as a Diff does for minutes, would else let Mounts and
+    /// Usage wait, these Remove, and that all of containerd's garbage collection.
+    fn shown(&self, record: &Record) -> Result<Option<PathBuf>, Error> {
+        let Some(layer) = self.held(record)? else { return self.show(record) };
+        let state = self.store.mounts(&layer)?;
+        let Some(path) = state.path.filter(|_| state.holders.contains(&self.owner(record.number))) else {
+            return self.show(record);
+        };
+        self.sources.link(record.number, &path)?;
+        Ok(Some(path))
+    }
+
+    /// The layer or sandbox that has to be mounted for a snapshot.
+    fn held(&self, record: &Record) -> Result<Option<LayerId>, Error> {
+        Ok(match record.kind {
+            Kind::Unpack | Kind::Committed => None,
+            Kind::Sandbox => Some(self.layer_id(record.number)?),
+            Kind::View => record.layer.clone(),
+        })
     }
 
     /// Changes labels, as `paths` say; all of them without paths.
@@ -234,7 +253,7 @@ impl Snapshotter {
                 Ok(staged.unwrap_or_default())
             }
             (Kind::Sandbox, _) => {
-                let path = self.store.hold(&self.layer_id(record.number)?, &self.owner(record.number))?;
+                let Some(path) = self.shown(&record)? else { return Ok(Usage::default()) };
                 let (now, empty) = (used(&path)?, record.empty.unwrap_or_default());
                 Ok(Usage {
                     size: now.size.saturating_sub(empty.size),
@@ -250,7 +269,7 @@ impl Snapshotter {
     /// # Errors
     /// A store that cannot be listed.
     pub(crate) fn cleanup(&self) -> Result<(), Error> {
-        self.remove_remains();
+        self.tidy();
         Ok(self.store.cleanup()?)
     }
 

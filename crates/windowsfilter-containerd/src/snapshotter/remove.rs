@@ -61,8 +61,13 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Ends what could not be ended before.
-    pub(crate) fn remove_remains(&self) {
+    /// Does what could not be done before: ends what removed snapshots have left, and keeps room for the records.
+    pub(crate) fn tidy(&self) {
+        self.remove_remains();
+        self.records.keep_room();
+    }
+
+    fn remove_remains(&self) {
         let mut remains = std::mem::take(&mut *self.remains.lock().unwrap_or_else(PoisonError::into_inner));
         // A layer goes after what stands on it, which came later.
         remains.sort_by_key(|record| std::cmp::Reverse(record.number));

@@ -17,6 +17,8 @@ pub(super) struct Unpacks {
 enum Unpack {
     Running(Cancel),
     Done(Box<StagedLayer<'static>>),
+    /// Commit took it and failed.
+    GivenUp,
 }
 
 /// What a snapshot has to do with a layer.
@@ -28,6 +30,8 @@ pub(super) enum Progress {
     Running,
     /// It was applied.
     Done,
+    /// It was applied, but a commit that failed has given it up.
+    GivenUp,
 }
 
 /// Tells a running Apply to stop.
@@ -78,7 +82,7 @@ impl Unpacks {
         match layers.get(&number) {
             Some(Unpack::Running(_)) => return Err(Progress::Running),
             Some(Unpack::Done(_)) => return Err(Progress::Done),
-            None => {}
+            Some(Unpack::GivenUp) | None => {}
         }
         layers.insert(number, Unpack::Running(cancel.clone()));
         Ok(Running { unpacks: self, number, cancel })
@@ -97,16 +101,17 @@ impl Unpacks {
         }
     }
 
-    /// Takes the complete layer away.
+    /// Takes the complete layer away. Until [`Self::discard`] it counts as given up.
     pub(super) fn take(&self, number: u64) -> Result<StagedLayer<'static>, Progress> {
         let mut layers = self.layers();
-        match layers.remove(&number) {
-            Some(Unpack::Done(layer)) => Ok(*layer),
-            Some(running) => {
-                layers.insert(number, running);
+        let Some(unpack) = layers.get_mut(&number) else { return Err(Progress::None) };
+        match std::mem::replace(unpack, Unpack::GivenUp) {
+            Unpack::Done(layer) => Ok(*layer),
+            Unpack::GivenUp => Err(Progress::GivenUp),
+            Unpack::Running(cancel) => {
+                *unpack = Unpack::Running(cancel);
                 Err(Progress::Running)
             }
-            None => Err(Progress::None),
         }
     }
 

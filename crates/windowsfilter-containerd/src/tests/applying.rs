@@ -220,3 +220,23 @@ async fn what_is_not_ours_is_left_to_other_differs_and_what_is_ours_is_not() {
     let request = apply_request(mounts, &digest.to_string(), -1);
     refused(fixture.diff.apply(request).await, Code::InvalidArgument, "-1 bytes");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_commit_that_failed_the_next_one_says_so_and_the_layer_can_be_applied_again() {
+    let mut fixture = Fixture::new();
+    let base = layer(&[("base", b"base")]);
+    fixture.unpack("base", "", &base).await;
+    let tar = tar();
+    let digest = fixture.fake.add(&tar);
+    let mounts = fixture.prepare(KEY, "base").await.unwrap();
+    fixture.apply(mounts.clone(), digest, tar.len()).await.unwrap();
+    // The layer below is missing for a moment.
+    let dir = fixture.path("store/layers").join(Digest::of(&base).hex());
+    fs::rename(&dir, fixture.path("aside")).unwrap();
+    fixture.commit("n", KEY).await.unwrap_err();
+    fs::rename(fixture.path("aside"), &dir).unwrap();
+    refused(fixture.commit("n", KEY).await, Code::FailedPrecondition, "an earlier commit failed");
+    fixture.apply(mounts, digest, tar.len()).await.unwrap();
+    fixture.commit("n", KEY).await.unwrap();
+    refused(fixture.stat(KEY).await, Code::NotFound, "no snapshot");
+}

@@ -9,8 +9,9 @@ use windowsfilter::{Digest, Driver};
 
 use super::fake_containerd::Written;
 use super::layers::layer;
-use super::support::{Fixture, refused, shown};
-use crate::api::diff::DiffRequest;
+use super::support::{Fixture, PATIENCE, refused, shown};
+use crate::api::diff::{DiffRequest, DiffResponse};
+use crate::api::snapshots::UsageRequest;
 use crate::api::types::{Descriptor, Mount};
 use crate::containerd::NAMESPACE;
 
@@ -123,8 +124,12 @@ async fn a_content_store_that_refuses_or_is_silent_is_reported_and_the_writing_a
     );
     fixture.fake.state().write_failure = None;
     fixture.fake.state().silent = true;
-    refused(diff(&mut fixture, &[], &right, LAYER).await, Code::DeadlineExceeded, "no answer");
+    // All was sent, and what is waited for is the end of its writing: that may take longer.
+    let seconds = PATIENCE.commit.as_secs();
+    let words = format!("no answer for {seconds} s");
+    refused(diff(&mut fixture, &[], &right, LAYER).await, Code::DeadlineExceeded, &words);
     assert_eq!(fixture.fake.state().aborted.len(), 3);
+    assert_eq!(fixture.fake.state().leases.len(), 0);
     assert!(fixture.fake.state().written.is_empty());
     fixture.fake.state().silent = false;
     diff(&mut fixture, &[], &right, LAYER).await.unwrap();
@@ -209,4 +214,75 @@ async fn a_source_date_epoch_makes_changes_of_different_times_the_same_layer() {
     let id = windowsfilter::LayerId::new("again").unwrap();
     fixture.store().apply_diff(&id, None, &mut Cursor::new(tar)).unwrap();
     fixture.store().remove(&id).unwrap();
+}
+
+/// A Diff that containerd does not answer any more, and the call that waits for it.
+async fn hanging_diff(
+    fixture: &Fixture,
+    left: &[Mount],
+    right: &[Mount],
+    reference: &str,
+) -> tokio::task::JoinHandle<Result<tonic::Response<DiffResponse>, Status>> {
+    fixture.fake.state().silent = true;
+    let mut client = fixture.diff.clone();
+    let (left, right, r#ref) = (left.to_vec(), right.to_vec(), reference.to_owned());
+    let mut request =
+        Request::new(DiffRequest { left, right, media_type: LAYER.into(), r#ref, ..Default::default() });
+    request.metadata_mut().insert(NAMESPACE, "tests".parse().unwrap());
+    let call = tokio::spawn(async move { client.diff(request).await });
+    fixture.fake.hanging.notified().await;
+    call
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_stays_in_containerd_of_a_diff_whose_caller_is_gone() {
+    let mut fixture = with_base().await;
+    let right = fixture.view("v", NAME).await.unwrap();
+    for reference in ["", "a name of the client"] {
+        let call = hanging_diff(&fixture, &[], &right, reference).await;
+        let lease = fixture.fake.state().leases.keys().next().unwrap().clone();
+        call.abort();
+        fixture.fake.taken_back.notified().await;
+        let mut state = fixture.fake.state();
+        assert!(state.leases.is_empty());
+        // What has the client's name may be another one's by now.
+        let expected = if reference.is_empty() { vec![lease] } else { Vec::new() };
+        assert_eq!(std::mem::take(&mut state.aborted), expected);
+    }
+    fixture.fake.state().silent = false;
+    diff(&mut fixture, &[], &right, LAYER).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_without_leases_does_not_make_containerd_ask_another_differ() {
+    let mut fixture = with_base().await;
+    let right = fixture.view("v", NAME).await.unwrap();
+    fixture.fake.state().without_leases = true;
+    refused(diff(&mut fixture, &[], &right, LAYER).await, Code::FailedPrecondition, "unknown service");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_diff_who_wants_something_else_of_its_sandbox() {
+    let mut fixture = with_base().await;
+    let sandbox = fixture.prepare("c", NAME).await.unwrap();
+    // More than is under way between the sandbox and containerd.
+    fs::write(shown(&sandbox).join("large"), vec![7; 64 << 20]).unwrap();
+    let left = fixture.view("v", NAME).await.unwrap();
+    let call = hanging_diff(&fixture, &left, &sandbox, "").await;
+
+    assert_eq!(fixture.mounts("c").await.unwrap(), sandbox);
+    let usage = UsageRequest { key: "c".into(), ..Default::default() };
+    assert!(fixture.snapshots.usage(usage).await.unwrap().into_inner().size > 0);
+    fixture.remove("c").await.unwrap();
+    refused(fixture.stat("c").await, Code::NotFound, "no snapshot");
+    assert!(!call.is_finished());
+    assert_eq!(fixture.store().layers().unwrap().len(), 2);
+    call.abort();
+    fixture.fake.taken_back.notified().await;
+    // The thread that reads the sandbox ends once it sees that nobody listens.
+    while fixture.store().layers().unwrap().len() > 1 {
+        fixture.snapshotter().tidy();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fixture.store().held().unwrap().len(), 1, "only the view");
 }

@@ -17,7 +17,7 @@ use crate::api::content::{
     WriteContentRequest, WriteContentResponse,
 };
 use crate::api::leases::leases_server::{Leases, LeasesServer};
-use crate::api::leases::{AddResourceRequest, CreateRequest, CreateResponse, Lease};
+use crate::api::leases::{AddResourceRequest, CreateRequest, CreateResponse, DeleteRequest, Lease};
 use crate::containerd::NAMESPACE;
 
 /// What the content store does with a blob it is asked for.
@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) write_failure: Option<(usize, tonic::Code)>,
     /// Writes are never answered.
     pub(super) silent: bool,
+    /// There is no service for leases.
+    pub(super) without_leases: bool,
     /// Namespaces of all reads.
     pub(super) read_namespaces: Vec<String>,
 }
@@ -61,8 +63,10 @@ pub(super) struct State {
 #[derive(Clone, Debug, Default)]
 pub(super) struct FakeContainerd {
     state: Arc<Mutex<State>>,
-    /// Told when a read has sent all it is going to.
+    /// Told when a read has sent all it is going to, and when a write is not answered.
     pub(super) hanging: Arc<Notify>,
+    /// Told when a write was taken back, lease and all.
+    pub(super) taken_back: Arc<Notify>,
 }
 
 impl FakeContainerd {
@@ -144,6 +148,7 @@ impl Content for FakeContainerd {
             let mut count = 0;
             while let Ok(Some(message)) = requests.message().await {
                 if fake.state().silent {
+                    fake.hanging.notify_one();
                     sender.closed().await;
                     return;
                 }
@@ -215,9 +220,19 @@ impl FakeContainerd {
 impl Leases for FakeContainerd {
     async fn create(&self, request: Request<CreateRequest>) -> Result<Response<CreateResponse>, Status> {
         let CreateRequest { id, labels } = request.into_inner();
+        if self.state().without_leases {
+            return Err(Status::unimplemented("unknown service containerd.services.leases.v1.Leases"));
+        }
         self.state().leases.insert(id.clone(), labels.clone());
         let lease = Some(Lease { id, labels, created_at: None });
         Ok(Response::new(CreateResponse { lease }))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<()>, Status> {
+        let id = request.into_inner().id;
+        let lease = self.state().leases.remove(&id);
+        self.taken_back.notify_one();
+        lease.map(|_| Response::new(())).ok_or_else(|| Status::not_found(format!("lease {id}: not found")))
     }
 
     async fn add_resource(&self, request: Request<AddResourceRequest>) -> Result<Response<()>, Status> {

@@ -13,6 +13,7 @@ use tonic::{Code, Request, Status};
 use windowsfilter::{Digest, LayerStore, StorageOptions};
 
 use super::fake_containerd::FakeContainerd;
+use super::small_disk::SmallDisk;
 use crate::api::diff::ApplyRequest;
 use crate::api::diff::diff_client::DiffClient;
 use crate::api::snapshots::snapshots_client::SnapshotsClient;
@@ -21,14 +22,15 @@ use crate::api::snapshots::{
     RemoveSnapshotRequest, StatSnapshotRequest, ViewSnapshotRequest,
 };
 use crate::api::types::{Descriptor, Mount};
-use crate::containerd::{Containerd, NAMESPACE};
+use crate::containerd::{Containerd, NAMESPACE, Patience};
 use crate::error::Error;
 use crate::listen;
 use crate::server;
 use crate::snapshotter::{Snapshotter, SnapshotterOptions};
 
 /// How long the server waits for the containerd of these tests.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Patience =
+    Patience { answer: Duration::from_secs(2), commit: Duration::from_secs(3) };
 
 /// A store, a containerd, and a server between them that can be started again.
 pub(super) struct Fixture {
@@ -37,6 +39,7 @@ pub(super) struct Fixture {
     pub(super) diff: DiffClient<Channel>,
     options: SnapshotterOptions,
     running: Option<Running>,
+    disk: Option<SmallDisk>,
     dir: tempfile::TempDir,
 }
 
@@ -68,12 +71,23 @@ impl Fixture {
     }
 
     pub(super) fn with(options: SnapshotterOptions) -> Self {
+        Self::on(None, tempfile::tempdir().unwrap(), options)
+    }
+
+    /// With its store on a disk of its own.
+    pub(super) fn on_a_small_disk(megabytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store");
+        std::fs::create_dir(&store).unwrap();
+        Self::on(Some(SmallDisk::ext4(&store, megabytes)), dir, options())
+    }
+
+    fn on(disk: Option<SmallDisk>, dir: tempfile::TempDir, options: SnapshotterOptions) -> Self {
         let fake = FakeContainerd::default();
         fake.serve(&dir.path().join("containerd.sock"));
         let channel = connect(dir.path().join("windowsfilter.sock"));
         let (snapshots, diff) = (SnapshotsClient::new(channel.clone()), DiffClient::new(channel));
-        let mut fixture = Self { fake, snapshots, diff, options, running: None, dir };
+        let mut fixture = Self { fake, snapshots, diff, options, running: None, disk, dir };
         fixture.start();
         fixture
     }
@@ -108,6 +122,11 @@ impl Fixture {
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The disk that the store is on.
+    pub(super) fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().unwrap()
     }
 
     pub(super) fn snapshotter(&self) -> &Snapshotter {

@@ -148,35 +148,39 @@ impl LayerStore {
     /// # Errors
     /// When it cannot be unmounted.
     pub fn release(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
-        self.end_hold(id, holder, |id| match self.tear_down(id) {
+        let lock = |id: &LayerId| self.mount_lock(id);
+        self.end_hold(id, holder, lock, |id| match self.tear_down(id) {
             Err(error) if error.kind() == ErrorKind::InUse => self.detach(id),
             other => other,
         })
     }
 
-    /// As [`Self::release`], of a sandbox that is to be removed: what was written to it last need not be saved, and nobody is waited for.
+    /// As [`Self::release`], of a sandbox that is to be removed: what was written to it last need not be saved, and nobody is waited for, who may
+    /// be reading it for minutes.
     ///
     /// # Errors
-    /// When it cannot be unmounted.
+    /// [`Error::Busy`] while somebody reads it, mounts it or unmounts it; when it cannot be unmounted.
     pub fn abandon(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
-        self.end_hold(id, holder, |id| {
+        let lock = |id: &LayerId| self.try_mount_lock(id)?.ok_or_else(|| Error::Busy { id: id.clone() });
+        self.end_hold(id, holder, lock, |id| {
             self.engine.resume(&self.place(id)?)?;
             self.detach(id)
         })
     }
 
-    /// Ends that `holder` needs `id` mounted, and has it unmounted with `unmount` if nobody else does.
+    /// Ends that `holder` needs `id` mounted, and has it unmounted with `unmount` if nobody else does. `lock` gets the mount lock.
     fn end_hold(
         &self,
         id: &LayerId,
         holder: &str,
+        lock: impl FnOnce(&LayerId) -> Result<Lock, Error>,
         unmount: impl FnOnce(&LayerId) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let id = self.resolve(id)?;
         if !self.is_known(&id) {
             return Ok(());
         }
-        let _lock = self.mount_lock(&id)?;
+        let _lock = lock(&id)?;
         let mut state = self.mounts(&id)?;
         if !state.holders.remove(holder) {
             return Ok(());

@@ -1,0 +1,218 @@
+//! The records' file: a `redb` database, which is closed by the first error of the disk and has to be opened again.
+//!
+//! redb remembers such an error and refuses everything after it; and whether a commit that failed is in the file, it only finds out by opening it.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use redb::backends::InMemoryBackend;
+use redb::{
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableError,
+};
+
+use super::reserve::Reserve;
+use super::{Change, Record, State};
+use crate::error::{Error, IoContext};
+
+/// Version of the records that this code writes and reads.
+const VERSION: u64 = 1;
+/// Key of a snapshot to its record, as JSON.
+const SNAPSHOTS: TableDefinition<&str, &[u8]> = TableDefinition::new("snapshots");
+/// `version`, and `next`: the next number of a snapshot.
+pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// The file, and room on its disk.
+#[derive(Debug)]
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    reserve: Reserve,
+    database: Option<Database>,
+}
+
+impl DatabaseFile {
+    /// The one at `path`, not opened yet.
+    pub(super) fn new(path: &Path) -> Self {
+        let reserve = Reserve::new(&path.with_extension("reserve"));
+        Self { path: path.to_owned(), reserve, database: None }
+    }
+
+    /// Whether it is open: at first, and after an error, it is not.
+    pub(super) fn is_open(&self) -> bool {
+        self.database.is_some()
+    }
+
+    /// Opens it, creating it where there is none, and reads everything.
+    ///
+    /// # Errors
+    /// When somebody else has it open, when it is damaged, or when it cannot be created.
+    pub(super) fn open(&mut self) -> Result<State, Error> {
+        match self.try_open() {
+            // redb writes in order to open, over what is there; not every file system can do that without room.
+            Err(error) if error.is_full() && self.reserve.spend() => self.try_open(),
+            other => other,
+        }
+    }
+
+    fn try_open(&mut self) -> Result<State, Error> {
+        if fs::metadata(&self.path).map_or(0, |file| file.len()) == 0 {
+            self.create()?;
+        }
+        let database = builder().open(&self.path).map_err(|source| failed(&self.path, source))?;
+        let state = match load(&self.path, &database)? {
+            Some(state) => state,
+            None => {
+                initialize(&database).map_err(|source| failed(&self.path, source))?;
+                State::new()
+            }
+        };
+        self.database = Some(database);
+        Ok(state)
+    }
+
+    /// Makes an empty one under another name first: what redb has begun to make when the disk is full or the power goes, it never opens again.
+    fn create(&self) -> Result<(), Error> {
+        let (new, dir) = (self.path.with_extension("new"), self.path.parent().unwrap_or(Path::new("/")));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", &new)?,
+            _ => {}
+        }
+        let created = create_database(&new).map_err(|source| failed(&self.path, source));
+        if created.is_err() {
+            // It would only take room; the next attempt removes it as well.
+            let _ = fs::remove_file(&new);
+        }
+        created?;
+        fs::rename(&new, &self.path).at("create", &self.path)?;
+        File::open(dir).and_then(|dir| dir.sync_all()).at("sync", dir)
+    }
+
+    /// Writes a change, durably, and `next`: with it, so that a number is not given twice even if its snapshot is gone.
+    ///
+    /// # Errors
+    /// Any error closes the file, and leaves open whether the change is in it.
+    pub(super) fn write(&mut self, next: u64, change: Change<'_>) -> Result<(), Error> {
+        let database = self.database.as_ref().expect("it was opened");
+        let written = try_write(database, next, change);
+        if written.is_err() {
+            self.database = None;
+        }
+        written.map_err(|source| failed(&self.path, source))
+    }
+
+    /// Frees the room that was kept. Whether there was any.
+    pub(super) fn spend_reserve(&mut self) -> bool {
+        self.reserve.spend()
+    }
+
+    /// Keeps room, if there is any.
+    pub(super) fn fill_reserve(&mut self) {
+        self.reserve.fill();
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_check_integrity_on_open(true);
+    builder
+}
+
+fn create_database(path: &Path) -> Result<(), redb::Error> {
+    let database = builder().create(path)?;
+    initialize(&database)?;
+    Ok(database.close()?)
+}
+
+fn initialize(database: &Database) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.open_table(SNAPSHOTS)?;
+    transaction.open_table(META)?.insert("version", VERSION)?;
+    Ok(transaction.commit()?)
+}
+
+fn try_write(database: &Database, next: u64, change: Change<'_>) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    {
+        let mut table = transaction.open_table(SNAPSHOTS)?;
+        if let Some(key) = change.old {
+            table.remove(key)?;
+        }
+        if let Some(record) = change.new {
+            let text = serde_json::to_vec(record).expect("a record has string keys and finite numbers");
+            table.insert(record.key.as_str(), text.as_slice())?;
+        }
+        transaction.open_table(META)?.insert("next", next)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Everything in the database, `None` if nothing was ever written. Writes nothing itself: a full disk would not let it.
+fn load(path: &Path, database: &Database) -> Result<Option<State>, Error> {
+    let failed = |source: redb::Error| failed(path, source);
+    let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
+    let meta = match transaction.open_table(META) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        other => other.map_err(|e| failed(e.into()))?,
+    };
+    let number = |key| match meta.get(key) {
+        Ok(value) => Ok(value.map(|value| value.value())),
+        Err(error) => Err(failed(error.into())),
+    };
+    let version = number("version")?.unwrap_or_default();
+    if version != VERSION {
+        return Err(Error::RecordsVersion { path: path.to_owned(), version, expected: VERSION });
+    }
+    let mut state = State::new();
+    state.next = number("next")?.unwrap_or(state.next);
+    let table = transaction.open_table(SNAPSHOTS).map_err(|e| failed(e.into()))?;
+    for entry in table.iter().map_err(|e| failed(e.into()))? {
+        let (key, text) = entry.map_err(|e| failed(e.into()))?;
+        let key = key.value().to_owned();
+        let record: Record = serde_json::from_slice(text.value()).map_err(|source| Error::DamagedRecord {
+            path: path.to_owned(),
+            key: key.as_str().into(),
+            source,
+        })?;
+        state.insert(Record { key, ..record });
+    }
+    Ok(Some(state))
+}
+
+/// As [`super::Records::read_copy`].
+pub(super) fn read_copy(path: &Path) -> Result<Option<State>, Error> {
+    let Some(bytes) = read_unless_open(path).at("read", path)? else { return Ok(None) };
+    let copy = InMemoryBackend::new();
+    copy.set_len(bytes.len() as u64)
+        .and_then(|()| copy.write(0, &bytes))
+        .map_err(std::io::Error::other)
+        .at("copy", path)?;
+    let database = builder().create_with_backend(copy).map_err(|source| failed(path, source))?;
+    load(path, &database)
+}
+
+/// The content of a database, unless it has none or somebody has it open. Whoever opens one locks all of it, so that this is no state in between.
+fn read_unless_open(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+        Ok(()) => {}
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+fn failed(path: &Path, source: impl Into<redb::Error>) -> Error {
+    let (path, source) = (path.to_owned(), Box::new(source.into()));
+    match *source {
+        redb::Error::DatabaseAlreadyOpen => Error::Records { path, source },
+        _ => Error::RecordsUnusable { path, source },
+    }
+}
