@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that tests use is there first, then all of them run.
 //!
-//! Tests that mount need root. CI must be root, so that nothing is left out there unnoticed; elsewhere a run without
-//! root says what it leaves out.
+//! Tests that mount need root: without it those with a containerd leave themselves out, and say so; the others fail. CI must be root, so that
+//! nothing is left out there unnoticed.
 
 use std::path::PathBuf;
 
@@ -39,9 +39,11 @@ pub fn tools() -> Result<Vec<(&'static str, PathBuf)>> {
 pub fn run(args: &Args) -> Result<()> {
     if !is_root() {
         if workspace::is_ci() {
-            return Err(Error::Missing("CI must run as root: tests that mount would be left out".into()));
+            return Err(Error::Missing(
+                "CI must run as root: tests that mount would fail or be left out".into(),
+            ));
         }
-        println!("not root: tests that mount are left out");
+        println!("not root: tests with a containerd are left out, others that mount fail");
     }
     packages::ensure()?;
     let tools = tools()?;

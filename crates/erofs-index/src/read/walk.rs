@@ -74,13 +74,6 @@ impl<S: ReadAt> Walk<'_, S> {
         &self.path
     }
 
-    /// Leaves out what is below the directory returned last.
-    pub fn skip_directory(&mut self, entry: &WalkEntry) {
-        if entry.inode.kind == FileType::Directory && self.stack.len() == entry.depth + 1 {
-            self.stack.pop();
-        }
-    }
-
     fn advance(&mut self) -> Result<Option<WalkEntry>, ReadError> {
         if self.state == State::AtRoot {
             self.state = State::Below;

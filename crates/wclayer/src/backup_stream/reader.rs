@@ -84,11 +84,6 @@ impl<R: Read> Reader<R> {
         if self.left > 0 { Err(self.truncated()) } else { Ok(all) }
     }
 
-    /// Bytes of the current record's data that were not read yet.
-    pub fn remaining(&self) -> u64 {
-        self.left
-    }
-
     /// Bytes of the stream that were read, or passed over.
     pub fn position(&self) -> u64 {
         self.position

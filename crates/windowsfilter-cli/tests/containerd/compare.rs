@@ -78,6 +78,13 @@ pub struct Entry {
     records: BTreeMap<String, Vec<u8>>,
 }
 
+impl Entry {
+    /// A record of the extended header.
+    pub fn record(&self, name: &str) -> Option<&[u8]> {
+        self.records.get(name).map(Vec::as_slice)
+    }
+}
+
 /// Stands for any time since a test began.
 const NOW: &[u8] = b"now";
 
