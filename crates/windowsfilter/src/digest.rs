@@ -1,7 +1,7 @@
 //! SHA-256 digests as the OCI specifications write them: `sha256:` and 64 hexadecimal digits.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
@@ -58,6 +58,50 @@ impl Digest {
     /// The 64 hexadecimal digits, without `sha256:`.
     pub fn hex(&self) -> String {
         hex::encode(self.0)
+    }
+}
+
+/// Hashes what is read or written through it.
+pub struct Hashed<T> {
+    inner: T,
+    hasher: Sha256,
+    length: u64,
+}
+
+impl<T> Hashed<T> {
+    /// Hashes what passes to or from `inner` from now on.
+    pub fn new(inner: T) -> Self {
+        Self { inner, hasher: Sha256::new(), length: 0 }
+    }
+
+    /// Digest of everything that passed, and its length in bytes.
+    pub fn finish(self) -> (Digest, u64) {
+        (Digest(self.hasher.finalize().into()), self.length)
+    }
+
+    fn passed(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+    }
+}
+
+impl<T: Read> Read for Hashed<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.passed(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl<T: Write> Write for Hashed<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.passed(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -127,5 +171,16 @@ mod tests {
         for bad in ["", "sha256:", "sha512:ab", &text[..70], &text.to_uppercase(), &text[7..]] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_passes_is_hashed_and_no_more() {
+        let mut read = Hashed::new(&b"abcdef"[..]);
+        read.read_exact(&mut [0; 3]).unwrap();
+        assert_eq!(read.finish(), (Digest::of(b"abc"), 3));
+        let mut room = [0; 3];
+        let mut written = Hashed::new(&mut room[..]);
+        assert_eq!(written.write(b"abcdef").unwrap(), 3);
+        assert_eq!(written.finish(), (Digest::of(b"abc"), 3));
     }
 }

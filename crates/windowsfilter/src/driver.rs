@@ -170,7 +170,7 @@ pub trait Driver: Send + Sync {
     /// Removes a layer or sandbox: it is gone from the store at once, its bytes soon after.
     ///
     /// # Errors
-    /// [`Error::HasChildren`], [`Error::Mounted`]; [`Error::Leftover`] when it is gone, but its bytes are not: [`Driver::cleanup`] will free them.
+    /// [`Error::HasChildren`], [`Error::MaybeNeeded`], [`Error::Mounted`]; [`Error::Leftover`] when it is gone, but its bytes are not: [`Driver::cleanup`] will free them.
     fn remove(&self, id: &LayerId) -> Result<(), Error>;
 
     /// Finishes interrupted removals, drops interrupted imports. What cannot be removed is logged, as the original does.

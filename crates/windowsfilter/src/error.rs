@@ -35,6 +35,8 @@ pub enum Error {
     ParentGone { id: LayerId, parent: LayerId },
     #[error("cannot remove layer {id}: {} has it as parent", list(children))]
     HasChildren { id: LayerId, children: Vec<LayerId> },
+    #[error("cannot remove layer {id}: {} may stand on it, but cannot be read", list(unreadable))]
+    MaybeNeeded { id: LayerId, unreadable: Vec<LayerId> },
     #[error("cannot remove layer {id}: it belongs to {}", owners.join(", "))]
     Owned { id: LayerId, owners: Vec<String> },
     #[error("the layer is removed, but its files in {} are not; cleanup will try again", dir.display())]
@@ -153,6 +155,7 @@ impl Error {
                 ErrorKind::NotFound
             }
             Self::HasChildren { .. }
+            | Self::MaybeNeeded { .. }
             | Self::Owned { .. }
             | Self::Mounted { .. }
             | Self::Busy { .. }

@@ -86,9 +86,9 @@ impl LayerStore {
         Paths::is_in_place(root)
     }
 
-    /// The engine's name: `portable` or `hcs`.
-    pub fn engine_name(&self) -> &'static str {
-        self.engine.name()
+    /// Whether the bytes of a layer's tar are kept as they came in. The compute service keeps files, and makes another tar of them.
+    pub fn keeps_tars(&self) -> bool {
+        !self.is_in_place()
     }
 
     fn is_in_place(&self) -> bool {
@@ -264,8 +264,7 @@ impl LayerStore {
         {
             return Ok(id);
         }
-        let mut matches = if prefix.len() < 4 { Vec::new() } else { self.layers()? };
-        matches.retain(|id| id.as_str().starts_with(prefix));
+        let matches = self.having_prefix(prefix)?;
         match matches.as_slice() {
             [] => Err(Error::NoSuchLayer { id: prefix.to_owned() }),
             [one] => Ok(one.clone()),
@@ -274,6 +273,16 @@ impl LayerStore {
                 Err(Error::AmbiguousId { prefix: prefix.to_owned(), matches })
             }
         }
+    }
+
+    /// Layers and sandboxes whose IDs start with `prefix`; none if it is shorter than four characters.
+    ///
+    /// # Errors
+    /// When the layers cannot be listed.
+    pub fn having_prefix(&self, prefix: &str) -> Result<Vec<LayerId>, Error> {
+        let mut ids = if prefix.len() < 4 { Vec::new() } else { self.layers()? };
+        ids.retain(|id| id.as_str().starts_with(prefix));
+        Ok(ids)
     }
 
     /// The layer's tar, exactly as it came in.
@@ -288,8 +297,9 @@ impl LayerStore {
                 needs: "the portable engine: the compute service does not keep it",
             });
         }
-        let path = self.dir(id)?.join(file::TAR);
-        File::open(&path).at("open", &path)
+        let dir = self.dir(id)?;
+        let path = dir.join(file::TAR);
+        File::open(&path).at("open", &path).map_err(|error| missing_is_damage(&[(id, dir.as_path())], error))
     }
 
     fn expect_kind(&self, id: &LayerId, kind: LayerKind) -> Result<LayerRecord, Error> {
@@ -353,7 +363,30 @@ impl LayerStore {
                 needs: "the portable engine",
             });
         }
-        Portable::view(&self.layer(id)?, &self.paths.temporaries())
+        let layer = self.layer(id)?;
+        Portable::view(&layer, &self.paths.temporaries()).map_err(|error| missing_in(&layer, error))
+    }
+}
+
+/// As [`missing_is_damage`], of all layers that `layer` shows.
+fn missing_in(layer: &Layer, error: Error) -> Error {
+    let dirs: Vec<_> = layer.chain.iter().map(|layer| (&layer.id, layer.dir.as_path())).collect();
+    missing_is_damage(&dirs, error)
+}
+
+/// A file that one of these layers must have and that is not there is damage to that layer.
+fn missing_is_damage(layers: &[(&LayerId, &Path)], error: Error) -> Error {
+    let Error::Io { path, source, .. } = &error else { return error };
+    if source.kind() != std::io::ErrorKind::NotFound {
+        return error;
+    }
+    let owner = layers.iter().find(|(_, dir)| path.parent() == Some(*dir));
+    // One that somebody removed meanwhile has no files, but is not damaged.
+    match (owner, [file::TAR, file::INDEX].into_iter().find(|file| path.ends_with(file))) {
+        (Some((id, dir)), Some(file)) if dir.is_dir() => {
+            Error::Damaged { id: (*id).clone(), file, reason: "it is missing".into() }
+        }
+        _ => error,
     }
 }
 

@@ -18,7 +18,7 @@ pub mod sealed;
 mod store;
 mod temporary;
 
-pub use digest::{DiffId, Digest};
+pub use digest::{DiffId, Digest, Hashed};
 pub use driver::{Applied, Change, ChangeKind, DiffGetter, Driver, Presence};
 pub use engine::hcs as hcs_engine;
 pub use engine::portable::import::MAX_ZSTD_WINDOW_LOG;

@@ -5,9 +5,8 @@
 //! * The *store lock* (`<root>/lock`) is held for moments: whenever the set of layers changes (a staged layer
 //!   becomes visible, a layer becomes `-removing`) and while what depends on that set is checked. Never
 //!   while data is written.
-//! * A directory that somebody is filling or using is locked itself: `<id>-importing` by its writer,
-//!   `mounts/<id>` by whoever mounts or unmounts. Cleanup leaves what is locked alone: its owner lives. All who have a file in `tmp/`
-//!   share one lock, `tmp.lock`.
+//! * A directory that somebody is filling is locked itself: `<id>-importing` by its writer. Whoever mounts or unmounts has
+//!   `mounts/<id>.lock`. Cleanup leaves what is locked alone: its owner lives. All who have a file in `tmp/` share one lock, `tmp.lock`.
 //!
 //! Order: a directory's lock before the store lock, so that nobody waits for data while holding the store.
 //! The kernel drops the locks of a process that dies.
@@ -16,6 +15,7 @@
 //! with the lock: it belongs to the directory's name and not to the directory ([`Lock::before_rename`]).
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext};
@@ -24,6 +24,8 @@ use crate::error::{Error, IoContext};
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+    /// There is no lock file and none can be made, so nobody else has it either: what is open is the directory it would be in.
+    absent: bool,
     /// The lock file, where it is there for the lock's sake only.
     #[cfg(not(unix))]
     transient: Option<PathBuf>,
@@ -33,6 +35,7 @@ impl Lock {
     fn of_file(file: File) -> Self {
         Self {
             file,
+            absent: false,
             #[cfg(not(unix))]
             transient: None,
         }
@@ -50,7 +53,8 @@ impl Lock {
     pub(crate) fn still_at(&self, path: &Path) -> bool {
         use std::os::unix::fs::MetadataExt;
         let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-        self.file.metadata().and_then(|a| Ok(same(a, std::fs::metadata(path)?))).unwrap_or(false)
+        self.absent
+            || self.file.metadata().and_then(|a| Ok(same(a, std::fs::metadata(path)?))).unwrap_or(false)
     }
 
     /// The lock that a directory has under its next name: the same one.
@@ -74,7 +78,7 @@ impl Lock {
     pub(crate) fn still_at(&self, path: &Path) -> bool {
         match self.transient {
             Some(_) => path.is_dir(),
-            None => self.is_file_at(path).unwrap_or(false),
+            None => self.absent || self.is_file_at(path).unwrap_or(false),
         }
     }
 
@@ -164,7 +168,9 @@ pub(crate) fn exclusive_dir(path: &Path, what: &str) -> Result<Lock, Error> {
 /// Locks `path` together with others who share it, waiting for whoever has it alone.
 pub(crate) fn shared(path: &Path) -> Result<Lock, Error> {
     let lock = open(path)?;
-    lock.file.lock_shared().at("lock", path)?;
+    if !lock.absent {
+        lock.file.lock_shared().at("lock", path)?;
+    }
     Ok(lock)
 }
 
@@ -207,6 +213,9 @@ fn wait(lock: &Lock, path: &Path, what: &str) -> Result<(), Error> {
 }
 
 fn try_lock(lock: &Lock, path: &Path) -> Result<bool, Error> {
+    if lock.absent {
+        return Ok(true);
+    }
     match lock.file.try_lock() {
         Ok(()) => Ok(true),
         Err(std::fs::TryLockError::WouldBlock) => Ok(false),
@@ -215,8 +224,29 @@ fn try_lock(lock: &Lock, path: &Path) -> Result<bool, Error> {
 }
 
 fn open(path: &Path) -> Result<Lock, Error> {
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-    Ok(Lock::of_file(file.at("open", path)?))
+    match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path) {
+        Err(error) if cannot_write(&error) => open_to_read(path).map_err(|_| error).at("open", path),
+        other => Ok(Lock::of_file(other.at("open", path)?)),
+    }
+}
+
+/// Whether somebody who only wants to read can still do so. On Windows a lock file that is being removed is refused, too.
+pub(crate) fn cannot_write(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
+        || cfg!(unix) && error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Opens a lock in a store that we cannot write. Whoever wants to change something fails a little later, for the same reason.
+fn open_to_read(path: &Path) -> io::Result<Lock> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let dir = File::open(path.parent().unwrap_or(Path::new(".")))?;
+            let mut lock = Lock::of_file(dir);
+            lock.absent = true;
+            Ok(lock)
+        }
+        other => other.map(Lock::of_file),
+    }
 }
 
 /// The path of a lock file beside the directory `dir`, for directories that come and go.

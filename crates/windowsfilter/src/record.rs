@@ -29,7 +29,7 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
-    /// The word of the design's glossary.
+    /// What messages and lists call it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Layer => "layer",
@@ -65,6 +65,9 @@ pub struct LayerRecord {
     /// Sandboxes: size of the writable disk, bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sandbox_size: Option<u64>,
+    /// Sandboxes: digest of the config of the image that it was made from, for whoever keeps images.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub image: Option<Digest>,
     /// When it came into the store; seconds since 1970.
     pub created: i64,
     /// The tool that wrote it.
@@ -83,6 +86,7 @@ impl LayerRecord {
             chain: None,
             index: None,
             sandbox_size: None,
+            image: None,
             created: jiff::Timestamp::now().as_second(),
             tool: concat!("windowsfilter ", env!("CARGO_PKG_VERSION")).to_owned(),
         }

@@ -11,11 +11,16 @@
 //!               sandbox.img      sandboxes only
 //!               layerID          optional alternate ID
 //!               owners.json      programs that need the layer, see `owners.rs`
-//!   layers/<id>-importing/  <id>-removing/
-//!   images/                      windowsfilter-image's
-//!   tmp/                         files being written, see `temporary.rs`
-//!   mounts/<id>/                 mount points and the mount record, see `mounts.rs`
-//!   templates/                   empty sandbox images, one per size; may be deleted at any time
+//!          <id>-importing/       being filled; with staged.json if it is kept, see `staging.rs`
+//!          <id>-removing/        out of the store, its bytes go
+//!   mounts/<id>/                 mount points and state.json, the mount record, see `mounts.rs`
+//!          <id>.lock             held while mounting, unmounting, and reading a sandbox
+//!   templates/                   empty sandbox images, one per size, and a record of each; may be deleted at any time
+//!             lock, making/      held by whoever makes one, and where
+//!   tmp/, tmp.lock               files being written, see `temporary.rs`
+//!   images/                      windowsfilter-image's: refs/, blobs/sha256/, lock, import.lock
+//!   containerd/<set>/            windowsfilter-containerd's: snapshots.redb, snapshots.reserve (room for it on a full
+//!                                disk), mounts/ (links to what is held mounted), nothing/ (an empty directory)
 //! ```
 //!
 //! Where an engine makes layers in place, the root is what the original calls home: layers lie directly in it, as Docker
@@ -24,12 +29,16 @@
 //! ```text
 //! <home>/<id>/                   the service's own files
 //!             layerchain.json    parents, nearest first, with their paths, as Docker writes it
-//!             layer.json, owners.json
-//! <home>/.windowsfilter/         lock, images/, tmp/, mounts/
+//!             layer.json, owners.json, layerID
+//!        <id>-removing/
+//! <home>/.windowsfilter/         lock, mounts/, tmp/, tmp.lock, images/ as above
 //!                       staging/<id>-importing/   tars that become layers
 //!                       incomplete/<id>           layers that are not complete: nobody sees them
-//!                       locks/
+//!                       locks/<id>                held by whoever works on a layer's directory
+//!                       prepare.lock              held while a layer is prepared
 //! ```
+//!
+//! Where directories cannot be locked, a `.lock` beside each takes its place for as long (`lock.rs`).
 //!
 //! Whatever a reader may rely on appears by one rename of something already synced: a file by
 //! [`Temporaries::write`], a layer by the rename of its whole directory.

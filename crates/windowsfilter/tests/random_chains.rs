@@ -98,7 +98,7 @@ fn time_of(layer: usize) -> FileTime {
     FileTime(132_000_000_000_000_000 + layer as u64)
 }
 
-/// The rules of the design, section 6, word for word.
+/// The merge rules of `docs/driver-contract.md`, as plainly as they can be said.
 fn merge(lower: &mut Tree, upper: &Names, layer: usize, path: &str) {
     for (folded, (spelling, item)) in upper {
         let path = format!("{path}/{spelling}");

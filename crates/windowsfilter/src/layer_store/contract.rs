@@ -39,7 +39,7 @@ impl Driver for LayerStore {
         mount_label: &str,
     ) -> Result<(), Error> {
         say_label_is_ignored(id, mount_label);
-        self.create_sandbox(id, parent, options)
+        self.create_sandbox(id, parent, options, None)
     }
 
     fn apply_diff(

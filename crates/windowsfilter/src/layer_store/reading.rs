@@ -4,7 +4,7 @@ use std::io::Read;
 
 use wclayer::filetime::FileTime;
 
-use super::LayerStore;
+use super::{LayerStore, missing_in};
 use crate::driver::{Change, DiffGetter};
 use crate::engine::Guard;
 use crate::error::Error;
@@ -42,7 +42,8 @@ impl LayerStore {
     /// The layer's tar.
     pub(super) fn read_diff(&self, id: &LayerId) -> Result<Box<dyn Read + Send>, Error> {
         let guard = self.guard(id)?;
-        self.engine.read(&self.layer(id)?, self.is_mounted(id)?, guard)
+        let layer = self.layer(id)?;
+        self.engine.read(&layer, self.is_mounted(id)?, guard).map_err(|error| missing_in(&layer, error))
     }
 
     /// As [`crate::Driver::diff`], but what a sandbox changed has no time later than `newest`, so that the same changes at different times
@@ -53,10 +54,11 @@ impl LayerStore {
     pub fn diff_until(&self, id: &LayerId, newest: FileTime) -> Result<Box<dyn Read + Send>, Error> {
         let guard = self.guard(id)?;
         let layer = self.layer(id)?;
-        match layer.kind {
+        let tar = match layer.kind {
             LayerKind::Sandbox => self.engine.read_until(&layer, newest, guard),
             LayerKind::Layer | LayerKind::Empty => self.engine.read(&layer, self.is_mounted(id)?, guard),
-        }
+        };
+        tar.map_err(|error| missing_in(&layer, error))
     }
 
     /// What a layer or sandbox changes.

@@ -13,6 +13,7 @@ use crate::engine::portable::linux::sandbox_image;
 use crate::error::{Error, IoContext};
 use crate::id::{LayerId, REMOVING};
 use crate::lock::{self, Lock};
+use crate::record::LayerKind;
 use crate::store;
 
 /// A layer that is out of the store already, but whose bytes are still there.
@@ -53,6 +54,14 @@ impl Doomed {
     }
 }
 
+/// Who stands on a layer.
+#[derive(Default)]
+struct Children {
+    certain: Vec<LayerId>,
+    /// Those whose chains cannot be read.
+    possible: Vec<LayerId>,
+}
+
 impl LayerStore {
     /// Removes a layer that nobody but `owner` owns. It is owned until it is gone: whatever interrupts this, its owner finds it or finds nothing.
     ///
@@ -91,9 +100,12 @@ impl LayerStore {
 
     /// Refuses a layer that something needs, or somebody else than `owner`. The caller holds the store lock, so no layer comes or goes meanwhile.
     fn check_removable(&self, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
-        let children = self.children(id)?;
-        if !children.is_empty() {
-            return Err(Error::HasChildren { id: id.clone(), children });
+        let Children { certain, possible } = self.children(id)?;
+        if !certain.is_empty() {
+            return Err(Error::HasChildren { id: id.clone(), children: certain });
+        }
+        if !possible.is_empty() {
+            return Err(Error::MaybeNeeded { id: id.clone(), unreadable: possible });
         }
         let mut owners = self.owners(id)?;
         owners.retain(|other| Some(other.as_str()) != owner);
@@ -135,18 +147,28 @@ impl LayerStore {
             .expect("a directory holds fewer than 2^32 names")
     }
 
-    /// Layers and sandboxes that have `id` in their chain.
-    ///
-    /// # Errors
-    /// A layer whose chain cannot be read: it might be a child.
-    pub fn children(&self, id: &LayerId) -> Result<Vec<LayerId>, Error> {
-        let mut children = Vec::new();
-        for other in self.layers()? {
-            if other != *id && self.chain_ids(&other)?.contains(id) {
-                children.push(other);
+    /// Layers and sandboxes that have `id` in their chain, or may have it.
+    fn children(&self, id: &LayerId) -> Result<Children, Error> {
+        let mut found = Children::default();
+        let mut unreadable = Vec::new();
+        for other in self.layers()?.into_iter().filter(|other| other != id) {
+            match self.chain_ids(&other) {
+                Ok(chain) if chain.contains(id) => found.certain.push(other),
+                Ok(_) | Err(Error::NoSuchLayer { .. }) => {}
+                Err(_) => unreadable.push(other),
             }
         }
-        Ok(children)
+        if let Some(below) = self.chain_below(id) {
+            found.possible = unreadable.into_iter().filter(|other| !below.contains(other)).collect();
+        }
+        Ok(found)
+    }
+
+    /// What certainly does not stand on `id`: its own chain. `None` if nothing does: no layer stands on a sandbox, and two damaged
+    /// layers, of which each may stand on the other, could else never be removed.
+    fn chain_below(&self, id: &LayerId) -> Option<Vec<LayerId>> {
+        let chain = self.chain_ids(id).ok()?;
+        (self.record(id).ok()?.kind != LayerKind::Sandbox).then_some(chain)
     }
 
     pub(super) fn clean_up(&self) -> Result<(), Error> {

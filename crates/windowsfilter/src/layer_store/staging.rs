@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::in_place::Made;
-use super::{LayerStore, owners};
+use super::{LayerStore, missing_is_damage, owners};
+use crate::digest::Digest;
 use crate::driver::Applied;
-use crate::engine::{ImportRequest, Imported, Layer, Place};
+use crate::engine::portable::chain;
+use crate::engine::{ChainLayer, ImportRequest, Imported, Layer, Place};
 use crate::error::{Error, IoContext};
 use crate::id::{IMPORTING, LayerId};
 use crate::lock::{self, Lock};
@@ -134,15 +136,19 @@ impl LayerStore {
         self.publish(staging, id, parent, &record)
     }
 
-    /// Creates a sandbox.
-    pub(super) fn create_sandbox(
+    /// As [`crate::Driver::create_read_write`], from the image whose config has the digest `image`; [`LayerRecord::image`] says so then.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_sandbox(
         &self,
         id: &LayerId,
         parent: Option<&LayerId>,
         options: StorageOptions,
+        image: Option<Digest>,
     ) -> Result<(), Error> {
         let size = options.size.unwrap_or(self.default_size);
-        let record = LayerRecord { sandbox_size: Some(size), ..LayerRecord::new(LayerKind::Sandbox) };
+        let record = LayerRecord { sandbox_size: Some(size), image, ..LayerRecord::new(LayerKind::Sandbox) };
         if self.is_in_place() {
             let made = Made { id, parent, record: &record, owner: None };
             return self.make_in_place(&made, |sandbox| self.engine.create_sandbox(sandbox, size));
@@ -298,7 +304,7 @@ impl StagedLayer<'_> {
         self.staging.remove = true;
         let in_place = self.store.is_in_place();
         if !in_place {
-            self.check_parent_links(parent)?;
+            self.check_parent_links(id, parent)?;
         }
         let Self { store, staging, imported } = self;
         let kept = staging.dir.join(KEPT);
@@ -329,26 +335,22 @@ impl StagedLayer<'_> {
         Ok(Applied { size, diff_id, entries, notes })
     }
 
-    fn check_parent_links(&self, parent: Option<&LayerId>) -> Result<(), Error> {
-        let links = &self.imported.parent_links;
-        if links.is_empty() {
+    /// A link to a file that no parent has can be staged, but the layer could never be shown.
+    fn check_parent_links(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
+        if self.imported.parent_links.is_empty() {
             return Ok(());
         }
-        let nothing = |target: &[u8]| Error::Entry {
-            entry: String::from_utf8_lossy(target).into_owned(),
-            offset: 0,
-            reason: format!(
-                "layer {} has a hard link to it, but neither it nor its parents have this file",
-                self.staging.id
-            ),
-        };
-        let Some(parent) = parent else { return Err(nothing(&links[0])) };
-        let view = self.store.view(parent)?;
-        for target in links {
-            if view.lookup_tar_name(target)?.is_none() {
-                return Err(nothing(target));
-            }
-        }
-        Ok(())
+        let parents = self.store.chain_on(id, parent)?;
+        let parents = parents.iter().rev().map(|parent| self.store.chain_layer(id, parent));
+        let mut chain = parents.collect::<Result<Vec<_>, _>>()?;
+        let (dir, diff_id) = (self.staging.dir.clone(), Some(self.imported.diff_id));
+        chain.push(ChainLayer { id: id.clone(), dir, diff_id });
+        chain::check(&chain).map_err(|error| {
+            let dirs: Vec<_> = chain.iter().map(|layer| (&layer.id, layer.dir.as_path())).collect();
+            missing_is_damage(&dirs, error)
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

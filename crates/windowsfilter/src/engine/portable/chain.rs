@@ -15,10 +15,10 @@ use erofs_index::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::links;
+use super::links::{self, Links};
 use super::long_names::{self, TRUE_NAME};
 use super::merge::{Kind, Layer, Merged, Source, TOP, Tree};
-use crate::digest::Digest;
+use crate::digest::{Digest, Hashed};
 use crate::engine::ChainLayer;
 use crate::error::{Error, IoContext};
 use crate::metadata::{IMPLICIT, LINK, OPAQUE, Win32Metadata};
@@ -109,10 +109,20 @@ pub fn build_chain_index(chain: &[ChainLayer], mut w: impl Write) -> Result<(), 
     for node in tree.nodes().filter(|&node| tree.true_name_of(node).is_some()) {
         long_names.entry(tree.inode(node).0).or_default().push(node);
     }
-    let mut emitter = Emitter { layers: &layers, devices, tree: &tree, builder, long_names };
+    let mut emitter =
+        Emitter { layers: &layers, devices, tree: &tree, links: Links::new(&tree), builder, long_names };
     emitter.add_nodes()?;
     emitter.builder.write(&mut w).map_err(erofs_index::Error::from)?;
     w.flush().at("write", Path::new(file::CHAIN_INDEX))
+}
+
+/// Whether the layers can be shown on top of each other: every hard link has its file.
+///
+/// # Errors
+/// An index of a layer that cannot be read, a hard link without its target.
+pub(crate) fn check(chain: &[ChainLayer]) -> Result<(), Error> {
+    let layers = chain.iter().map(ChainLayer::read).collect::<Result<Vec<_>, _>>()?;
+    Tree::merge(&layers).map(drop)
 }
 
 /// The digest of a chain's index as it is written now.
@@ -120,23 +130,9 @@ pub fn build_chain_index(chain: &[ChainLayer], mut w: impl Write) -> Result<(), 
 /// # Errors
 /// As [`build_chain_index`].
 pub(crate) fn chain_index_digest(chain: &[ChainLayer]) -> Result<Digest, Error> {
-    let mut hashing = Hashing(Sha256::new());
-    build_chain_index(chain, &mut hashing)?;
-    Ok(Digest::from_bytes(hashing.0.finalize().into()))
-}
-
-/// Keeps nothing of what is written but its hash.
-struct Hashing(Sha256);
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let mut hashed = Hashed::new(io::sink());
+    build_chain_index(chain, &mut hashed)?;
+    Ok(hashed.finish().0)
 }
 
 fn add_device(builder: &mut ImageBuilder, layer: &Layer) -> Result<DeviceId, Error> {
@@ -156,6 +152,7 @@ struct Emitter<'a> {
     /// The device of each layer.
     devices: Vec<DeviceId>,
     tree: &'a Tree<'a>,
+    links: Links<'a, Tree<'a>>,
     builder: ImageBuilder,
     /// By inode, the nodes whose names Linux cannot hold.
     long_names: HashMap<usize, Vec<u32>>,
@@ -196,11 +193,11 @@ impl Emitter<'_> {
         self.builder.add_inode(Inode { kind, mode, uid, gid, mtime, xattrs }).map_err(build_error)
     }
 
-    fn kind(&self, node: u32, source: Source, info: &InodeInfo) -> Result<erofs_index::Kind, Error> {
+    fn kind(&mut self, node: u32, source: Source, info: &InodeInfo) -> Result<erofs_index::Kind, Error> {
         let layer = &self.layers[usize::from(source.layer)];
         Ok(match info.kind {
             FileType::Directory => erofs_index::Kind::Directory,
-            FileType::Symlink => erofs_index::Kind::Symlink(self.link_text(node, source)?),
+            FileType::Symlink => erofs_index::Kind::Symlink(self.link_text(node)?),
             FileType::CharDevice => erofs_index::Kind::CharDevice { rdev: info.rdev },
             FileType::Regular => {
                 let extent = layer.image.extent(info).map_err(|e| layer.index_error(e))?;
@@ -211,10 +208,11 @@ impl Emitter<'_> {
         })
     }
 
-    fn link_text(&self, node: u32, source: Source) -> Result<Vec<u8>, Error> {
-        let target = self.tree.link_target(source)?;
+    fn link_text(&mut self, node: u32) -> Result<Vec<u8>, Error> {
+        // The tree numbers its inodes in 32 bits.
+        let target = self.links.target(self.tree.inode(node).0 as u32)?;
         Ok(match self.view_root(node) {
-            Some(root) => links::link_text(self.tree, root, node, &target),
+            Some(root) => self.links.text(root, node, &target),
             None => links::foreign(&[]),
         })
     }

@@ -1,9 +1,8 @@
 //! Taking in a layer: its blob becomes `layer.tar`, byte for byte, and `layer.erofs`, which indexes it.
 //!
-//! One pass over the stream, on three threads (`pipeline`): reading and hashing the blob, decompressing, and hashing, writing and
-//! parsing the tar. What the headers say is collected in a `layer_tree` and written as an
-//! index by `write_index` once the tar is complete and its digests are those expected. No name of the tar becomes a path
-//! of the host.
+//! One pass over the stream, on four threads (`pipeline`): reading and hashing the blob, decompressing, hashing and parsing the tar, and
+//! writing it. What the headers say is collected in a `layer_tree` and written as an index by `write_index` once the tar is complete and its
+//! digests are those expected. No name of the tar becomes a path of the host.
 
 mod decompress;
 mod entry_name;
@@ -24,7 +23,7 @@ use std::time::Instant;
 
 use wclayer::tar::{ArchiveEnd, Header, Reader, TarError, type_flag};
 
-use crate::digest::{DiffId, Digest};
+use crate::digest::{DiffId, Digest, Hashed};
 use crate::engine::{Expect, ImportRequest, Imported, Progress};
 use crate::error::{Error, IoContext};
 use crate::limits::{Exceeded, Limit, Limits};
@@ -33,6 +32,7 @@ use crate::temporary::Temporaries;
 
 pub use decompress::MAX_ZSTD_WINDOW_LOG;
 use layer_tree::LayerTree;
+pub(super) use layer_tree::shown;
 use pipeline::{BlobInfo, Tee, confine_this_thread};
 
 /// Entries between two calls of [`Progress::entries`].
@@ -243,8 +243,8 @@ impl IndexFile<'_> {
         write: impl FnOnce(&mut dyn io::Write) -> Result<(), Error>,
     ) -> Result<Option<Digest>, Error> {
         let hash = |file: &mut File| {
-            let mut hashing = pipeline::HashingWriter::new(file);
-            write(&mut hashing).map(|()| hashing.digest())
+            let mut hashed = Hashed::new(file);
+            write(&mut hashed).map(|()| hashed.finish().0)
         };
         match self {
             Self::None => Ok(None),

@@ -8,8 +8,13 @@
 //!
 //! What lies outside `C:` (other drives, UNC, volume GUIDs, devices) becomes one name that does not exist.
 
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
 use erofs_index::{NAME_MAX, SYMLINK_MAX};
 use wclayer::reparse::ReparsePoint;
+
+use crate::error::Error;
 
 /// Links followed for one target; Linux' own limit (`MAXSYMLINKS`).
 pub(crate) const HOPS_MAX: usize = 40;
@@ -18,15 +23,27 @@ const STEPS_MAX: usize = SYMLINK_MAX;
 /// Start of the name a target outside the view gets.
 const FOREIGN: &[u8] = b".windows-target~";
 
-/// Where a link leads, by its own words.
+/// Where a link leads, by its own words. They can be long and come to little, so they are read once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// From the root of `C:`.
-    Absolute(Vec<Vec<u8>>),
-    /// From the directory of the link.
-    Relative(Vec<Vec<u8>>),
-    /// Out of `C:`; the text as Windows shows it.
-    Foreign(Vec<u8>),
+pub(crate) struct Target {
+    start: Start,
+    /// Names from there on, none of them `..`, with `/` between them.
+    path: Vec<u8>,
+    /// How many names these are.
+    names: usize,
+    /// The name that stands for the target where it cannot be reached.
+    shown: Vec<u8>,
+}
+
+/// Where the names of a target begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// At the root of `C:`.
+    Root,
+    /// So many directories above the one of the link.
+    Directory { up: usize },
+    /// Out of `C:`.
+    Elsewhere,
 }
 
 /// A tree of names in which targets are looked up.
@@ -37,8 +54,10 @@ pub(crate) trait Names {
     fn parent(&self, node: u32) -> u32;
     /// The name as the view spells it.
     fn spelling(&self, node: u32) -> &[u8];
-    /// Where the entry leads if it is a link.
-    fn target(&self, node: u32) -> Option<Target>;
+    /// The link that an entry is a name of, if it is one.
+    fn link(&self, node: u32) -> Option<u32>;
+    /// What a link says.
+    fn target(&self, link: u32) -> Result<Target, Error>;
 }
 
 impl Target {
@@ -49,10 +68,11 @@ impl Target {
                 Some(Self::parse(first_of(&substitute, &print)))
             }
             ReparsePoint::MountPoint { substitute, print } => {
-                Some(match Self::parse(first_of(&substitute, &print)) {
-                    Self::Relative(names) => Self::Absolute(names),
-                    other => other,
-                })
+                let mut target = Self::parse(first_of(&substitute, &print));
+                if let Start::Directory { .. } = target.start {
+                    target.start = Start::Root;
+                }
+                Some(target)
             }
             ReparsePoint::Other { .. } => None,
         }
@@ -61,22 +81,49 @@ impl Target {
     /// Reads a target in any of Windows' forms; either slash separates.
     pub(crate) fn parse(text: &[u8]) -> Self {
         let path: Vec<u8> = text.iter().map(|&b| if b == b'/' { b'\\' } else { b }).collect();
-        let absolute = |rest: &[u8]| Self::Absolute(split(rest));
+        let absolute = |rest: &[u8]| Self::inside(Start::Root, rest);
         if let Some(rest) = strip_namespace(&path) {
             return match drive(rest) {
                 Some((b'C' | b'c', rest)) => absolute(rest),
-                _ => Self::Foreign(rest.to_vec()),
+                _ => Self::elsewhere(rest),
             };
         }
         match drive(&path) {
             Some((b'C' | b'c', rest)) => absolute(rest),
-            Some(_) => Self::Foreign(path),
+            Some(_) => Self::elsewhere(&path),
             None if path.is_empty() || path.starts_with(b"\\\\") || has_prefix(&path, b"\\Device\\") => {
-                Self::Foreign(path)
+                Self::elsewhere(&path)
             }
             None if path.starts_with(b"\\") => absolute(&path),
-            None => Self::Relative(split(&path)),
+            None => Self::inside(Start::Directory { up: 0 }, &path),
         }
+    }
+
+    /// A target out of `C:`; the text is as Windows shows it.
+    pub(crate) fn elsewhere(text: &[u8]) -> Self {
+        Self { start: Start::Elsewhere, path: Vec::new(), names: 0, shown: foreign(text) }
+    }
+
+    fn inside(start: Start, text: &[u8]) -> Self {
+        let names = text.split(|&b| b == b'\\').filter(|name| !name.is_empty() && *name != b".");
+        let names: Vec<&[u8]> = names.collect();
+        let shown = foreign(&names.join(&b'\\'));
+        let (mut up, mut kept, mut path) = (0, 0_usize, Vec::new());
+        for name in names {
+            if name != b".." {
+                separate(&mut path);
+                // A NUL would end the text early; no Windows name has one.
+                path.extend(name.iter().map(|&b| if b == 0 { b'~' } else { b }));
+                kept += 1;
+            } else if kept > 0 {
+                path.truncate(path.iter().rposition(|&b| b == b'/').unwrap_or(0));
+                kept -= 1;
+            } else {
+                up += 1;
+            }
+        }
+        let start = if start == Start::Root { start } else { Start::Directory { up } };
+        Self { start, path, names: kept, shown }
     }
 }
 
@@ -101,29 +148,10 @@ fn drive(path: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-fn split(path: &[u8]) -> Vec<Vec<u8>> {
-    let names = path.split(|&b| b == b'\\').filter(|name| !name.is_empty() && *name != b".");
-    // A NUL would end the text early; no Windows name has one.
-    names.map(|name| name.iter().map(|&b| if b == 0 { b'~' } else { b }).collect()).collect()
-}
-
-/// The text of the Linux symbolic link `node`, which leads to `target`, in the view whose top is `root`.
-pub(crate) fn link_text(names: &impl Names, root: u32, node: u32, target: &Target) -> Vec<u8> {
-    let shown = |target: &Target| match target {
-        Target::Foreign(text) => foreign(text),
-        Target::Absolute(path) | Target::Relative(path) => foreign(&path.join(&b'\\')),
-    };
-    let (Some(depth), Some(path)) = (directories(names, root, node), absolute(names, root, node, target))
-    else {
-        return shown(target);
-    };
-    let mut parts = vec![b"..".to_vec(); depth.len()];
-    parts.extend(spell(names, root, path));
-    let text = parts.join(&b'/');
-    match text.len() {
-        0 => b".".to_vec(),
-        1..=SYMLINK_MAX => text,
-        _ => shown(target),
+/// Puts a separator behind what is there already.
+fn separate(path: &mut Vec<u8>) {
+    if !path.is_empty() {
+        path.push(b'/');
     }
 }
 
@@ -135,9 +163,9 @@ pub(crate) fn foreign(text: &[u8]) -> Vec<u8> {
     name
 }
 
-/// Names of the directories between `root` and `node`, both left out; `None` where they are too many for a
-/// text, or `node` is not below `root`.
-fn directories(names: &impl Names, root: u32, node: u32) -> Option<Vec<Vec<u8>>> {
+/// Directories between `root` and `node`, both left out; `None` where they are too many for a text, or `node` is not
+/// below `root`.
+fn directories(names: &impl Names, root: u32, node: u32) -> Option<Vec<u32>> {
     let mut path = Vec::new();
     let mut at = names.parent(node);
     while at != root {
@@ -145,7 +173,7 @@ fn directories(names: &impl Names, root: u32, node: u32) -> Option<Vec<Vec<u8>>>
         if parent == at || path.len() * 3 > SYMLINK_MAX {
             return None;
         }
-        path.push(names.spelling(at).to_vec());
+        path.push(at);
         at = parent;
     }
     path.reverse();
@@ -153,56 +181,155 @@ fn directories(names: &impl Names, root: u32, node: u32) -> Option<Vec<Vec<u8>>>
 }
 
 /// The target of `node` as names from `root` on, without `..`.
-fn absolute(names: &impl Names, root: u32, node: u32, target: &Target) -> Option<Vec<Vec<u8>>> {
-    let (mut path, rest) = match target {
-        Target::Foreign(_) => return None,
-        Target::Absolute(rest) => (Vec::new(), rest),
-        Target::Relative(rest) => (directories(names, root, node)?, rest),
+fn absolute(names: &impl Names, root: u32, node: u32, target: &Target) -> Option<Vec<u8>> {
+    let up = match target.start {
+        Start::Elsewhere => return None,
+        Start::Root => return Some(target.path.clone()),
+        Start::Directory { up } => up,
     };
-    for name in rest {
-        if name == b".." {
-            path.pop();
-        } else {
-            path.push(name.clone());
-        }
+    let above = directories(names, root, node)?;
+    let mut path = Vec::new();
+    for &directory in &above[..above.len().saturating_sub(up)] {
+        separate(&mut path);
+        path.extend(names.spelling(directory));
+    }
+    if !target.path.is_empty() {
+        separate(&mut path);
+        path.extend(&target.path);
     }
     Some(path)
 }
 
-/// `path` as the view spells it; what is not there stays as written.
-fn spell(names: &impl Names, root: u32, mut path: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut at = Some(root);
-    let mut budget = Budget { hops: HOPS_MAX, steps: STEPS_MAX };
-    for name in &mut path {
-        let Some(directory) = at else { break };
-        let Some(found) = names.child(directory, name) else { break };
-        *name = names.spelling(found).to_vec();
-        at = follow(names, root, found, &mut budget);
-    }
-    path
+/// The links of a tree. What each says and leads to is found out once, since any number of others may lead through it.
+pub(crate) struct Links<'a, N> {
+    names: &'a N,
+    targets: HashMap<u32, Rc<Target>>,
+    /// By node; `None`: nowhere, too far away, or not known yet because it is just being followed.
+    ends: HashMap<u32, Option<Way>>,
 }
 
-struct Budget {
+impl<'a, N: Names> Links<'a, N> {
+    pub(crate) fn new(names: &'a N) -> Self {
+        Self { names, targets: HashMap::new(), ends: HashMap::new() }
+    }
+
+    /// What a link says.
+    pub(crate) fn target(&mut self, link: u32) -> Result<Rc<Target>, Error> {
+        if let Some(target) = self.targets.get(&link) {
+            return Ok(Rc::clone(target));
+        }
+        let target = Rc::new(self.names.target(link)?);
+        self.targets.insert(link, Rc::clone(&target));
+        Ok(target)
+    }
+
+    /// The text of the Linux symbolic link `node`, which leads to `target`, in the view whose top is `root`.
+    pub(crate) fn text(&mut self, root: u32, node: u32, target: &Target) -> Vec<u8> {
+        let Some(depth) = directories(self.names, root, node).map(|path| path.len()) else {
+            return target.shown.clone();
+        };
+        // Whatever they are called, so many names are too long a text.
+        if 3 * depth + 2 * target.names > SYMLINK_MAX + 1 {
+            return target.shown.clone();
+        }
+        let Some(path) = absolute(self.names, root, node, target) else { return target.shown.clone() };
+        let mut text = [&b".."[..]].repeat(depth).join(&b'/');
+        self.spell(root, &path, &mut text);
+        match text.len() {
+            0 => b".".to_vec(),
+            1..=SYMLINK_MAX => text,
+            _ => target.shown.clone(),
+        }
+    }
+
+    /// Adds `path` to `text` as the view spells it; what is not there stays as written.
+    fn spell(&mut self, root: u32, path: &[u8], text: &mut Vec<u8>) {
+        let mut way = Some(Way { to: root, hops: 0, steps: 0 });
+        for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            let found = way.and_then(|way| self.names.child(way.to, name));
+            separate(text);
+            text.extend(found.map_or(name, |found| self.names.spelling(found)));
+            way = match (way, found) {
+                (Some(way), Some(found)) => self.follow(root, found).and_then(|next| way.and(next)),
+                _ => None,
+            };
+        }
+    }
+
+    /// What `node` is, or leads to through any number of links; `None` where that is nothing, or too far.
+    fn follow(&mut self, root: u32, node: u32) -> Option<Way> {
+        if let Some(end) = self.end(node) {
+            return end;
+        }
+        // Each walk waits for the one behind it. If one gets nowhere, nor do those before it; that is what `ends` says of all of
+        // them until they arrive, which ends circles, too.
+        let mut walks = VecDeque::from([self.set_out(root, node)?]);
+        while let Some(walk) = walks.back_mut() {
+            let rest = walk.path.get(walk.done..).unwrap_or_default();
+            let name = rest.split(|&b| b == b'/').next().unwrap_or_default();
+            if name.is_empty() {
+                let Walk { node, way, .. } = walks.pop_back()?;
+                self.ends.insert(node, Some(way));
+                if let Some(waiting) = walks.back_mut() {
+                    waiting.way = waiting.way.and(way)?;
+                }
+                continue;
+            }
+            walk.done += name.len() + 1;
+            let child = self.names.child(walk.way.to, name)?;
+            match self.end(child) {
+                Some(end) => walk.way = walk.way.and(end?)?,
+                None => walks.push_back(self.set_out(root, child)?),
+            }
+            if walks.len() > HOPS_MAX {
+                // Too many links before it as they are; the others may still arrive.
+                walks.pop_front();
+            }
+        }
+        self.ends.get(&node).copied().flatten()
+    }
+
+    /// What is known of where `node` leads.
+    fn end(&self, node: u32) -> Option<Option<Way>> {
+        match self.names.link(node) {
+            None => Some(Some(Way { to: node, hops: 0, steps: 1 })),
+            Some(_) => self.ends.get(&node).copied(),
+        }
+    }
+
+    /// Begins to follow the link `node`. One that cannot be read leads nowhere here; writing it reports the error.
+    fn set_out(&mut self, root: u32, node: u32) -> Option<Walk> {
+        self.ends.insert(node, None);
+        let target = self.target(self.names.link(node)?).ok()?;
+        let path = absolute(self.names, root, node, &target)?;
+        Some(Walk { node, path, done: 0, way: Way { to: root, hops: 1, steps: 1 } })
+    }
+}
+
+/// What was reached, and through how many links and names.
+#[derive(Clone, Copy)]
+struct Way {
+    to: u32,
     hops: usize,
     steps: usize,
 }
 
-/// What `node` is, or leads to through any number of links; `None` where that is nothing, or too far.
-fn follow(names: &impl Names, root: u32, node: u32, budget: &mut Budget) -> Option<u32> {
-    let mut at = node;
-    let mut rest: Vec<Vec<u8>> = Vec::new();
-    loop {
-        budget.steps = budget.steps.checked_sub(1)?;
-        if let Some(target) = names.target(at) {
-            budget.hops = budget.hops.checked_sub(1)?;
-            rest.extend(absolute(names, root, at, &target)?.into_iter().rev());
-            at = root;
-        }
-        match rest.pop() {
-            None => return Some(at),
-            Some(name) => at = names.child(at, &name)?,
-        }
+impl Way {
+    /// This way and the `next`; `None` if both together are too far.
+    fn and(self, next: Self) -> Option<Self> {
+        let way = Self { to: next.to, hops: self.hops + next.hops, steps: self.steps + next.steps };
+        (way.hops <= HOPS_MAX && way.steps <= STEPS_MAX).then_some(way)
     }
+}
+
+/// A link that is being followed.
+struct Walk {
+    node: u32,
+    /// Its target, from the root.
+    path: Vec<u8>,
+    /// Bytes of `path` that are behind it.
+    done: usize,
+    way: Way,
 }
 
 #[cfg(test)]

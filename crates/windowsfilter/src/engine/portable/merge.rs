@@ -5,12 +5,14 @@
 //! * An upper entry replaces the lower one of its name, whatever the two are; only directories merge, and then the
 //!   upper's metadata counts, unless its tar has no entry for the directory (`win32.implicit`).
 //! * A whiteout hides what lower layers have under its name, an opaque directory all that they have in it.
-//! * Names of one inode of a layer share an inode; a link into a parent (`win32.link`) shares the inode that the merged
-//!   tree has under the target's name once the whole layer is in it.
+//! * Names of one inode of a layer share an inode; a link into a parent (`win32.link`) shares the inode of its target,
+//!   `merge/hard_links.rs`.
 //! * `Hives` and `UtilityVM` follow the same rules as `Files`.
 //!
 //! The tree is an arena: nodes (names) point at their parents, one table finds them by parent and name, and to hide a
 //! whole subtree is to forget its top. Nothing recurses, so depth costs nothing.
+
+mod hard_links;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
@@ -19,6 +21,7 @@ use erofs_index::{DirEntry, FileType, Image, InodeInfo, Namespace, Nid};
 use hashbrown::HashTable;
 use wclayer::name;
 
+use self::hard_links::OpenLink;
 use super::links::{Names, Target};
 use super::long_names::{SUFFIX, short_suffix, true_name};
 use crate::error::Error;
@@ -107,13 +110,10 @@ pub(crate) struct Tree<'a> {
     table: HashTable<u32>,
     /// Nodes with shortened names by parent and suffix: a whiteout has no true name to be found by.
     shortened: HashMap<(u32, [u8; SUFFIX]), u32>,
+    /// The first node of the layer that is being merged, and what it has replaced or deleted of the layers below.
+    first: u32,
+    hidden: Vec<u32>,
     hasher: foldhash::quality::RandomState,
-}
-
-/// A link into a parent.
-struct OpenLink {
-    node: u32,
-    target: Vec<u8>,
 }
 
 /// What is remembered while one layer is merged.
@@ -152,6 +152,8 @@ impl<'a> Tree<'a> {
             inodes: Vec::with_capacity(count),
             table: HashTable::with_capacity(count),
             shortened: HashMap::new(),
+            first: 0,
+            hidden: Vec::new(),
             hasher: foldhash::quality::RandomState::default(),
         };
         tree.inodes.push(Merged { kind: Kind::Directory, source: None });
@@ -185,6 +187,8 @@ impl<'a> Tree<'a> {
         let layers = self.layers;
         let layer = &layers[usize::from(number)];
         let mut pass = Pass { layer: number, ..Pass::default() };
+        self.first = self.nodes.len() as u32;
+        self.hidden.clear();
         let mut directories = vec![(layer.image.root(), TOP)];
         while let Some((nid, node)) = directories.pop() {
             if !pass.visited.insert(nid) {
@@ -268,51 +272,8 @@ impl<'a> Tree<'a> {
                 .entry_error(&path, format!("is device {:#x}, which no layer can have", entry.inode.rdev)));
         };
         // The node that `add_entry` makes next.
-        pass.open.push(OpenLink { node: self.nodes.len() as u32, target });
+        pass.open.push(OpenLink { node: self.nodes.len() as u32, nid: entry.inode.nid, target });
         Ok(self.new_inode(Kind::Open(pass.open.len() as u32 - 1), None))
-    }
-
-    /// Gives every link into a parent the inode of its target, through links to links.
-    fn close_links(&mut self, layer: &Layer, open: &[OpenLink]) -> Result<(), Error> {
-        for first in open {
-            let mut chain = vec![first.node];
-            let mut link = first;
-            let inode = loop {
-                let fail = |tree: &Self, reason: &str| {
-                    let target = String::from_utf8_lossy(&link.target).into_owned();
-                    Err(layer.entry_error(
-                        &tree.path(first.node),
-                        format!("is a hard link to {target:?}, {reason}"),
-                    ))
-                };
-                let Some(found) = self.find_path(&link.target) else {
-                    return fail(self, "which neither the layer nor its parents have");
-                };
-                match self.kind(found) {
-                    Kind::Directory => return fail(self, "which is a directory"),
-                    Kind::File | Kind::Symlink => break self.nodes[found as usize].inode,
-                    Kind::Open(_) if chain.contains(&found) => {
-                        return fail(self, "which leads back to itself");
-                    }
-                    Kind::Open(_) if chain.len() > MAX_LINK_CHAIN => {
-                        return fail(self, "through too many other links");
-                    }
-                    Kind::Open(next) => {
-                        chain.push(found);
-                        link = &open[next as usize];
-                    }
-                }
-            };
-            for node in chain {
-                self.nodes[node as usize].inode = inode;
-            }
-        }
-        Ok(())
-    }
-
-    fn find_path(&self, path: &[u8]) -> Option<u32> {
-        let names = path.split(|&b| b == b'/').filter(|name| !name.is_empty() && *name != b".");
-        names.into_iter().try_fold(TOP, |node, name| self.find(node, name))
     }
 
     fn hash(&self, parent: u32, key: &[u8]) -> u64 {
@@ -346,6 +307,9 @@ impl<'a> Tree<'a> {
         if let Ok(entry) = self.table.find_entry(hash, same) {
             let (node, _) = entry.remove();
             self.nodes[node as usize].gone = true;
+            if node < self.first {
+                self.hidden.push(node);
+            }
         }
     }
 
@@ -414,21 +378,6 @@ impl<'a> Tree<'a> {
         names.reverse();
         names.join(&b'/')
     }
-
-    /// The reparse data of a link, or failing that its text, as a target.
-    pub(crate) fn link_target(&self, source: Source) -> Result<Target, Error> {
-        let layer = &self.layers[usize::from(source.layer)];
-        let read = || {
-            let inode = layer.image.inode(source.nid)?;
-            match layer.image.xattr(&inode, Namespace::Trusted, REPARSE)? {
-                Some(reparse) => {
-                    Ok(Target::of_reparse(&reparse).unwrap_or_else(|| Target::Foreign(Vec::new())))
-                }
-                None => Ok(Target::parse(&layer.image.read_link(&inode)?)),
-            }
-        };
-        read().map_err(|e| layer.index_error(e))
-    }
 }
 
 impl Names for Tree<'_> {
@@ -444,16 +393,26 @@ impl Names for Tree<'_> {
         &self.nodes[node as usize].name
     }
 
-    fn target(&self, node: u32) -> Option<Target> {
-        let (_, inode) = self.inode(node);
-        let source = inode.source.filter(|_| inode.kind == Kind::Symlink)?;
-        // A link that cannot be read leads nowhere here; writing it reports the error.
-        Some(self.link_target(source).unwrap_or_else(|_| Target::Foreign(Vec::new())))
+    fn link(&self, node: u32) -> Option<u32> {
+        let inode = self.nodes[node as usize].inode;
+        (self.inodes[inode as usize].kind == Kind::Symlink).then_some(inode)
+    }
+
+    /// The reparse data of a link, or failing that its text.
+    fn target(&self, link: u32) -> Result<Target, Error> {
+        // Only directories can be without a source.
+        let Some(source) = self.inodes[link as usize].source else { return Ok(Target::elsewhere(&[])) };
+        let layer = &self.layers[usize::from(source.layer)];
+        let read = || {
+            let inode = layer.image.inode(source.nid)?;
+            match layer.image.xattr(&inode, Namespace::Trusted, REPARSE)? {
+                Some(reparse) => Ok(Target::of_reparse(&reparse).unwrap_or_else(|| Target::elsewhere(&[]))),
+                None => Ok(Target::parse(&layer.image.read_link(&inode)?)),
+            }
+        };
+        read().map_err(|e| layer.index_error(e))
     }
 }
-
-/// Longest chain of links to links; tars in the wild have chains of one.
-const MAX_LINK_CHAIN: usize = 64;
 
 /// The names a directory of a layer hides, and its other entries.
 fn read_directory(layer: &Layer, nid: Nid) -> Result<(Vec<Vec<u8>>, Vec<Entry>), Error> {

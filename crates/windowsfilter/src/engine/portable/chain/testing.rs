@@ -172,7 +172,7 @@ impl Writer {
             _ => {}
         }
         match entry {
-            E::Symlink(_) => xattrs.push(trusted(b"win32.origin", origin)),
+            E::Symlink(_) | E::Link(_) => xattrs.push(trusted(b"win32.origin", origin)),
             E::File(_) | E::Dir => {
                 xattrs.push(user(b"win32.origin", origin));
                 xattrs.push(user(b"win32.stream.3", b"-:512:4:zone".to_vec()));

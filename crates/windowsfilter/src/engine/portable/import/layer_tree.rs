@@ -570,7 +570,7 @@ fn note(notes: &mut (u64, Vec<String>), name: &[u8]) {
 }
 
 /// A name as messages show it, which a hostile one cannot flood.
-pub(super) fn shown(name: &[u8]) -> String {
+pub(crate) fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 300;
     let text = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]).into_owned();
     if name.len() > LONGEST { text + "…" } else { text }

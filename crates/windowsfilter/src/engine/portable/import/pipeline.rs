@@ -1,17 +1,18 @@
 //! The threads of an import, and the buffers that go round between them.
 //!
 //! ```text
-//! reading, hashing the blob  -chunks->  decompressing  -chunks->  hashing, writing, parsing the tar
-//!                           <-empty-                  <-empty-
+//! reading, hashing the blob  -chunks->  decompressing  -chunks->  hashing, parsing the tar  -buffers->  writing it
+//!                           <-empty-                  <-empty-                             <-empty-
 //! ```
 //!
-//! The two that look at what the blob says are confined (`linux/confine`): they compute, and write what they have to files that are open.
+//! The two in the middle, which look at what the blob says, are confined on Linux (`linux/confine`): they compute, and what they find is written
+//! by threads that are not. The tar is written by that of `linux/direct_writer`, and the parsing thread only syncs it in the end. Elsewhere than
+//! on Linux nothing is confined, and the parsing thread writes the tar, too.
 //!
 //! Every stage has a few buffers of 1 MiB that come back when they are used up, so memory is bounded whatever the blob
-//! says, and the slowest stage sets the pace. What a blob may inflate to is limited where it inflates and where it is written. An error travels the way the data goes. A stage whose receiver is gone
-//! stops.
+//! says, and the slowest stage sets the pace. What a blob may inflate to is limited where it inflates and where the tar is hashed. An error
+//! travels the way the data goes. A stage whose receiver is gone stops.
 
-use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -238,7 +239,7 @@ impl Read for Tee<'_> {
 #[cfg(target_os = "linux")]
 type TarFile = super::super::linux::direct_writer::LayerTarWriter;
 #[cfg(not(target_os = "linux"))]
-type TarFile = File;
+type TarFile = std::fs::File;
 
 /// The file that the tar is written to.
 struct Output {
@@ -254,7 +255,7 @@ impl Output {
 
     #[cfg(not(target_os = "linux"))]
     fn create(path: &Path) -> Result<Self, Error> {
-        Ok(Self { file: File::create_new(path).at("create", path)?, path: path.to_owned() })
+        Ok(Self { file: TarFile::create_new(path).at("create", path)?, path: path.to_owned() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -270,34 +271,5 @@ impl Output {
     #[cfg(not(target_os = "linux"))]
     fn finish(self) -> Result<(), Error> {
         self.file.sync_all().at("sync", &self.path)
-    }
-}
-
-/// Hashes what is written to a file.
-pub(super) struct HashingWriter<'a> {
-    file: &'a mut File,
-    hasher: Sha256,
-}
-
-impl<'a> HashingWriter<'a> {
-    pub(super) fn new(file: &'a mut File) -> Self {
-        Self { file, hasher: Sha256::new() }
-    }
-
-    /// Digest of everything that was written.
-    pub(super) fn digest(self) -> Digest {
-        Digest::from_bytes(self.hasher.finalize().into())
-    }
-}
-
-impl Write for HashingWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }

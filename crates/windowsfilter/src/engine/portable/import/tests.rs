@@ -339,20 +339,61 @@ fn a_blob_that_cannot_be_read_says_so() {
 
 #[test]
 fn an_end_that_go_accepts_is_accepted_and_said() {
-    let tar = Tar::new().file("Files/a", "x").bytes();
-    for (length, words) in [(1025, "padding"), (1024, "without an end marker"), (1536, "half an end marker")]
-    {
-        let cut = if length == 1025 { &tar[..600] } else { &tar[..length] };
-        let layer = Layer::import(cut, Expect::default()).unwrap();
-        assert!(layer.imported.notes[0].contains(words), "{:?}", layer.imported.notes);
+    let file = |tar: Tar| tar.file("Files/a", "x");
+    let unseen = |tar: Tar| tar.file("other", "y");
+    let stream = |tar: Tar| tar.file("Files/a:s", "y");
+    for (tar, length, words) in [
+        (file(Tar::new()), 1024, "without an end marker"),
+        (file(Tar::new()), 1536, "half an end marker"),
+        (unseen(file(Tar::new())), 1600, "padding"),
+        (stream(file(Tar::new())), 1600, "padding"),
+    ] {
+        let layer = Layer::import(&tar.bytes()[..length], Expect::default()).unwrap();
+        let notes = &layer.imported.notes;
+        assert!(notes.last().unwrap().contains(words), "{notes:?}");
         assert_eq!(layer.read("Files/a"), b"x");
     }
 }
 
-/// Cases with an entry that the reference hands on, and that no Windows layer can hold.
-const STRICTER: [&str; 9] = [
+#[test]
+fn a_file_whose_last_block_is_not_all_there_is_refused_as_linux_could_not_read_it() {
+    let tar = Tar::new().file("Files/a", "x").file("Files/b", &"y".repeat(512)).file("Files/c", "x").bytes();
+    for length in [2049 + 512, 3071] {
+        let Err(Error::Entry { entry, offset: 2048, reason }) =
+            Layer::import(&tar[..length], Expect::default()).map(|_| ())
+        else {
+            panic!("{length}")
+        };
+        assert!(entry == "Files/c" && reason.contains("padding"), "{entry}: {reason}");
+    }
+    // Files/b fills its block, so nothing is missing there.
+    Layer::import(&tar[..2048], Expect::default()).unwrap();
+    Layer::import(&tar[..3072], Expect::default()).unwrap();
+}
+
+#[test]
+fn a_tar_without_its_last_padding_is_still_indexed_anew_and_spooled() {
+    let dir = tempfile::tempdir().unwrap();
+    let tar = &Tar::new().file("Files/a", "x").bytes()[..600];
+    let path = dir.path().join("old.tar");
+    std::fs::write(&path, tar).unwrap();
+    std::fs::create_dir(dir.path().join("tmp")).unwrap();
+    let temporaries = Temporaries::new(dir.path().join("tmp"));
+    let diff_id = DiffId(Digest::of(tar));
+    assert!(
+        rebuild_index(&path, diff_id, &dir.path().join("layer.erofs"), &temporaries).unwrap().index.is_some()
+    );
+    let request =
+        ImportRequest { blob: Box::new(tar), expect: Expect::default(), progress: &(), label: "x".into() };
+    assert_eq!(spool(dir.path(), request, &Limits::default()).unwrap().diff_id, diff_id);
+}
+
+/// Cases with an entry that the reference hands on, and that no Windows layer can hold, or whose last file Linux could not read.
+const STRICTER: [&str; 11] = [
     "ads-odd",
     "attributes-vs-type",
+    "eof-in-data-padding",
+    "eof-no-final-padding",
     "export-dir-with-data",
     "huge-sizes-header-only",
     "linux-ustar",

@@ -30,6 +30,10 @@ pub(super) fn write(
     if matches!(index, IndexFile::None) {
         return Ok((None, parent_links));
     }
+    // What is in the store already stays readable without a mount, so its index is made all the same.
+    if matches!(index, IndexFile::New(_)) {
+        check_last_block(&tree, tar_size)?;
+    }
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&diff_id.0.as_bytes()[..16]);
     let mut builder = ImageBuilder::new(Options { uuid, ..Options::default() });
@@ -42,6 +46,23 @@ pub(super) fn write(
         builder.write(std::io::BufWriter::with_capacity(1 << 16, file)).map(|_| ()).map_err(build)
     })?;
     Ok((digest, parent_links))
+}
+
+/// Linux reads a file from its tar in whole blocks, and gives an I/O error for one that the tar has only in part.
+fn check_last_block(tree: &LayerTree, tar_size: u64) -> Result<(), Error> {
+    let part = tar_size % BLOCK_SIZE as u64;
+    let in_part = |node: &Node| {
+        node.kind == NodeKind::File && node.size > 0 && node.data_offset + node.size > tar_size - part
+    };
+    match tree.live().find(|(_, node)| part > 0 && in_part(node)) {
+        None => Ok(()),
+        Some((id, node)) => Err(entry_error(
+            &tree.path(id),
+            node.offset,
+            "the tar ends inside the padding behind it, and Linux could not read the end of the file: fill the tar up with zeros to \
+             whole blocks of 512 bytes",
+        )),
+    }
 }
 
 fn build(error: BuildError) -> Error {

@@ -125,6 +125,7 @@ fn a_text_linux_could_not_hold_becomes_a_short_name() {
 }
 
 /// A tree for the property: nodes are (parent, name, target).
+#[derive(Debug)]
 struct Random(Vec<(u32, Vec<u8>, Option<Vec<u8>>)>);
 
 impl Names for Random {
@@ -140,14 +141,28 @@ impl Names for Random {
     fn spelling(&self, node: u32) -> &[u8] {
         &self.0[node as usize].1
     }
-    fn target(&self, node: u32) -> Option<Target> {
-        self.0[node as usize].2.as_deref().map(Target::parse)
+    fn link(&self, node: u32) -> Option<u32> {
+        self.0[node as usize].2.is_some().then_some(node)
+    }
+    fn target(&self, link: u32) -> Result<Target, Error> {
+        Ok(Target::parse(self.0[link as usize].2.as_deref().unwrap()))
     }
 }
 
+/// The texts of all links, found out one after the other.
+fn texts(tree: &Random, root: u32) -> Vec<Option<Vec<u8>>> {
+    let mut links = Links::new(tree);
+    let mut text = |node| {
+        let link = tree.link(node)?;
+        let target = links.target(link).unwrap();
+        Some(links.text(root, node, &target))
+    };
+    (0..tree.0.len() as u32).map(&mut text).collect()
+}
+
 /// Follows texts as Linux does; `false` as soon as a path leaves `root`.
-fn stays_inside(tree: &Random, root: u32, link: u32) -> bool {
-    let text_of = |node: u32| tree.target(node).map(|target| link_text(tree, root, node, &target));
+fn stays_inside(tree: &Random, texts: &[Option<Vec<u8>>], root: u32, link: u32) -> bool {
+    let text_of = |node: u32| texts[node as usize].clone();
     let Some(first) = text_of(link) else { return true };
     let mut at = tree.parent(link);
     let mut todo = vec![first];
@@ -180,6 +195,121 @@ fn stays_inside(tree: &Random, root: u32, link: u32) -> bool {
     true
 }
 
+/// The text of a link, with every link on the way followed as if for the first time.
+fn plain_text(tree: &Random, root: u32, node: u32) -> Option<Vec<u8>> {
+    let target = tree.target(tree.link(node)?).unwrap();
+    let (Some(depth), Some(path)) = (directories(tree, root, node), absolute(tree, root, node, &target))
+    else {
+        return Some(target.shown);
+    };
+    let mut parts = vec![b"..".to_vec(); depth.len()];
+    let (mut at, mut hops, mut steps) = (Some(root), HOPS_MAX, STEPS_MAX);
+    for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+        let found = at.and_then(|directory| tree.child(directory, name));
+        parts.push(found.map_or(name, |found| tree.spelling(found)).to_vec());
+        at = found.and_then(|found| plain_follow(tree, root, found, &mut hops, &mut steps));
+    }
+    let text = parts.join(&b'/');
+    Some(if text.is_empty() { b".".to_vec() } else { text })
+}
+
+fn plain_follow(tree: &Random, root: u32, mut at: u32, hops: &mut usize, steps: &mut usize) -> Option<u32> {
+    let mut rest: Vec<Vec<u8>> = Vec::new();
+    loop {
+        *steps = steps.checked_sub(1)?;
+        if tree.link(at).is_some() {
+            *hops = hops.checked_sub(1)?;
+            let path = absolute(tree, root, at, &tree.target(at).unwrap())?;
+            rest.extend(path.rsplit(|&b| b == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec));
+            at = root;
+        }
+        match rest.pop() {
+            None => return Some(at),
+            Some(name) => at = tree.child(at, &name)?,
+        }
+    }
+}
+
+/// Links `c0`, `c1` and so on in the view's root, each to the next, and the last to a directory with a `zz`.
+fn chained(count: usize) -> Random {
+    let mut nodes = vec![(0, Vec::new(), None), (0, b"Files".to_vec(), None)];
+    nodes.extend((0..count).map(|n| {
+        // Names that `..` takes back are not looked up, so they cost only the reading.
+        let target = format!("C:\\{}c{}", "x\\..\\".repeat(n % 3), n + 1);
+        (1, format!("c{n}").into_bytes(), Some(target.into_bytes()))
+    }));
+    let end = nodes.len() as u32;
+    nodes.push((1, format!("c{count}").into_bytes(), None));
+    nodes.push((end, b"zz".to_vec(), None));
+    Random(nodes)
+}
+
+#[test]
+fn forty_links_on_the_way_are_followed_and_no_more() {
+    for backwards in [false, true] {
+        let mut tree = chained(100);
+        let users: Vec<_> = (0..100)
+            .map(|n| (1, format!("u{n}").into_bytes(), Some(format!("C:\\C{n}\\ZZ").into_bytes())))
+            .collect();
+        let first = tree.0.len();
+        match backwards {
+            false => tree.0.extend(users),
+            true => tree.0.extend(users.into_iter().rev()),
+        }
+        let texts = texts(&tree, 1);
+        for ((_, name, _), text) in tree.0.iter().zip(&texts).skip(first) {
+            let n: usize = String::from_utf8_lossy(&name[1..]).parse().unwrap();
+            let end = if 100 - n <= HOPS_MAX { "zz" } else { "ZZ" };
+            assert_eq!(text.as_deref(), Some(format!("c{n}/{end}").as_bytes()));
+        }
+    }
+}
+
+/// Counts what is asked of a tree.
+struct Counting<'a>(&'a Random, std::cell::Cell<usize>);
+
+impl Names for Counting<'_> {
+    fn child(&self, directory: u32, name: &[u8]) -> Option<u32> {
+        self.1.set(self.1.get() + 1);
+        self.0.child(directory, name)
+    }
+    fn parent(&self, node: u32) -> u32 {
+        self.0.parent(node)
+    }
+    fn spelling(&self, node: u32) -> &[u8] {
+        self.0.spelling(node)
+    }
+    fn link(&self, node: u32) -> Option<u32> {
+        self.0.link(node)
+    }
+    fn target(&self, link: u32) -> Result<Target, Error> {
+        self.1.set(self.1.get() + 1);
+        self.0.target(link)
+    }
+}
+
+/// Names looked up and targets read for the texts of all links.
+fn work(tree: &Random) -> usize {
+    let counting = Counting(tree, Default::default());
+    let mut links = Links::new(&counting);
+    for node in (0..tree.0.len() as u32).filter(|&node| tree.link(node).is_some()) {
+        let target = links.target(node).unwrap();
+        links.text(1, node, &target);
+    }
+    counting.1.get()
+}
+
+#[test]
+fn links_that_lead_through_a_chain_of_links_follow_it_once() {
+    for chain in [39, 400] {
+        let mut tree = chained(chain);
+        let users = |n| (1, format!("u{n}").into_bytes(), Some(b"C:\\c0\\zz".to_vec()));
+        tree.0.extend((0..300).map(users));
+        // For each link its own target and names, for each of the chain one name more to follow it.
+        assert!(work(&tree) <= 3 * chain + 3 * 300, "{}", work(&tree));
+    }
+}
+
 fn target_strategy() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         Just("..".to_owned()),
@@ -200,12 +330,11 @@ fn target_strategy() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-proptest! {
-    #[test]
-    fn no_link_text_ever_leads_out_of_the_view(
+prop_compose! {
+    /// Nodes 0 and 1 are the host's root and the view's.
+    fn random_tree()(
         nodes in prop::collection::vec((any::<prop::sample::Index>(), "[a-cA-C]{1,2}", prop::option::of(target_strategy())), 1..20)
-    ) {
-        // Nodes 0 and 1 are the host's root and the view's.
+    ) -> Random {
         let mut tree = Random(vec![(0, Vec::new(), None), (0, b"Files".to_vec(), None)]);
         for (parent, name, target) in nodes {
             let directories: Vec<u32> =
@@ -215,8 +344,24 @@ proptest! {
                 tree.0.push((parent, name.into_bytes(), target));
             }
         }
+        tree
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_link_text_ever_leads_out_of_the_view(tree in random_tree()) {
+        let texts = texts(&tree, 1);
         for node in 2..tree.0.len() as u32 {
-            prop_assert!(stays_inside(&tree, 1, node));
+            prop_assert!(stays_inside(&tree, &texts, 1, node));
+        }
+    }
+
+    #[test]
+    fn no_link_text_depends_on_the_links_before_it(tree in random_tree()) {
+        let texts = texts(&tree, 1);
+        for node in 2..tree.0.len() as u32 {
+            prop_assert_eq!(&texts[node as usize], &plain_text(&tree, 1, node));
         }
     }
 }

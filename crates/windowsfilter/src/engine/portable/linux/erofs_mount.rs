@@ -7,8 +7,8 @@
 //! A store that lies on overlayfs gets loop devices as well: the kernel allows two file systems stacked on each other,
 //! and store, view and sandbox would be three. Loop devices do not count.
 //!
-//! `direct_io` is off unless asked for: it keeps file data from being cached twice (for the view and for the tar), but a
-//! cold read took 25 to 40% longer.
+//! EROFS' `directio` is not used: it keeps file data from being cached twice (for the view and for the tar), but a cold
+//! read took 25 to 40% longer.
 
 use super::error::LinuxError;
 use super::fs_context::{FsContext, attach};
@@ -22,10 +22,9 @@ use std::path::{Path, PathBuf};
 const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 
 /// What the kernel reads the index and the tars from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
     /// Files where the kernel can do it, loop devices elsewhere.
-    #[default]
     Auto,
     /// The files themselves.
     Files,
@@ -33,48 +32,34 @@ pub enum Backing {
     LoopDevices,
 }
 
-/// How an index is mounted.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct IndexMountOptions {
-    /// What the kernel reads from.
-    pub backing: Backing,
-    /// Do not keep the tars' bytes in the page cache in addition to the view's. Needs `Files`, and a kernel that knows
-    /// the mount option; otherwise it has no effect.
-    pub direct_io: bool,
-}
-
 /// Mounts the index read-only at `target`, with its tars in the order of its device table.
 pub fn mount_index(index: &Path, devices: &[PathBuf], target: &Path) -> Result<(), LinuxError> {
-    mount_index_with(index, devices, target, IndexMountOptions::default())
+    mount_index_with(index, devices, target, Backing::Auto)
 }
 
-/// As [`mount_index`], with a choice of how.
+/// As [`mount_index`], with a choice of what the kernel reads from.
 pub fn mount_index_with(
     index: &Path,
     devices: &[PathBuf],
     target: &Path,
-    options: IndexMountOptions,
+    backing: Backing,
 ) -> Result<(), LinuxError> {
-    attach(detached_index(index, devices, options)?.as_fd(), target)
+    attach(detached_index(index, devices, backing)?.as_fd(), target)
 }
 
 /// Mounts the index nowhere: the mount can be used through its descriptor and ends with it.
-pub fn detached_index(
-    index: &Path,
-    devices: &[PathBuf],
-    options: IndexMountOptions,
-) -> Result<OwnedFd, LinuxError> {
+pub fn detached_index(index: &Path, devices: &[PathBuf], backing: Backing) -> Result<OwnedFd, LinuxError> {
     for path in std::iter::once(index).chain(devices.iter().map(PathBuf::as_path)) {
         let metadata = std::fs::metadata(path).map_err(LinuxError::system("stat", path))?;
         if !metadata.is_file() {
             return Err(LinuxError::NotAFile { path: path.to_path_buf() });
         }
     }
-    match options.backing {
-        Backing::Files => mount_files(index, devices, options.direct_io),
+    match backing {
+        Backing::Files => mount_files(index, devices),
         Backing::LoopDevices => mount_loop_devices(index, devices),
         Backing::Auto if is_on_overlayfs(index)? => mount_loop_devices(index, devices),
-        Backing::Auto => mount_files(index, devices, options.direct_io).or_else(|file_backed| {
+        Backing::Auto => mount_files(index, devices).or_else(|file_backed| {
             let needs_devices = [Errno::NOTBLK, Errno::INVAL].map(|error| Some(error.raw_os_error()));
             if !needs_devices.contains(&file_backed.raw_os_error()) {
                 return Err(file_backed);
@@ -93,13 +78,8 @@ fn is_on_overlayfs(index: &Path) -> Result<bool, LinuxError> {
     Ok(file_system.f_type as u32 == OVERLAYFS_MAGIC)
 }
 
-fn mount_files(index: &Path, devices: &[PathBuf], direct_io: bool) -> Result<OwnedFd, LinuxError> {
-    let mut context = FsContext::open("erofs", index)?;
-    if direct_io {
-        // Kernels that do not know it cache twice, which is no reason not to mount.
-        let _ = context.flag("directio");
-    }
-    mount(&mut context, index, devices)
+fn mount_files(index: &Path, devices: &[PathBuf]) -> Result<OwnedFd, LinuxError> {
+    mount(&mut FsContext::open("erofs", index)?, index, devices)
 }
 
 fn mount_loop_devices(index: &Path, devices: &[PathBuf]) -> Result<OwnedFd, LinuxError> {
@@ -136,8 +116,7 @@ mod tests {
 
     fn mounted(layers: &Layers, backing: Backing) -> Mounted {
         let target = layers.folder("view");
-        let options = IndexMountOptions { backing, direct_io: false };
-        mount_index_with(&layers.index(), &layers.tars(), &target, options).unwrap();
+        mount_index_with(&layers.index(), &layers.tars(), &target, backing).unwrap();
         Mounted(target)
     }
 
@@ -164,10 +143,9 @@ mod tests {
         }
     }
 
-    /// Whether this kernel mounts files at all, asked in the most direct way.
+    /// Whether this kernel mounts these files at all, asked in the most direct way.
     fn kernel_mounts_files(layers: &Layers) -> bool {
-        let options = IndexMountOptions { backing: Backing::Files, direct_io: false };
-        detached_index(&layers.index(), &layers.tars(), options).is_ok()
+        detached_index(&layers.index(), &layers.tars(), Backing::Files).is_ok()
     }
 
     #[test]
@@ -198,23 +176,9 @@ mod tests {
     #[test]
     fn memory_file_systems_fall_back_to_loop_devices() {
         let layers = Layers::new_in(Path::new("/dev/shm"), 3);
-        let error = detached_index(
-            &layers.index(),
-            &layers.tars(),
-            IndexMountOptions { backing: Backing::Files, direct_io: false },
-        );
-        eprintln!("from files on tmpfs: {:?}", error.err());
         let view = mounted(&layers, Backing::Auto);
-        assert_shows_all(&view.0, &layers);
-    }
-
-    #[test]
-    fn direct_io_shows_the_same() {
-        let layers = Layers::new(2);
-        let target = layers.folder("view");
-        let options = IndexMountOptions { backing: Backing::Auto, direct_io: true };
-        mount_index_with(&layers.index(), &layers.tars(), &target, options).unwrap();
-        let view = Mounted(target);
+        let loop_devices = loop_device::attached_to(&layers.index()).unwrap();
+        assert_eq!(loop_devices.is_empty(), kernel_mounts_files(&layers));
         assert_shows_all(&view.0, &layers);
     }
 

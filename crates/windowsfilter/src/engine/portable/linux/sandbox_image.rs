@@ -6,7 +6,8 @@
 //! How the file system is laid out, and why:
 //! * `ea_inode`: extended attributes of up to 64 KiB, which ext4 otherwise refuses; copy-up must carry every one.
 //! * inodes of 1024 bytes, one per 32 KiB: the attributes of an ordinary file then lie in its inode. NTFS' file records
-//!   are as large. How many attributes a file may have: [`xattrs_fit`].
+//!   are as large. A dozen attributes of any size always fit, and so do a hundred that are short; where they do not, the change
+//!   that needs the copy fails with ENOSPC and leaves the file as it was.
 //! * `meta_bg` instead of `resize_inode`: room to grow is not reserved in advance, so that an image of 127 GB takes 0.6 MB
 //!   on disk instead of 5.5 MB; it grows just as well.
 //! * a small journal, nothing reserved for root, nothing written before it is needed.
@@ -30,13 +31,6 @@ pub const UPPER: &str = "upper";
 pub const WORK: &str = "work";
 /// Least size of a sandbox, in bytes: a journal of ext4's least size (4 MiB), the inode tables, and something to use.
 pub const MINIMUM_SIZE: u64 = 16 << 20;
-/// Bytes for the attributes of one file: a block without its header and end mark (the rest of the inode comes on top).
-const XATTR_BLOCK: usize = 4096 - 32 - 4;
-/// Bytes that ext4 keeps free of values, so that more attributes can be added whose values lie elsewhere. Source:
-/// `EXT4_XATTR_BLOCK_RESERVE` of `fs/ext4/xattr.h`.
-const XATTR_RESERVE: usize = 512;
-/// Longer values always get an inode of their own. Source: `EXT4_XATTR_MIN_LARGE_EA_SIZE` of `fs/ext4/xattr.h`.
-const XATTR_INLINE_MAX: usize = 4096 - 20 - 32 - 4;
 /// Block size of the file system, and what sizes are rounded up to, in bytes.
 const BLOCK: u64 = 4096;
 /// Bytes of an inode.
@@ -61,19 +55,6 @@ pub fn create(templates: &Path, image: &Path, size: u64) -> Result<(), LinuxErro
     copied.map_err(|first| {
         first.with_undo(std::fs::remove_file(image).map_err(LinuxError::system("unlink", image)))
     })
-}
-
-/// Whether a file with these attributes, given as lengths of name (without namespace) and value, is certain to survive
-/// copy-up. Without that certainty it may still fit; if not, the change that needs the copy fails with ENOSPC and leaves
-/// the file as it was. A dozen attributes of any size always fit, and so do a hundred that are short.
-pub fn xattrs_fit(attributes: impl IntoIterator<Item = (usize, usize)>) -> bool {
-    let (mut entries, mut values) = (0, 0);
-    for (name, value) in attributes {
-        // `struct ext4_xattr_entry`, the name, and the value unless it lies elsewhere; each to a multiple of four.
-        entries += 16 + name.next_multiple_of(4);
-        values += if value > XATTR_INLINE_MAX { 0 } else { value.next_multiple_of(4) };
-    }
-    entries <= XATTR_RESERVE || entries + values <= XATTR_BLOCK
 }
 
 fn checked_size(size: u64) -> Result<u64, LinuxError> {

@@ -142,7 +142,7 @@ mod tests {
     use crate::engine::portable::linux::test_support::Mounted;
     use std::io::Read;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
     use tempfile::TempDir;
 
     struct Store(TempDir);
@@ -161,6 +161,25 @@ mod tests {
             std::fs::create_dir_all(&target).unwrap();
             mount_storage(&self.image(), &target).unwrap();
             Mounted(target)
+        }
+        fn files(&self) -> usize {
+            std::fs::read_dir(self.0.path()).unwrap().count()
+        }
+        /// Loop devices on files of this directory, those without a name included.
+        fn loop_devices(&self) -> Vec<PathBuf> {
+            let folder = self.0.path().canonicalize().unwrap();
+            let blocks = std::fs::read_dir("/sys/block").unwrap();
+            let devices = blocks.map(|block| Path::new("/dev").join(block.unwrap().file_name()));
+            let is_ours = |device: &PathBuf| {
+                let file = loop_device::backing_file(device).unwrap();
+                file.is_some_and(|file| file.starts_with(&folder))
+            };
+            devices.filter(is_ours).collect()
+        }
+        /// How many mounts of these devices the mount table has. Other tests mount other ones at the same time.
+        fn mounts(&self) -> usize {
+            let devices = self.loop_devices();
+            mount_table::read().unwrap().iter().filter(|mount| devices.contains(&mount.source)).count()
         }
     }
 
@@ -195,21 +214,21 @@ mod tests {
     fn a_view_leaves_no_file_mount_or_loop_device_behind() {
         let store = Store::new();
         let mounted = store.mount();
-        let listing = || std::fs::read_dir(store.0.path()).unwrap().count();
-        let before =
-            (listing(), mount_table::read().unwrap().iter().filter(|m| m.file_system == "ext4").count());
+        let before = (store.files(), store.loop_devices(), store.mounts());
+        assert_eq!((before.1.len(), before.2), (1, 1), "of the sandbox itself");
         let view = SandboxView::open(&store.image()).unwrap();
-        assert_eq!(listing(), before.0);
-        assert!(
-            !mount_table::read()
-                .unwrap()
-                .iter()
-                .any(|mount| mount.mount_point.starts_with(store.0.path().join("x")))
-        );
+        assert_eq!(store.loop_devices().len(), 2, "the copy has one, too");
+        assert_eq!((store.files(), store.mounts()), (before.0, before.2), "neither can be seen");
         drop(view);
-        assert_eq!(listing(), before.0);
+        // The kernel lets go of the copy a moment after its file system was unmounted.
+        let start = Instant::now();
+        while store.loop_devices() != before.1 && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!((store.files(), store.loop_devices(), store.mounts()), before);
         drop(mounted);
         loop_device::wait_until_detached(&store.image()).unwrap();
+        assert_eq!((store.loop_devices(), store.mounts()), (Vec::new(), 0));
     }
 
     #[test]

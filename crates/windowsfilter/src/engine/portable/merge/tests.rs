@@ -124,6 +124,45 @@ fn a_hard_link_replaces_what_lower_layers_have_there() {
 }
 
 #[test]
+fn a_hard_link_keeps_what_its_own_layer_hides() {
+    let base: &[(&str, E)] = &[
+        ("Files/f", E::File("f")),
+        ("Files/d/x", E::File("x")),
+        ("Files/o/y", E::File("y")),
+        ("Files/r/z", E::File("z")),
+    ];
+    let top: &[(&str, E)] = &[
+        ("Files/F", E::Whiteout),
+        ("Files/one", E::Link("Files/f")),
+        ("Files/other", E::Link("files/F")),
+        ("Files/D", E::Whiteout),
+        ("Files/two", E::Link("Files/d/X")),
+        ("Files/o", E::Opaque),
+        ("Files/o/new", E::File("new")),
+        ("Files/three", E::Link("Files/O/y")),
+        ("Files/r", E::File("r")),
+        ("Files/four", E::Link("Files/r/z")),
+    ];
+    let shown = [
+        "Files/ 0",
+        "Files/four = z",
+        "Files/o/ 1",
+        "Files/o/new = new",
+        "Files/one = f",
+        "Files/other = f",
+        "Files/r = r",
+        "Files/three = y",
+        "Files/two = x",
+    ];
+    assert_eq!(merged(&[base, top]), shown);
+    let chain = Chain::new(&[base, top]);
+    let one = chain.view().lookup(b"one", false).unwrap().unwrap();
+    assert_eq!(one.info.nlink, 2);
+    // What is on top of them both hides things, too.
+    assert_eq!(merged(&[base, top, &[("Files/f", E::File("late"))]])[1], "Files/f = late");
+}
+
+#[test]
 fn a_hard_link_without_a_file_to_share_names_layer_and_path() {
     for (target, why) in [
         ("Files/none", "neither"),
@@ -133,12 +172,13 @@ fn a_hard_link_without_a_file_to_share_names_layer_and_path() {
     ] {
         let chain = Chain::new(&[
             &[("Files/dir", E::Dir), ("Files/gone", E::File("x"))],
-            &[("Files/gone", E::Whiteout), ("Files/link", E::Link(target))],
+            &[("Files/gone", E::Whiteout)],
+            &[("Files/a", E::File("a")), ("Files/link", E::Link(target))],
         ]);
         let error = chain.image().unwrap_err();
         assert!(
-            matches!(&error, Error::View { id, path, reason }
-            if id.as_str() == "layer1" && path == "Files/link" && reason.contains(why)),
+            matches!(&error, Error::Entry { entry, offset: 1024, reason }
+            if entry == "Files/link" && reason.contains("layer2") && reason.contains(target) && reason.contains(why)),
             "{error}"
         );
     }

@@ -1,7 +1,7 @@
 //! Sandboxes on real views: what they show, what changes leave in the image, what survives copy-up.
 
 use super::*;
-use crate::engine::portable::linux::erofs_mount::{Backing, IndexMountOptions, mount_index_with};
+use crate::engine::portable::linux::erofs_mount::mount_index;
 use crate::engine::portable::linux::sandbox_image;
 use crate::engine::portable::linux::test_support::{Layers, Mounted, directory};
 use crate::engine::portable::linux::upper::{UpperDirectory, UpperEntry, UpperKind};
@@ -22,8 +22,7 @@ struct Running {
 impl Running {
     fn on(layers: Layers) -> Self {
         let view = layers.folder("view");
-        let options = IndexMountOptions { backing: Backing::Auto, direct_io: false };
-        mount_index_with(&layers.index(), &layers.tars(), &view, options).unwrap();
+        mount_index(&layers.index(), &layers.tars(), &view).unwrap();
         let view = Mounted(view);
         let image = layers.folder("image").join("sandbox.img");
         sandbox_image::create(&layers.folder("templates"), &image, 256 << 20).unwrap();
@@ -159,11 +158,26 @@ fn a_hundred_short_or_fifty_long_streams_of_a_file_are_copied_up() {
     }
 }
 
+/// Bytes for the attributes of one file: a block without its header and end mark (the rest of the inode comes on top).
+const XATTR_BLOCK: usize = 4096 - 32 - 4;
+/// Bytes that ext4 keeps free of values, so that more attributes can be added whose values lie elsewhere. Source:
+/// `EXT4_XATTR_BLOCK_RESERVE` of `fs/ext4/xattr.h`.
+const XATTR_RESERVE: usize = 512;
+/// Longer values always get an inode of their own. Source: `EXT4_XATTR_MIN_LARGE_EA_SIZE` of `fs/ext4/xattr.h`.
+const XATTR_INLINE_MAX: usize = 4096 - 20 - 32 - 4;
+
+/// Whether `count` attributes with names of `name` bytes (without namespace) and values of `value` bytes are certain to survive copy-up.
+fn xattrs_fit(count: usize, name: usize, value: usize) -> bool {
+    // `struct ext4_xattr_entry`, the name, and the value unless it lies elsewhere; each to a multiple of four.
+    let entries = count * (16 + name.next_multiple_of(4));
+    let values = if value > XATTR_INLINE_MAX { 0 } else { count * value.next_multiple_of(4) };
+    entries <= XATTR_RESERVE || entries + values <= XATTR_BLOCK
+}
+
 #[test]
-fn attributes_said_to_fit_are_always_copied_up() {
+fn attributes_that_are_certain_to_fit_are_always_copied_up() {
     for length in [0, 100, 500, 1500, 3000, 4040, 4041] {
-        let fits = |count| sandbox_image::xattrs_fit(std::iter::repeat_n((19, length), count));
-        let most = (1..=100).take_while(|&count| fits(count)).last().unwrap();
+        let most = (1..=100).take_while(|&count| xattrs_fit(count, 19, length)).last().unwrap();
         let running = with_streams(most.min(60_000 / (length + 1) * 4), length);
         File::options().append(true).open(running.target("file")).unwrap();
         assert!(running.changes()[0].xattrs.len() >= 14);

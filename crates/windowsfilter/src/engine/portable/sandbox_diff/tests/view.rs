@@ -4,7 +4,7 @@ use super::*;
 use crate::digest::{DiffId, Digest};
 use crate::engine::ChainLayer;
 use crate::engine::portable::chain::write_chain_index;
-use crate::engine::portable::linux::erofs_mount::{Backing, IndexMountOptions, mount_index_with};
+use crate::engine::portable::linux::erofs_mount::mount_index;
 use crate::engine::portable::linux::sandbox_mount::{Sandbox, mount_sandbox};
 use crate::engine::portable::linux::{mount_table, sandbox_image};
 use crate::id::LayerId;
@@ -110,8 +110,7 @@ impl Mounted<'_> {
         }
         let mounted = Mounted(folder);
         let (view, image) = (mounted.path("view"), mounted.path("sandbox.img"));
-        let options = IndexMountOptions { backing: Backing::Auto, direct_io: false };
-        mount_index_with(&mounted.path("chain.erofs"), &[mounted.path("layer.tar")], &view, options).unwrap();
+        mount_index(&mounted.path("chain.erofs"), &[mounted.path("layer.tar")], &view).unwrap();
         sandbox_image::create(&mounted.path("templates"), &image, 256 << 20).unwrap();
         let (storage, lower, target) = (mounted.path("storage"), view.join("Files"), mounted.path("target"));
         mount_sandbox(&Sandbox { image: &image, storage: &storage, lower: &lower, target: &target }).unwrap();

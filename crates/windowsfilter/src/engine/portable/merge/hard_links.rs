@@ -1,0 +1,101 @@
+//! Links into parents: names of a file that a lower layer has.
+//!
+//! A layer can link to a file and delete it in one go, and the link keeps the content. So a target is what the layers below
+//! showed under its name before this layer hid anything of them.
+
+use std::collections::HashMap;
+
+use erofs_index::{Namespace, Nid};
+use wclayer::name;
+
+use super::{Kind, Layer, TOP, Tree};
+use crate::engine::portable::import::shown;
+use crate::error::Error;
+use crate::metadata::Win32Metadata;
+
+/// Where the link's own entry is in the tar.
+const ORIGIN: &[u8] = b"win32.origin";
+/// Longest chain of links to links; tars in the wild have chains of one.
+const MAX_LINK_CHAIN: usize = 64;
+
+/// A link whose file is still to be found.
+pub(super) struct OpenLink {
+    pub(super) node: u32,
+    /// Its inode in the layer's index.
+    pub(super) nid: Nid,
+    pub(super) target: Vec<u8>,
+}
+
+/// What the layer has hidden of those below, by directory and folded name.
+type Hidden = HashMap<(u32, Vec<u8>), u32>;
+
+impl Tree<'_> {
+    /// Gives every link into a parent the inode of its target, through links to links.
+    pub(super) fn close_links(&mut self, layer: &Layer, open: &[OpenLink]) -> Result<(), Error> {
+        if open.is_empty() {
+            return Ok(());
+        }
+        let hidden = self.hidden();
+        for first in open {
+            let mut chain = vec![first.node];
+            let mut link = first;
+            let inode = loop {
+                let fail = |reason: &str| Err(self.link_error(layer, first, &link.target, reason));
+                let found = self.find_path(&link.target).or_else(|| self.find_below(&hidden, &link.target));
+                let Some(found) = found else {
+                    return fail("which neither the layer nor its parents have");
+                };
+                match self.kind(found) {
+                    Kind::Directory => return fail("which is a directory"),
+                    Kind::File | Kind::Symlink => break self.nodes[found as usize].inode,
+                    Kind::Open(_) if chain.contains(&found) => return fail("which leads back to itself"),
+                    Kind::Open(_) if chain.len() > MAX_LINK_CHAIN => {
+                        return fail("through too many other links");
+                    }
+                    Kind::Open(next) => {
+                        chain.push(found);
+                        link = &open[next as usize];
+                    }
+                }
+            };
+            for node in chain {
+                self.nodes[node as usize].inode = inode;
+            }
+        }
+        Ok(())
+    }
+
+    fn hidden(&self) -> Hidden {
+        let hidden = self.hidden.iter().map(|&number| (number, &self.nodes[number as usize]));
+        hidden.map(|(number, node)| ((node.parent, name::fold(node.key())), number)).collect()
+    }
+
+    fn find_path(&self, path: &[u8]) -> Option<u32> {
+        components(path).try_fold(TOP, |directory, name| self.find(directory, name))
+    }
+
+    /// As [`find_path`](Self::find_path), among the layers below as they were before this one.
+    fn find_below(&self, hidden: &Hidden, path: &[u8]) -> Option<u32> {
+        components(path).try_fold(TOP, |directory, name| {
+            let still_there = || self.find(directory, name).filter(|&node| node < self.first);
+            hidden.get(&(directory, name::fold(name))).copied().or_else(still_there)
+        })
+    }
+
+    fn link_error(&self, layer: &Layer, link: &OpenLink, target: &[u8], reason: &str) -> Error {
+        let origin = layer.image.inode(link.nid).and_then(|inode| {
+            let origin = layer.image.xattr(&inode, Namespace::Trusted, ORIGIN)?;
+            Ok(origin.and_then(|value| Win32Metadata::from_xattrs([(ORIGIN, &value[..])]).origin))
+        });
+        Error::Entry {
+            entry: shown(&self.path(link.node)),
+            // An index that cannot be read any more has given the link all the same.
+            offset: origin.ok().flatten().map_or(0, |origin| origin.offset),
+            reason: format!("layer {} has a hard link here to {:?}, {reason}", layer.id, shown(target)),
+        }
+    }
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|&b| b == b'/').filter(|name| !name.is_empty() && *name != b".")
+}
