@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use wclayer::tar::MAX_SPECIAL_SIZE;
-use windowsfilter::ErrorKind;
+use windowsfilter::{ErrorKind, LayerId};
+
+use crate::output::say;
 
 /// Exit code of wrong usage; clap's too.
 pub(crate) const USAGE: u8 = 2;
@@ -42,6 +44,8 @@ pub(crate) enum Error {
     NotRemoved { dir: PathBuf },
     #[error("layer data from a terminal: give a FILE, or pipe a tar in")]
     TerminalInput,
+    #[error("{id} is a sandbox, and its changes are seen only where it is mounted")]
+    SandboxView { id: LayerId, parent: Option<LayerId> },
     #[error("will not write a tar to a terminal")]
     TerminalOutput,
     #[error("{command} prints the content itself and has no --json")]
@@ -108,12 +112,19 @@ impl Error {
             Self::TopOfImage { .. } => {
                 "`windowsfilter image rm` removes an image with the layers only it needs"
             }
-            Self::TerminalOutput => "use `-o FILE`, or redirect standard output",
+            Self::SandboxView { id, parent } => return Some(sandbox_hint(id, parent.as_ref())),
+            Self::TerminalOutput => "name a file, or redirect standard output",
             Self::Findings { .. } => "`windowsfilter fsck --repair` mends what can be mended",
             _ => return None,
         };
         Some(text.to_owned())
     }
+}
+
+fn sandbox_hint(id: &LayerId, parent: Option<&LayerId>) -> String {
+    let below =
+        parent.map_or_else(String::new, |parent| format!(", or name the layer it stands on: {parent}"));
+    format!("`windowsfilter mount {id}` mounts it{below}")
 }
 
 #[cfg(target_os = "linux")]
@@ -165,8 +176,13 @@ fn store_hint(error: &windowsfilter::Error) -> Option<String> {
         }
         Store::MissingParent { parent, .. } => format!("apply {parent} first"),
         Store::HasChildren { children, .. } => {
-            format!("remove {} first", children.first().map_or("them", windowsfilter::LayerId::as_str))
+            format!("remove {} first", children.first().map_or("them", LayerId::as_str))
         }
+        Store::MaybeNeeded { unreadable, .. } => format!(
+            "`windowsfilter fsck` says what is wrong; `windowsfilter layer rm {}` removes the damaged layer",
+            unreadable.first().map_or("ID", LayerId::as_str)
+        ),
+        Store::NotMounted { .. } => "`windowsfilter layer ls` shows what is mounted".to_owned(),
         Store::Mounted { id, .. } => format!("`windowsfilter umount {id}` unmounts it"),
         Store::Damaged { .. } | Store::Index { .. } => {
             "`windowsfilter fsck` says what is wrong; with --repair it rebuilds indexes".to_owned()
@@ -191,18 +207,18 @@ pub(crate) fn report(error: &Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut last = error.to_string();
-    eprintln!("error: {last}");
+    say(format_args!("error: {last}"));
     let mut cause = std::error::Error::source(error);
     while let Some(current) = cause {
         let text = current.to_string();
         if text != last {
-            eprintln!("  caused by: {text}");
+            say(format_args!("  caused by: {text}"));
         }
         last = text;
         cause = current.source();
     }
     if let Some(hint) = error.hint() {
-        eprintln!("hint: {hint}");
+        say(format_args!("hint: {hint}"));
     }
     ExitCode::from(error.exit_code())
 }

@@ -2,13 +2,14 @@
 //!
 //! Each command is a file in `commands`: its arguments and help on top, one function below. What they share:
 //! `session` opens the store and finds what the user named, `location` reads `X:PATH`, `limits` says how much may come in, `output` prints
-//! tables or JSON, `error` turns failures into messages, hints and exit codes. What scripts may
+//! tables or JSON, `file` writes files, `error` turns failures into messages, hints and exit codes. What scripts may
 //! rely on is pinned by the tests in `tests/cmd`.
 
 mod arguments;
 mod commands;
 mod engine;
 mod error;
+mod file;
 mod human;
 mod limits;
 mod location;

@@ -4,7 +4,7 @@
 //! `sample:ltsc2022`. The longest part before a colon that names something is what is meant; without a
 //! path it is the root.
 
-use windowsfilter::{LayerId, Node, View};
+use windowsfilter::{LayerId, LayerKind, Node, View};
 
 use crate::error::Error;
 use crate::human;
@@ -38,8 +38,12 @@ impl Location {
         })
     }
 
-    /// Opens the view.
+    /// Opens the view. A sandbox has none: the store would show its parents without its changes, and nobody would notice.
     pub(crate) fn view(&self, session: &Session) -> Result<View, Error> {
+        if session.store.record(&self.id)?.kind == LayerKind::Sandbox {
+            let parent = session.store.chain_ids(&self.id)?.into_iter().next();
+            return Err(Error::SandboxView { id: self.id.clone(), parent });
+        }
         Ok(session.store.view(&self.id)?)
     }
 

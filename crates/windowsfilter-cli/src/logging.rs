@@ -5,9 +5,12 @@ use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging: errors only when `quiet`, else what a user should know, with `verbose` 1 or 2 also what a
 /// developer wants to know. With `json`, each event is a JSON object on a line of its own, with its time.
@@ -21,8 +24,20 @@ pub(crate) fn start(quiet: bool, verbose: u8, json: bool) {
     let logs = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr)
+        // Else it panics when standard error cannot be written.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
-    if json { logs.json().flatten_event(true).init() } else { logs.event_format(Plain).init() }
+    if json {
+        logs.json().flatten_event(true).finish().with(targets(level)).init();
+    } else {
+        logs.event_format(Plain).finish().with(targets(level)).init();
+    }
+}
+
+/// Of HTTP only what goes wrong: its frames would hide what is ours.
+fn targets(level: LevelFilter) -> Targets {
+    let http = ["h2", "hyper", "hyper_util", "tonic", "tower"];
+    Targets::new().with_default(level).with_targets(http.map(|name| (name, level.min(LevelFilter::WARN))))
 }
 
 /// `note: …`, `warning: …`, and so on.
@@ -49,5 +64,19 @@ where
         write!(out, "{label}: ")?;
         context.format_fields(out.by_ref(), event)?;
         writeln!(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_http_only_what_goes_wrong_is_logged() {
+        let verbose = targets(LevelFilter::DEBUG);
+        assert!(verbose.would_enable("windowsfilter_containerd::call", &Level::DEBUG));
+        assert!(!verbose.would_enable("h2::codec::framed_read", &Level::DEBUG));
+        assert!(verbose.would_enable("h2::codec::framed_read", &Level::WARN));
+        assert!(!targets(LevelFilter::ERROR).would_enable("h2::codec::framed_read", &Level::WARN));
     }
 }

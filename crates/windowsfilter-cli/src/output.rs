@@ -48,9 +48,14 @@ impl Output {
     /// Says something on standard error that the user should know but no program needs.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet {
-            eprintln!("note: {text}");
+            say(format_args!("note: {text}"));
         }
     }
+}
+
+/// Writes a line to standard error. Where that cannot be, as on a full disk, nobody is told, but what the user asked for is done.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
+    _ = writeln!(io::stderr(), "{line}");
 }
 
 /// How a column is aligned.

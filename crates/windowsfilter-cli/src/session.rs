@@ -49,6 +49,32 @@ impl Session {
         }
     }
 
+    /// What is called `name` and is mounted: a mount must be undone by the name it was made with, even if something else has come to
+    /// be called so. If nothing is, what [`Session::target`] gives.
+    pub(crate) fn mounted_target(&self, name: &str) -> Result<LayerId, Error> {
+        let image = self.images()?.lookup(name).ok().and_then(|image| image.top().cloned());
+        let exact = LayerId::new(name).ok().filter(|id| self.store.contains(id));
+        for id in exact.into_iter().chain(image) {
+            if self.is_mounted(&id)? {
+                return Ok(id);
+            }
+        }
+        let mut mounted = Vec::new();
+        for id in self.store.having_prefix(name)? {
+            if self.is_mounted(&id)? {
+                mounted.push(id);
+            }
+        }
+        match mounted.as_slice() {
+            [one] => Ok(one.clone()),
+            _ => self.target(name),
+        }
+    }
+
+    fn is_mounted(&self, id: &LayerId) -> Result<bool, Error> {
+        Ok(self.store.mounts(id)?.count > 0)
+    }
+
     /// As [`Session::target`]; `None` where nothing is called so.
     pub(crate) fn try_target(&self, name: &str) -> Result<Option<LayerId>, Error> {
         match self.images()?.resolve(name) {

@@ -1,8 +1,10 @@
 //! Commit: a sandbox's changes become a layer, and an image of the parent's config with that layer on top.
 
+use std::fs::File;
 use std::io::{self, Seek};
 
 use serde_json::{Map, Value, json};
+use wclayer::filetime::FileTime;
 use windowsfilter::{DiffId, Digest, Driver, Expect, ImportRequest, LayerId, Progress};
 
 use crate::error::{Error, IoContext};
@@ -19,22 +21,48 @@ pub struct CommitOptions<'a> {
     pub author: Option<String>,
     /// What they are.
     pub message: Option<String>,
-    /// When, in seconds since 1970; `None`: `SOURCE_DATE_EPOCH`, or now.
+    /// When, in seconds since 1970; no file of the new layer has a later time then. `None`: now.
     pub created: Option<i64>,
     /// Who is told how far it is.
     pub progress: &'a dyn Progress,
 }
 
 impl ImageStore<'_> {
-    /// Makes an image of what the sandbox holds at this moment. Same changes, same options and same time give the same image.
+    /// Makes an image of what the sandbox holds at this moment: the config of the image that it was made from, and a layer more. Same changes, same
+    /// options and same time give the same image.
     ///
     /// # Errors
-    /// No such sandbox; names in it that Windows cannot hold.
+    /// No such sandbox; names in it that Windows cannot hold; [`Error::SeveralParents`].
     pub fn commit(&self, sandbox: &LayerId, options: CommitOptions<'_>) -> Result<Imported, Error> {
-        let created = created(options.created)?;
+        let created = rfc3339(options.created)?;
         let chain = self.layers.chain_ids(sandbox)?;
-        let (base, mut config) = self.parent_config(&chain)?;
-        let mut diff = self.layers.diff(sandbox, None)?;
+        let (mut sources, mut config) = self.parent_config(sandbox, &chain)?;
+        let (digest, changes) = self.spool_changes(sandbox, &options)?;
+        add_layer(&mut config, DiffId(digest), &created, &options)?;
+        let bytes = serde_json::to_vec(&config).expect("a JSON value can be written");
+        let parsed = Config::parse(&bytes)?;
+        let ids = chain_ids(&parsed.rootfs.diff_ids)?;
+        let (id, below) = ids.split_last().expect("a layer was just added");
+        let (_lock, notes) =
+            self.publish_once(id, chain.first().or(below.last()), DiffId(digest), changes)?;
+        let image_id = Digest::of(&bytes);
+        self.write_blob(&image_id, &bytes)?;
+        sources.resize(ids.len(), SourceLayer::default());
+        let record = ImageRecord::new(&options.reference, image_id, None, &parsed, sources)?;
+        self.write_record(&options.reference, &record)?;
+        imported(record, notes)
+    }
+
+    /// Copies the sandbox's changes, so that they are what they are while they are read twice. Returns their digest.
+    fn spool_changes<'o>(
+        &self,
+        sandbox: &LayerId,
+        options: &CommitOptions<'o>,
+    ) -> Result<(Digest, ImportRequest<'o>), Error> {
+        let mut diff = match options.created {
+            Some(newest) => self.layers.diff_until(sandbox, FileTime::from_unix(newest, 0))?,
+            None => self.layers.diff(sandbox, None)?,
+        };
         let (mut spool, store) = (self.layers.spool()?, self.layers.root());
         io::copy(&mut diff, &mut spool).map_err(|error| match error.downcast::<windowsfilter::Error>() {
             // The sandbox is read while it is copied; what it cannot give is no matter of the file.
@@ -48,52 +76,71 @@ impl ImageStore<'_> {
         spool.rewind().at("read a temporary file in", store)?;
         let (digest, size) = Digest::of_reader(&mut spool).at("read a temporary file in", store)?;
         spool.rewind().at("read a temporary file in", store)?;
-
-        add_layer(&mut config, DiffId(digest), &created, &options)?;
-        let bytes = serde_json::to_vec(&config).expect("a JSON value can be written");
-        let parsed = Config::parse(&bytes)?;
-        let ids = chain_ids(&parsed.rootfs.diff_ids)?;
-        let (id, below) = ids.split_last().expect("a layer was just added");
         let expect = Expect { blob: Some((digest, size)), diff_id: Some(DiffId(digest)) };
-        let request = ImportRequest {
-            blob: Box::new(spool),
-            expect,
-            progress: options.progress,
-            label: format!("changes of {sandbox}"),
-        };
-        let is_present = || is_present(self.layers, id, DiffId(digest));
-        let lock = self.lock()?;
-        // What was committed before is the same bytes.
-        let _lock = if is_present()? {
-            lock
-        } else {
-            // Nobody waits while the layer is written.
-            drop(lock);
-            let staged = self.layers.stage(id, request)?;
-            let lock = self.lock()?;
-            if !is_present()? {
-                staged.publish(chain.first().or(below.last()))?;
-            }
-            lock
-        };
-        let image_id = Digest::of(&bytes);
-        self.write_blob(&image_id, &bytes)?;
-        let mut sources = base.map(|record| record.sources).unwrap_or_default();
-        sources.resize(ids.len(), SourceLayer::default());
-        let record = ImageRecord::new(&options.reference, image_id, None, &parsed, sources)?;
-        self.write_record(&options.reference, &record)?;
-        imported(record)
+        let label = format!("changes of {sandbox}");
+        Ok((digest, ImportRequest { blob: Box::new(spool), expect, progress: options.progress, label }))
     }
 
-    /// The config of an image with exactly this chain (nearest layer first), or one that says no more than its layers.
-    fn parent_config(&self, chain: &[LayerId]) -> Result<(Option<ImageRecord>, Value), Error> {
+    /// Makes the layer visible, unless it is: what was committed before is the same bytes. Returns the lock under which it stays, and what is to
+    /// be said of it.
+    fn publish_once(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        diff_id: DiffId,
+        changes: ImportRequest<'_>,
+    ) -> Result<(Option<File>, Vec<String>), Error> {
+        let is_present = || is_present(self.layers, id, diff_id);
+        let lock = self.lock()?;
+        if is_present()? {
+            return Ok((lock, Vec::new()));
+        }
+        // Nobody waits while the layer is written.
+        drop(lock);
+        let staged = self.layers.stage(id, changes)?;
+        let lock = self.lock()?;
+        let notes = if is_present()? { Vec::new() } else { staged.publish(parent)?.notes };
+        Ok((lock, notes))
+    }
+
+    /// The config that the sandbox's image starts from, and what is known of its layers. A sandbox that was made from a layer has the config of
+    /// the image with exactly this chain (nearest layer first), or one that says no more than its layers.
+    fn parent_config(
+        &self,
+        sandbox: &LayerId,
+        chain: &[LayerId],
+    ) -> Result<(Vec<SourceLayer>, Value), Error> {
         // What a record names does not go while it is read.
         let _lock = self.lock()?;
-        let is_parent = |record: &ImageRecord| record.layers.iter().rev().eq(chain);
-        if let Some(record) = self.records()?.into_iter().find(is_parent) {
-            let (_, bytes) = self.config(&record)?;
-            return Ok((Some(record), parse("the image's config", &bytes)?));
+        let mut parents = self.records()?;
+        parents.retain(|record| record.layers.iter().rev().eq(chain));
+        let image = self.layers.record(sandbox)?.image;
+        if let Some(image) = image {
+            parents.retain(|record| record.image_id == image);
         }
+        let Some(image) = image.or(parents.first().map(|record| record.image_id)) else {
+            tracing::warn!(
+                "no image has the layers below {sandbox}: the new one's config says no more than its layers"
+            );
+            return Ok((Vec::new(), self.bare_config(chain)?));
+        };
+        if parents.iter().any(|record| record.image_id != image) {
+            let names = parents.into_iter().map(|record| record.reference).collect();
+            return Err(Error::SeveralParents { sandbox: sandbox.to_string(), names });
+        }
+        let bytes = self.blob(&image)?;
+        if chain_ids(&Config::parse(&bytes)?.rootfs.diff_ids)?.iter().rev().ne(chain) {
+            let what = format!("the config {image} of the sandbox's image");
+            return Err(Error::Malformed {
+                what,
+                reason: "its layers are not those below the sandbox".into(),
+            });
+        }
+        let sources = parents.into_iter().next().map(|record| record.sources);
+        Ok((sources.unwrap_or_default(), parse("the image's config", &bytes)?))
+    }
+
+    fn bare_config(&self, chain: &[LayerId]) -> Result<Value, Error> {
         let mut diff_ids = Vec::new();
         for id in chain.iter().rev() {
             diff_ids.extend(self.layers.record(id)?.diff_id);
@@ -104,20 +151,16 @@ impl ImageStore<'_> {
                 "their IDs are not those of an image's layers, so no image can be made of them".to_owned();
             return Err(Error::Malformed { what, reason });
         }
+        let history = vec![json!({ "comment": "a layer of no image" }); diff_ids.len()];
         let rootfs = json!({ "type": "layers", "diff_ids": diff_ids });
-        Ok((None, json!({ "architecture": "amd64", "os": "windows", "rootfs": rootfs })))
+        Ok(json!({ "architecture": "amd64", "os": "windows", "rootfs": rootfs, "history": history }))
     }
 }
 
-/// The time of the commit, RFC 3339.
-fn created(given: Option<i64>) -> Result<String, Error> {
-    let seconds = match (given, std::env::var("SOURCE_DATE_EPOCH")) {
-        (Some(seconds), _) => seconds,
-        (None, Ok(text)) => text.parse().map_err(|_| Error::SourceDateEpoch { text })?,
-        (None, Err(_)) => jiff::Timestamp::now().as_second(),
-    };
-    let time = jiff::Timestamp::from_second(seconds)
-        .map_err(|_| Error::SourceDateEpoch { text: seconds.to_string() })?;
+/// The time of the commit.
+fn rfc3339(seconds: Option<i64>) -> Result<String, Error> {
+    let seconds = seconds.unwrap_or_else(|| jiff::Timestamp::now().as_second());
+    let time = jiff::Timestamp::from_second(seconds).map_err(|_| Error::InvalidTime { seconds })?;
     Ok(time.to_string())
 }
 
@@ -171,7 +214,7 @@ mod tests {
             created: None,
             progress: &(),
         };
-        let time = created(Some(0)).unwrap();
+        let time = rfc3339(Some(0)).unwrap();
         add_layer(&mut config, DiffId(Digest::of(b"x")), &time, &options).unwrap();
         assert_eq!(config["created"], "1970-01-01T00:00:00Z");
         assert_eq!(config["x-vendor"], json!({ "deep": [1, null] }));

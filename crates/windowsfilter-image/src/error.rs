@@ -29,6 +29,8 @@ pub enum Error {
     Nothing { text: String },
     #[error("{prefix:?} could be image {}", matches.join(", "))]
     AmbiguousImage { prefix: String, matches: Vec<String> },
+    #[error("image {text} has several names: {}; say which", names.join(", "))]
+    SeveralNames { text: String, names: Vec<String> },
 
     #[error(
         "{path} is no image: it has neither an index.json (OCI layout) nor a manifest.json (docker save)"
@@ -79,12 +81,20 @@ pub enum Error {
 
     #[error("layer {id} was removed by somebody else meanwhile; import the image again")]
     LayerGone { id: String },
+    #[error("an OCI layout is a directory, which no stream can take: choose oci-archive or docker-archive")]
+    DirectoryFormat,
     #[error("{} exists already", path.display())]
     Exists { path: PathBuf },
     #[error("record of image {reference}: {reason}")]
     DamagedRecord { reference: String, reason: String },
-    #[error("SOURCE_DATE_EPOCH is {text:?}: expected seconds since 1970")]
-    SourceDateEpoch { text: String },
+    #[error("{seconds} seconds since 1970 is no time that can be written down")]
+    InvalidTime { seconds: i64 },
+    #[error(
+        "sandbox {sandbox} was made from a layer, and its layers are those of several images ({}); make it from one of them by name, or \
+         remove the others",
+        names.join(", ")
+    )]
+    SeveralParents { sandbox: String, names: Vec<String> },
     #[error("cannot {action} {}", path.display())]
     Io {
         action: &'static str,
@@ -106,7 +116,10 @@ impl Error {
             | Self::NoName { .. }
             | Self::SeveralImages { .. }
             | Self::AmbiguousImage { .. }
-            | Self::SourceDateEpoch { .. } => ErrorKind::Usage,
+            | Self::SeveralNames { .. }
+            | Self::DirectoryFormat
+            | Self::SeveralParents { .. }
+            | Self::InvalidTime { .. } => ErrorKind::Usage,
             Self::DigestMismatch { .. }
             | Self::SizeMismatch { .. }
             | Self::LayerCount { .. }

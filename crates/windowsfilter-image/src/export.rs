@@ -1,9 +1,10 @@
 //! Export: an image as other tools load it.
 //!
 //! All three formats are one OCI layout: a directory, a tar of it, or a tar of it with Docker's `manifest.json` beside, as `docker save`
-//! writes since Docker 25. The config goes out as it came in. Layers are checked against their diffIDs on the way,
-//! and foreign ones become ordinary ones: whoever loads the image need not fetch them. The same image gives the same bytes.
+//! writes since Docker 25. The config goes out as it came in, and so does the manifest where it can. Layers are checked against their diffIDs
+//! on the way, and foreign ones become ordinary ones: whoever loads the image need not fetch them. The same image gives the same bytes.
 
+mod manifest;
 mod sink;
 
 use std::io::{self, Read, Seek, Write};
@@ -11,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
-use windowsfilter::{DiffId, Digest, LayerId, Progress};
+use windowsfilter::{DiffId, Digest, Hashed, LayerId, Progress};
 
 use crate::error::{Error, IoContext};
 use crate::import::ImageProgress;
@@ -142,28 +142,52 @@ impl ImageStore<'_> {
         if path.symlink_metadata().is_ok() {
             return Err(Error::Exists { path: path.to_owned() });
         }
-        let (config, bytes) = self.config(&record)?;
         let mut sink = Sink::create(path, options.format)?;
-        let config_descriptor = sink.document(CONFIG, &bytes)?;
-        options.progress.layers(&record.layers);
-        let mut layers = Vec::new();
-        for (id, diff_id) in record.layers.iter().zip(&config.rootfs.diff_ids) {
-            layers.push(self.export_layer(&mut sink, id, *diff_id, options)?);
-        }
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: MANIFEST.to_owned(),
-            config: config_descriptor,
-            layers,
-        };
-        let digest = write_index(&mut sink, &record, &config, &manifest, options.format)?;
+        let digest = self.write_image(&mut sink, &record, options)?;
         sink.finish(path)?;
         Ok(Exported { digest, path: path.to_owned() })
     }
 
+    /// Writes an archive of the image that `text` means to `out`, and returns its manifest's digest. After an error, what was written is none.
+    ///
+    /// # Errors
+    /// [`Error::DirectoryFormat`]; a layer that is damaged; what `out` meets.
+    pub fn export_to(
+        &self,
+        text: &str,
+        out: &mut dyn Write,
+        options: &ExportOptions<'_>,
+    ) -> Result<Digest, Error> {
+        if options.format == Format::Oci {
+            return Err(Error::DirectoryFormat);
+        }
+        let record = self.lookup(text)?;
+        let mut sink = Sink::stream(out)?;
+        let digest = self.write_image(&mut sink, &record, options)?;
+        sink.finish(Path::new("-"))?;
+        Ok(digest)
+    }
+
+    fn write_image(
+        &self,
+        sink: &mut Sink<'_>,
+        record: &ImageRecord,
+        options: &ExportOptions<'_>,
+    ) -> Result<Digest, Error> {
+        let (config, bytes) = self.config(record)?;
+        let config_descriptor = sink.document(CONFIG, &bytes)?;
+        options.progress.layers(&record.layers);
+        let mut layers = Vec::new();
+        for (id, diff_id) in record.layers.iter().zip(&config.rootfs.diff_ids) {
+            layers.push(self.export_layer(sink, id, *diff_id, options)?);
+        }
+        let (manifest, bytes) = self.export_manifest(record, config_descriptor, layers)?;
+        write_index(sink, record, &config, (&manifest, &bytes), options.format)
+    }
+
     fn export_layer(
         &self,
-        sink: &mut Sink,
+        sink: &mut Sink<'_>,
         id: &LayerId,
         diff_id: DiffId,
         options: &ExportOptions<'_>,
@@ -174,33 +198,31 @@ impl ImageStore<'_> {
         let what = format!("layer {id}");
         let size = self.layers.record(id)?.tar_size;
         let progress = options.progress.begin(id, size);
-        let mut tar = Checked { inner: tar, hasher: Sha256::new(), progress: &*progress };
+        let mut tar = Checked { tar: Hashed::new(tar), progress: &*progress };
         if compression == Compression::None {
             sink.blob(&diff_id.0, size, &mut tar, &what)?;
             tar.verify(what, diff_id)?;
             return Ok(Descriptor::new(&media_type, diff_id.0, size));
         }
-        let mut temp = sink.temporary()?;
-        compression.copy(&mut tar, temp.as_file_mut()).at("compress to", temp.path())?;
+        let mut blob = sink.temporary(self.layers)?;
+        compression.copy(&mut tar, &mut blob.file).at("compress to a file in", &blob.place)?;
         tar.verify(what.clone(), diff_id)?;
-        temp.rewind().at("read", temp.path())?;
-        let (digest, size) = Digest::of_reader(temp.as_file_mut()).at("read", temp.path())?;
-        sink.finished_blob(&digest, size, temp, &what)?;
+        blob.file.rewind().at("read a file in", &blob.place)?;
+        let (digest, size) = Digest::of_reader(&mut blob.file).at("read a file in", &blob.place)?;
+        sink.finished_blob(&digest, size, blob, &what)?;
         Ok(Descriptor::new(&media_type, digest, size))
     }
 }
 
 /// A layer's tar on its way out.
 struct Checked<'a, R> {
-    inner: R,
-    hasher: Sha256,
+    tar: Hashed<R>,
     progress: &'a dyn Progress,
 }
 
 impl<R: Read> Read for Checked<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
+        let count = self.tar.read(buffer)?;
         self.progress.blob_bytes(count as u64);
         Ok(count)
     }
@@ -208,7 +230,7 @@ impl<R: Read> Read for Checked<'_, R> {
 
 impl<R> Checked<'_, R> {
     fn verify(self, what: String, expected: DiffId) -> Result<(), Error> {
-        let actual = Digest::from_bytes(self.hasher.finalize().into());
+        let (actual, _) = self.tar.finish();
         if actual == expected.0 {
             Ok(())
         } else {
@@ -218,24 +240,33 @@ impl<R> Checked<'_, R> {
 }
 
 fn write_index(
-    sink: &mut Sink,
+    sink: &mut Sink<'_>,
     record: &ImageRecord,
     config: &Config,
-    manifest: &Manifest,
+    (manifest, bytes): (&Manifest, &[u8]),
     format: Format,
 ) -> Result<Digest, Error> {
-    let reference = Reference::parse(&record.reference)?;
-    let mut descriptor = sink.document(MANIFEST, &json(manifest))?;
+    let reference = Reference::of_record(&record.reference)?;
+    let mut descriptor = sink.document(MANIFEST, bytes)?;
     let digest = descriptor.digest;
     descriptor.platform = Some(config.platform.clone());
-    let names = [(REF_NAME, reference.with_tag()), (CONTAINERD_NAME, reference.full().to_owned())];
-    descriptor.annotations = Some(names.map(|(key, name)| (key.to_owned(), name)).into());
+    // A digest in a name is the manifest's or it is wrong.
+    let name = match reference.digest() {
+        Some(claimed) if claimed != digest => reference.tagged(),
+        _ => Some(reference.with_tag()),
+    };
+    if let Some(name) = name {
+        let full = Reference::of_record(&name)?.full().to_owned();
+        descriptor.annotations =
+            Some([(REF_NAME.to_owned(), name), (CONTAINERD_NAME.to_owned(), full)].into());
+    }
     let index = serde_json::json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor] });
     if format == Format::DockerArchive {
         let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
         let saved = SavedImage {
             config: blob(&manifest.config.digest),
-            repo_tags: Some(vec![reference.with_tag()]),
+            // Docker loads no other names than tags (moby `image/tarexport/load.go`).
+            repo_tags: reference.tagged().map(|tag| vec![tag]),
             layers: manifest.layers.iter().map(|layer| blob(&layer.digest)).collect(),
             layer_sources: None,
         };

@@ -2,6 +2,7 @@
 //! [`windowsfilter::LayerStore::remove_file`].
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::path::Path;
 
 use crate::error::{Error, IoContext};
@@ -15,15 +16,28 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Locks `path` against other threads and processes until the file is dropped.
-pub(crate) fn lock(path: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).at("open", path)?;
+/// Locks `path` against other threads and processes until the file is dropped. `None` where nobody can make the file, and so nobody can have
+/// it locked: in a store that cannot be written, which can still be read.
+pub(crate) fn lock(path: &Path) -> Result<Option<File>, Error> {
+    let Some(file) = open_lock(path).at("open", path)? else { return Ok(None) };
     match file.try_lock() {
-        Ok(()) => return Ok(file),
+        Ok(()) => return Ok(Some(file)),
         Err(TryLockError::WouldBlock) => {}
         Err(TryLockError::Error(e)) => return Err(e).at("lock", path),
     }
     tracing::info!("waiting for another process that changes the images");
     file.lock().at("lock", path)?;
-    Ok(file)
+    Ok(Some(file))
+}
+
+fn open_lock(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().create(true).truncate(false).write(true).open(path) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
+            match File::open(path) {
+                Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
+                file => file.map(Some).map_err(|_| e),
+            }
+        }
+        file => file.map(Some),
+    }
 }

@@ -11,11 +11,12 @@ use std::io::Read;
 use std::sync::Mutex;
 
 use windowsfilter::{
-    DiffId, Digest, Driver, Expect, ImportRequest, LayerId, LayerStore, Presence, Progress, StagedLayer,
+    Applied, DiffId, Digest, Driver, Expect, ImportRequest, LayerId, LayerStore, Presence, Progress,
+    StagedLayer,
 };
 
 use crate::error::Error;
-use crate::oci::{Config, chain_ids};
+use crate::oci::{Config, MAX_LAYERS, chain_ids};
 use crate::platform::Platform;
 use crate::records::{ImageRecord, ImageStore, Imported, SourceLayer};
 use crate::reference::Reference;
@@ -79,11 +80,17 @@ impl ImageStore<'_> {
         let staged = plan.stage(&container, options.progress)?;
 
         let _lock = self.lock()?;
-        let published = plan.publish(staged)?;
-        self.record(&reference, &image, &config).map_err(|error| undo(self.layers, &published, error))
+        let Published { ids, notes } = plan.publish(staged)?;
+        let record = self.record(&reference, &image, &config);
+        imported(record.map_err(|error| undo(self.layers, &ids, error))?, notes)
     }
 
-    fn record(&self, reference: &Reference, image: &FoundImage, config: &Config) -> Result<Imported, Error> {
+    fn record(
+        &self,
+        reference: &Reference,
+        image: &FoundImage,
+        config: &Config,
+    ) -> Result<ImageRecord, Error> {
         self.write_blob(&image.config.0, &image.config.1)?;
         if let Some((digest, bytes)) = &image.manifest {
             self.write_blob(digest, bytes)?;
@@ -99,13 +106,13 @@ impl ImageStore<'_> {
         let manifest = image.manifest.as_ref().map(|(digest, _)| *digest);
         let record = ImageRecord::new(reference, image.config.0, manifest, config, sources.collect())?;
         self.write_record(reference, &record)?;
-        imported(record)
+        Ok(record)
     }
 }
 
-pub(crate) fn imported(record: ImageRecord) -> Result<Imported, Error> {
+pub(crate) fn imported(record: ImageRecord, notes: Vec<String>) -> Result<Imported, Error> {
     let top = record.top().cloned().ok_or_else(no_layers)?;
-    Ok(Imported { reference: record.reference, image_id: record.image_id, layers: record.layers, top })
+    Ok(Imported { reference: record.reference, image_id: record.image_id, layers: record.layers, top, notes })
 }
 
 fn no_layers() -> Error {
@@ -159,6 +166,13 @@ impl<'a> Plan<'a> {
         }
         if diff_ids.is_empty() {
             return Err(no_layers());
+        }
+        if diff_ids.len() > MAX_LAYERS {
+            let reason = format!(
+                "it has {} layers; at most {MAX_LAYERS} are taken in (docs/limits.md)",
+                diff_ids.len()
+            );
+            return Err(Error::Malformed { what: "the image".into(), reason });
         }
         Ok(Self { store, image, diff_ids, ids: chain_ids(diff_ids)? })
     }
@@ -242,15 +256,15 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Makes the staged layers visible, base first; the answer is which were.
-    fn publish(&self, staged: Vec<Option<StagedLayer<'a>>>) -> Result<Vec<LayerId>, Error> {
-        let mut published = Vec::new();
+    /// Makes the staged layers visible, base first.
+    fn publish(&self, staged: Vec<Option<StagedLayer<'a>>>) -> Result<Published, Error> {
+        let mut published = Published::default();
         for (i, layer) in staged.into_iter().enumerate() {
             let parent = i.checked_sub(1).map(|below| &self.ids[below]);
             match self.publish_one(i, layer, parent) {
-                Ok(true) => published.push(self.ids[i].clone()),
-                Ok(false) => {}
-                Err(error) => return Err(undo(self.store, &published, error)),
+                Ok(Some(applied)) => published.add(self.ids[i].clone(), applied),
+                Ok(None) => {}
+                Err(error) => return Err(undo(self.store, &published.ids, error)),
             }
         }
         Ok(published)
@@ -261,14 +275,28 @@ impl<'a> Plan<'a> {
         i: usize,
         layer: Option<StagedLayer<'_>>,
         parent: Option<&LayerId>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Applied>, Error> {
         // Somebody may have imported or removed it while this import was reading.
         if is_present(self.store, &self.ids[i], self.diff_ids[i])? {
-            return Ok(false);
+            return Ok(None);
         }
         let layer = layer.ok_or_else(|| Error::LayerGone { id: self.ids[i].to_string() })?;
-        layer.publish(parent)?;
-        Ok(true)
+        Ok(Some(layer.publish(parent)?))
+    }
+}
+
+/// What an import made visible.
+#[derive(Default)]
+struct Published {
+    ids: Vec<LayerId>,
+    /// What is to be said of them.
+    notes: Vec<String>,
+}
+
+impl Published {
+    fn add(&mut self, id: LayerId, applied: Applied) {
+        self.ids.push(id);
+        self.notes.extend(applied.notes.iter().map(|note| format!("layer {}: {note}", applied.diff_id)));
     }
 }
 

@@ -19,15 +19,18 @@ pub struct ImageSummary {
     /// Version of Windows.
     pub os_version: Option<String>,
     /// As Go names it.
-    pub architecture: String,
+    pub architecture: Option<String>,
     /// When it was made, RFC 3339.
     pub created: Option<String>,
     /// Bytes of all its files, layer by layer.
-    pub size: u64,
+    pub size: Option<u64>,
     /// Number of layers.
     pub layers: usize,
     /// The topmost layer.
     pub top: Option<LayerId>,
+    /// Why the rest cannot be known: a document or layer that is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What `image inspect` shows.
@@ -80,10 +83,10 @@ pub struct LayerInfo {
 }
 
 impl ImageStore<'_> {
-    /// All images, by reference.
+    /// All images, by reference. Of one with a damaged document or layer, what its record says: it does not hide the others.
     ///
     /// # Errors
-    /// Damaged records, documents or layers.
+    /// Damaged records.
     pub fn list(&self) -> Result<Vec<ImageSummary>, Error> {
         let summaries = self.records()?.into_iter().map(|record| self.summary_now(record));
         summaries.filter_map(Result::transpose).collect()
@@ -96,10 +99,10 @@ impl ImageStore<'_> {
                 Ok(summary) => return Ok(Some(summary)),
                 Err(error) => error,
             };
-            match self.get(&Reference::parse(&record.reference)?) {
+            match self.get(&Reference::of_record(&record.reference)?) {
                 Err(Error::NoSuchImage { .. }) => return Ok(None),
                 Ok(newer) if newer != record => record = newer,
-                _ => return Err(error),
+                _ => return Ok(Some(damaged_summary(record, &error))),
             }
         }
     }
@@ -114,11 +117,12 @@ impl ImageStore<'_> {
             reference: record.reference.clone(),
             image_id: record.image_id,
             os_version: config.platform.os_version,
-            architecture: config.platform.architecture,
+            architecture: Some(config.platform.architecture),
             created: config.created,
-            size,
+            size: Some(size),
             layers: record.layers.len(),
             top: record.top().cloned(),
+            problem: None,
         })
     }
 
@@ -163,5 +167,20 @@ impl ImageStore<'_> {
             });
         }
         Ok(layers)
+    }
+}
+
+/// What an image's own record says of it.
+fn damaged_summary(record: ImageRecord, error: &Error) -> ImageSummary {
+    ImageSummary {
+        top: record.top().cloned(),
+        reference: record.reference,
+        image_id: record.image_id,
+        os_version: record.os_version,
+        architecture: None,
+        created: None,
+        size: None,
+        layers: record.layers.len(),
+        problem: Some(error.to_string()),
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! images/lock                     held while names, or the layers behind them, change
+//!        import.lock              held while an import reads layers
 //!        blobs/sha256/<hex>       configs and manifests, exactly as they came
 //!        refs/<reference>.json    one image each: what it is called and what it is made of
 //! ```
@@ -28,6 +29,7 @@ mod platform;
 mod prune;
 mod records;
 mod reference;
+mod sandbox;
 mod shared;
 mod source;
 

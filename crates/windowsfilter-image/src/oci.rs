@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use windowsfilter::{DiffId, Digest, LayerId};
 
 use crate::error::Error;
 
 /// Largest JSON document that is read: real ones have kilobytes; registries refuse manifests over 4 MiB.
 pub(crate) const MAX_JSON: u64 = 8 << 20;
+/// Most layers of an image: each layer's record lists all below it, so their size grows with the square. Docker stops at 125 (moby
+/// `layer/layer_store.go`, `maxLayerDepth`).
+pub(crate) const MAX_LAYERS: usize = 1000;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -45,6 +49,9 @@ pub struct Descriptor {
     /// In an index: what the image runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<PlatformFields>,
+    /// In an index: what a manifest that is no image's is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) artifact_type: Option<String>,
 }
 
 impl Descriptor {
@@ -56,6 +63,7 @@ impl Descriptor {
             urls: Vec::new(),
             annotations: None,
             platform: None,
+            artifact_type: None,
         }
     }
 
@@ -63,10 +71,11 @@ impl Descriptor {
         self.annotations.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The image's name, if this says it. containerd and BuildKit put only the tag into the OCI annotation.
+    /// The image's name, if this says it. containerd and BuildKit put only the tag, or the tag and a digest, into the OCI annotation.
     pub(crate) fn name(&self) -> Option<&str> {
         let name = self.annotation(REF_NAME);
-        name.filter(|name| name.contains([':', '/'])).or_else(|| self.annotation(CONTAINERD_NAME)).or(name)
+        let is_whole = |name: &&str| name.split('@').next().is_some_and(|name| name.contains([':', '/']));
+        name.filter(is_whole).or_else(|| self.annotation(CONTAINERD_NAME)).or(name)
     }
 }
 
@@ -108,6 +117,9 @@ pub(crate) struct Manifest {
     pub(crate) media_type: String,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
+    /// Annotations, and whatever else it says.
+    #[serde(flatten)]
+    pub(crate) other: Map<String, Value>,
 }
 
 /// One image of Docker's `manifest.json`.
@@ -169,6 +181,33 @@ impl Config {
     }
 }
 
+/// Whether an index may mean an image, or another index, by a descriptor of this media type; some tools leave it out. Anything else may stand
+/// in an index too, and is no error. Source: image-spec `image-layout.md`, `media-types.md`.
+pub(crate) fn is_manifest(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        MANIFEST
+            | INDEX
+            | "application/vnd.docker.distribution.manifest.v2+json"
+            | "application/vnd.docker.distribution.manifest.list.v2+json"
+            | ""
+    )
+}
+
+/// Whether a config of this media type is an image's. Source: image-spec `manifest.md`; moby `distribution/registry.go`, `defaultImageTypes`,
+/// for what registries of old made of it.
+pub(crate) fn is_image_config(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        CONFIG
+            | "application/vnd.docker.container.image.v1+json"
+            | "application/octet-stream"
+            | "application/json"
+            | "text/html"
+            | ""
+    )
+}
+
 /// Whether a layer may be left out of archives, by any of its names (`foreign` is Docker's, `nondistributable` OCI's).
 pub(crate) fn is_foreign(media_type: &str) -> bool {
     media_type.contains("foreign") || media_type.contains("nondistributable")
@@ -209,6 +248,25 @@ mod tests {
         assert_eq!(ids[1].as_str(), Digest::of(format!("{a} {b}").as_bytes()).hex());
         assert_eq!(chain_id(None, a).unwrap(), ids[0]);
         assert_eq!(chain_id(Some(&ids[0]), b).unwrap(), ids[1]);
+    }
+
+    #[test]
+    fn a_tag_is_no_name_where_containerd_says_the_name() {
+        let name = |annotations: &[(&str, &str)]| {
+            let mut descriptor = Descriptor::new(MANIFEST, Digest::of(b"x"), 1);
+            let owned = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            descriptor.annotations = Some(owned.collect());
+            descriptor.name().map(str::to_owned)
+        };
+        let digest = format!("v1@{}", Digest::of(b"x"));
+        for tag in ["v1", &digest] {
+            let annotations = [(REF_NAME, tag), (CONTAINERD_NAME, "docker.io/library/win:v1")];
+            assert_eq!(name(&annotations).as_deref(), Some("docker.io/library/win:v1"));
+        }
+        let annotations = [(REF_NAME, "win:v1"), (CONTAINERD_NAME, "docker.io/library/win:v1")];
+        assert_eq!(name(&annotations).as_deref(), Some("win:v1"));
+        assert_eq!(name(&[(REF_NAME, "v1")]).as_deref(), Some("v1"));
+        assert_eq!(name(&[]), None);
     }
 
     #[test]

@@ -30,22 +30,33 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
+/// What there is to see of a layer that was listed.
+enum Look {
+    /// Somebody removed it since: sandboxes and single layers go without our lock.
+    Gone,
+    /// Nobody knows what it is and what it stands on.
+    Unreadable(windowsfilter::Error),
+    /// Its record and chain.
+    Read(LayerRecord, Vec<LayerId>),
+}
+
 impl ImageStore<'_> {
     /// Removes the image that `text` means, and those of its layers that no other image, no sandbox and no other layer needs.
     ///
     /// # Errors
-    /// As [`Self::lookup`]; one of these layers is mounted: then nothing is removed.
+    /// As [`Self::lookup`]; [`Error::SeveralNames`] of an ID; one of these layers is mounted. Then nothing is removed.
     pub fn remove(&self, text: &str) -> Result<Removed, Error> {
         let _lock = self.lock()?;
-        let record = self.lookup(text)?;
+        let record = self.only_name(text)?;
         let others: Vec<ImageRecord> =
             self.records()?.into_iter().filter(|r| r.reference != record.reference).collect();
         let mut unneeded = self.unneeded(&others)?;
         unneeded.retain(|id| record.layers.contains(id));
         // A layer of no image, put on top by hand, keeps what is below it.
         for id in self.layers.layers()?.iter().filter(|id| !record.layers.contains(id)) {
-            let Some((_, chain)) = self.if_there(id)? else { continue };
-            unneeded.retain(|id| !chain.contains(id));
+            if let Look::Read(_, chain) = self.look(id) {
+                unneeded.retain(|id| !chain.contains(id));
+            }
         }
         for id in &unneeded {
             if let Some(path) = self.mounted_at(id)? {
@@ -80,7 +91,7 @@ impl ImageStore<'_> {
                 in_use.extend(self.layers.chain_ids(&id)?);
                 continue;
             }
-            let Some((record, _)) = self.if_there(&id)? else { continue };
+            let Look::Read(record, _) = self.look(&id) else { continue };
             if dry_run || self.remove_unless_needed(&id)? {
                 pruned.bytes += record.tar_size;
                 pruned.layers.push(id);
@@ -95,29 +106,47 @@ impl ImageStore<'_> {
     }
 
     /// Layers that nobody owns and neither `records` nor a sandbox stands on; those with the longest chain first, so that each can be removed in turn.
+    /// A layer that cannot be read stays, and so does whatever it may stand on.
     fn unneeded(&self, records: &[ImageRecord]) -> Result<Vec<LayerId>, Error> {
         let mut needed: HashSet<LayerId> =
             records.iter().flat_map(|record| record.layers.iter().cloned()).collect();
-        let mut layers = Vec::new();
+        let (mut layers, mut unreadable) = (Vec::new(), Vec::new());
         for id in self.layers.layers()? {
-            let Some((record, chain)) = self.if_there(&id)? else { continue };
-            if record.kind == LayerKind::Layer && !needed.contains(&id) && self.layers.owners(&id)?.is_empty()
-            {
-                layers.push((chain, id));
-            } else {
-                needed.extend(chain);
+            match self.look(&id) {
+                Look::Gone => {}
+                Look::Unreadable(error) => unreadable.push((id, error)),
+                Look::Read(record, chain)
+                    if record.kind == LayerKind::Layer
+                        && !needed.contains(&id)
+                        // Owners that cannot be read are owners.
+                        && self.layers.owners(&id).is_ok_and(|owners| owners.is_empty()) =>
+                {
+                    layers.push((chain, id));
+                }
+                Look::Read(_, chain) => needed.extend(chain),
             }
         }
         layers.retain(|(_, id)| !needed.contains(id));
         layers.sort_by_key(|(chain, _)| std::cmp::Reverse(chain.len()));
+        for (damaged, error) in unreadable {
+            let before = layers.len();
+            // What stands on it is not below it.
+            layers.retain(|(chain, _)| chain.contains(&damaged));
+            let kept = before - layers.len();
+            if kept > 0 {
+                tracing::warn!(
+                    "{error}; layers that it may stand on ({kept}) stay until it is put right or removed"
+                );
+            }
+        }
         Ok(layers.into_iter().map(|(_, id)| id).collect())
     }
 
-    /// A layer's record and chain; `None` if somebody removed it since it was listed: sandboxes and single layers go without our lock.
-    fn if_there(&self, id: &LayerId) -> Result<Option<(LayerRecord, Vec<LayerId>)>, Error> {
+    fn look(&self, id: &LayerId) -> Look {
         match self.layers.record(id).and_then(|record| Ok((record, self.layers.chain_ids(id)?))) {
-            Err(windowsfilter::Error::NoSuchLayer { .. }) => Ok(None),
-            other => Ok(other.map(Some)?),
+            Ok((record, chain)) => Look::Read(record, chain),
+            Err(windowsfilter::Error::NoSuchLayer { .. }) => Look::Gone,
+            Err(error) => Look::Unreadable(error),
         }
     }
 
@@ -139,12 +168,20 @@ impl ImageStore<'_> {
     }
 
     pub(crate) fn unneeded_blobs(&self, records: &[ImageRecord]) -> Result<Vec<Digest>, Error> {
-        let needed: HashSet<String> = records
+        let mut needed: HashSet<String> = records
             .iter()
             .flat_map(|r| [Some(r.image_id), r.manifest])
             .flatten()
             .map(|digest| digest.hex())
             .collect();
+        for id in self.layers.layers()? {
+            match self.layers.record(&id) {
+                Ok(record) => needed.extend(record.image.map(|image| image.hex())),
+                Err(windowsfilter::Error::NoSuchLayer { .. }) => {}
+                // It may be a sandbox that needs any of them.
+                Err(_) => return Ok(Vec::new()),
+            }
+        }
         let dir = self.blobs_dir();
         let mut blobs = Vec::new();
         for entry in fs::read_dir(&dir).at("list", &dir)? {

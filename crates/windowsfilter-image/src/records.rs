@@ -4,7 +4,7 @@
 //! store's lock, which is also held from the moment an import's layers become visible until its record is
 //! there, so that nobody takes them for layers that nobody needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -99,6 +99,8 @@ pub struct Imported {
     pub layers: Vec<LayerId>,
     /// The topmost of them.
     pub top: LayerId,
+    /// What the views do not show of layers that came into the store with it.
+    pub notes: Vec<String>,
 }
 
 impl<'a> ImageStore<'a> {
@@ -123,12 +125,12 @@ impl<'a> ImageStore<'a> {
     }
 
     /// Held while records, or layers that records may need, change. Layers' own locks come after it.
-    pub(crate) fn lock(&self) -> Result<File, Error> {
+    pub(crate) fn lock(&self) -> Result<Option<File>, Error> {
         files::lock(&self.dir.join("lock"))
     }
 
     /// Held while an import reads layers; taken before any other lock.
-    pub(crate) fn import_lock(&self) -> Result<File, Error> {
+    pub(crate) fn import_lock(&self) -> Result<Option<File>, Error> {
         files::lock(&self.dir.join("import.lock"))
     }
 
@@ -156,12 +158,13 @@ impl<'a> ImageStore<'a> {
     /// # Errors
     /// [`Error::NoSuchImage`], a damaged record.
     pub fn get(&self, reference: &Reference) -> Result<ImageRecord, Error> {
-        match self.read_record(&reference.file_name()) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::NoSuchImage { text: reference.to_string() })
+        for name in reference.file_names() {
+            match self.read_record(&name) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                result => return result,
             }
-            result => result,
         }
+        Err(Error::NoSuchImage { text: reference.to_string() })
     }
 
     /// The image that `text` means: a reference, or the first 4 or more digits of an image ID.
@@ -169,10 +172,25 @@ impl<'a> ImageStore<'a> {
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::AmbiguousImage`].
     pub fn lookup(&self, text: &str) -> Result<ImageRecord, Error> {
-        if let Ok(reference) = Reference::parse(text) {
+        Ok(self.names_of(text)?.swap_remove(0))
+    }
+
+    /// As [`Self::lookup`], for what is done to a name and not to the image: an ID of several names means none of them.
+    pub(crate) fn only_name(&self, text: &str) -> Result<ImageRecord, Error> {
+        let mut records = self.names_of(text)?;
+        if records.len() > 1 {
+            let names = records.into_iter().map(|record| record.reference).collect();
+            return Err(Error::SeveralNames { text: text.to_owned(), names });
+        }
+        Ok(records.swap_remove(0))
+    }
+
+    /// The one record of a reference, or those of all names of an image ID; at least one.
+    fn names_of(&self, text: &str) -> Result<Vec<ImageRecord>, Error> {
+        if let Ok(reference) = Reference::of_record(text) {
             match self.get(&reference) {
                 Err(Error::NoSuchImage { .. }) => {}
-                result => return result,
+                result => return Ok(vec![result?]),
             }
         }
         let missing = || Error::NoSuchImage { text: text.to_owned() };
@@ -182,12 +200,12 @@ impl<'a> ImageStore<'a> {
         }
         let mut matches = self.records()?;
         matches.retain(|record| record.image_id.hex().starts_with(digits));
-        let first = matches.first().cloned().ok_or_else(missing)?;
-        if matches.iter().any(|record| record.image_id != first.image_id) {
-            let matches = matches.iter().map(|record| record.image_id.hex()).collect();
-            return Err(Error::AmbiguousImage { prefix: text.to_owned(), matches });
+        let ids: BTreeSet<String> = matches.iter().map(|record| record.image_id.hex()).collect();
+        match ids.len() {
+            0 => Err(missing()),
+            1 => Ok(matches),
+            _ => Err(Error::AmbiguousImage { prefix: text.to_owned(), matches: ids.into_iter().collect() }),
         }
-        Ok(first)
     }
 
     /// The topmost layer of the image, or the layer or sandbox, that `text` means.
@@ -252,12 +270,22 @@ impl<'a> ImageStore<'a> {
 
     pub(crate) fn write_record(&self, reference: &Reference, record: &ImageRecord) -> Result<(), Error> {
         let text = sealed::seal(VERSION, record).expect("a record has string keys and finite numbers");
-        Ok(self.layers.write_file(&self.refs_dir().join(reference.file_name()), &text)?)
+        let own = reference.file_name();
+        self.layers.write_file(&self.refs_dir().join(&own), &text)?;
+        // The name moves from whatever an earlier version recorded under another spelling of it.
+        for name in reference.file_names().iter().filter(|name| **name != own) {
+            self.layers.remove_file(&self.refs_dir().join(name))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn delete_record(&self, record: &ImageRecord) -> Result<(), Error> {
-        let name = Reference::parse(&record.reference)?.file_name();
-        Ok(self.layers.remove_file(&self.refs_dir().join(name))?)
+        for name in Reference::of_record(&record.reference)?.file_names() {
+            if self.read_record(&name).is_ok_and(|found| found == *record) {
+                self.layers.remove_file(&self.refs_dir().join(name))?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn record_names(&self) -> Result<Vec<String>, Error> {
@@ -279,7 +307,7 @@ impl<'a> ImageStore<'a> {
         let bytes = fs::read(&path).at("read", &path)?;
         let record: ImageRecord =
             sealed::unseal(VERSION, &bytes).map_err(|e| damaged(name, &e.to_string()))?;
-        if Reference::parse(&record.reference)?.file_name() != name {
+        if !Reference::of_record(&record.reference)?.file_names().iter().any(|own| own == name) {
             return Err(damaged(name, "it is another image's"));
         }
         Ok(record)

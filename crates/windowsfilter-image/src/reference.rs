@@ -1,7 +1,8 @@
 //! Image references: `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`.
 //!
-//! Two spellings of one image (`servercore`, `docker.io/library/servercore:latest`) must not be two images,
-//! so references compare by their full form; shown is what the user wrote. Source: distribution/reference.
+//! Spellings of one image (`servercore`, `index.docker.io/library/servercore:latest`) must not be several images, so references compare by
+//! their full form; shown is what the user wrote. Source: distribution/reference, `regexp.go` for the grammar and `ParseNormalizedNamed` of
+//! `normalize.go` for the full form.
 
 use std::fmt;
 
@@ -11,6 +12,10 @@ use crate::error::Error;
 
 /// Longest reference: its escaped form has to fit a file name, and the longest name that registries take is 255 bytes.
 const MAX_LEN: usize = 255;
+/// The registry of names that say none.
+const HUB: &str = "docker.io";
+/// What it was called before.
+const OLD_HUB: &str = "index.docker.io";
 
 /// A checked image reference.
 #[derive(Clone, Debug)]
@@ -25,8 +30,17 @@ impl Reference {
     /// # Errors
     /// [`Error::InvalidReference`] with the reason.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        Self::checked(text, check_component)
+    }
+
+    /// The reference of a record. Earlier versions took any mix of separators, and what they have recorded must stay in reach.
+    pub(crate) fn of_record(text: &str) -> Result<Self, Error> {
+        Self::checked(text, check_earlier_component)
+    }
+
+    fn checked(text: &str, check: Check) -> Result<Self, Error> {
         let invalid = |reason| Error::InvalidReference { text: text.chars().take(300).collect(), reason };
-        let full = complete(text).map_err(invalid)?;
+        let full = complete(text, check).map_err(invalid)?;
         if full.len() > MAX_LEN || escape(&full).len() > MAX_LEN - ".json".len() {
             return Err(invalid("it is too long"));
         }
@@ -49,9 +63,43 @@ impl Reference {
         if last.contains([':', '@']) { self.given.clone() } else { format!("{}:latest", self.given) }
     }
 
+    /// The same without a digest; `None` if it has no tag then.
+    pub(crate) fn tagged(&self) -> Option<String> {
+        let named = self.with_tag();
+        let name = named.split('@').next().unwrap_or(&named);
+        self.tag().map(|_| name.to_owned())
+    }
+
+    /// Its tag, which is `latest` unless it says otherwise or has a digest.
+    pub(crate) fn tag(&self) -> Option<&str> {
+        let name = self.full.split('@').next().unwrap_or(&self.full);
+        name.rsplit('/').next()?.split_once(':').map(|(_, tag)| tag)
+    }
+
+    /// The digest of the only manifest that may be called so.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        self.given.split_once('@').and_then(|(_, digest)| digest.parse().ok())
+    }
+
     /// The name of its record.
     pub(crate) fn file_name(&self) -> String {
         format!("{}.json", escape(&self.full))
+    }
+
+    /// Names that its record may have, likeliest first. Earlier versions took `two`, `docker.io/two` and `index.docker.io/library/two` for
+    /// different images; what they have recorded is found by every spelling, and first by its own.
+    pub(crate) fn file_names(&self) -> Vec<String> {
+        let mut names = vec![self.full.clone()];
+        if let Some(path) = self.full.strip_prefix("docker.io/") {
+            names.push(format!("{OLD_HUB}/{path}"));
+            if let Some(short) = path.strip_prefix("library/").filter(|short| !short.contains('/')) {
+                names.extend([HUB, OLD_HUB].map(|host| format!("{host}/{short}")));
+            }
+        }
+        let own = self.with_tag();
+        names.sort_by_key(|name| *name != own);
+        let files = names.iter().map(|name| format!("{}.json", escape(name)));
+        files.filter(|file| file.len() <= MAX_LEN).collect()
     }
 }
 
@@ -77,7 +125,10 @@ impl PartialEq for Reference {
 
 impl Eq for Reference {}
 
-fn complete(text: &str) -> Result<String, &'static str> {
+/// How a part of a name is checked.
+type Check = fn(&str) -> Result<(), &'static str>;
+
+fn complete(text: &str, check: Check) -> Result<String, &'static str> {
     let (rest, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
     if let Some(digest) = digest {
         digest.parse::<Digest>().map_err(|_| "what follows @ is no sha256 digest")?;
@@ -89,17 +140,19 @@ fn complete(text: &str) -> Result<String, &'static str> {
     };
     check_tag(tag)?;
     let (host, path) = match name.split_once('/') {
+        Some((OLD_HUB, path)) => (HUB, path),
         // Docker's rule: a first part that could not be a user is a host.
-        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path.to_owned()),
-        Some(_) => ("docker.io", name.to_owned()),
-        None => ("docker.io", format!("library/{name}")),
+        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path),
+        _ => (HUB, name),
     };
     check_host(host)?;
-    path.split('/').try_for_each(check_component)?;
+    path.split('/').try_for_each(check)?;
+    let library = if host == HUB && !path.contains('/') { "library/" } else { "" };
+    let name = format!("{host}/{library}{path}");
     Ok(match (tag, digest) {
-        (Some(tag), Some(digest)) => format!("{host}/{path}:{tag}@{digest}"),
-        (None, Some(digest)) => format!("{host}/{path}@{digest}"),
-        (tag, None) => format!("{host}/{path}:{}", tag.unwrap_or("latest")),
+        (Some(tag), Some(digest)) => format!("{name}:{tag}@{digest}"),
+        (None, Some(digest)) => format!("{name}@{digest}"),
+        (tag, None) => format!("{name}:{}", tag.unwrap_or("latest")),
     })
 }
 
@@ -129,7 +182,19 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Letters and digits, with separators between them: one `.`, one or two `_`, any number of `-`.
 fn check_component(part: &str) -> Result<(), &'static str> {
+    check_earlier_component(part)?;
+    let is_separator =
+        |text: &str| matches!(text, "" | "." | "_" | "__") || text.bytes().all(|byte| byte == b'-');
+    if part.split(|c: char| c.is_ascii_alphanumeric()).all(is_separator) {
+        Ok(())
+    } else {
+        Err("between letters and digits of a name stand one '.', one or two '_', or any number of '-'")
+    }
+}
+
+fn check_earlier_component(part: &str) -> Result<(), &'static str> {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     if part.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err("names are lower case");
@@ -177,6 +242,48 @@ mod tests {
             assert_eq!((reference.as_str(), reference.full()), (given, full));
         }
         assert_eq!(Reference::parse("host:5000/a").unwrap().with_tag(), "host:5000/a:latest");
+    }
+
+    #[test]
+    fn spellings_of_one_image_are_one() {
+        for spelling in
+            ["two:1", "library/two:1", "docker.io/two:1", "docker.io/library/two:1", "index.docker.io/two:1"]
+        {
+            let reference = Reference::parse(spelling).unwrap();
+            assert_eq!(reference, Reference::parse("index.docker.io/library/two:1").unwrap(), "{spelling}");
+            assert_eq!(reference.file_name(), "docker.io%2Flibrary%2Ftwo%3A1.json");
+            assert_eq!(reference.to_string(), spelling);
+        }
+        assert_eq!(Reference::parse("index.docker.io/me/two").unwrap().full(), "docker.io/me/two:latest");
+        for other in ["me/two:1", "example.com/two:1", "docker.io:443/two:1", "docker.io/library/a/two:1"] {
+            assert_ne!(Reference::parse(other).unwrap(), Reference::parse("two:1").unwrap(), "{other}");
+        }
+    }
+
+    #[test]
+    fn separators_are_those_of_docker_but_records_keep_their_names() {
+        for good in ["a.b", "a_b", "a__b", "a-b", "a---b", "a.b_c__d-e", "x/a.b"] {
+            Reference::parse(good).unwrap();
+        }
+        for bad in ["a..b:1", "a_-b", "a___b", "a.-b", "a-_b", "x/a..b", "docker.io/a_.b"] {
+            assert!(matches!(Reference::parse(bad), Err(Error::InvalidReference { .. })), "{bad:?}");
+            Reference::of_record(bad).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_digest_is_no_tag() {
+        let digest = Digest::of(b"x");
+        for (given, tag, tagged) in [
+            ("a".to_owned(), Some("latest"), Some("a:latest")),
+            ("h:5000/a:1".to_owned(), Some("1"), Some("h:5000/a:1")),
+            (format!("h:5000/a:1@{digest}"), Some("1"), Some("h:5000/a:1")),
+            (format!("h:5000/a@{digest}"), None, None),
+        ] {
+            let reference = Reference::parse(&given).unwrap();
+            assert_eq!((reference.tag(), reference.tagged().as_deref()), (tag, tagged), "{given}");
+            assert_eq!(reference.digest(), given.contains('@').then_some(digest));
+        }
     }
 
     #[test]

@@ -29,7 +29,10 @@ impl ImageStore<'_> {
             self.layers.own(&id, owner)?;
             staged.discard();
         } else {
-            staged.publish_as(&id, parent, Some(owner))?;
+            let applied = staged.publish_as(&id, parent, Some(owner))?;
+            for note in applied.notes {
+                tracing::warn!("layer {diff_id}: {note}");
+            }
         }
         Ok(id)
     }

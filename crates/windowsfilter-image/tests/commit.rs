@@ -8,8 +8,9 @@ mod common;
 use std::fs;
 
 use common::{Fixture, Layout, sample};
+use serde_json::{Value, json};
 use windowsfilter::{Driver, LayerId, StorageOptions};
-use windowsfilter_image::{CommitOptions, Error};
+use windowsfilter_image::{CommitOptions, Error, Imported};
 
 #[test]
 fn a_commit_of_what_windows_cannot_hold_says_so_and_leaves_nothing() {
@@ -73,4 +74,108 @@ fn a_commit_adds_a_layer_and_history_and_is_reproducible() {
     assert_eq!((last.author.as_deref(), last.comment.as_deref()), (Some("Ann"), Some("adds new.txt")));
     assert_eq!(fixture.images().fsck(false).unwrap(), []);
     assert!(fixture.store.view(&first.top).unwrap().lookup(b"new.txt", false).unwrap().is_some());
+}
+
+const SIZE: StorageOptions = StorageOptions { size: Some(64 << 20) };
+
+fn id(text: &str) -> LayerId {
+    LayerId::new(text).unwrap()
+}
+
+/// The two images `a` and `b` with the same layers, that run other commands.
+fn two_images() -> Fixture {
+    let fixture = Fixture::new();
+    let (config, tars) = sample();
+    for name in ["a", "b"] {
+        let mut config: Value = serde_json::from_slice(&config).unwrap();
+        config["config"]["Cmd"] = json!([name]);
+        let mut layout = Layout::default();
+        layout.image(config.to_string().as_bytes(), &tars, |_| {});
+        layout.write(&fixture.path(name));
+        fixture.import(&fixture.path(name), Some(name)).unwrap();
+    }
+    fixture
+}
+
+fn commit(
+    fixture: &Fixture,
+    sandbox: &str,
+    reference: &str,
+    created: Option<i64>,
+) -> Result<Imported, Error> {
+    let reference = reference.parse().unwrap();
+    let options = CommitOptions { reference, author: None, message: None, created, progress: &() };
+    fixture.images().commit(&id(sandbox), options)
+}
+
+fn command(fixture: &Fixture, reference: &str) -> Value {
+    fixture.images().inspect(reference).unwrap().config["Cmd"].clone()
+}
+
+#[test]
+fn a_commit_starts_from_the_image_that_the_sandbox_was_made_from() {
+    let fixture = two_images();
+    for name in ["a", "b"] {
+        fixture.images().create_sandbox(name, &id(&format!("on-{name}")), SIZE).unwrap();
+        commit(&fixture, &format!("on-{name}"), &format!("from-{name}"), None).unwrap();
+        assert_eq!(command(&fixture, &format!("from-{name}")), json!([name]));
+    }
+}
+
+#[test]
+fn the_config_of_an_image_stays_for_its_sandbox_when_the_image_goes() {
+    let fixture = two_images();
+    fixture.images().create_sandbox("b", &id("box"), SIZE).unwrap();
+    let config = fixture.images().get(&"b".parse().unwrap()).unwrap().image_id;
+    for name in ["a", "b"] {
+        fixture.images().remove(name).unwrap();
+    }
+    fixture.images().prune(false).unwrap();
+    assert_eq!(fixture.images().fsck(false).unwrap(), []);
+    commit(&fixture, "box", "c", None).unwrap();
+    assert_eq!(command(&fixture, "c"), json!(["b"]));
+    fixture.store.remove(&id("box")).unwrap();
+    assert_eq!(fixture.images().prune(false).unwrap().blobs, [config]);
+}
+
+#[test]
+fn a_sandbox_whose_image_has_lost_its_config_is_found() {
+    let fixture = two_images();
+    fixture.images().create_sandbox("a", &id("box"), SIZE).unwrap();
+    let image = fixture.images().get(&"a".parse().unwrap()).unwrap().image_id;
+    fixture.images().remove("a").unwrap();
+    fs::remove_file(fixture.store.images_dir().join("blobs/sha256").join(image.hex())).unwrap();
+    let found = fixture.images().fsck(false).unwrap();
+    assert!(found.len() == 1 && found[0].reference.as_deref() == Some("sandbox box"), "{found:?}");
+}
+
+#[test]
+fn a_sandbox_on_the_layers_of_several_images_is_not_committed_as_any_of_them() {
+    let fixture = two_images();
+    let top = fixture.images().resolve("a").unwrap();
+    fixture.images().create_sandbox(top.as_str(), &id("box"), SIZE).unwrap();
+    let error = commit(&fixture, "box", "c", None).unwrap_err();
+    assert!(matches!(&error, Error::SeveralParents { names, .. } if names.len() == 2), "{error}");
+    fixture.images().remove("a").unwrap();
+    commit(&fixture, "box", "c", None).unwrap();
+    assert_eq!(command(&fixture, "c"), json!(["b"]));
+}
+
+#[test]
+fn with_a_time_the_same_changes_are_the_same_image_whenever_they_were_made() {
+    let fixture = two_images();
+    for (sandbox, seconds) in [("one", 1_700_000_000), ("two", 1_800_000_000)] {
+        fixture.images().create_sandbox("a", &id(sandbox), SIZE).unwrap();
+        let view = fixture.store.mount(&id(sandbox), None).unwrap();
+        let file = fs::File::create(view.join("new")).unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        file.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time)).unwrap();
+        drop(file);
+        fixture.store.unmount(&id(sandbox)).unwrap();
+    }
+    let [one, two] =
+        ["one", "two"].map(|sandbox| commit(&fixture, sandbox, sandbox, Some(1_000_000_000)).unwrap());
+    assert_eq!((one.image_id, one.layers), (two.image_id, two.layers));
+    let [one, two] = ["one", "two"].map(|sandbox| commit(&fixture, sandbox, sandbox, None).unwrap());
+    assert_ne!(one.layers, two.layers);
 }

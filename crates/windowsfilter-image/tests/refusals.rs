@@ -119,6 +119,15 @@ fn as_many_diff_ids_as_layers() {
 }
 
 #[test]
+fn more_layers_than_any_image_has() {
+    let tars = vec![layer(&[("a", b"x")]); 1001];
+    let message = with(|layout, _, _| {
+        layout.image(&config("windows", "1", &tars), &tars, |_| {});
+    });
+    assert_eq!(message, "the image: it has 1001 layers; at most 1000 are taken in (docs/limits.md)");
+}
+
+#[test]
 fn a_linux_image_unless_forced() {
     let (_, tars) = sample();
     let mut layout = Layout::default();

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Fixture, Layout, gzip, sample, tar_of};
+use common::{Fixture, Layout, config, gzip, layer, sample, tar_of};
 #[cfg(unix)]
 use serde_json::Value;
 use serde_json::json;
@@ -244,4 +244,23 @@ fn an_export_tells_of_every_byte_of_every_layer() {
     let total: usize = sample().1.iter().map(Vec::len).sum();
     assert_eq!(sums.promised.into_inner(), total as u64);
     assert_eq!(sums.done.into_inner(), total as u64);
+}
+
+#[test]
+fn what_a_view_does_not_show_of_a_layer_is_said_of_its_image() {
+    let fixture = Fixture::new();
+    let mut tar = layer(&[("a.txt", b"a")]);
+    // Before the two blocks that end it.
+    let outside = tar_of(&[("etc/passwd".to_owned(), b"root".to_vec())].into());
+    tar.truncate(tar.len() - 1024);
+    tar.extend(outside);
+    let tars = vec![tar];
+    let mut layout = Layout::default();
+    layout.image(&config("windows", "10.0.20348.1", &tars), &tars, |_| {});
+    layout.write(&fixture.path("oci"));
+    let imported = fixture.import(&fixture.path("oci"), Some("win:1")).unwrap();
+    let [note] = &imported.notes[..] else { panic!("{:?}", imported.notes) };
+    assert!(note.starts_with("layer sha256:") && note.contains("not shown"), "{note}");
+    // It is in the store already.
+    assert!(fixture.import(&fixture.path("oci"), Some("win:2")).unwrap().notes.is_empty());
 }

@@ -183,3 +183,29 @@ fn images_are_listed_while_others_come_and_go() {
     });
     assert_eq!(fixture.images().list().unwrap().len(), 0);
 }
+
+#[test]
+fn a_name_that_an_earlier_version_recorded_in_its_spelling_is_found_replaced_and_removed() {
+    let fixture = Fixture::new();
+    let (_, tars) = sample();
+    let images = fixture.images();
+    for (given, file, other) in [
+        ("docker.io/two:1", "docker.io%2Ftwo%3A1.json", "two:1"),
+        ("a..b:1", "docker.io%2Fa..b%3A1.json", "a..b:1"),
+    ] {
+        import(&fixture, "x:1", &tars, 0);
+        let record = images.get(&"x:1".parse().unwrap()).unwrap();
+        let old = windowsfilter_image::ImageRecord { reference: given.into(), ..record };
+        let path = fixture.store.images_dir().join("refs").join(file);
+        fs::write(&path, windowsfilter::sealed::seal(2, &old).unwrap()).unwrap();
+        images.remove("x:1").unwrap();
+        assert_eq!(images.lookup(other).unwrap(), old);
+        assert_eq!(images.list().unwrap().len(), 1);
+        if given != other {
+            import(&fixture, other, &tars, 0);
+            assert!(!path.exists());
+        }
+        images.remove(other).unwrap();
+        assert_eq!(images.list().unwrap().len(), 0);
+    }
+}

@@ -159,13 +159,13 @@ impl Copy<'_> {
             return Err(Error::NotAFile { target, path, actual: "link" });
         }
         let mut content = self.view.open_file(node)?;
-        let mut file = into.file(name)?;
+        let mut new = into.file(name)?;
         let mut buffer = vec![0; 1 << 18];
         loop {
             match content.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(n) => {
-                    file.write_all(&buffer[..n]).at("write", into.path(name))?;
+                    new.file.write_all(&buffer[..n]).at("write", into.path(name))?;
                     self.progress.bytes(n as u64);
                     self.done.bytes += n as u64;
                 }
@@ -176,6 +176,7 @@ impl Copy<'_> {
                 }
             }
         }
+        new.finish()?;
         self.done.files += 1;
         Ok(())
     }

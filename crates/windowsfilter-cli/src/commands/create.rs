@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-use windowsfilter::{Digest, Driver, LayerId, StorageOptions};
+use windowsfilter::{Digest, LayerId, StorageOptions};
 
 use crate::error::Error;
 use crate::session::Session;
@@ -33,13 +33,17 @@ struct Created<'a> {
 
 /// Creates it and prints its ID.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let parent = session.target(&args.target)?;
+    let images = session.images()?;
+    if images.resolve(&args.target).is_err() {
+        // Says what was probably meant.
+        session.target(&args.target)?;
+    }
     let id = match &args.name {
         Some(name) => name.clone(),
         None => random_id()?,
     };
     let options = StorageOptions { size: args.size.filter(|&size| size != 0) };
-    session.store.create_read_write(&id, Some(&parent), options, "")?;
+    images.create_sandbox(&args.target, &id, options)?;
     session.output.print(&Created { id: &id }, |out| writeln!(out, "{id}"))
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use windowsfilter::LayerId;
+
+use crate::error::{Error, IoContext};
 use crate::session::Session;
 
 /// Mount an image or layer read-only, or a sandbox writable, and print where
@@ -20,12 +22,17 @@ pub(crate) struct Args {
 
 #[derive(serde::Serialize)]
 struct Mounted<'a> {
+    id: &'a LayerId,
     path: &'a Path,
 }
 
 /// Mounts it.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let id = session.target(&args.target)?;
+    if let Some(dir) = &args.target_dir {
+        // What the user named and is not there, as everywhere.
+        dir.metadata().at("find mount point", dir)?;
+    }
     let path = session.store.mount(&id, args.target_dir.as_deref())?;
-    session.output.print(&Mounted { path: &path }, |out| writeln!(out, "{}", path.display()))
+    session.output.print(&Mounted { id: &id, path: &path }, |out| writeln!(out, "{}", path.display()))
 }

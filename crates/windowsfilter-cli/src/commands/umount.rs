@@ -6,6 +6,8 @@ use crate::error::Error;
 use crate::session::Session;
 
 /// Undo one mount; the last one unmounts
+///
+/// If several things are called so, what is mounted is meant: first the layer or sandbox with this ID, then the image.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What was mounted: image reference, layer ID or sandbox ID
@@ -22,7 +24,7 @@ struct Unmounted<'a> {
 
 /// Unmounts it.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let id = session.target(&args.target)?;
+    let id = session.mounted_target(&args.target)?;
     session.store.unmount(&id)?;
     let mounted = session.store.mounts(&id)?.count;
     session.output.print(&Unmounted { id: &id, mounted }, |_| Ok(()))

@@ -9,7 +9,8 @@ use windowsfilter::Progress;
 
 use super::place::{Place, Type};
 use super::walk::measure;
-use super::{Kind, MAX_CHAIN, MAX_ENTRIES, Problem, key};
+use super::{Kind, MAX_ENTRIES, Problem, key};
+use crate::oci::MAX_LAYERS;
 
 /// What Docker's driver appends to the name of what it removes (`windows.go`, `Remove`).
 const REMOVING: &str = "-removing";
@@ -150,11 +151,11 @@ fn with_chains(layers: Vec<(LayerDirectory, Place)>) -> Vec<LayerDirectory> {
 /// Parents are absolute paths on the machine that made them: what counts is the last component, in any case.
 fn read_chain(layer: &mut LayerDirectory, own: usize, text: &[u8], index: &HashMap<String, usize>) {
     let chain = match layer_chain::parse(text) {
-        Ok(chain) if chain.len() <= MAX_CHAIN => chain,
+        Ok(chain) if chain.len() <= MAX_LAYERS => chain,
         Ok(chain) => {
             layer
                 .problems
-                .push(format!("{CHAIN} names {} parents; at most {MAX_CHAIN} are looked at", chain.len()));
+                .push(format!("{CHAIN} names {} parents; at most {MAX_LAYERS} are looked at", chain.len()));
             return;
         }
         Err(error) => {

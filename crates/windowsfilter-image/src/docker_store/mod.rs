@@ -35,8 +35,6 @@ use records::Records;
 
 /// Entries of one directory that are looked at. The largest home that users have told of has 4,204 layers (moby#31253).
 const MAX_ENTRIES: usize = 20_000;
-/// Parents of a layer, or layers of an image, that are looked at. Docker itself stops at 127.
-const MAX_CHAIN: usize = 1000;
 /// The driver's name, and that of its directories.
 const DRIVER: &str = "windowsfilter";
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use windowsfilter::Digest;
 
 use super::place::Place;
-use super::{DRIVER, MAX_CHAIN, MAX_ENTRIES, Problem};
-use crate::oci::{MAX_JSON, RootFs, chain_ids};
+use super::{DRIVER, MAX_ENTRIES, Problem};
+use crate::oci::{MAX_JSON, MAX_LAYERS, RootFs, chain_ids};
 
 /// Longest of the files that hold one ID.
 const MAX_ID: u64 = 1024;
@@ -292,8 +292,8 @@ fn image_record(content: &Place, file: &OsStr) -> Result<ImageRecord, String> {
     let config: Config =
         serde_json::from_slice(&bytes).map_err(|error| format!("it is no config: {error}"))?;
     let diff_ids = config.rootfs.diff_ids;
-    if diff_ids.len() > MAX_CHAIN {
-        return Err(format!("it names {} layers; at most {MAX_CHAIN} are looked at", diff_ids.len()));
+    if diff_ids.len() > MAX_LAYERS {
+        return Err(format!("it names {} layers; at most {MAX_LAYERS} are looked at", diff_ids.len()));
     }
     let chain_ids = chain_ids(&diff_ids).map_err(|error| error.to_string())?;
     Ok(ImageRecord {

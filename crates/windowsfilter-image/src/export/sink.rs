@@ -1,12 +1,12 @@
-//! Where an export is written: a directory or a tar, under a temporary name until it is complete.
+//! Where an export is written: a directory or a tar, under a temporary name until it is complete, or a stream.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::{NamedTempFile, TempDir};
-use windowsfilter::Digest;
+use tempfile::{NamedTempFile, TempDir, TempPath};
+use windowsfilter::{Digest, LayerStore};
 
 use super::Format;
 use crate::error::{Error, IoContext};
@@ -14,19 +14,51 @@ use crate::files;
 use crate::oci::Descriptor;
 
 /// An export being written. Dropped before [`Sink::finish`], it leaves nothing.
-pub(super) struct Sink {
-    kind: Kind,
+pub(super) struct Sink<'a> {
+    kind: Kind<'a>,
+    /// The directory that the export is in.
     parent: PathBuf,
     /// A blob is written once: two layers may be equal.
     written: HashSet<Digest>,
 }
 
-enum Kind {
+enum Kind<'a> {
     Directory(TempDir),
-    Archive(tar::Builder<BufWriter<NamedTempFile>>),
+    Archive(tar::Builder<BufWriter<Target<'a>>>),
 }
 
-impl Sink {
+/// What a tar is written to.
+enum Target<'a> {
+    File(NamedTempFile),
+    Stream(&'a mut dyn Write),
+}
+
+impl Write for Target<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stream(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stream(stream) => stream.flush(),
+        }
+    }
+}
+
+/// A blob whose digest and size are not known yet.
+pub(super) struct Blob {
+    pub(super) file: File,
+    /// The directory that it is in, for messages.
+    pub(super) place: PathBuf,
+    /// Its name, if it needs one to become part of the export: whatever has none does not outlive this process.
+    name: Option<TempPath>,
+}
+
+impl<'a> Sink<'a> {
     pub(super) fn create(path: &Path, format: Format) -> Result<Self, Error> {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let mut builder = tempfile::Builder::new();
@@ -38,23 +70,35 @@ impl Sink {
             Kind::Directory(dir)
         } else {
             let file = builder.tempfile_in(&parent).at("create a file in", &parent)?;
-            let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, file));
-            for dir in ["blobs/", "blobs/sha256/"] {
-                let header = header(tar::EntryType::Directory, 0o755, 0);
-                append(&mut tar, header, dir, &mut io::empty()).at("write to", &parent)?;
-            }
-            Kind::Archive(tar)
+            begin_archive(Target::File(file), &parent)?
         };
         Ok(Self { kind, parent, written: HashSet::new() })
     }
 
-    /// A temporary file on the file system of the export.
-    pub(super) fn temporary(&self) -> Result<NamedTempFile, Error> {
-        let dir = match &self.kind {
-            Kind::Directory(dir) => dir.path(),
-            Kind::Archive(_) => &self.parent,
-        };
-        tempfile::Builder::new().prefix(".blob-").tempfile_in(dir).at("create a temporary file in", dir)
+    /// An archive that goes to `stream`.
+    pub(super) fn stream(stream: &'a mut dyn Write) -> Result<Self, Error> {
+        let parent = PathBuf::from("-");
+        let kind = begin_archive(Target::Stream(stream), &parent)?;
+        Ok(Self { kind, parent, written: HashSet::new() })
+    }
+
+    /// A temporary file on the file system of the export; for a stream, on that of the store.
+    pub(super) fn temporary(&self, store: &LayerStore) -> Result<Blob, Error> {
+        let create = "create a temporary file in";
+        match &self.kind {
+            Kind::Directory(dir) => {
+                let file = NamedTempFile::new_in(dir.path()).at(create, dir.path())?;
+                let (file, name) = file.into_parts();
+                Ok(Blob { file, place: dir.path().to_owned(), name: Some(name) })
+            }
+            Kind::Archive(tar) if matches!(tar.get_ref().get_ref(), Target::Stream(_)) => {
+                Ok(Blob { file: store.spool()?, place: store.root().to_owned(), name: None })
+            }
+            Kind::Archive(_) => {
+                let file = tempfile::tempfile_in(&self.parent).at(create, &self.parent)?;
+                Ok(Blob { file, place: self.parent.clone(), name: None })
+            }
+        }
     }
 
     /// Writes a small blob.
@@ -83,18 +127,18 @@ impl Sink {
         &mut self,
         digest: &Digest,
         size: u64,
-        file: NamedTempFile,
+        blob: Blob,
         what: &str,
     ) -> Result<(), Error> {
-        let Kind::Directory(dir) = &self.kind else {
-            let mut file = file;
-            file.rewind().at("read", file.path())?;
-            return self.blob(digest, size, file.as_file_mut(), what);
+        let Blob { mut file, place, name } = blob;
+        let (Kind::Directory(dir), Some(name)) = (&self.kind, name) else {
+            file.rewind().at("read a file in", &place)?;
+            return self.blob(digest, size, &mut file, what);
         };
         if self.written.insert(*digest) {
             let path = dir.path().join("blobs/sha256").join(digest.hex());
-            file.as_file().sync_all().at("sync", file.path())?;
-            let file = file.persist_noclobber(&path).map_err(|e| e.error).at("rename to", &path)?;
+            file.sync_all().at("sync", &name)?;
+            name.persist_noclobber(&path).map_err(|e| e.error).at("rename to", &path)?;
             readable(&file, 0o644).at("make readable", &path)?;
         }
         Ok(())
@@ -144,7 +188,12 @@ impl Sink {
             }
             Kind::Archive(tar) => {
                 let buffered = tar.into_inner().at("write", path)?;
-                let file = buffered.into_inner().map_err(io::IntoInnerError::into_error).at("write", path)?;
+                let target =
+                    buffered.into_inner().map_err(io::IntoInnerError::into_error).at("write", path)?;
+                let file = match target {
+                    Target::File(file) => file,
+                    Target::Stream(stream) => return stream.flush().at("write", path),
+                };
                 file.as_file().sync_all().at("sync", path)?;
                 readable(file.as_file(), 0o644).at("make readable", path)?;
                 file.persist_noclobber(path).map_err(|e| e.error).at("rename to", path)?;
@@ -152,6 +201,15 @@ impl Sink {
         }
         files::sync_dir(&self.parent)
     }
+}
+
+fn begin_archive<'a>(target: Target<'a>, place: &Path) -> Result<Kind<'a>, Error> {
+    let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, target));
+    for dir in ["blobs/", "blobs/sha256/"] {
+        let header = header(tar::EntryType::Directory, 0o755, 0);
+        append(&mut tar, header, dir, &mut io::empty()).at("write to", place)?;
+    }
+    Ok(Kind::Archive(tar))
 }
 
 fn publish_dir(dir: TempDir, path: &Path) -> Result<(), Error> {

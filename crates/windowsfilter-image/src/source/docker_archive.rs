@@ -17,7 +17,11 @@ pub(super) fn find(container: &Container, manifest: &[u8], wanted: &Wanted<'_>) 
         let config = read_config(container, &image.config)?;
         let platform = Config::parse(&config.1)?.platform;
         let names = image.repo_tags.clone().unwrap_or_default();
-        found.push(Candidate { names, platform, image: (image, config) });
+        found.push(Candidate { names, platform, present: true, image: (image, config) });
+    }
+    if let Some(reference) = wanted.reference.filter(|reference| reference.digest().is_some()) {
+        let reason = "the archive has no manifest to compare its digest with; give it a tag".to_owned();
+        return Err(Error::Malformed { what: reference.to_string(), reason });
     }
     let chosen = choose(container, found, wanted)?;
     let (image, config) = chosen.image;

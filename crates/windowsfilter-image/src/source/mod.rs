@@ -193,26 +193,46 @@ pub(crate) fn find(container: &Container, wanted: &Wanted<'_>) -> Result<FoundIm
 struct Candidate<T> {
     names: Vec<String>,
     platform: PlatformFields,
+    /// Whether its manifest is there.
+    present: bool,
     image: T,
 }
 
-/// Chooses: by name if that names one of them, by platform, else the first for Windows. Never between different names.
+/// Whether this is only a tag of some image, or at least need not be more. containerd takes it for that (`core/images/archive/reference.go`,
+/// `refTranslator`), umoci and users of skopeo (`oci:DIRECTORY:TAG`) write it; Podman makes a name of it.
+fn is_tag(name: &str) -> bool {
+    !name.contains(['/', ':', '@'])
+}
+
+/// Leaves what `wanted` names, if there is any: by its whole name, else by its tag.
+fn retain_named<T>(all: &mut Vec<Candidate<T>>, wanted: &Reference) -> bool {
+    let same = |name: &str| Reference::parse(name).is_ok_and(|reference| reference == *wanted);
+    let same_tag = |name: &str| wanted.tag() == Some(name);
+    for is_wanted in [&same as &dyn Fn(&str) -> bool, &same_tag] {
+        let named = |c: &Candidate<T>| c.names.iter().any(|name| is_wanted(name));
+        if all.iter().any(named) {
+            all.retain(named);
+            return true;
+        }
+    }
+    false
+}
+
+/// Chooses: by name if that names one of them, what is there before what is not, by platform, else the first for Windows. Never between
+/// different names.
 fn choose<T>(
     container: &Container,
     mut all: Vec<Candidate<T>>,
     wanted: &Wanted<'_>,
 ) -> Result<Candidate<T>, Error> {
     let path = container.label();
-    let named = |c: &Candidate<T>| {
-        let matches = |name: &String| Reference::parse(name).is_ok_and(|r| Some(&r) == wanted.reference);
-        c.names.iter().any(matches)
-    };
     if all.is_empty() {
         return Err(Error::NoManifest { path });
     }
-    let by_name = all.iter().any(named);
-    if by_name {
-        all.retain(named);
+    let by_name = wanted.reference.is_some_and(|reference| retain_named(&mut all, reference));
+    // Archives of containerd and Docker name the manifests of every platform, and have those of some.
+    if all.iter().any(|c| c.present) {
+        all.retain(|c| c.present);
     }
     let available: Vec<String> = all.iter().map(|c| c.platform.to_string()).collect();
     match wanted.platform {
@@ -228,7 +248,8 @@ fn choose<T>(
     }
     let first_names = all.first().map(|c| c.names.clone()).unwrap_or_default();
     if !by_name && all.iter().any(|c| c.names != first_names) {
-        let names = all.iter().flat_map(|c| c.names.clone()).collect();
+        let written = |name: &String| if is_tag(name) { format!("NAME:{name}") } else { name.clone() };
+        let names = all.iter().flat_map(|c| c.names.iter().map(written)).collect();
         return Err(Error::SeveralImages { path, names });
     }
     all.into_iter().next().ok_or_else(|| Error::NoSuchPlatform {

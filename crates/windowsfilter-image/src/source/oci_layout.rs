@@ -7,9 +7,12 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use windowsfilter::Digest;
 
-use super::{Candidate, Container, FoundImage, FoundLayer, Wanted, choose};
+use super::{Candidate, Container, FoundImage, FoundLayer, Wanted, choose, is_tag};
 use crate::error::Error;
-use crate::oci::{ATTACHED, Config, Descriptor, Index, Manifest, PlatformFields, parse};
+use crate::oci::{
+    ATTACHED, Config, Descriptor, Index, Manifest, PlatformFields, is_image_config, is_manifest, parse,
+};
+use crate::reference::Reference;
 
 /// Indexes in indexes: Docker writes one level. The format sets no bound, and this is untrusted.
 const MAX_DEPTH: usize = 4;
@@ -19,9 +22,14 @@ const MAX_MANIFESTS: usize = 10_000;
 pub(super) fn find(container: &Container, index: &[u8], wanted: &Wanted<'_>) -> Result<FoundImage, Error> {
     let what = format!("index.json of {}", container.label());
     let mut search = Search { container, seen: HashSet::new(), read: 0, found: Vec::new() };
-    search.index(parse(&what, index)?, None, 0)?;
+    search.index(parse(&what, index)?, None, &[])?;
     let chosen = choose(container, search.found, wanted)?;
-    let (digest, bytes) = chosen.image.read(container)?;
+    let names = whole_names(container, chosen.names, wanted)?;
+    let pointer = chosen.image;
+    if let Some(name) = wanted.reference.cloned().or_else(|| Reference::parse(names.first()?).ok()) {
+        pointer.check_name(&name)?;
+    }
+    let (digest, bytes) = (pointer.manifest.digest, read(container, "manifest", &pointer.manifest)?);
     let manifest: Manifest = parse(&format!("manifest {digest}"), &bytes)?;
     let config = read(container, "config", &manifest.config)?;
     let layers = manifest
@@ -29,19 +37,41 @@ pub(super) fn find(container: &Container, index: &[u8], wanted: &Wanted<'_>) -> 
         .into_iter()
         .map(|descriptor| FoundLayer { file: blob_name(&descriptor.digest), descriptor: Some(descriptor) });
     Ok(FoundImage {
-        names: chosen.names,
+        names,
         manifest: Some((digest, bytes)),
         config: (manifest.config.digest, config),
         layers: layers.collect(),
     })
 }
 
-/// A manifest: read already, if that was the only way to know what it is for.
-struct Pointer(Descriptor);
+/// What an image may be called without being asked: not by a tag alone.
+fn whole_names(container: &Container, names: Vec<String>, wanted: &Wanted<'_>) -> Result<Vec<String>, Error> {
+    let (tags, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| is_tag(name));
+    match tags.first() {
+        Some(tag) if wanted.reference.is_none() => {
+            Err(Error::NoName { path: format!("{} (tag {tag})", container.label()) })
+        }
+        _ => Ok(names),
+    }
+}
+
+/// Where a manifest is.
+struct Pointer {
+    manifest: Descriptor,
+    /// The indexes on the way to it.
+    indexes: Vec<Digest>,
+}
 
 impl Pointer {
-    fn read(&self, container: &Container) -> Result<(Digest, Vec<u8>), Error> {
-        Ok((self.0.digest, read(container, "manifest", &self.0)?))
+    /// A name with a digest says which manifest it means, or, as registries do, which index with manifests for several platforms.
+    fn check_name(&self, name: &Reference) -> Result<(), Error> {
+        let actual = self.manifest.digest;
+        match name.digest() {
+            Some(expected) if expected != actual && !self.indexes.contains(&expected) => {
+                Err(Error::DigestMismatch { what: format!("the manifest of {name}"), expected, actual })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -54,18 +84,17 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn index(&mut self, index: Index, name: Option<&str>, depth: usize) -> Result<(), Error> {
+    /// Collects the manifests of `index`, which is called `name` and lies in `indexes`.
+    fn index(&mut self, index: Index, name: Option<&str>, indexes: &[Digest]) -> Result<(), Error> {
         self.read += index.manifests.len();
-        if depth > MAX_DEPTH || self.read > MAX_MANIFESTS {
+        if indexes.len() > MAX_DEPTH || self.read > MAX_MANIFESTS {
             let reason = "it has too many manifests, or indexes in indexes".to_owned();
             return Err(Error::Malformed { what: self.container.label(), reason });
         }
         for descriptor in index.manifests {
             let name = descriptor.name().or(name).map(str::to_owned);
-            if self.seen.insert((descriptor.digest, name.clone()))
-                && descriptor.annotation(ATTACHED).is_none()
-            {
-                self.descriptor(descriptor, name, depth)?;
+            if may_be_image(&descriptor) && self.seen.insert((descriptor.digest, name.clone())) {
+                self.descriptor(descriptor, name, indexes)?;
             }
         }
         Ok(())
@@ -75,24 +104,27 @@ impl Search<'_> {
         &mut self,
         descriptor: Descriptor,
         name: Option<String>,
-        depth: usize,
+        indexes: &[Digest],
     ) -> Result<(), Error> {
-        if descriptor.platform.as_ref().is_some_and(|p| p.os == "unknown") {
-            return Ok(());
-        }
+        let present = self.container.file(&blob_name(&descriptor.digest))?.is_some();
         let known = descriptor.platform.clone().filter(|p| !p.os.is_empty());
         let platform = match known {
             // An archive need not have the images of other platforms, so nothing is read that need not be.
             Some(platform) if !is_index(&descriptor) => platform,
+            _ if !present => PlatformFields::default(),
             _ => match self.look_inside(&descriptor)? {
-                Inside::Index(index) => return self.index(index, name.as_deref(), depth + 1),
+                Inside::Index(index) => {
+                    return self.index(index, name.as_deref(), &[indexes, &[descriptor.digest]].concat());
+                }
                 Inside::Image(platform) => platform,
+                Inside::Artifact => return Ok(()),
             },
         };
         self.found.push(Candidate {
             names: name.into_iter().collect(),
             platform,
-            image: Pointer(descriptor),
+            present,
+            image: Pointer { manifest: descriptor, indexes: indexes.to_vec() },
         });
         Ok(())
     }
@@ -100,14 +132,20 @@ impl Search<'_> {
     fn look_inside(&self, descriptor: &Descriptor) -> Result<Inside, Error> {
         /// Either of the two: some tools leave media types out.
         #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
         struct Either {
             manifests: Option<Vec<Descriptor>>,
             config: Option<Descriptor>,
+            artifact_type: Option<String>,
         }
         let what = format!("manifest {}", descriptor.digest);
         let either: Either = parse(&what, &read(self.container, "manifest", descriptor)?)?;
+        if is_artifact(either.artifact_type.as_deref()) {
+            return Ok(Inside::Artifact);
+        }
         match (either.manifests, either.config) {
             (Some(manifests), None) => Ok(Inside::Index(Index { manifests })),
+            (None, Some(config)) if !is_image_config(&config.media_type) => Ok(Inside::Artifact),
             (None, Some(config)) => {
                 Ok(Inside::Image(Config::parse(&read(self.container, "config", &config)?)?.platform))
             }
@@ -121,6 +159,21 @@ impl Search<'_> {
 enum Inside {
     Index(Index),
     Image(PlatformFields),
+    Artifact,
+}
+
+/// Whether a descriptor of an index may lead to an image; signatures, attestations and anything else may stand beside it.
+fn may_be_image(descriptor: &Descriptor) -> bool {
+    is_manifest(&descriptor.media_type)
+        && !is_artifact(descriptor.artifact_type.as_deref())
+        && descriptor.annotation(ATTACHED).is_none()
+        && descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+}
+
+/// Whether a manifest of this `artifactType` is no image's. An image's may have that of its config. Source: image-spec `manifest.md`, "Guidelines
+/// for Artifact Usage"; distribution-spec, "Listing Referrers".
+fn is_artifact(artifact_type: Option<&str>) -> bool {
+    artifact_type.is_some_and(|artifact_type| !is_image_config(artifact_type))
 }
 
 fn is_index(descriptor: &Descriptor) -> bool {

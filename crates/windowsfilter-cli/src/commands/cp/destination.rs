@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, IoContext};
 use crate::human;
@@ -18,6 +19,35 @@ impl Directory {
     pub(super) fn path(&self, name: &[u8]) -> PathBuf {
         self.path.join(human::name(name))
     }
+}
+
+/// A file being copied. It takes its name when it is complete; dropped before, it leaves what had that name.
+pub(super) struct NewFile<'a> {
+    pub(super) file: File,
+    directory: &'a Directory,
+    /// What it is called meanwhile.
+    temporary: String,
+    name: Vec<u8>,
+}
+
+impl NewFile<'_> {
+    /// Gives it its name; a file or link that was called so before is replaced.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        self.directory.rename(&self.temporary, &self.name)
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        // Gone already, if it has its name.
+        self.directory.remove(&self.temporary);
+    }
+}
+
+/// A name that no other copy gives a file, in this process or another.
+fn temporary_name() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    format!(".windowsfilter-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Refuses what is not one path component.
@@ -63,12 +93,29 @@ mod unix {
             }
         }
 
-        /// A new file `name`; a file or link that was called so before is replaced.
-        pub(in super::super) fn file(&self, name: &[u8]) -> Result<File, Error> {
-            self.make_room(name)?;
+        /// A new file that will be called `name`.
+        pub(in super::super) fn file(&self, name: &[u8]) -> Result<NewFile<'_>, Error> {
+            self.is_taken(name)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let handle = fs::openat(&self.handle, name, flags, FILE_MODE).at("create", self.path(name))?;
-            Ok(handle.into())
+            loop {
+                let temporary = temporary_name();
+                match fs::openat(&self.handle, &temporary, flags, FILE_MODE) {
+                    // Of a process that was killed.
+                    Err(Errno::EXIST) => {}
+                    other => {
+                        let file = other.at("create", self.path(name))?.into();
+                        return Ok(NewFile { file, directory: self, temporary, name: name.to_vec() });
+                    }
+                }
+            }
+        }
+
+        pub(super) fn rename(&self, from: &str, to: &[u8]) -> Result<(), Error> {
+            fs::renameat(&self.handle, from, &self.handle, to).at("replace", self.path(to))
+        }
+
+        pub(super) fn remove(&self, name: &str) {
+            _ = fs::unlinkat(&self.handle, name, AtFlags::empty());
         }
 
         /// A new symbolic link `name`.
@@ -78,18 +125,25 @@ mod unix {
         }
 
         fn make_room(&self, name: &[u8]) -> Result<(), Error> {
-            check(name)?;
-            // `cp X /dev/null` by root would leave the machine without it.
-            let old = fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW);
-            match old.map(|old| FileType::from_raw_mode(old.st_mode)) {
-                Err(Errno::NOENT) => return Ok(()),
-                Err(e) => return Err(e).at("replace", self.path(name)),
-                Ok(FileType::RegularFile | FileType::Symlink) => {}
-                Ok(_) => return Err(Error::NotReplaced { path: self.path(name) }),
+            if !self.is_taken(name)? {
+                return Ok(());
             }
             match fs::unlinkat(&self.handle, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => Ok(()),
                 Err(e) => Err(e).at("replace", self.path(name)),
+            }
+        }
+
+        /// Whether something has this name; refuses to replace what is no file or link.
+        fn is_taken(&self, name: &[u8]) -> Result<bool, Error> {
+            check(name)?;
+            // `cp X /dev/null` by root would leave the machine without it.
+            let old = fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW);
+            match old.map(|old| FileType::from_raw_mode(old.st_mode)) {
+                Err(Errno::NOENT) => Ok(false),
+                Err(e) => Err(e).at("replace", self.path(name)),
+                Ok(FileType::RegularFile | FileType::Symlink) => Ok(true),
+                Ok(_) => Err(Error::NotReplaced { path: self.path(name) }),
             }
         }
     }
@@ -121,19 +175,35 @@ mod windows {
             if is_directory { Ok(Self { path }) } else { Err(Error::NotADirectory { path }) }
         }
 
-        /// A new file `name`; what was called so before, be it a link, is replaced.
-        pub(in super::super) fn file(&self, name: &[u8]) -> Result<File, Error> {
+        /// A new file that will be called `name`.
+        pub(in super::super) fn file(&self, name: &[u8]) -> Result<NewFile<'_>, Error> {
             check(name)?;
             let path = self.path(name);
             match fs::symlink_metadata(&path) {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e).at("replace", path),
-                Ok(found) if found.is_file() || found.file_type().is_symlink_file() => {
-                    fs::remove_file(&path).at("replace", &path)?;
-                }
+                Ok(found) if found.is_file() || found.file_type().is_symlink_file() => {}
                 Ok(_) => return Err(Error::NotReplaced { path }),
             }
-            File::create_new(&path).at("create", path)
+            loop {
+                let temporary = temporary_name();
+                match File::create_new(self.path.join(&temporary)) {
+                    // Of a process that was killed.
+                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                    other => {
+                        let file = other.at("create", path)?;
+                        return Ok(NewFile { file, directory: self, temporary, name: name.to_vec() });
+                    }
+                }
+            }
+        }
+
+        pub(super) fn rename(&self, from: &str, to: &[u8]) -> Result<(), Error> {
+            fs::rename(self.path.join(from), self.path(to)).at("replace", self.path(to))
+        }
+
+        pub(super) fn remove(&self, name: &str) {
+            _ = fs::remove_file(self.path.join(name));
         }
 
         /// Links need a privilege on Windows.
@@ -175,7 +245,14 @@ mod tests {
         symlink(&outside, inside.join("directory")).unwrap();
 
         let to = Directory::open(&inside).unwrap();
-        to.file(b"file").unwrap().write_all(b"new").unwrap();
+        for done in [false, true] {
+            let mut new = to.file(b"file").unwrap();
+            new.file.write_all(b"new").unwrap();
+            assert_eq!(fs::read(inside.join("file")).unwrap(), b"old");
+            if done {
+                new.finish().unwrap();
+            }
+        }
         assert_eq!(fs::read(outside.join("precious")).unwrap(), b"old");
         assert_eq!(fs::read(inside.join("file")).unwrap(), b"new");
         assert!(matches!(to.subdirectory(b"directory"), Err(Error::NotADirectory { .. })));

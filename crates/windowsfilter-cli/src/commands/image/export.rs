@@ -1,6 +1,7 @@
 //! `image export`: an image that Windows hosts and other tools load.
 
-use std::path::PathBuf;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 
 use windowsfilter_image::{Compression, ExportOptions, Format};
 
@@ -9,12 +10,14 @@ use crate::progress::ImageBars;
 use crate::session::Session;
 
 /// Write an image for Windows hosts and other tools
+///
+/// PATH appears when it is complete. An export that is killed leaves a file or directory `.export-…` beside it, which may be removed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Image reference
     #[arg(value_name = "REF")]
     reference: String,
-    /// File or directory to write; must not exist
+    /// File or directory to write; must not exist. `-` writes an archive to standard output
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
     /// What to write
@@ -73,6 +76,21 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let bars = ImageBars::new(session.output);
     let options =
         ExportOptions { format: args.format.into(), compression: args.compress.into(), progress: &bars };
+    if args.path == Path::new("-") {
+        session.output.no_json("image export to standard output")?;
+        // An OCI layout does not fit there anyway.
+        if io::stdout().is_terminal() && options.format != Format::Oci {
+            return Err(Error::TerminalOutput);
+        }
+        let exported = images.export_to(&args.reference, &mut io::stdout().lock(), &options);
+        return exported.map(drop).map_err(|error| match error {
+            // Said of our own output, and taken, as everywhere.
+            windowsfilter_image::Error::Io { path, source, .. } if path == Path::new("-") => {
+                Error::Stdout(source)
+            }
+            other => other.into(),
+        });
+    }
     let exported = images.export(&args.reference, &args.path, &options)?;
     session.output.print(&exported, |out| writeln!(out, "{}", exported.digest))
 }

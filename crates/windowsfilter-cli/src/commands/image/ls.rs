@@ -11,9 +11,14 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Prints the list.
+/// Prints the list. A damaged image is reported, and does not hide the others.
 pub(crate) fn run(session: &Session, _args: &Args) -> Result<(), Error> {
     let images = session.images()?.list()?;
+    for image in &images {
+        if let Some(problem) = &image.problem {
+            session.output.note(&format!("image {}: {problem}", human::name(image.reference.as_bytes())));
+        }
+    }
     session.output.print(&images, |out| table(&images).write(out))
 }
 
@@ -35,7 +40,7 @@ fn table(images: &[ImageSummary]) -> Table {
                 .as_deref()
                 .map_or_else(|| "-".to_owned(), |version| human::name(version.as_bytes())),
             image.layers.to_string(),
-            human::size(image.size),
+            image.size.map_or_else(|| "-".to_owned(), human::size),
             image.created.as_deref().map_or_else(|| "-".to_owned(), human::rfc3339_minute),
         ]);
     }

@@ -43,6 +43,9 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<(), Error> {
 
 /// Prints an image that was imported or committed.
 pub(super) fn print_image(session: &Session, image: &Imported) -> Result<(), Error> {
+    for note in &image.notes {
+        session.output.note(note);
+    }
     session.output.print(image, |out: &mut dyn Write| {
         let mut fields = vec![("ref", image.reference.clone()), ("image id", image.image_id.to_string())];
         for (number, layer) in image.layers.iter().enumerate() {

@@ -1,21 +1,23 @@
 //! `layer diff`: a layer's tar.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{Driver, LayerId};
+use windowsfilter::{DiffId, Digest, Driver, Hashed, LayerId};
 
-use crate::error::{Error, IoContext};
+use crate::error::Error;
+use crate::file::OutputFile;
 use crate::progress::Progress;
 use crate::session::Session;
 
 /// Write a layer's tar: of a layer the bytes that came in, of a sandbox its changes
+///
+/// Exits with 5 if the bytes of a layer are not those that came in. FILE appears, or is replaced, when it is complete.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of a layer or sandbox
     id: String,
-    /// File to write [default: standard output]
+    /// File to write; `-` is standard output [default: -]
     #[arg(short, long = "output", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
 }
@@ -30,24 +32,18 @@ struct Written<'a> {
 /// Writes the tar.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let id = session.layer(&args.id)?;
-    let Some(path) = &args.output else { return to_stdout(session, &id) };
-    let mut tar = session.store.diff(&id, None)?;
-    let file = File::create(path).at("create", path)?;
-    let size = match copy(session, &id, &mut tar, &file, path) {
-        Ok(size) => size,
-        Err(error) => {
-            // Half a tar is no tar. Devices and pipes are not ours to remove.
-            if file.metadata().is_ok_and(|m| m.is_file()) {
-                _ = std::fs::remove_file(path);
-            }
-            return Err(error);
-        }
+    let Some(path) = args.output.as_deref().filter(|path| *path != Path::new("-")) else {
+        return to_stdout(session, &id);
     };
+    let mut tar = session.store.diff(&id, None)?;
+    let mut file = OutputFile::create(path)?;
+    let size = pump(session, &id, &mut tar, |bytes| file.write(bytes))?;
+    file.finish()?;
     session.output.print(&Written { id: &id, path, size }, |_| Ok(()))
 }
 
 fn to_stdout(session: &Session, id: &LayerId) -> Result<(), Error> {
-    session.output.no_json("layer diff without -o")?;
+    session.output.no_json("layer diff to standard output")?;
     if io::stdout().is_terminal() {
         return Err(Error::TerminalOutput);
     }
@@ -57,45 +53,51 @@ fn to_stdout(session: &Session, id: &LayerId) -> Result<(), Error> {
     out.flush().map_err(Error::Stdout)
 }
 
-fn copy(
-    session: &Session,
-    id: &LayerId,
-    tar: &mut dyn Read,
-    mut file: &File,
-    path: &Path,
-) -> Result<u64, Error> {
-    let size = pump(session, id, tar, |bytes| file.write_all(bytes).at("write", path))?;
-    if file.metadata().is_ok_and(|m| m.is_file()) {
-        file.sync_all().at("sync", path)?;
-    }
-    Ok(size)
-}
-
-/// Feeds everything of `tar` to `sink` and returns how much it was.
+/// Feeds everything of `tar` to `sink` and returns how much it was. Fails at the end if these are not the bytes that came in.
 fn pump(
     session: &Session,
     id: &LayerId,
     tar: &mut dyn Read,
     mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<u64, Error> {
-    let total = session.store.record(id)?.tar_size;
-    let progress = Progress::new(session.output, "write", Some(total).filter(|&total| total != 0));
+    let record = session.store.record(id)?;
+    let progress = Progress::new(session.output, "write", Some(record.tar_size).filter(|&total| total != 0));
+    // What a sandbox changed has no digest yet.
+    let expected = record.diff_id.filter(|_| session.store.keeps_tars());
+    let mut tar = Hashed::new(tar);
     let mut buffer = vec![0; 1 << 20];
-    let mut size = 0;
     loop {
         let n = match tar.read(&mut buffer) {
-            Ok(0) => return Ok(size),
+            Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(match error.downcast::<windowsfilter::Error>() {
-                    Ok(error) => error.into(),
-                    Err(source) => Error::Content { target: id.to_string(), path: "the tar".into(), source },
-                });
-            }
+            Err(error) => return Err(unread(id, error)),
         };
         sink(&buffer[..n])?;
-        size += n as u64;
         progress.bytes(n as u64);
+    }
+    let (actual, size) = tar.finish();
+    if let Some(DiffId(expected)) = expected {
+        verify(id, (record.tar_size, size), (expected, actual))?;
+    }
+    Ok(size)
+}
+
+/// Compares what was read with the layer's record: its size and digest, each expected and actual.
+fn verify(id: &LayerId, size: (u64, u64), (expected, actual): (Digest, Digest)) -> Result<(), Error> {
+    let what = format!("layer {id}: layer.tar");
+    if size.0 != size.1 {
+        return Err(windowsfilter::Error::SizeMismatch { what, expected: size.0, actual: size.1 }.into());
+    }
+    if actual != expected {
+        return Err(windowsfilter::Error::DigestMismatch { what, expected, actual }.into());
+    }
+    Ok(())
+}
+
+fn unread(id: &LayerId, error: io::Error) -> Error {
+    match error.downcast::<windowsfilter::Error>() {
+        Ok(error) => error.into(),
+        Err(source) => Error::Content { target: id.to_string(), path: "the tar".into(), source },
     }
 }
