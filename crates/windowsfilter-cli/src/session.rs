@@ -59,14 +59,8 @@ impl Session {
                 return Ok(id);
             }
         }
-        let mut mounted = Vec::new();
-        for id in self.store.having_prefix(name)? {
-            if self.is_mounted(&id)? {
-                mounted.push(id);
-            }
-        }
-        match mounted.as_slice() {
-            [one] => Ok(one.clone()),
+        match self.store.having_prefix(name)?.as_slice() {
+            [one] if self.is_mounted(one)? => Ok(one.clone()),
             _ => self.target(name),
         }
     }

@@ -51,6 +51,22 @@ fn an_image_that_gets_the_name_of_what_is_mounted_is_not_unmounted_for_it() {
 }
 
 #[test]
+fn nothing_else_is_unmounted_because_its_id_begins_with_the_name() {
+    let store = Store::new();
+    store.apply("base");
+    for name in ["build", "build2"] {
+        store.text(&["create", "base", "--name", name, "--size", "64MB"]);
+    }
+    store.text(&["mount", "build2"]);
+    let (code, said) = store.failure(&["umount", "build"]);
+    assert!(code == 1 && said.contains("layer build is not mounted"), "{said}");
+    let (code, said) = store.failure(&["umount", "buil"]);
+    assert_eq!(code, 2, "{said}");
+    assert_eq!(mounted(&store), ["build2"]);
+    store.text(&["umount", "build2"]);
+}
+
+#[test]
 fn an_image_id_of_several_names_removes_none_of_them() {
     let store = Store::new();
     store.import("a:1");

@@ -1,6 +1,6 @@
 //! What is asked of containerd: its content store for blobs, its leases to keep what was written.
 //!
-//! One connection, made when it is first needed and again whenever it broke. Every answer is waited for so long and no longer: a content
+//! One connection, and one more for every blob that is written. Every answer is waited for so long and no longer: a content
 //! store that hangs must not hold a snapshot for ever. Nothing of a blob that was not written stays there, even if nobody waits for it any more.
 
 use std::collections::HashMap;
@@ -116,16 +116,7 @@ impl Drop for Begun {
 impl Containerd {
     /// The containerd that listens on the socket `address`, which may come later. It gets `patience`.
     pub(crate) fn new(address: &Path, patience: Patience) -> Self {
-        let path = address.to_owned();
-        let connect = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://containerd")
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(2 * WINDOW)
-            .connect_with_connector_lazy(connect);
-        Self { address: address.to_owned(), channel, patience }
+        Self { address: address.to_owned(), channel: connection(address), patience }
     }
 
     fn content(&self) -> ContentClient<Channel> {
@@ -195,7 +186,11 @@ impl Containerd {
         let mut begun = Begun(Some((self.clone(), target.clone())));
         let written = match self.lease(target).await {
             Ok(()) => self.try_write(target, pieces, produced).await,
-            Err(error) => Err(error),
+            Err(error) => {
+                // Whoever makes them stops, and does not keep its sandbox locked while the lease is taken back.
+                drop(pieces);
+                Err(error)
+            }
         };
         if written.is_ok() {
             begun.complete();
@@ -266,7 +261,8 @@ impl Containerd {
         let (requests, receiver) = mpsc::channel(4);
         let mut request = in_namespace(ReceiverStream::new(receiver), &target.namespace)?;
         request.metadata_mut().insert(LEASE, header(&target.lease)?);
-        let mut content = self.content();
+        // A connection of its own: what containerd does not take of a blob fills it, and what takes the blob back could not get past that.
+        let mut content = ContentClient::new(connection(&self.address));
         // Every message is answered, so the answers are read while there is still to be sent.
         let answers = async {
             let mut answers = content.write(request).await?.into_inner();
@@ -353,6 +349,19 @@ impl Containerd {
         self.answer(&action, content.update(in_namespace(update, &target.namespace)?)).await?;
         Ok(())
     }
+}
+
+/// Made when it is first needed, and again whenever it broke.
+fn connection(address: &Path) -> Channel {
+    let path = address.to_owned();
+    let connect = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://containerd")
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(2 * WINDOW)
+        .connect_with_connector_lazy(connect)
 }
 
 fn header(value: &str) -> Result<MetadataValue<Ascii>, Error> {

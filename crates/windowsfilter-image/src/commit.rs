@@ -21,7 +21,7 @@ pub struct CommitOptions<'a> {
     pub author: Option<String>,
     /// What they are.
     pub message: Option<String>,
-    /// When, in seconds since 1970; no file of the new layer has a later time then. `None`: now.
+    /// When, in seconds since 1970; with the portable engine no file of the new layer has a later time then. `None`: now.
     pub created: Option<i64>,
     /// Who is told how far it is.
     pub progress: &'a dyn Progress,
@@ -60,8 +60,11 @@ impl ImageStore<'_> {
         options: &CommitOptions<'o>,
     ) -> Result<(Digest, ImportRequest<'o>), Error> {
         let mut diff = match options.created {
-            Some(newest) => self.layers.diff_until(sandbox, FileTime::from_unix(newest, 0))?,
-            None => self.layers.diff(sandbox, None)?,
+            // What the compute service exports has the times that it gives.
+            Some(newest) if self.layers.keeps_tars() => {
+                self.layers.diff_until(sandbox, FileTime::from_unix(newest, 0))?
+            }
+            _ => self.layers.diff(sandbox, None)?,
         };
         let (mut spool, store) = (self.layers.spool()?, self.layers.root());
         io::copy(&mut diff, &mut spool).map_err(|error| match error.downcast::<windowsfilter::Error>() {

@@ -45,19 +45,22 @@ impl ImageStore<'_> {
         }
         // Whose document it is, an unreadable record does not say.
         let may_remove = repair && !findings.iter().any(|found| found.invariant == Invariant::ImageRecord);
-        findings.extend(self.sandboxes_without_config()?);
+        findings.extend(self.sandboxes_without_config(&records)?);
         for digest in self.unneeded_blobs(&records)? {
             findings.extend(self.check_spare(&digest, may_remove)?);
         }
         Ok(findings)
     }
 
-    /// Sandboxes that cannot be committed, as the config of their image is gone or damaged.
-    fn sandboxes_without_config(&self) -> Result<Vec<Finding>, Error> {
+    /// Sandboxes that cannot be committed, as the config of their image is gone or damaged; where the image is there, that is its own finding.
+    fn sandboxes_without_config(&self, records: &[ImageRecord]) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
         for id in self.layers.layers()? {
             // What is damaged in a sandbox is its own finding.
             let Ok(Some(image)) = self.layers.record(&id).map(|record| record.image) else { continue };
+            if records.iter().any(|record| record.image_id == image) {
+                continue;
+            }
             if let Err(error) = self.blob(&image) {
                 findings.push(Finding::new(Invariant::ImageConfig, Some(format!("sandbox {id}")), &error));
             }

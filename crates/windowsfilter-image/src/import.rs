@@ -120,7 +120,7 @@ fn no_layers() -> Error {
 }
 
 /// Removes what was published before `error`, topmost first; neither error is dropped.
-fn undo(store: &LayerStore, published: &[LayerId], error: Error) -> Error {
+pub(crate) fn undo(store: &LayerStore, published: &[LayerId], error: Error) -> Error {
     for id in published.iter().rev() {
         if let Err(undo) = store.remove(id) {
             return match error {

@@ -48,8 +48,7 @@ impl ImageStore<'_> {
     pub fn remove(&self, text: &str) -> Result<Removed, Error> {
         let _lock = self.lock()?;
         let record = self.only_name(text)?;
-        let others: Vec<ImageRecord> =
-            self.records()?.into_iter().filter(|r| r.reference != record.reference).collect();
+        let others: Vec<ImageRecord> = self.records()?.into_iter().filter(|other| *other != record).collect();
         let mut unneeded = self.unneeded(&others)?;
         unneeded.retain(|id| record.layers.contains(id));
         // A layer of no image, put on top by hand, keeps what is below it.

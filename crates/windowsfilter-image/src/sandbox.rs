@@ -1,8 +1,9 @@
 //! Sandboxes made from images.
 
-use windowsfilter::{LayerId, StorageOptions};
+use windowsfilter::{Digest, LayerId, StorageOptions};
 
 use crate::error::Error;
+use crate::import::undo;
 use crate::records::{ImageStore, damaged};
 
 impl ImageStore<'_> {
@@ -12,16 +13,24 @@ impl ImageStore<'_> {
     /// # Errors
     /// Nothing, or several things, are called so; as `create_read_write` of [`windowsfilter::Driver`].
     pub fn create_sandbox(&self, text: &str, id: &LayerId, options: StorageOptions) -> Result<(), Error> {
-        // The image does not go before the sandbox needs it.
-        let _lock = self.lock()?;
         let (parent, image) = match self.lookup(text) {
             Ok(record) => {
                 let top = record.top().cloned();
-                (top.ok_or_else(|| damaged(&record.reference, "it has no layers"))?, Some(record.image_id))
+                let config = self.blob(&record.image_id)?;
+                let top = top.ok_or_else(|| damaged(&record.reference, "it has no layers"))?;
+                (top, Some((record.image_id, config)))
             }
             Err(Error::NoSuchImage { .. }) => (self.resolve(text)?, None),
             Err(error) => return Err(error),
         };
-        Ok(self.layers.create_sandbox(id, Some(&parent), options, image)?)
+        self.layers.create_sandbox(id, Some(&parent), options, image.as_ref().map(|(id, _)| *id))?;
+        let Some((image, config)) = image else { return Ok(()) };
+        self.keep_config(&image, &config).map_err(|error| undo(self.layers, std::slice::from_ref(id), error))
+    }
+
+    /// Somebody may have removed the image before the sandbox needed its config.
+    fn keep_config(&self, image: &Digest, config: &[u8]) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        if self.blob(image).is_ok() { Ok(()) } else { self.write_blob(image, config) }
     }
 }

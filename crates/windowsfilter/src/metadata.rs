@@ -171,6 +171,7 @@ impl Win32Metadata {
     }
 
     /// What is wrong with an attribute that a user may have written, if anything.
+    #[cfg(target_os = "linux")]
     pub(crate) fn problem_of(name: &[u8], value: &[u8]) -> Option<&'static str> {
         Self::default().read_xattr(name, value).err()
     }

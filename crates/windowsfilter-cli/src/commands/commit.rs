@@ -26,7 +26,7 @@ pub(crate) struct Args {
     message: Option<String>,
     /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z; files changed later get it, too, so that the same changes
     /// are the same image [default: now]
-    #[arg(long, value_name = "TIME", value_parser = parse_time, env = "SOURCE_DATE_EPOCH")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, env = "SOURCE_DATE_EPOCH", hide_env_values = true)]
     created: Option<i64>,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

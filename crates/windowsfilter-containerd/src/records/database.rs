@@ -29,13 +29,15 @@ pub(super) struct DatabaseFile {
     path: PathBuf,
     reserve: Reserve,
     database: Option<Database>,
+    /// It was open once: should it vanish, a new one would forget all snapshots.
+    was_open: bool,
 }
 
 impl DatabaseFile {
     /// The one at `path`, not opened yet.
     pub(super) fn new(path: &Path) -> Self {
         let reserve = Reserve::new(&path.with_extension("reserve"));
-        Self { path: path.to_owned(), reserve, database: None }
+        Self { path: path.to_owned(), reserve, database: None, was_open: false }
     }
 
     /// Whether it is open: at first, and after an error, it is not.
@@ -56,7 +58,7 @@ impl DatabaseFile {
     }
 
     fn try_open(&mut self) -> Result<State, Error> {
-        if fs::metadata(&self.path).map_or(0, |file| file.len()) == 0 {
+        if !self.was_open && self.is_empty()? {
             self.create()?;
         }
         let database = builder().open(&self.path).map_err(|source| failed(&self.path, source))?;
@@ -68,11 +70,33 @@ impl DatabaseFile {
             }
         };
         self.database = Some(database);
+        self.was_open = true;
         Ok(state)
     }
 
+    /// Whether nothing was ever written, or there is no file.
+    fn is_empty(&self) -> Result<bool, Error> {
+        match fs::metadata(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            other => Ok(other.at("look at", &self.path)?.len() == 0),
+        }
+    }
+
     /// Makes an empty one under another name first: what redb has begun to make when the disk is full or the power goes, it never opens again.
+    /// Whoever makes one has the empty file locked, as redb has a full one.
     fn create(&self) -> Result<(), Error> {
+        let empty = File::options().create(true).append(true).open(&self.path).at("create", &self.path)?;
+        match empty.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed(&self.path, redb::Error::DatabaseAlreadyOpen));
+            }
+            Err(TryLockError::Error(error)) => Err(error).at("lock", &self.path)?,
+            Ok(()) => {}
+        }
+        if !self.is_empty()? {
+            // Somebody has made it meanwhile.
+            return Ok(());
+        }
         let (new, dir) = (self.path.with_extension("new"), self.path.parent().unwrap_or(Path::new("/")));
         match fs::remove_file(&new) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", &new)?,
@@ -99,6 +123,12 @@ impl DatabaseFile {
             self.database = None;
         }
         written.map_err(|source| failed(&self.path, source))
+    }
+
+    /// As after an error.
+    #[cfg(test)]
+    pub(super) fn close(&mut self) {
+        self.database = None;
     }
 
     /// Frees the room that was kept. Whether there was any.

@@ -143,6 +143,31 @@ fn on_a_full_disk_there_is_room_for_removals_and_it_is_kept_again_later() {
 }
 
 #[test]
+fn a_database_that_vanishes_under_a_server_is_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshots.redb");
+    let records = Records::open(&path).unwrap();
+    add(&records, "a").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    records.inner().file.close();
+    let error = add(&records, "b").unwrap_err();
+    assert!(chain(&error).contains("snapshots.redb"), "{}", chain(&error));
+    assert!(!path.exists());
+}
+
+#[test]
+fn two_servers_that_start_at_once_do_not_replace_each_others_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshots.redb");
+    // What the first has made so far.
+    let making = std::fs::File::create(&path).unwrap();
+    making.lock().unwrap();
+    assert!(matches!(Records::open(&path).unwrap_err(), Error::Records { .. }));
+    drop(making);
+    add(&Records::open(&path).unwrap(), "a").unwrap();
+}
+
+#[test]
 fn a_change_that_found_no_room_is_not_there_and_later_ones_succeed_without_a_restart() {
     on_small_disks(|disk, path| {
         let records = Records::open(path).unwrap();

@@ -194,14 +194,11 @@ impl Snapshotter {
         Ok(Some(path))
     }
 
-    /// As [`Self::show`], but waits for nobody if it is mounted already. Whoever reads a sandbox, as a Diff does for minutes, would else let Mounts and
-    /// Usage wait, these Remove, and that all of containerd's garbage collection.
+    /// As [`Self::show`], but waits for nobody who reads what is mounted already. A Diff does so for minutes, and would else let Mounts and Usage wait,
+    /// these Remove, and that all of containerd's garbage collection.
     fn shown(&self, record: &Record) -> Result<Option<PathBuf>, Error> {
         let Some(layer) = self.held(record)? else { return self.show(record) };
-        let state = self.store.mounts(&layer)?;
-        let Some(path) = state.path.filter(|_| state.holders.contains(&self.owner(record.number))) else {
-            return self.show(record);
-        };
+        let path = self.store.hold_or_find(&layer, &self.owner(record.number))?;
         self.sources.link(record.number, &path)?;
         Ok(Some(path))
     }

@@ -56,9 +56,11 @@ impl ImageStore<'_> {
 /// Whether the manifest may go out as it came in. One with foreign layers may not: whoever reads it would fetch them, or leave them out. One of
 /// Docker's may not: skopeo does not find it in a layout.
 fn is_kept(manifest: &Manifest, config: &Descriptor, layers: &[Descriptor]) -> bool {
-    let digests = |layers: &[Descriptor]| layers.iter().map(|layer| layer.digest).collect::<Vec<_>>();
+    // Sizes too: what was in the store already was never compared with them.
+    let blobs =
+        |layers: &[Descriptor]| layers.iter().map(|layer| (layer.digest, layer.size)).collect::<Vec<_>>();
     manifest.config.digest == config.digest
-        && digests(&manifest.layers) == digests(layers)
+        && blobs(&manifest.layers) == blobs(layers)
         && matches!(manifest.media_type.as_str(), MANIFEST | "")
         && !manifest.layers.iter().any(|layer| is_foreign(&layer.media_type))
 }

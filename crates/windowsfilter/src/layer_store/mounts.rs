@@ -142,6 +142,23 @@ impl LayerStore {
         })
     }
 
+    /// As [`Self::hold`], but waits for nobody who reads `id` if `holder` has it mounted.
+    ///
+    /// # Errors
+    /// As [`Self::mount`].
+    pub fn hold_or_find(&self, id: &LayerId, holder: &str) -> Result<PathBuf, Error> {
+        let known = self.resolve(id)?;
+        self.record(&known)?;
+        if self.try_mount_lock(&known)?.is_none() {
+            let state = self.mounts(&known)?;
+            if let Some(path) = state.path.filter(|_| state.holders.contains(holder)) {
+                return Ok(path);
+            }
+        }
+        // Nobody reads it: if one who did died, it goes on again.
+        self.hold(id, holder)
+    }
+
     /// Ends that `holder` needs `id` mounted; nothing changes if it does not. What nobody needs any more is unmounted, even if somebody
     /// still has a file of it open: it then goes with the last such file.
     ///

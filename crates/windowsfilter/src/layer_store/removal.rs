@@ -158,7 +158,7 @@ impl LayerStore {
                 Err(_) => unreadable.push(other),
             }
         }
-        if let Some(below) = self.chain_below(id) {
+        if let Some(below) = self.chain_below(id)? {
             found.possible = unreadable.into_iter().filter(|other| !below.contains(other)).collect();
         }
         Ok(found)
@@ -166,9 +166,12 @@ impl LayerStore {
 
     /// What certainly does not stand on `id`: its own chain. `None` if nothing does: no layer stands on a sandbox, and two damaged
     /// layers, of which each may stand on the other, could else never be removed.
-    fn chain_below(&self, id: &LayerId) -> Option<Vec<LayerId>> {
-        let chain = self.chain_ids(id).ok()?;
-        (self.record(id).ok()?.kind != LayerKind::Sandbox).then_some(chain)
+    fn chain_below(&self, id: &LayerId) -> Result<Option<Vec<LayerId>>, Error> {
+        match self.chain_ids(id).and_then(|chain| Ok((chain, self.record(id)?.kind))) {
+            Ok((chain, kind)) => Ok((kind != LayerKind::Sandbox).then_some(chain)),
+            Err(Error::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn clean_up(&self) -> Result<(), Error> {

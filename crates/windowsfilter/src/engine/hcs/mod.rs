@@ -176,7 +176,7 @@ impl<H: Host> Engine for Hcs<H> {
     }
 
     fn deactivate(&self, place: &Place) -> Result<(), Error> {
-        self.host.deactivate_layer(&self.info, place.id.as_str()).for_layer(&place.id)
+        self.deactivate_active(place)
     }
 
     fn reset(&self, place: &Place) -> Result<(), Error> {

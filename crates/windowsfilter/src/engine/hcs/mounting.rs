@@ -82,11 +82,12 @@ impl<H: Host> Hcs<H> {
         Ok(path.unwrap_or_else(|| paths::plain(&self.info.layer(id.as_str()))))
     }
 
-    /// Takes the filter off a mounted layer, so that it can be read. What that failed for before is off already.
+    /// Takes the filter off a mounted layer, so that it can be read.
     pub(super) fn take_filter_off(&self, place: &Place) -> Result<(), Error> {
         let mark = filter_is_off(place);
         if mark.exists() {
-            return Ok(());
+            // It may be off, or not off yet.
+            return self.unprepare_active(place);
         }
         fs::write(&mark, "").at("write", &mark)?;
         self.host
@@ -116,6 +117,18 @@ impl<H: Host> Hcs<H> {
         match self.host.unprepare_layer(&self.info, place.id.as_str()) {
             Err(error) if filter_is_off(place).exists() => {
                 tracing::debug!("layer {} had no filter any more: {error}", place.id);
+                Ok(())
+            }
+            other => other.for_layer(&place.id),
+        }
+    }
+
+    /// As [`Self::unprepare_active`]: a layer without its filter may have been taken off altogether before putting it on again failed. One in use
+    /// stays.
+    pub(super) fn deactivate_active(&self, place: &Place) -> Result<(), Error> {
+        match self.host.deactivate_layer(&self.info, place.id.as_str()) {
+            Err(error) if error.code != Code::SHARING_VIOLATION && filter_is_off(place).exists() => {
+                tracing::debug!("layer {} was not active any more: {error}", place.id);
                 Ok(())
             }
             other => other.for_layer(&place.id),

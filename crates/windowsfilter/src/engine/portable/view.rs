@@ -177,6 +177,7 @@ impl View {
     }
 
     /// Whether a stream's content is in a layer of this view, or beside its name.
+    #[cfg(target_os = "linux")]
     pub(crate) fn has_stream(&self, stream: &Stream) -> bool {
         match &stream.content {
             StreamContent::Inline(_) => true,

@@ -184,6 +184,22 @@ fn a_sandbox_left_without_its_filter_can_be_put_and_removed() {
 }
 
 #[test]
+fn a_sandbox_that_could_not_be_put_on_again_at_all_can_be_put_and_removed() {
+    let fixture = changed();
+    fixture.store.get(&id("box"), "").unwrap();
+    fixture.host.fail("PrepareLayer", Code::NOT_READY);
+    fixture.host.fail_too("ActivateLayer", Code::ACCESS_DENIED);
+    let error = super::failures::whole(&fixture.store.changes(&id("box"), None).unwrap_err());
+    assert!(error.contains("PrepareLayer") && error.contains("ActivateLayer"), "{error}");
+    fixture.host.succeed();
+    // What the service says of a layer that is not active.
+    fixture.host.fail("DeactivateLayer", Code::ELEMENT_NOT_FOUND);
+    fixture.store.put(&id("box")).unwrap();
+    fixture.host.succeed();
+    fixture.store.remove(&id("box")).unwrap();
+}
+
+#[test]
 fn a_sandbox_that_a_reader_who_died_has_left_active_is_taken_off_before_it_is_mounted() {
     let fixture = changed();
     fixture.host.fail("DeactivateLayer", Code::SHARING_VIOLATION);

@@ -74,15 +74,11 @@ enum Step {
 /// Plans the layer of everything in `tree`.
 pub(super) fn plan<'t>(tree: &'t Tree, parent: &impl Parent) -> Result<Plan<'t>, Error> {
     let mut plan = Plan { items: Vec::new(), problems: Problems::default() };
-    let root = Step::Visit {
-        node: Tree::ROOT,
-        name: b"Files".to_vec(),
-        lower: parent.lookup(b"")?,
-        replaced: false,
-        directory: 0,
-    };
+    let top = parent.lookup(b"")?;
+    check_metadata(parent, &tree.nodes[Tree::ROOT].entry, top.as_ref(), &mut plan.problems)?;
+    let root =
+        Step::Visit { node: Tree::ROOT, name: b"Files".to_vec(), lower: top, replaced: false, directory: 0 };
     let mut steps = vec![root];
-    plan.problems.check_attributes(&tree.nodes[Tree::ROOT].entry);
     while let Some(step) = steps.pop() {
         match step {
             Step::Whiteout(name) => plan.items.push(Item::Whiteout(name)),
@@ -99,6 +95,33 @@ pub(super) fn plan<'t>(tree: &'t Tree, parent: &impl Parent) -> Result<Plan<'t>,
         }
     }
     Ok(plan)
+}
+
+/// Looks at what Windows is to know of something. What came from the parent, from under this name or another, is taken as it is.
+fn check_metadata(
+    parent: &impl Parent,
+    upper: &UpperEntry,
+    lower: Option<&ParentNode>,
+    problems: &mut Problems,
+) -> Result<(), Error> {
+    problems.check_attributes(upper);
+    let own = metadata_of(upper);
+    for stream in own.streams.iter().filter(|stream| !parent.has_stream(stream)) {
+        let name = String::from_utf8_lossy(&stream.name);
+        problems.add(&upper.path, &format!("has a stream {name:?} in a layer that is not below the sandbox"));
+    }
+    let Some(security) = own.security.filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+    if SecurityDescriptor::parse(&security).is_err() {
+        let lower = lower.map(|lower| parent.metadata(&lower.spelled)).transpose()?;
+        let is_kept = match lower {
+            Some(lower) if lower.origin == own.origin => lower.security == Some(security),
+            _ => own.origin.is_some(),
+        };
+        if !is_kept {
+            problems.add(&upper.path, "has an attribute win32.sd that is no security descriptor");
+        }
+    }
+    Ok(())
 }
 
 /// A directory of the sandbox whose names are being compared.
@@ -133,7 +156,7 @@ impl<P: Parent> Directory<'_, '_, P> {
             let last = self.windows_name(child, below.as_ref(), replaced)?;
             let upper = &self.tree.nodes[child].entry;
             problems.check(upper, &last, below.is_none());
-            self.check_metadata(upper, below.as_ref(), problems)?;
+            check_metadata(self.parent, upper, below.as_ref(), problems)?;
             if !taken.insert(folded) {
                 problems.add(&upper.path, "differs only in case from another name beside it");
             } else if let Some(lower) = below.as_ref().filter(|_| !replaced) {
@@ -160,33 +183,6 @@ impl<P: Parent> Directory<'_, '_, P> {
             }
         }
         Ok(steps)
-    }
-
-    /// Looks at what Windows is to know of something. What came from the parent is taken as it is.
-    fn check_metadata(
-        &self,
-        upper: &UpperEntry,
-        lower: Option<&ParentNode>,
-        problems: &mut Problems,
-    ) -> Result<(), Error> {
-        problems.check_attributes(upper);
-        let own = metadata_of(upper);
-        for stream in own.streams.iter().filter(|stream| !self.parent.has_stream(stream)) {
-            let name = String::from_utf8_lossy(&stream.name);
-            problems
-                .add(&upper.path, &format!("has a stream {name:?} in a layer that is not below the sandbox"));
-        }
-        let Some(security) = own.security.filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
-        if SecurityDescriptor::parse(&security).is_err() {
-            let kept = match lower {
-                Some(lower) => self.parent.metadata(&lower.spelled)?.security == Some(security),
-                None => own.origin.is_some(),
-            };
-            if !kept {
-                problems.add(&upper.path, "has an attribute win32.sd that is no security descriptor");
-            }
-        }
-        Ok(())
     }
 
     /// The parent's names with case folded, where so many will be asked for that looking at all once costs less: a view

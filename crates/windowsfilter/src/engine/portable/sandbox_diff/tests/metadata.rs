@@ -152,9 +152,10 @@ fn attributes_that_say_nothing_are_named_at_once_and_nothing_is_written() {
     for (name, attribute, value) in junk {
         upper.file(name, "").attribute(name, attribute, value);
     }
-    upper.attribute("", "user.win32.atime", b"now");
+    upper.attribute("", "user.win32.atime", b"now").attribute("", "user.win32.sd", b"junk");
     let expected = [
         r#""" has an attribute user.win32.atime that is no number of 100 ns since 1601"#,
+        r#""" has an attribute win32.sd that is no security descriptor"#,
         r#""a" has an attribute user.DOSATTRIB that is no number such as 0x20"#,
         r#""b" has an attribute user.win32.crtime that is no number of 100 ns since 1601"#,
         r#""c" has an attribute user.win32.eas that is no list of extended attributes"#,
@@ -171,8 +172,9 @@ fn a_descriptor_that_came_with_the_parent_is_taken_as_it_is() {
     let upper = Upper::new();
     let odd = Win32Metadata { security: Some(b"junk".to_vec()), ..copied_up() };
     upper.file("f", "new").metadata("f", &odd).file("renamed", "").metadata("renamed", &odd);
-    let parent = Model::default().file("f").with("f", odd.clone());
-    for name in ["Files/f", "Files/renamed"] {
+    upper.file("over", "").metadata("over", &odd);
+    let parent = Model::default().file("f").with("f", odd.clone()).file("over");
+    for name in ["Files/f", "Files/renamed", "Files/over"] {
         assert_eq!(upper.entry(&parent, name).layer().security, odd.security);
     }
 }
