@@ -272,11 +272,21 @@ impl<'a> ImageStore<'a> {
         let text = sealed::seal(VERSION, record).expect("a record has string keys and finite numbers");
         let own = reference.file_name();
         self.layers.write_file(&self.refs_dir().join(&own), &text)?;
-        // The name moves from whatever an earlier version recorded under another spelling of it.
-        for name in reference.file_names().iter().filter(|name| **name != own) {
-            self.layers.remove_file(&self.refs_dir().join(name))?;
-        }
+        self.forget_other_spellings(reference, &own);
         Ok(())
+    }
+
+    /// The name moves from whatever an earlier version recorded under another spelling of it. Its record is written by now: that an old one
+    /// stays takes nothing back, and must not have the layers of the new one removed.
+    fn forget_other_spellings(&self, reference: &Reference, own: &str) {
+        for name in reference.file_names().iter().filter(|name| *name != own) {
+            let path = self.refs_dir().join(name);
+            if path.exists()
+                && let Err(error) = self.layers.remove_file(&path)
+            {
+                tracing::warn!("an earlier record of {reference} stays: {error}");
+            }
+        }
     }
 
     pub(crate) fn delete_record(&self, record: &ImageRecord) -> Result<(), Error> {
