@@ -26,6 +26,8 @@ pub(crate) struct Lock {
     file: File,
     /// There is no lock file and none can be made, so nobody else has it either: what is open is the directory it would be in.
     absent: bool,
+    /// Why it was opened for reading only: enough for whoever only reads.
+    unwritable: Option<(PathBuf, io::Error)>,
     /// The lock file, where it is there for the lock's sake only.
     #[cfg(not(unix))]
     transient: Option<PathBuf>,
@@ -36,8 +38,20 @@ impl Lock {
         Self {
             file,
             absent: false,
+            unwritable: None,
             #[cfg(not(unix))]
             transient: None,
+        }
+    }
+
+    /// For whoever is going to change something: refuses a store that cannot be written, before anything is done.
+    ///
+    /// # Errors
+    /// As when opening the lock file for writing.
+    pub(crate) fn for_changes(mut self) -> Result<Self, Error> {
+        match self.unwritable.take() {
+            Some((path, error)) => Err(error).at("open", &path),
+            None => Ok(self),
         }
     }
 }
@@ -225,7 +239,13 @@ fn try_lock(lock: &Lock, path: &Path) -> Result<bool, Error> {
 
 fn open(path: &Path) -> Result<Lock, Error> {
     match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path) {
-        Err(error) if cannot_write(&error) => open_to_read(path).map_err(|_| error).at("open", path),
+        Err(error) if cannot_write(&error) => match open_to_read(path) {
+            Ok(mut lock) => {
+                lock.unwritable = Some((path.to_owned(), error));
+                Ok(lock)
+            }
+            Err(_) => Err(error).at("open", path),
+        },
         other => Ok(Lock::of_file(other.at("open", path)?)),
     }
 }

@@ -197,7 +197,7 @@ impl LayerStore {
         if !self.is_known(&id) {
             return Ok(());
         }
-        let _lock = lock(&id)?;
+        let _lock = lock(&id)?.for_changes()?;
         let mut state = self.mounts(&id)?;
         if !state.holders.remove(holder) {
             return Ok(());
@@ -235,7 +235,7 @@ impl LayerStore {
     ) -> Result<T, Error> {
         let id = self.resolve(id)?;
         self.record(&id)?;
-        let _lock = self.mount_lock(&id)?;
+        let _lock = self.mount_lock(&id)?.for_changes()?;
         let mut state = self.mounts(&id)?;
         let first = state.users() == 0;
         if first {
@@ -338,7 +338,7 @@ impl LayerStore {
         if !self.is_known(&id) {
             return Err(Error::NoSuchLayer { id: id.to_string() });
         }
-        let _lock = self.mount_lock(&id)?;
+        let _lock = self.mount_lock(&id)?.for_changes()?;
         let mut state = self.mounts(&id)?;
         if state.count == 0 {
             if state.users() == 0 {
@@ -418,7 +418,7 @@ impl LayerStore {
     pub fn expand(&self, id: &LayerId, size: u64) -> Result<(), Error> {
         let place = self.place(id)?;
         self.expect_kind(&place.id, LayerKind::Sandbox)?;
-        let _lock = self.mount_lock(&place.id)?;
+        let _lock = self.mount_lock(&place.id)?.for_changes()?;
         let record = self.expect_kind(&place.id, LayerKind::Sandbox)?;
         self.engine.expand(&place, size)?;
         // Written last: should this fail, asking for the same size again only writes it.
