@@ -33,17 +33,15 @@ struct Created<'a> {
 
 /// Creates it and prints its ID.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let images = session.images()?;
-    if images.resolve(&args.target).is_err() {
-        // Says what was probably meant.
-        session.target(&args.target)?;
-    }
     let id = match &args.name {
         Some(name) => name.clone(),
         None => random_id()?,
     };
     let options = StorageOptions { size: args.size.filter(|&size| size != 0) };
-    images.create_sandbox(&args.target, &id, options)?;
+    match session.images()?.create_sandbox(&args.target, &id, options) {
+        Err(windowsfilter_image::Error::Nothing { .. }) => return Err(session.no_such_target(&args.target)?),
+        other => other?,
+    }
     session.output.print(&Created { id: &id }, |out| writeln!(out, "{id}"))
 }
 
