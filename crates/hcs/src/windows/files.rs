@@ -460,8 +460,7 @@ fn list(table: &Table, handle: &OwnedHandle, name: impl Fn() -> String) -> Resul
             )
         };
         if result == 0 {
-            let error = last_error("GetFileInformationByHandleEx", String::new());
-            let error = Error { arguments: name(), ..error };
+            let error = last_error("GetFileInformationByHandleEx", name);
             return if error.code == Code(ERROR_NO_MORE_FILES) { Ok(names) } else { Err(error) };
         }
         let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();

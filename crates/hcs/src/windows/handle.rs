@@ -6,17 +6,17 @@ use windows_sys::Win32::Foundation::{GetLastError, HANDLE, INVALID_HANDLE_VALUE}
 
 use crate::error::{Code, Error, Result};
 
-/// Why the last call of this thread failed.
-pub(super) fn last_error(call: &'static str, arguments: impl Into<String>) -> Error {
+/// Why the last call of this thread failed. The arguments are told after that is known: telling them may change it.
+pub(super) fn last_error(call: &'static str, arguments: impl FnOnce() -> String) -> Error {
     // SAFETY: takes nothing, and cannot fail.
-    Error::new(call, arguments, Code(unsafe { GetLastError() }))
+    let code = Code(unsafe { GetLastError() });
+    Error::new(call, arguments(), code)
 }
 
 /// For functions that give FALSE when they fail.
 pub(super) fn check(result: i32, call: &'static str, arguments: impl FnOnce() -> String) -> Result<()> {
     if result == 0 {
-        let error = last_error(call, String::new());
-        return Err(Error { arguments: arguments(), ..error });
+        return Err(last_error(call, arguments));
     }
     Ok(())
 }
@@ -37,8 +37,7 @@ pub(super) fn owned(
     arguments: impl FnOnce() -> String,
 ) -> Result<OwnedHandle> {
     if handle.is_null() || handle == INVALID_HANDLE_VALUE {
-        let error = last_error(call, String::new());
-        return Err(Error { arguments: arguments(), ..error });
+        return Err(last_error(call, arguments));
     }
     // SAFETY: the function gave this open handle to its caller, and nobody else closes it.
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })

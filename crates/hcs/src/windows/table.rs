@@ -130,8 +130,7 @@ impl Table {
         let library =
             unsafe { LoadLibraryExW(name.as_ptr(), ptr::null_mut(), LOAD_WITH_ALTERED_SEARCH_PATH) };
         if library.is_null() {
-            let error = super::handle::last_error("LoadLibraryEx", String::new());
-            return Err(Error { arguments: path.display().to_string(), ..error });
+            return Err(super::handle::last_error("LoadLibraryEx", || path.display().to_string()));
         }
         Ok(Self::find(&Sources { stand_in: Some(library) }))
     }
