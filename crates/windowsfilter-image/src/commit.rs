@@ -1,11 +1,10 @@
 //! Commit: a sandbox's changes become a layer, and an image of the parent's config with that layer on top.
 
-use std::fs::File;
 use std::io::{self, Seek};
 
 use serde_json::{Map, Value, json};
 use wclayer::filetime::FileTime;
-use windowsfilter::{DiffId, Digest, Driver, Expect, ImportRequest, LayerId, Progress};
+use windowsfilter::{DiffId, Digest, Driver, Expect, ImportRequest, LayerId, Progress, StoreLock};
 
 use crate::error::{Error, IoContext};
 use crate::import::{imported, is_present};
@@ -92,7 +91,7 @@ impl ImageStore<'_> {
         parent: Option<&LayerId>,
         diff_id: DiffId,
         changes: ImportRequest<'_>,
-    ) -> Result<(Option<File>, Vec<String>), Error> {
+    ) -> Result<(StoreLock, Vec<String>), Error> {
         let is_present = || is_present(self.layers, id, diff_id);
         let lock = self.lock()?;
         if is_present()? {

@@ -20,7 +20,6 @@ mod commit;
 pub mod docker_store;
 mod error;
 mod export;
-mod files;
 mod fsck;
 mod import;
 mod inspect;

@@ -5,14 +5,13 @@
 //! there, so that nobody takes them for layers that nobody needs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use windowsfilter::{Digest, LayerId, LayerStore, sealed};
+use windowsfilter::{Digest, LayerId, LayerStore, StoreLock, sealed};
 
 use crate::error::{Error, IoContext};
-use crate::files;
 use crate::oci::{Config, chain_ids};
 use crate::reference::Reference;
 
@@ -125,13 +124,13 @@ impl<'a> ImageStore<'a> {
     }
 
     /// Held while records, or layers that records may need, change. Layers' own locks come after it.
-    pub(crate) fn lock(&self) -> Result<Option<File>, Error> {
-        files::lock(&self.dir.join("lock"))
+    pub(crate) fn lock(&self) -> Result<StoreLock, Error> {
+        Ok(self.layers.lock_file(&self.dir.join("lock"), "the images")?)
     }
 
     /// Held while an import reads layers; taken before any other lock.
-    pub(crate) fn import_lock(&self) -> Result<Option<File>, Error> {
-        files::lock(&self.dir.join("import.lock"))
+    pub(crate) fn import_lock(&self) -> Result<StoreLock, Error> {
+        Ok(self.layers.lock_file(&self.dir.join("import.lock"), "an import")?)
     }
 
     /// All records, by reference.

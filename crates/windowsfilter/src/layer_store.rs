@@ -46,7 +46,7 @@ pub struct LayerStore {
     engine: Arc<dyn Engine>,
 }
 
-/// The store's lock, held: the set of layers does not change until it is dropped. Hold it for moments only.
+/// A lock of the store, held until it is dropped: that of [`LayerStore::lock`] or of [`LayerStore::lock_file`].
 #[derive(Debug)]
 pub struct StoreLock {
     _lock: Lock,
@@ -155,12 +155,21 @@ impl LayerStore {
         self.paths.temporaries().anonymous()
     }
 
-    /// Takes the store's lock, waiting for whoever holds it.
+    /// Takes the store's lock, waiting for whoever holds it: the set of layers does not change until it is dropped. Hold it for moments only.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
     pub fn lock(&self) -> Result<StoreLock, Error> {
-        Ok(StoreLock { _lock: lock::exclusive(&self.paths.lock(), "the store")? })
+        self.lock_file(&self.paths.lock(), "the store")
+    }
+
+    /// Locks a file of the store, which is created, against other threads and processes until it is dropped; says `what` it waits for,
+    /// should somebody hold it. In a store that cannot be written nobody changes anything, so whoever only reads gets it.
+    ///
+    /// # Errors
+    /// When it can be opened neither for writing nor for reading.
+    pub fn lock_file(&self, path: &Path, what: &str) -> Result<StoreLock, Error> {
+        Ok(StoreLock { _lock: lock::exclusive(path, what)? })
     }
 
     /// The directory of `id`, after looking up its alternate ID.

@@ -10,7 +10,6 @@ use windowsfilter::{Digest, LayerStore};
 
 use super::Format;
 use crate::error::{Error, IoContext};
-use crate::files;
 use crate::oci::Descriptor;
 
 /// An export being written. Dropped before [`Sink::finish`], it leaves nothing.
@@ -178,8 +177,8 @@ impl<'a> Sink<'a> {
     pub(super) fn finish(self, path: &Path) -> Result<(), Error> {
         match self.kind {
             Kind::Directory(dir) => {
-                files::sync_dir(&dir.path().join("blobs/sha256"))?;
-                files::sync_dir(dir.path())?;
+                sync_dir(&dir.path().join("blobs/sha256"))?;
+                sync_dir(dir.path())?;
                 // Windows opens no directory as a file, and knows no modes.
                 #[cfg(unix)]
                 readable(&File::open(dir.path()).at("open", dir.path())?, 0o755)
@@ -199,8 +198,17 @@ impl<'a> Sink<'a> {
                 file.persist_noclobber(path).map_err(|e| e.error).at("rename to", path)?;
             }
         }
-        files::sync_dir(&self.parent)
+        sync_dir(&self.parent)
     }
+}
+
+/// Makes the names in `dir` durable.
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    // Windows cannot sync a directory handle opened for reading, and NTFS journals its metadata.
+    if cfg!(unix) {
+        File::open(dir).and_then(|d| d.sync_all()).at("sync directory", dir)?;
+    }
+    Ok(())
 }
 
 fn begin_archive<'a>(target: Target<'a>, place: &Path) -> Result<Kind<'a>, Error> {
