@@ -2,11 +2,11 @@
 //!
 //! | attribute | value |
 //! | --- | --- |
-//! | `user.DOSATTRIB` | attributes as `0x20` style text, what Samba and Wine read |
+//! | `user.DOSATTRIB` | attributes as `0x20` style text, what Samba and Wine read; a record that an SMB server put there is read, too |
 //! | `user.win32.sd` | self-relative security descriptor |
 //! | `user.win32.crtime`, `.atime`, `.ctime` | FILETIME as decimal text; the last write time is the inode's mtime |
 //! | `user.win32.ea.<NAME>` | value of an extended attribute; `user.win32.eas`: all of them, encoded, where one has flags or does not fit |
-//! | `user.DosStream.<name>:$DATA` | content of an alternate stream, Samba's form |
+//! | `user.DosStream.<name>:$DATA` | content of an alternate stream, as the kernel's SMB server has it (Samba's `streams_xattr` puts a NUL after it) |
 //! | `user.win32.stream.<n>` | `<origin>:<data offset>:<size>:<name>`: a stream that stays in its tar |
 //! | `user.win32.reparse` | reparse data buffer |
 //! | `user.win32.name` | the true name, where Linux cannot hold it; of a file with several such names all, with `/` between |
@@ -15,6 +15,8 @@
 //! Linux refuses `user.*` on symbolic links and devices (xattr(7)); there the same names are under `trusted.`.
 //! Only in a layer's own index: `trusted.win32.implicit` (a directory the tar does not have an entry for),
 //! `trusted.win32.opaque` (hides all that lies below), `trusted.win32.link` (on a device: a hard link to that path of a parent).
+
+mod dos_attributes;
 
 use std::collections::HashSet;
 
@@ -179,7 +181,12 @@ impl Win32Metadata {
     /// The error says what the value should be.
     fn read_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         match name {
-            b"DOSATTRIB" => self.attributes = Some(dos_attributes(value).ok_or("no number such as 0x20")?),
+            b"DOSATTRIB" => {
+                let read = dos_attributes::parse(value).ok_or("no number such as 0x20")?;
+                self.attributes = read.attributes;
+                // The server knows when Linux made the file; what came with the file is `win32.crtime`.
+                self.created = self.created.or(read.created);
+            }
             b"win32.sd" => self.security = Some(value.to_vec()),
             b"win32.crtime" => self.created = Some(time(value)?),
             b"win32.atime" => self.accessed = Some(time(value)?),
@@ -226,10 +233,6 @@ pub(crate) const MAX_VALUE: usize = erofs_index::XATTR_VALUE_MAX;
 
 fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
-}
-
-fn dos_attributes(value: &[u8]) -> Option<u32> {
-    u32::from_str_radix(text(value)?.trim_start_matches("0x"), 16).ok()
 }
 
 fn time(value: &[u8]) -> Result<FileTime, &'static str> {

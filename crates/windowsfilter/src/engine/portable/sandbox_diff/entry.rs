@@ -49,7 +49,7 @@ pub(super) fn describe(
 ) -> Result<Described, Error> {
     let mut metadata = recorded(parent, item)?;
     // What the parent's tar had no security descriptor for was never new; do not invent one.
-    let is_new = metadata.origin.is_none() && metadata.created.is_none();
+    let is_new = metadata.origin.is_none();
     if is_new && metadata.security.is_none() {
         metadata.security = Some(default_security(item, directory)?);
     }

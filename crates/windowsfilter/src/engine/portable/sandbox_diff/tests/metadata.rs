@@ -63,6 +63,29 @@ fn a_new_file_gets_what_windows_would_give_it() {
     );
 }
 
+/// Attributes 0x23 and the time 100 as Samba 4.17 records them.
+const SAMBA: &[u8] = b"\0\0\x05\0\x05\0\0\0\x11\0\0\0\x23\0\0\0\x64\0\0\0\0\0\0\0";
+
+#[test]
+fn a_file_that_an_smb_server_made_is_new_and_has_what_the_server_was_told() {
+    let upper = Upper::new();
+    upper.file("f", "").attribute("f", "user.DOSATTRIB", SAMBA);
+    let entry = upper.entry(&Model::default(), "Files/f");
+    let layer = entry.layer();
+    assert_eq!((layer.attributes, layer.creation_time), (0x23, FileTime(100)));
+    assert_eq!(layer.last_access_time, layer.last_write_time);
+    assert!(layer.security.is_some(), "what Windows would give a new file");
+}
+
+#[test]
+fn a_file_of_the_parent_that_an_smb_server_changed_keeps_the_time_it_was_made() {
+    let upper = Upper::new();
+    upper.file("f", "").metadata("f", &copied_up()).attribute("f", "user.DOSATTRIB", SAMBA);
+    let entry = upper.entry(&Model::default().file("f"), "Files/f");
+    let layer = entry.layer();
+    assert_eq!((layer.attributes, Some(layer.creation_time)), (0x23, copied_up().created));
+}
+
 #[test]
 fn the_descriptor_of_a_root_nobody_described_is_that_of_windows_server() {
     let inherited =
