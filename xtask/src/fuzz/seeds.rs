@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use windowsfilter::{Driver, LayerId, LayerStore, StorageOptions};
 
 use crate::error::{Error, IoContext, Result};
-use crate::workspace;
+use crate::{sample_docker_store, workspace};
 
 /// Where the vectors that a target starts from are: directory, and the ending of the files.
 const VECTORS: &[(&str, &[(&str, &str)])] = &[
@@ -36,6 +36,7 @@ pub(super) fn write(target: &str, corpus: &Path) -> Result<()> {
 
 fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
     match target {
+        "docker_store" => homes(),
         "erofs_reader" => indexes(),
         "image_import" => images(),
         "pax_time" => Ok(texts(&["1600000000.1234567", "-6795364578.8713451", "+0", "9223372036.854775807"])),
@@ -61,12 +62,13 @@ fn from_vectors(target: &str) -> Result<Vec<Vec<u8>>> {
     files.iter().map(|file| fs::read(file).at(file)).collect()
 }
 
+/// All files whose names have this ending; all there are, should it be empty.
 fn files_below(dir: &Path, ending: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir).at(dir)? {
         let path = entry.at(dir)?.path();
         if path.is_dir() {
             files_below(&path, ending, files)?;
-        } else if path.extension().is_some_and(|extension| extension == ending)
+        } else if (ending.is_empty() || path.extension().is_some_and(|extension| extension == ending))
             && path.metadata().at(&path)?.len() <= LONGEST
         {
             files.push(path);
@@ -133,6 +135,39 @@ fn images() -> Result<Vec<Vec<u8>>> {
     archives.into_iter().collect()
 }
 
+/// Homes of Docker's as that target reads them: one with everything, and a small one with a container.
+fn homes() -> Result<Vec<Vec<u8>>> {
+    let dir = tempfile::tempdir().at("temporary directory")?;
+    let root = dir.path().join("docker");
+    sample_docker_store::write(&root)?;
+    let mut home = Vec::new();
+    let mut files = Vec::new();
+    files_below(&root, "", &mut files)?;
+    for file in files {
+        let name = file.strip_prefix(&root).unwrap_or(&file);
+        home.extend(
+            [name.as_os_str().as_encoded_bytes(), b"\0", &fs::read(&file).at(&file)?, b"\0"].concat(),
+        );
+    }
+    let small: &[(&str, &str)] = &[
+        ("windowsfilter/%a/Files/f", "content"),
+        ("windowsfilter/%a/layerchain.json", ""),
+        ("windowsfilter/%b/sandbox.vhdx", "disk"),
+        ("windowsfilter/%b/layerchain.json", r#"["C:\\ProgramData\\docker\\windowsfilter\\%a"]"#),
+        (">windowsfilter/%c", "%a"),
+        ("windowsfilter/%d-removing/", ""),
+        ("image/windowsfilter/layerdb/sha256/%e/cache-id", "%a"),
+        ("image/windowsfilter/layerdb/mounts/%b/mount-id", "%b"),
+        ("image/windowsfilter/layerdb/mounts/%b/parent", "sha256:%e"),
+        (
+            "image/windowsfilter/imagedb/content/sha256/%%",
+            r#"{"rootfs":{"type":"layers","diff_ids":["sha256:%e"]}}"#,
+        ),
+    ];
+    let small = small.iter().map(|(path, content)| format!("{path}\0{content}\0")).collect::<String>();
+    Ok(vec![home, small.into_bytes()])
+}
+
 fn digest(content: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(content)))
 }
@@ -154,9 +189,12 @@ mod tests {
 
     #[test]
     fn targets_that_start_from_something_have_it() {
-        for target in
-            VECTORS.iter().map(|(target, _)| *target).chain(["erofs_reader", "image_import", "sddl"])
-        {
+        for target in VECTORS.iter().map(|(target, _)| *target).chain([
+            "docker_store",
+            "erofs_reader",
+            "image_import",
+            "sddl",
+        ]) {
             assert!(seeds(target).unwrap().len() > 1, "{target}");
         }
     }
