@@ -1,10 +1,13 @@
-//! Win32 backup streams: what is read and written again reads the same, and seeking finds the records that reading finds.
+//! Win32 backup streams: what is read and written again reads the same, seeking finds the records that reading finds, and a file with these streams
+//! goes into a layer's tar or is refused.
 #![no_main]
 
-use std::io::Cursor;
+use std::io::{self, Cursor};
 
 use libfuzzer_sys::fuzz_target;
-use wclayer::backup_stream::{Reader, StreamHeader, Writer};
+use wclayer::backup_stream::{DATA, Reader, StreamHeader, Writer};
+use wclayer::layer_tar::{self, BackupSource, FileInfo};
+use wclayer::tar;
 
 fuzz_target!(|input: &[u8]| {
     let mut records: Vec<(StreamHeader, Vec<u8>)> = Vec::new();
@@ -29,4 +32,46 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(again.next().expect("our own record").as_ref(), Some(header));
         assert_eq!(&again.read_all(data.len() as u64).expect("our own data"), data);
     }
+    let data = records.iter().find(|(header, _)| header.id == DATA);
+    let size = data.map_or(0, |(header, _)| header.size);
+    for extended in [false, true] {
+        into_tar(size, BackupSource::Forward(&mut &input[..]), extended);
+        into_tar(size, BackupSource::Seekable(&mut Cursor::new(input)), extended);
+    }
 });
+
+/// Bytes of a tar that are written: sparse blocks can claim holes without end.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > 4 << 20 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A tar that is written is whole, and its entry one of a layer.
+fn into_tar(size: u64, source: BackupSource<'_>, extended: bool) {
+    let out = Bounded(Vec::new());
+    let mut writer = if extended { layer_tar::Writer::extended(out) } else { layer_tar::Writer::new(out) };
+    if writer.write_backup_stream(b"Files/f", size, FileInfo::default(), source).is_err() {
+        return;
+    }
+    for loss in writer.take_losses() {
+        assert!(!loss.to_string().is_empty());
+    }
+    let Ok(Bounded(written)) = writer.finish() else { return };
+    let mut reader = tar::Reader::new(&written[..]);
+    let header = reader.next().expect("our own tar").expect("its entry");
+    let entry = layer_tar::LayerEntry::from_header(&header).expect("our own entry");
+    while let Some(header) = reader.next().expect("our own tar") {
+        // The reference makes a file of a stream whose name does not begin with a colon.
+        assert!(!extended || layer_tar::attached_stream(&entry, &header).is_some());
+    }
+}

@@ -135,6 +135,30 @@ fn is_dropped(id: u32) -> bool {
     matches!(id, backup::LINK | backup::PROPERTY_DATA | backup::OBJECT_ID | backup::TXFS_DATA)
 }
 
+/// Its entry would be the file again.
+#[test]
+fn a_stream_without_a_name_is_left_out_and_said_to_be_lost() {
+    for name in ["", ":$DATA", ":$DATA\0more"] {
+        let mut stream = StreamWriter::new(Vec::new());
+        let name = name.as_bytes().to_vec();
+        stream
+            .begin(&StreamHeader { name: name.clone(), ..StreamHeader::new(backup::ALTERNATE_DATA, 1) })
+            .unwrap();
+        stream.write_data(b"x").unwrap();
+        let stream = stream.finish().unwrap();
+        let mut writer = Writer::extended(Vec::new());
+        let source = BackupSource::Seekable(&mut Cursor::new(stream));
+        writer.write_backup_stream(b"Files/f", 0, FileInfo::default(), source).unwrap();
+        let losses = writer.take_losses();
+        let lost = Loss { entry: b"Files/f".to_vec(), what: Lost::Stream { name, size: 1 } };
+        assert!(losses.contains(&lost), "{losses:?}");
+        let tar = writer.finish().unwrap();
+        let mut reader = wclayer::tar::Reader::new(&tar[..]);
+        assert_eq!(reader.next().unwrap().unwrap().name, b"Files/f");
+        assert_eq!(reader.next().unwrap(), None);
+    }
+}
+
 #[test]
 fn layers_that_lose_nothing_have_the_same_bytes_either_way() {
     let mut same = 0;

@@ -176,8 +176,11 @@ pub struct History {
 }
 
 impl Config {
+    /// Reads a config. What is passed over has to be JSON as well: it is shown to users, and a commit takes it over.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        parse("the image's config", bytes)
+        let what = "the image's config";
+        parse::<Value>(what, bytes)?;
+        parse(what, bytes)
     }
 }
 

@@ -54,6 +54,20 @@ fn a_blob_too_damaged_to_be_read_is_one_that_does_not_verify() {
 }
 
 #[test]
+fn a_config_that_is_json_only_where_it_is_read() {
+    let deep = [&[b'['; 300][..], &[b']'; 300]].concat();
+    for odd in [&b"\"\xff\""[..], b"1e999", b"\"\\ud800\"", &deep] {
+        let message = with(|layout, config, tars| {
+            let rootfs = br#""rootfs":{"#;
+            let at = config.windows(rootfs.len()).position(|window| window == rootfs).unwrap() + rootfs.len();
+            let config = [&config[..at], b"\"other\":", odd, b",", &config[at..]].concat();
+            layout.image(&config, &tars, |_| {});
+        });
+        assert!(message.starts_with("the image's config"), "{message}");
+    }
+}
+
+#[test]
 fn a_layer_with_a_bad_entry_is_named() {
     let (_, mut tars) = sample();
     tars[1] = layer(&[("../x", b"x")]);

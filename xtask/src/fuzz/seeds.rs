@@ -38,7 +38,9 @@ fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
     match target {
         "docker_store" => homes(),
         "erofs_reader" => indexes(),
+        "image_documents" => Ok(image_documents()),
         "image_import" => images(),
+        "layer_import" => layers(),
         "pax_time" => Ok(texts(&["1600000000.1234567", "-6795364578.8713451", "+0", "9223372036.854775807"])),
         "sddl" => Ok(texts(&[
             "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(D;;0x1200a9;;;WD)S:(AU;SAFA;FA;;;BU)",
@@ -160,12 +162,69 @@ fn homes() -> Result<Vec<Vec<u8>>> {
         ("image/windowsfilter/layerdb/mounts/%b/mount-id", "%b"),
         ("image/windowsfilter/layerdb/mounts/%b/parent", "sha256:%e"),
         (
-            "image/windowsfilter/imagedb/content/sha256/%%",
+            "image/windowsfilter/imagedb/content/sha256/%&9",
             r#"{"rootfs":{"type":"layers","diff_ids":["sha256:%e"]}}"#,
         ),
     ];
-    let small = small.iter().map(|(path, content)| format!("{path}\0{content}\0")).collect::<String>();
-    Ok(vec![home, small.into_bytes()])
+    Ok(vec![home, list_of_files(small)])
+}
+
+/// Images as that target reads them: an OCI layout of two layers with an index in an index, and what `docker save` writes.
+fn image_documents() -> Vec<Vec<u8>> {
+    let config = r#"{"architecture":"amd64","os":"windows","os.version":"10.0.20348.1","created":"2022-06-01T08:30:00Z","config":{"Cmd":["cmd"]},
+        "rootfs":{"type":"layers","diff_ids":["%=0","%=1"]},"history":[{"created_by":"seed","empty_layer":true},{"author":"a","comment":"c"}]}"#;
+    let oci: &[(&str, &str)] = &[
+        ("blobs/sha256/%&0", "%Tbase"),
+        ("blobs/sha256/%&1", "%Gtop"),
+        ("blobs/sha256/%&2", config),
+        (
+            "blobs/sha256/%&3",
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","annotations":{"a":"b"},
+            "config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%$2","size":%#2},
+            "layers":[{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar","digest":"%$0","size":%#0,"urls":["https://example.com/a"]},
+            {"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"%$1","size":%#1,"annotations":{"c":"d"}}]}"#,
+        ),
+        (
+            "blobs/sha256/%&4",
+            r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[
+            {"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%a","size":1,"platform":{"os":"linux","architecture":"amd64"}},
+            {"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%$3","size":%#3,
+            "platform":{"os":"windows","architecture":"amd64","os.version":"10.0.20348.1","os.features":["win32k"]}}]}"#,
+        ),
+        (
+            "index.json",
+            r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"%$4","size":%#4,
+            "annotations":{"org.opencontainers.image.ref.name":"1","io.containerd.image.name":"example.com/a:1"}}]}"#,
+        ),
+        ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
+    ];
+    let docker: &[(&str, &str)] = &[
+        ("%&0/layer.tar", "%Tbase"),
+        ("%&1/layer.tar", "%Ttop"),
+        ("%&2.json", config),
+        (
+            "manifest.json",
+            r#"[{"Config":"%&2.json","RepoTags":["a:b","c/d:e"],"Layers":["%&0/layer.tar","%&1/layer.tar"]}]"#,
+        ),
+        ("repositories", r#"{"a":{"b":"%&1"}}"#),
+    ];
+    vec![list_of_files(oci), list_of_files(docker)]
+}
+
+/// As `fuzz/src/files.rs` reads it.
+fn list_of_files(files: &[(&str, &str)]) -> Vec<u8> {
+    files.iter().map(|(path, content)| format!("{path}\0{content}\0")).collect::<String>().into_bytes()
+}
+
+/// The vectors, and those that change another on top of each other.
+fn layers() -> Result<Vec<Vec<u8>>> {
+    let mut layers = from_vectors("layer_import")?;
+    let path = workspace::root().join("vectors/backuptar/diff-layer/in.tar");
+    let diff = fs::read(&path).at(&path)?;
+    let short = layers.iter().filter(|layer| (layer.len() + diff.len()) as u64 + 12 <= LONGEST);
+    let chains: Vec<Vec<u8>> = short.map(|below| [&below[..], b"=next layer=", &diff].concat()).collect();
+    layers.extend(chains);
+    Ok(layers)
 }
 
 fn digest(content: &[u8]) -> String {

@@ -302,7 +302,7 @@ impl<W: Write> Writer<W> {
 
     /// What a stream adds to the name of its file: its own name less one `:$DATA`.
     ///
-    /// Without a colon in front it is no name of a stream, and the tar would have another file instead. The
+    /// Unless that begins with a colon it is no name of a stream, and the tar would have another file, or this one again, instead. The
     /// reference writes that all the same; an extended tar leaves it out (`None`).
     fn stream_suffix(&mut self, head: &Head, stream: &StreamHeader) -> Option<Vec<u8>> {
         let name = &stream.name;
@@ -311,13 +311,14 @@ impl<W: Write> Writer<W> {
             self.lose(&head.name, Lost::NameAfterNul { name: name.clone() });
         }
         let name = &name[..end];
-        if !name.starts_with(b":") {
+        let suffix = name.strip_suffix(b":$DATA").unwrap_or(name);
+        if !suffix.starts_with(b":") {
             self.lose_record(head, stream);
             if self.extended {
                 return None;
             }
         }
-        Some(name.strip_suffix(b":$DATA").unwrap_or(name).to_vec())
+        Some(suffix.to_vec())
     }
 
     fn copy_to_tar(&mut self, head: &Head, data: &mut dyn Read) -> Result<(), LayerTarError> {

@@ -1,0 +1,69 @@
+//! Images whose documents name each other rightly, so that what they say is believed: such an image is taken and comes out again as the same one,
+//! or leaves nothing.
+#![no_main]
+
+use std::io::Cursor;
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use windowsfilter::{LayerStore, StorageOptions};
+use windowsfilter_fuzz::files;
+use windowsfilter_image::{
+    Compression, ExportOptions, Format, ImageRecord, ImageStore, ImportOptions, Source,
+};
+
+fuzz_target!(|input: &[u8]| {
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a place in memory");
+    let files = files::read(input);
+    let source = match files.iter().any(|file| file.path == "manifest.json") {
+        true => Source::Stream(Box::new(Cursor::new(files::archive(&files)))),
+        false => {
+            let layout = dir.path().join("layout");
+            files.iter().for_each(|file| file.make(&layout));
+            Source::Path(layout)
+        }
+    };
+    let layers = LayerStore::open(&dir.path().join("store"), StorageOptions::default()).expect("a store");
+    let images = ImageStore::open(&layers).expect("a store");
+    if import(&images, source) {
+        comes_out_again(&images, dir.path());
+        let mut records = images.records().expect("a store");
+        let record = records.pop().expect("the image that was taken");
+        images.remove(&record.reference).expect("an image that nobody uses");
+    }
+    assert_eq!(layers.layers().expect("a store"), []);
+    assert_eq!(images.fsck(false).expect("a store"), []);
+});
+
+fn import(images: &ImageStore<'_>, path: Source<'_>) -> bool {
+    let options = ImportOptions { path, reference: None, platform: None, force: true, progress: &() };
+    images.import(options).is_ok()
+}
+
+fn comes_out_again(images: &ImageStore<'_>, dir: &Path) {
+    let record = only(images);
+    let summaries = images.list().expect("a store");
+    assert!(summaries.iter().all(|summary| summary.problem.is_none()), "{summaries:?}");
+    images.inspect(&record.reference).expect("an image that was taken");
+    assert_eq!(images.fsck(false).expect("a store"), []);
+    for (number, format) in [Format::Oci, Format::DockerArchive].into_iter().enumerate() {
+        let out = dir.join(format!("out-{number}"));
+        let options = ExportOptions { format, compression: Compression::None, progress: &() };
+        images.export(&record.reference, &out, &options).expect("an image that was taken");
+        let layers = LayerStore::open(&dir.join(format!("again-{number}")), StorageOptions::default());
+        let layers = layers.expect("an empty store");
+        let again = ImageStore::open(&layers).expect("an empty store");
+        assert!(import(&again, Source::Path(out)), "an image that we wrote");
+        let again = only(&again);
+        assert_eq!(
+            (&again.reference, &again.image_id, &again.layers),
+            (&record.reference, &record.image_id, &record.layers)
+        );
+    }
+}
+
+fn only(images: &ImageStore<'_>) -> ImageRecord {
+    let mut records = images.records().expect("a store");
+    assert_eq!(records.len(), 1);
+    records.remove(0)
+}

@@ -1,0 +1,160 @@
+//! A list of files as bytes: `path NUL content NUL`, as often as there are files.
+//!
+//! Documents name each other by digests, IDs and lengths, which no chance would write. So they stand here as:
+//!
+//! | in a path or in a content | is |
+//! | --- | --- |
+//! | `%` and a hexadecimal digit | 64 of that digit |
+//! | `%&n`, `%$n`, `%#n`, for the file of number `n`, a hexadecimal digit | the digits of its digest; the digest with its algorithm; its length in bytes |
+//! | `%=n` | the digest of the tar that the file is |
+//!
+//! A content that begins with `%T` is a layer's tar, one with `%G` the same compressed: the rest of it is the name of the one file in it. A path that
+//! ends in `/` is a directory, and one that begins with `>` a link to what its content says.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Component, Path};
+
+use windowsfilter::Digest;
+
+/// Files that are made of one input.
+const MOST: usize = 32;
+
+/// One of them, written out.
+pub struct File {
+    /// Relative; it may be one that no file can have.
+    pub path: String,
+    /// What is in it.
+    pub content: Vec<u8>,
+    /// Whether the content is where a link leads.
+    is_link: bool,
+    /// The digest of what the content is when it is not compressed.
+    tar: Digest,
+}
+
+/// Reads an input.
+pub fn read(input: &[u8]) -> Vec<File> {
+    let mut files: Vec<File> = Vec::new();
+    let mut pieces = input.split(|&byte| byte == 0);
+    while files.len() < MOST
+        && let (Some(path), Some(content)) = (pieces.next(), pieces.next())
+    {
+        let (content, tar) = written_out(content, &files);
+        // A path may have the digest of its own content.
+        files.push(File { path: String::new(), content, is_link: false, tar });
+        let path = String::from_utf8_lossy(&expand(path, &files)).into_owned();
+        if let Some(file) = files.last_mut() {
+            file.is_link = path.starts_with('>');
+            file.path = path.trim_start_matches('>').to_owned();
+        }
+    }
+    files
+}
+
+fn written_out(content: &[u8], before: &[File]) -> (Vec<u8>, Digest) {
+    let layer = |name: &[u8]| layer(&String::from_utf8_lossy(name));
+    match content {
+        [b'%', b'T', name @ ..] => {
+            let tar = layer(name);
+            let digest = Digest::of(&tar);
+            (tar, digest)
+        }
+        [b'%', b'G', name @ ..] => {
+            let tar = layer(name);
+            let mut compressed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            compressed.write_all(&tar).expect("memory");
+            (compressed.finish().expect("memory"), Digest::of(&tar))
+        }
+        text => {
+            let text = expand(text, before);
+            let digest = Digest::of(&text);
+            (text, digest)
+        }
+    }
+}
+
+/// A layer with one file.
+fn layer(name: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, kind| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o644);
+        // A name that cannot be in a tar is left out.
+        _ = tar.append_data(&mut header, name, std::io::empty());
+    };
+    add("Files", tar::EntryType::Directory);
+    add(&format!("Files/{name}"), tar::EntryType::Regular);
+    tar.into_inner().expect("memory")
+}
+
+fn expand(text: &[u8], files: &[File]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        match (byte, after) {
+            (b'%', [kind @ (b'&' | b'$' | b'#' | b'='), digit, after @ ..]) if digit.is_ascii_hexdigit() => {
+                if let Some(file) = files.get(usize::from((digit & 0xf) + digit / b'A' * 9) % MOST) {
+                    out.extend(file.named(*kind).into_bytes());
+                }
+                rest = after;
+            }
+            (b'%', [digit, after @ ..]) if digit.is_ascii_hexdigit() => {
+                out.extend([*digit; 64]);
+                rest = after;
+            }
+            _ => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+impl File {
+    fn named(&self, kind: u8) -> String {
+        match kind {
+            b'&' => Digest::of(&self.content).hex(),
+            b'$' => Digest::of(&self.content).to_string(),
+            b'#' => self.content.len().to_string(),
+            _ => self.tar.to_string(),
+        }
+    }
+
+    /// Makes the file below `root`, where its name can be had: some names are in each other's way.
+    pub fn make(&self, root: &Path) {
+        let relative = Path::new(&self.path);
+        if !relative.components().all(|component| matches!(component, Component::Normal(_))) {
+            return;
+        }
+        // What leads through a link made before would leave `root`.
+        if relative.ancestors().any(|above| root.join(above).is_symlink()) {
+            return;
+        }
+        let place = root.join(relative);
+        if self.path.ends_with('/') {
+            _ = fs::create_dir_all(&place);
+            return;
+        }
+        _ = place.parent().map(fs::create_dir_all);
+        _ = if self.is_link {
+            std::os::unix::fs::symlink(String::from_utf8_lossy(&self.content).as_ref(), &place)
+        } else {
+            fs::write(&place, &self.content)
+        };
+    }
+}
+
+/// The files as an archive, in their order.
+pub fn archive(files: &[File]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for file in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(file.content.len() as u64);
+        header.set_mode(0o644);
+        _ = archive.append_data(&mut header, &file.path, &file.content[..]);
+    }
+    archive.into_inner().expect("memory")
+}

@@ -1,0 +1,4 @@
+//! Inputs that are several files: what the targets need that read directories and archives.
+
+pub mod files;
+pub mod view;

@@ -1,0 +1,58 @@
+//! Reading everything of a view.
+
+use std::io::Read;
+
+use windowsfilter::{Node, View};
+
+/// Nodes that are visited: inputs are small, but a file can have many names.
+const MOST_NODES: usize = 5_000;
+/// Bytes that are read of a file: a small tar can claim holes without end.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Visits every name, and finds each again by its path.
+pub fn read_everything(view: &View) {
+    let mut directories = vec![view.root()];
+    let mut visited = 0;
+    while let Some(directory) = directories.pop() {
+        let children = view.list(&directory).expect("a directory of the view");
+        for (_, node) in children {
+            visited += 1;
+            if visited > MOST_NODES {
+                return;
+            }
+            let found = view.lookup(&node.view_path, false).expect("an index that is whole");
+            assert_eq!(found.as_ref(), Some(&node));
+            read(view, &node);
+            if node.info.kind == erofs_index::FileType::Directory {
+                directories.push(node);
+            }
+        }
+    }
+}
+
+fn read(view: &View, node: &Node) {
+    let metadata = view.metadata(node).expect("a node of the view");
+    // A directory may be there only because something is in it.
+    let is_directory = node.info.kind == erofs_index::FileType::Directory;
+    assert!(is_directory || metadata.origin.is_some(), "every file comes from a layer");
+    for stream in &metadata.streams {
+        let length = measure(view.open_stream(stream).expect("a stream of the view"));
+        assert_eq!(length, stream.content.size().min(MOST_BYTES));
+    }
+    match node.info.kind {
+        erofs_index::FileType::Regular => {
+            let length = measure(view.open_file(node).expect("a file of the view"));
+            assert_eq!(length, node.info.size.min(MOST_BYTES));
+        }
+        erofs_index::FileType::Symlink => {
+            view.link_target(node).expect("a link of the view");
+            // It may lead nowhere, or in a circle.
+            _ = view.lookup(&node.view_path, true);
+        }
+        _ => {}
+    }
+}
+
+fn measure(content: impl Read) -> u64 {
+    std::io::copy(&mut content.take(MOST_BYTES), &mut std::io::sink()).expect("content in the layers' tars")
+}
