@@ -89,8 +89,8 @@ fn targets() -> Result<Vec<String>> {
 
 fn build() -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--release", "--bins", "--target", TRIPLE, "--manifest-path"]);
-    build.arg(fuzz_dir().join("Cargo.toml")).arg("--target-dir").arg(work_dir());
+    build.args(["build", "--quiet", "--locked", "--release", "--bins", "--target", TRIPLE]);
+    build.arg("--manifest-path").arg(fuzz_dir().join("Cargo.toml")).arg("--target-dir").arg(work_dir());
     run_command(build.env("RUSTFLAGS", COVERAGE))
 }
 
