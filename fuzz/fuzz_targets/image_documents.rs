@@ -9,8 +9,10 @@ use libfuzzer_sys::fuzz_target;
 use windowsfilter::{LayerStore, StorageOptions};
 use windowsfilter_fuzz::files;
 use windowsfilter_image::{
-    Compression, ExportOptions, Format, ImageRecord, ImageStore, ImportOptions, Source,
+    Compression, ExportOptions, Format, ImageRecord, ImageStore, ImportOptions, Reference, Source,
 };
+
+const FORMATS: [Format; 2] = [Format::Oci, Format::DockerArchive];
 
 fuzz_target!(|input: &[u8]| {
     let dir = tempfile::tempdir_in("/dev/shm").expect("a place in memory");
@@ -46,7 +48,9 @@ fn comes_out_again(images: &ImageStore<'_>, dir: &Path) {
     assert!(summaries.iter().all(|summary| summary.problem.is_none()), "{summaries:?}");
     images.inspect(&record.reference).expect("an image that was taken");
     assert_eq!(images.fsck(false).expect("a store"), []);
-    for (number, format) in [Format::Oci, Format::DockerArchive].into_iter().enumerate() {
+    // Nothing but its own manifest is called by a digest, and `docker save` keeps none.
+    let formats = if record.reference.contains('@') { &FORMATS[..1] } else { &FORMATS[..] };
+    for (number, &format) in formats.iter().enumerate() {
         let out = dir.join(format!("out-{number}"));
         let options = ExportOptions { format, compression: Compression::None, progress: &() };
         images.export(&record.reference, &out, &options).expect("an image that was taken");
@@ -55,10 +59,11 @@ fn comes_out_again(images: &ImageStore<'_>, dir: &Path) {
         let again = ImageStore::open(&layers).expect("an empty store");
         assert!(import(&again, Source::Path(out)), "an image that we wrote");
         let again = only(&again);
-        assert_eq!(
-            (&again.reference, &again.image_id, &again.layers),
-            (&record.reference, &record.image_id, &record.layers)
-        );
+        assert_eq!((again.image_id, &again.layers), (record.image_id, &record.layers));
+        // Archives have the tag that a name without one means.
+        let reference =
+            |record: &ImageRecord| Reference::parse(&record.reference).expect("a name that was taken");
+        assert_eq!(reference(&again), reference(&record));
     }
 }
 
