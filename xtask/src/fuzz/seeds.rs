@@ -100,7 +100,7 @@ fn indexes() -> Result<Vec<Vec<u8>>> {
 /// One small image in each kind of archive.
 fn images() -> Result<Vec<Vec<u8>>> {
     let vectors = workspace::root().join("vectors/backuptar");
-    let path = vectors.join("diff-layer/in.tar");
+    let path = vectors.join("ads-small/in.tar");
     let layer = fs::read(&path).at(&path)?;
     let config = json!({
         "architecture": "amd64", "os": "windows", "os.version": "10.0.20348.1",
