@@ -51,42 +51,38 @@ pub fn read(input: &[u8]) -> Vec<File> {
     files
 }
 
+/// The content, and the digest of what it is when it is not compressed.
 fn written_out(content: &[u8], before: &[File]) -> (Vec<u8>, Digest) {
-    let layer = |name: &[u8]| layer(&String::from_utf8_lossy(name));
-    match content {
-        [b'%', b'T', name @ ..] => {
-            let tar = layer(name);
-            let digest = Digest::of(&tar);
-            (tar, digest)
-        }
-        [b'%', b'G', name @ ..] => {
-            let tar = layer(name);
-            let mut compressed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            compressed.write_all(&tar).expect("memory");
-            (compressed.finish().expect("memory"), Digest::of(&tar))
-        }
-        text => {
-            let text = expand(text, before);
-            let digest = Digest::of(&text);
-            (text, digest)
-        }
-    }
+    let (plain, is_compressed) = match content {
+        [b'%', b'T', name @ ..] => (layer(&String::from_utf8_lossy(name)), false),
+        [b'%', b'G', name @ ..] => (layer(&String::from_utf8_lossy(name)), true),
+        text => (expand(text, before), false),
+    };
+    let digest = Digest::of(&plain);
+    (if is_compressed { compress(&plain) } else { plain }, digest)
+}
+
+fn compress(tar: &[u8]) -> Vec<u8> {
+    let mut compressed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    compressed.write_all(tar).expect("memory");
+    compressed.finish().expect("memory")
 }
 
 /// A layer with one file.
 fn layer(name: &str) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    let mut add = |name: &str, kind| {
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(kind);
-        header.set_size(0);
-        header.set_mode(0o644);
-        // A name that cannot be in a tar is left out.
-        _ = tar.append_data(&mut header, name, std::io::empty());
-    };
-    add("Files", tar::EntryType::Directory);
-    add(&format!("Files/{name}"), tar::EntryType::Regular);
+    append(&mut tar, "Files", tar::EntryType::Directory, &[]);
+    append(&mut tar, &format!("Files/{name}"), tar::EntryType::Regular, &[]);
     tar.into_inner().expect("memory")
+}
+
+/// A name that cannot be in a tar is left out.
+fn append(tar: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, content: &[u8]) {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    _ = tar.append_data(&mut header, name, content);
 }
 
 fn expand(text: &[u8], files: &[File]) -> Vec<u8> {
@@ -94,10 +90,12 @@ fn expand(text: &[u8], files: &[File]) -> Vec<u8> {
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
         match (byte, after) {
-            (b'%', [kind @ (b'&' | b'$' | b'#' | b'='), digit, after @ ..]) if digit.is_ascii_hexdigit() => {
-                if let Some(file) = files.get(usize::from((digit & 0xf) + digit / b'A' * 9) % MOST) {
-                    out.extend(file.named(*kind).into_bytes());
-                }
+            (b'%', [kind @ (b'&' | b'$' | b'#' | b'='), digit, after @ ..])
+                if let Some(number) = char::from(*digit).to_digit(16) =>
+            {
+                out.extend(
+                    files.get(number as usize).map(|file| file.named(*kind)).unwrap_or_default().bytes(),
+                );
                 rest = after;
             }
             (b'%', [digit, after @ ..]) if digit.is_ascii_hexdigit() => {
@@ -151,10 +149,7 @@ impl File {
 pub fn archive(files: &[File]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for file in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(file.content.len() as u64);
-        header.set_mode(0o644);
-        _ = archive.append_data(&mut header, &file.path, &file.content[..]);
+        append(&mut archive, &file.path, tar::EntryType::Regular, &file.content);
     }
     archive.into_inner().expect("memory")
 }

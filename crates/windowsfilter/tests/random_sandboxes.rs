@@ -106,10 +106,9 @@ fn parents(store: &TestStore) {
 
 /// A line for each path: what it is, and which names are one file. In lower case: a directory that takes the place of one that is spelled otherwise
 /// keeps that spelling, as a layer has but one entry for both.
-///
-/// Also says whether two names of a directory are one to Windows: a layer has one of them, or is refused, and other tests say which.
 type Lines = BTreeMap<String, String>;
 
+/// What is below `root`, and whether two names of a directory are one to Windows: a layer has one of them, or is refused, and other tests say which.
 fn lines(root: &Path) -> (Lines, bool) {
     let (mut lines, mut has_twins) = (Lines::new(), false);
     let mut names: BTreeMap<u64, String> = BTreeMap::new();

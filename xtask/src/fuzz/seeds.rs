@@ -18,6 +18,8 @@ const VECTORS: &[(&str, &[(&str, &str)])] = &[
     ("tar_reader", &[("backuptar", "tar"), ("backupstream", "tar"), ("tar-split", "tar")]),
     ("transport_directory", &[("backuptar", "tar")]),
 ];
+/// Stands between two layers, as in `fuzz/fuzz_targets/layer_import.rs`.
+const NEXT_LAYER: &[u8] = b"=next layer=";
 /// Longer inputs are cut by the fuzzer, which leaves nothing of an archive.
 const LONGEST: u64 = 64 << 10;
 
@@ -59,25 +61,27 @@ fn from_vectors(target: &str) -> Result<Vec<Vec<u8>>> {
     let sources = VECTORS.iter().find(|(name, _)| *name == target).map_or(&[][..], |(_, sources)| sources);
     let mut files = Vec::new();
     for (dir, ending) in sources {
-        files_below(&workspace::root().join("vectors").join(dir), ending, &mut files)?;
+        let mut below = files_below(&workspace::root().join("vectors").join(dir))?;
+        below.retain(|file| file.extension().is_some_and(|extension| extension == *ending));
+        files.extend(below);
     }
+    files.sort();
     files.iter().map(|file| fs::read(file).at(file)).collect()
 }
 
-/// All files whose names have this ending; all there are, should it be empty.
-fn files_below(dir: &Path, ending: &str, files: &mut Vec<PathBuf>) -> Result<()> {
+/// All files that are short enough, sorted.
+fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(dir).at(dir)? {
         let path = entry.at(dir)?.path();
         if path.is_dir() {
-            files_below(&path, ending, files)?;
-        } else if (ending.is_empty() || path.extension().is_some_and(|extension| extension == ending))
-            && path.metadata().at(&path)?.len() <= LONGEST
-        {
+            files.extend(files_below(&path)?);
+        } else if path.metadata().at(&path)?.len() <= LONGEST {
             files.push(path);
         }
     }
     files.sort();
-    Ok(())
+    Ok(files)
 }
 
 /// The index of every vector that is a layer.
@@ -142,15 +146,11 @@ fn homes() -> Result<Vec<Vec<u8>>> {
     let dir = tempfile::tempdir().at("temporary directory")?;
     let root = dir.path().join("docker");
     sample_docker_store::write(&root)?;
-    let mut home = Vec::new();
-    let mut files = Vec::new();
-    files_below(&root, "", &mut files)?;
-    for file in files {
-        let name = file.strip_prefix(&root).unwrap_or(&file);
-        home.extend(
-            [name.as_os_str().as_encoded_bytes(), b"\0", &fs::read(&file).at(&file)?, b"\0"].concat(),
-        );
-    }
+    let content = |file: PathBuf| {
+        let name = file.strip_prefix(&root).unwrap_or(&file).as_os_str().as_encoded_bytes().to_vec();
+        fs::read(&file).at(&file).map(|content| (name, content))
+    };
+    let home = files_below(&root)?.into_iter().map(content).collect::<Result<Vec<_>>>()?;
     let small: &[(&str, &str)] = &[
         ("windowsfilter/%a/Files/f", "content"),
         ("windowsfilter/%a/layerchain.json", ""),
@@ -166,7 +166,7 @@ fn homes() -> Result<Vec<Vec<u8>>> {
             r#"{"rootfs":{"type":"layers","diff_ids":["sha256:%e"]}}"#,
         ),
     ];
-    Ok(vec![home, list_of_files(small)])
+    Ok(vec![list_of_files(&home), list_of_files(small)])
 }
 
 /// Images as that target reads them: an OCI layout of two layers with an index in an index, and what `docker save` writes.
@@ -212,8 +212,11 @@ fn image_documents() -> Vec<Vec<u8>> {
 }
 
 /// As `fuzz/src/files.rs` reads it.
-fn list_of_files(files: &[(&str, &str)]) -> Vec<u8> {
-    files.iter().map(|(path, content)| format!("{path}\0{content}\0")).collect::<String>().into_bytes()
+fn list_of_files<T: AsRef<[u8]>>(files: &[(T, T)]) -> Vec<u8> {
+    files
+        .iter()
+        .flat_map(|(path, content)| [path.as_ref(), b"\0", content.as_ref(), b"\0"].concat())
+        .collect()
 }
 
 /// The vectors, and those that change another on top of each other.
@@ -221,8 +224,9 @@ fn layers() -> Result<Vec<Vec<u8>>> {
     let mut layers = from_vectors("layer_import")?;
     let path = workspace::root().join("vectors/backuptar/diff-layer/in.tar");
     let diff = fs::read(&path).at(&path)?;
-    let short = layers.iter().filter(|layer| (layer.len() + diff.len()) as u64 + 12 <= LONGEST);
-    let chains: Vec<Vec<u8>> = short.map(|below| [&below[..], b"=next layer=", &diff].concat()).collect();
+    let mut chains: Vec<Vec<u8>> =
+        layers.iter().map(|below| [&below[..], NEXT_LAYER, &diff].concat()).collect();
+    chains.retain(|chain| chain.len() as u64 <= LONGEST);
     layers.extend(chains);
     Ok(layers)
 }
@@ -251,6 +255,7 @@ mod tests {
         for target in VECTORS.iter().map(|(target, _)| *target).chain([
             "docker_store",
             "erofs_reader",
+            "image_documents",
             "image_import",
             "sddl",
         ]) {

@@ -19,7 +19,7 @@ const VALID_ATTRIBUTES: u32 = 0x1;
 const VALID_CREATED: u32 = 0x10;
 
 /// What such an attribute says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DosAttributes {
     /// `FILE_ATTRIBUTE_*`.
     pub(super) attributes: Option<u32>,
@@ -52,12 +52,12 @@ impl Info {
 pub(super) fn parse(value: &[u8]) -> Option<DosAttributes> {
     match value.iter().position(|&byte| byte == 0) {
         Some(end) if end + 1 < value.len() => record(value, end + 1),
-        end => text(&value[..end.unwrap_or(value.len())]),
+        end => number(&value[..end.unwrap_or(value.len())]),
     }
 }
 
-fn text(value: &[u8]) -> Option<DosAttributes> {
-    let digits = std::str::from_utf8(value).ok()?.trim_start_matches("0x");
+fn number(value: &[u8]) -> Option<DosAttributes> {
+    let digits = super::text(value)?.trim_start_matches("0x");
     let attributes = u32::from_str_radix(digits, 16).ok()?;
     Some(DosAttributes { attributes: Some(attributes), created: None })
 }
