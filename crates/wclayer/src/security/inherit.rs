@@ -8,15 +8,19 @@
 //! * What takes effect is made concrete: CREATOR OWNER and CREATOR GROUP become owner and group, generic
 //!   rights become file rights. If that changes an ACE which a directory also passes on, it gets both: the
 //!   concrete one, and the original as IO for its own children.
-//! * A concrete copy that says nothing new is left out: another ACE of the same type, rights and SID has
-//!   effect, and nothing of another type lies between. So an administrator's directory under `Program
-//!   Files` has one ACE for Administrators, not two.
+//! * No ACE comes twice. Of equal ones between which no ACE of another type lies, where order would matter, one stays:
+//!   the one the parent has in these very words, else the one that had only its rights mapped, else the creator's; of
+//!   several of a kind the first. So an administrator's directory under `Program Files` has one ACE for Administrators,
+//!   and its place does not depend on where the parent has CREATOR OWNER. Samba also keeps one (`se_create_child_secdesc`).
+//! * A concrete copy goes as well if an ACE with the same rights and SID has effect and is passed on besides.
 //! * The ID flag and the AI control bits appear if the parent's list has AI, which it has on every volume
 //!   that Windows set up (Samba's `acl flag inherited canonicalization` documents the same for its DI flag).
 //! * Whether the parent is protected (P) only concerns its own parent.
-//! * Without anything to inherit (an empty or NULL DACL included) the DACL is the creator's default: here
-//!   SYSTEM and Administrators, full access, which is what both of them have in their tokens. There is no
-//!   default SACL; a missing integrity label means medium.
+//! * Without anything to inherit (an empty or NULL DACL included) the DACL is the default of the creator's token, and
+//!   not marked as inherited: the owner and SYSTEM have full access (`default_dacl`). There is no default SACL; a missing
+//!   integrity label means medium.
+
+use std::collections::{BTreeMap, HashMap};
 
 use super::ace::{Ace, AceBody};
 use super::descriptor::{AclSlot, SecurityDescriptor, control};
@@ -54,15 +58,20 @@ impl SecurityDescriptor {
             owner: Some(*owner),
             group: Some(*group),
             sacl: sacl.unwrap_or(AclSlot::Absent),
-            dacl: dacl.unwrap_or_else(|| AclSlot::List(default_dacl())),
+            dacl: dacl.unwrap_or_else(|| AclSlot::List(default_dacl(owner))),
         }
     }
 }
 
-/// What the tokens of SYSTEM and of an administrator have as default DACL, without the logon session.
-fn default_dacl() -> Acl {
+/// The default DACL in the token of a user whose files `owner` owns, without the logon session.
+///
+/// An administrator's is `(A;;FA;;;BA)(A;;FA;;;SY)`, the owner first: what Windows gave in smbtorture's test of inheritance
+/// (Samba, `source4/torture/raw/acls.c`, `sd_def` of `test_inheritance`). SYSTEM's own token has `(A;;FA;;;SY)(A;;0x1200a9;;;BA)`
+/// (ReactOS, `kmtests/ntos_se/SeInheritance.c`), which would keep administrators from writing to their own files.
+fn default_dacl(owner: &Sid) -> Acl {
     let full = |sid| Ace::plain(ace_types::ACCESS_ALLOWED, 0, rights::FILE_ALL, sid);
-    Acl::new(vec![full(Sid::SYSTEM), full(Sid::ADMINISTRATORS)])
+    let system = (*owner != Sid::SYSTEM).then_some(full(Sid::SYSTEM));
+    Acl::new([full(*owner)].into_iter().chain(system).collect())
 }
 
 /// What is to be created.
@@ -75,8 +84,18 @@ struct Child<'a> {
 /// An ACE of the child.
 struct Inherited {
     ace: Ace,
-    /// It was made concrete, so it may repeat what another ACE says.
-    concrete: bool,
+    made: Made,
+}
+
+/// How an ACE of the child was made. Of equal ones the least stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Made {
+    /// As the parent has it.
+    AsItIs,
+    /// Generic rights became those of files.
+    Mapped,
+    /// It was for the creator, whoever that is.
+    ForCreator,
 }
 
 impl Child<'_> {
@@ -99,36 +118,44 @@ impl Child<'_> {
         let passes_on =
             self.is_directory && for_children != 0 && ace.flags & ace_flags::NO_PROPAGATE_INHERIT == 0;
         let flags = ace.flags & !INHERITANCE | if auto { ace_flags::INHERITED } else { 0 };
-        let effective = self.concrete(ace);
-        let unchanged = effective == ace.body;
-        let mut push = |flags, body, concrete| {
-            list.push(Inherited { ace: Ace { ace_type: ace.ace_type, flags, body }, concrete });
+        let (effective, made) = self.concrete(ace);
+        let mut push = |flags, body, made| {
+            list.push(Inherited { ace: Ace { ace_type: ace.ace_type, flags, body }, made });
         };
         match (applies, passes_on) {
             (false, false) => {}
-            (true, true) if unchanged => push(flags | for_children, effective, false),
-            (true, false) => push(flags, effective, !unchanged),
+            (true, true) if made == Made::AsItIs => push(flags | for_children, effective, made),
+            (true, false) => push(flags, effective, made),
             (_, true) => {
                 if applies {
-                    push(flags, effective, true);
+                    push(flags, effective, made);
                 }
-                push(flags | for_children | ace_flags::INHERIT_ONLY, ace.body.clone(), false);
+                push(flags | for_children | ace_flags::INHERIT_ONLY, ace.body.clone(), Made::AsItIs);
             }
         }
     }
 
     /// The body with creator SIDs and generic rights replaced by what they stand for on this child.
-    fn concrete(&self, ace: &Ace) -> AceBody {
+    fn concrete(&self, ace: &Ace) -> (AceBody, Made) {
         let mut body = ace.body.clone();
+        let mut made = Made::AsItIs;
         if let AceBody::Plain { mask, sid, .. } | AceBody::Object { mask, sid, .. } = &mut body {
-            *mask = map_generic(*mask);
-            match *sid {
-                Sid::CREATOR_OWNER => *sid = *self.owner,
-                Sid::CREATOR_GROUP => *sid = *self.group,
-                _ => {}
+            let mapped = map_generic(*mask);
+            if mapped != *mask {
+                *mask = mapped;
+                made = Made::Mapped;
+            }
+            let creator = match *sid {
+                Sid::CREATOR_OWNER => Some(self.owner),
+                Sid::CREATOR_GROUP => Some(self.group),
+                _ => None,
+            };
+            if let Some(creator) = creator {
+                *sid = *creator;
+                made = Made::ForCreator;
             }
         }
-        body
+        (body, made)
     }
 }
 
@@ -153,26 +180,28 @@ fn map_generic(mask: u32) -> u32 {
     )
 }
 
-/// Leaves out concrete copies that say nothing new.
+/// Leaves out ACEs that say nothing new. Its time grows with the number of ACEs only: an ACE that is inherited has one of
+/// 64 combinations of flags.
 fn without_repetitions(list: Vec<Inherited>) -> Vec<Ace> {
-    let repeats = |index: usize| {
-        let Inherited { ace, concrete } = &list[index];
-        // Neighbours of the same type only: across an ACE of another type, order would matter.
-        let same_type = |other: &&Inherited| other.ace.ace_type == ace.ace_type;
-        let mut before = list[..index].iter().rev().take_while(same_type);
-        let mut after = list[index + 1..].iter().take_while(same_type);
-        *concrete
-            && (before.any(|other| covers(&other.ace, ace))
-                // Of two equal ones the first stays.
-                || after.any(|other| covers(&other.ace, ace) && other.ace.flags != ace.flags))
-    };
-    let keep: Vec<bool> = (0..list.len()).map(|index| !repeats(index)).collect();
+    let mut keep = Vec::with_capacity(list.len());
+    // Across an ACE of another type, order would matter.
+    for run in list.chunk_by(|one, next| one.ace.ace_type == next.ace.ace_type) {
+        // Of each body, the flags it comes with, and which of the equal ACEs stays.
+        let mut staying: HashMap<&AceBody, BTreeMap<u8, (Made, usize)>> = HashMap::new();
+        for (index, Inherited { ace, made }) in run.iter().enumerate() {
+            let first = staying.entry(&ace.body).or_default().entry(ace.flags).or_insert((*made, index));
+            *first = (*first).min((*made, index));
+        }
+        keep.extend(run.iter().enumerate().map(|(index, Inherited { ace, made })| {
+            let same_body = &staying[&ace.body];
+            let covers = |&other: &u8| {
+                other != ace.flags && other & ace_flags::INHERIT_ONLY == 0 && other & ace.flags == ace.flags
+            };
+            let is_covered = *made != Made::AsItIs && same_body.keys().any(covers);
+            same_body[&ace.flags] == (*made, index) && !is_covered
+        }));
+    }
     list.into_iter().zip(keep).filter_map(|(inherited, keep)| keep.then_some(inherited.ace)).collect()
-}
-
-/// Whether `other` has at least the effect of `ace`, which is of the same type and is not passed on.
-fn covers(other: &Ace, ace: &Ace) -> bool {
-    other.is_effective() && other.flags & ace.flags == ace.flags && other.body == ace.body
 }
 
 #[cfg(test)]

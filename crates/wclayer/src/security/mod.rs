@@ -31,6 +31,8 @@
 
 mod ace;
 mod acl;
+mod claim;
+mod condition;
 mod descriptor;
 mod inherit;
 mod sddl;

@@ -149,7 +149,7 @@ pub struct ParseSidError {
 impl FromStr for Sid {
     type Err = ParseSidError;
 
-    /// Reads `S-1-5-32-544`; the authority may be hexadecimal (`0x5`).
+    /// Reads `S-1-5-32-544`; any number may be hexadecimal (`0x5`), as Windows reads it.
     fn from_str(text: &str) -> Result<Sid, ParseSidError> {
         read_text(text).ok_or_else(|| ParseSidError { text: text.to_owned() })
     }
@@ -158,20 +158,18 @@ impl FromStr for Sid {
 fn read_text(text: &str) -> Option<Sid> {
     let mut parts = text.strip_prefix("S-1-").or_else(|| text.strip_prefix("s-1-"))?.split('-');
     let authority = parts.next()?;
-    let authority = match authority.strip_prefix("0x").or_else(|| authority.strip_prefix("0X")) {
-        // The parser of numbers would take a sign.
-        Some(digits) if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
-            u64::from_str_radix(digits, 16).ok()?
-        }
-        _ => decimal(authority)?,
-    };
-    let numbers = parts.map(|part| decimal(part)?.try_into().ok()).collect::<Option<Vec<u32>>>()?;
+    let authority = number(authority)?;
+    let numbers = parts.map(|part| number(part)?.try_into().ok()).collect::<Option<Vec<u32>>>()?;
     Sid::new(authority, &numbers)
 }
 
-/// Digits only: no sign, no spaces.
-fn decimal(digits: &str) -> Option<u64> {
-    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
+/// Decimal or hexadecimal digits only: no sign, no spaces.
+fn number(text: &str) -> Option<u64> {
+    let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let (digits, radix) = hexadecimal.map_or((text, 10), |digits| (digits, 16));
+    // The parser of numbers would take a sign.
+    let all_digits = digits.chars().all(|digit| digit.is_digit(radix));
+    all_digits.then(|| u64::from_str_radix(digits, radix).ok())?
 }
 
 #[cfg(test)]

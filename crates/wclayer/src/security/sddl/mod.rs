@@ -3,12 +3,18 @@
 //! Old layers carry it in `MSWINDOWS.sd`; people read and write it everywhere. Text is as Windows prints it:
 //! aliases where there are any, rights by name where all have one, else a hexadecimal number.
 //!
-//! Not in text: conditions, resource attributes and access filters (types XA, XD, ZA, XU, RA, FL). They are
-//! refused with an error; in binary they are carried unharmed. Control bits other than P, AR and AI have no
-//! letters. Upper and lower case matter, spaces are allowed around the parts and between ACEs.
+//! Conditions (types XA, XD, ZA, XU) and resource attributes (RA) have text in both directions; one that Windows' grammar
+//! cannot express, from which other bytes would be read, has none and says so. Access filters (FL) have no text; in
+//! binary everything is carried unharmed. Control bits other than P, AR and AI have no letters.
+//!
+//! Outside conditions upper and lower case matter. Blanks are allowed where Windows passes over them: around the parts,
+//! between ACEs, before a field and between rights. The numbers of a SID may be hexadecimal.
 //!
 //! Source: \[MS-DTYP\] 2.5.1.1, sddl.h, "SID Strings" and "ACE Strings" (Win32).
 
+mod claim;
+mod condition;
+mod names;
 mod read;
 mod tables;
 mod write;
@@ -58,7 +64,9 @@ pub enum SddlError {
         position: usize,
     },
     /// An ACE with too few or too many fields.
-    #[error("at position {position}: an ACE has six fields, this one has {count}")]
+    #[error(
+        "at position {position}: an ACE has six fields, one with a condition or attribute seven, this one has {count}"
+    )]
     Fields {
         /// Where it starts.
         position: usize,
@@ -74,14 +82,22 @@ pub enum SddlError {
         text: String,
     },
     /// A type of ACE whose text this library does not read.
-    #[error(
-        "at position {position}: ACEs of type {text} (conditions, resource attributes) are not read from text"
-    )]
+    #[error("at position {position}: ACEs of type {text} (access filters) are not read from text")]
     Unsupported {
         /// Where.
         position: usize,
         /// The type.
         text: String,
+    },
+    /// A condition or resource attribute that is none.
+    #[error("at position {position}: expected {expected}, found {found:?}")]
+    Condition {
+        /// Where.
+        position: usize,
+        /// What should be there.
+        expected: &'static str,
+        /// The next few characters.
+        found: String,
     },
     /// Unknown flags.
     #[error("at position {position}: {text:?} are no ACE flags")]

@@ -1,13 +1,14 @@
 //! Reading SDDL: one pass over the text, with the position kept for errors.
 
+use super::super::condition::{Base, Sign, Token};
 use super::super::{Ace, AceBody, Acl, AclSlot, SecurityDescriptor, Sid};
-use super::{SddlError, tables};
+use super::{SddlError, claim, condition, tables};
 
 /// Bytes of text that an error quotes.
 const QUOTE: usize = 16;
 
 pub(super) fn descriptor(text: &str, domain: Option<&Sid>) -> Result<SecurityDescriptor, SddlError> {
-    let mut reader = Reader { text, position: 0, domain };
+    let mut reader = Reader::new(text, domain);
     let mut descriptor = SecurityDescriptor::default();
     let mut seen = Vec::new();
     while reader.skip_spaces() {
@@ -27,15 +28,44 @@ pub(super) fn descriptor(text: &str, domain: Option<&Sid>) -> Result<SecurityDes
     Ok(descriptor)
 }
 
-struct Reader<'a> {
+/// A place in a text.
+pub(super) struct Reader<'a> {
     text: &'a str,
     position: usize,
     domain: Option<&'a Sid>,
 }
 
 impl<'a> Reader<'a> {
-    fn rest(&self) -> &'a str {
+    pub(super) fn new(text: &'a str, domain: Option<&'a Sid>) -> Self {
+        Self { text, position: 0, domain }
+    }
+
+    pub(super) fn rest(&self) -> &'a str {
         &self.text[self.position..]
+    }
+
+    /// Takes that many bytes.
+    pub(super) fn advance(&mut self, length: usize) -> &'a str {
+        let taken = &self.rest()[..length];
+        self.position += length;
+        taken
+    }
+
+    /// What a condition or an attribute should have here.
+    pub(super) fn condition_error(&self, expected: &'static str) -> SddlError {
+        SddlError::Condition { position: self.position, expected, found: quote(self.rest()) }
+    }
+
+    /// White space as conditions may have it.
+    pub(super) fn skip_white_space(&mut self) {
+        let rest = self.rest();
+        self.position += rest.len() - rest.trim_start_matches(condition::is_white_space).len();
+    }
+
+    /// Blanks, which Windows passes over in front of a field.
+    fn skip_blanks(&mut self) {
+        let rest = self.rest();
+        self.position += rest.len() - rest.trim_start_matches(' ').len();
     }
 
     /// Whether anything follows the spaces.
@@ -45,7 +75,15 @@ impl<'a> Reader<'a> {
         self.position < self.text.len()
     }
 
-    fn take(&mut self, word: &str) -> bool {
+    pub(super) fn take_any_case(&mut self, word: &str) -> bool {
+        let found = self.rest().get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        if found {
+            self.position += word.len();
+        }
+        found
+    }
+
+    pub(super) fn take(&mut self, word: &str) -> bool {
         let found = self.rest().starts_with(word);
         if found {
             self.position += word.len();
@@ -60,7 +98,7 @@ impl<'a> Reader<'a> {
         });
         let position = self.position;
         self.position += 2 * usize::from(found.is_some());
-        found.ok_or_else(|| SddlError::Part { position, found: self.rest().chars().take(QUOTE).collect() })
+        found.ok_or_else(|| SddlError::Part { position, found: quote(self.rest()) })
     }
 
     /// The SID of `O:` or `G:`, which ends where the next part begins.
@@ -95,6 +133,7 @@ impl<'a> Reader<'a> {
         control: &mut u16,
         bit: impl Fn(&(&str, u16, u16)) -> u16,
     ) -> Result<AclSlot, SddlError> {
+        self.skip_blanks();
         while let Some(flag) = tables::ACL_FLAGS.iter().find(|(word, ..)| self.take(word)) {
             *control |= bit(flag);
         }
@@ -108,43 +147,148 @@ impl<'a> Reader<'a> {
         Ok(AclSlot::List(Acl::new(aces)))
     }
 
+    /// The SID of the next `length` bytes.
+    pub(super) fn sid_of(&mut self, length: usize) -> Result<Sid, SddlError> {
+        let position = self.position;
+        let text = self.advance(length);
+        self.sid(text, position)
+    }
+
+    /// Text in quotes, which it cannot have in it.
+    pub(super) fn quoted(&mut self) -> Option<&'a str> {
+        let inner = self.rest().strip_prefix('"')?;
+        let length = inner.find('"')?;
+        self.position += length + 2;
+        Some(&inner[..length])
+    }
+
+    /// Hexadecimal digits, of which `#` is zero. An odd number of them has a zero in front.
+    pub(super) fn octets(&mut self) -> Vec<u8> {
+        let rest = self.rest();
+        let length = rest.find(|c: char| c != '#' && !c.is_ascii_hexdigit()).unwrap_or(rest.len());
+        // Each is a digit.
+        let digit = |c: char| if c == '#' { 0 } else { c.to_digit(16).unwrap_or(0) as u8 };
+        let zero = (length % 2 == 1).then_some(0);
+        let digits: Vec<u8> = zero.into_iter().chain(self.advance(length).chars().map(digit)).collect();
+        digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    /// A number with or without sign, in any base; `None` where it does not fit 64 bits.
+    pub(super) fn integer(&mut self) -> Option<Token> {
+        let sign = match self.rest().as_bytes().first()? {
+            b'+' => Sign::Plus,
+            b'-' => Sign::Minus,
+            _ => Sign::None,
+        };
+        self.position += usize::from(sign != Sign::None);
+        let (digits, base) = self.digits()?;
+        let value = match (sign, base) {
+            (Sign::Minus, _) => 0_i64.checked_sub_unsigned(digits)?,
+            // Without a sign, these are the bits.
+            (Sign::None, Base::Octal | Base::Hexadecimal) => digits.cast_signed(),
+            _ => i64::try_from(digits).ok()?,
+        };
+        Some(Token::Integer { value, sign, base })
+    }
+
+    /// A number without sign, in any base.
+    pub(super) fn unsigned(&mut self) -> Option<u64> {
+        self.digits().map(|(value, _)| value)
+    }
+
+    fn digits(&mut self) -> Option<(u64, Base)> {
+        let rest = self.rest();
+        let length = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let digits = self.advance(length);
+        let (digits, radix, base) = match digits.as_bytes() {
+            [b'0', b'x' | b'X', ..] => (&digits[2..], 16, Base::Hexadecimal),
+            [b'0', _, ..] => (&digits[1..], 8, Base::Octal),
+            _ => (digits, 10, Base::Decimal),
+        };
+        u64::from_str_radix(digits, radix).ok().map(|value| (value, base))
+    }
+
+    /// The next field of an ACE, without the blanks in front of it, and where it begins. It ends before `;` or `)`.
+    fn field(&mut self, ace: usize) -> Result<(&'a str, usize), SddlError> {
+        self.skip_blanks();
+        let position = self.position;
+        let length = self.rest().find([';', ')']).ok_or(SddlError::Unclosed { position: ace })?;
+        Ok((self.advance(length), position))
+    }
+
     /// An ACE; the reader stands on its opening parenthesis.
     fn ace(&mut self) -> Result<Ace, SddlError> {
         let position = self.position;
-        let inner = &self.rest()[1..];
-        let type_end = inner.find([';', ')']).ok_or(SddlError::Unclosed { position })?;
-        let ace_type = ace_type(&inner[..type_end], position + 1)?;
-        let end = inner.find(')').ok_or(SddlError::Unclosed { position })?;
-        let fields: Vec<&str> = inner[..end].split(';').collect();
-        let count = fields.len();
-        let fields: [&str; 6] = fields.try_into().map_err(|_| SddlError::Fields { position, count })?;
-        // Where each field starts, for errors.
-        let mut starts = [0; 6];
-        fields.iter().zip(&mut starts).fold(position + 1, |start, (field, slot)| {
-            *slot = start;
-            start + field.len() + 1
-        });
-        let flags = ace_flags(fields[1], starts[1])?;
-        let mask = mask(fields[2], starts[2])?;
-        let object_type = guid(fields[3], starts[3])?;
-        let inherited_object_type = guid(fields[4], starts[4])?;
-        let sid = self.sid(fields[5], starts[5])?;
-        self.position = position + end + 2;
-        let extra = Vec::new();
-        if fields[0].starts_with('O') {
-            let body = AceBody::Object { mask, object_type, inherited_object_type, sid, extra };
-            return Ok(Ace { ace_type, flags, body });
+        self.position += 1;
+        let (word, at) = self.field(position)?;
+        let (ace_type, form) = ace_type(word, at)?;
+        let mut fields = [("", at); 5];
+        for (index, field) in fields.iter_mut().enumerate() {
+            if !self.take(";") {
+                return Err(self.missing_field(position, index + 1));
+            }
+            *field = self.field(position)?;
         }
-        if let Some(index) = [3, 4].into_iter().find(|&index| !fields[index].is_empty()) {
-            return Err(SddlError::Guid { position: starts[index], text: fields[index].to_owned() });
+        let [flags, rights, object_type, inherited_object_type, sid] = fields;
+        let flags = ace_flags(flags.0, flags.1)?;
+        let mask = mask(rights.0, rights.1)?;
+        let guids =
+            [guid(object_type.0, object_type.1)?, guid(inherited_object_type.0, inherited_object_type.1)?];
+        // Windows passes over blanks behind an alias, but not behind a SID.
+        let alias = if sid.0.starts_with("S-") { sid.0 } else { sid.0.trim_end_matches(' ') };
+        let account = self.sid(alias, sid.1)?;
+        let extra = self.seventh_field(position, form)?;
+        if !self.take(")") {
+            return Err(self.missing_field(position, 6));
         }
-        Ok(Ace { ace_type, flags, body: AceBody::Plain { mask, sid, extra } })
+        let body = match (guids, form.has_guids()) {
+            ([object_type, inherited_object_type], true) => {
+                AceBody::Object { mask, object_type, inherited_object_type, sid: account, extra }
+            }
+            ([None, None], false) => AceBody::Plain { mask, sid: account, extra },
+            ([object, _], false) => {
+                let (text, position) = if object.is_some() { object_type } else { inherited_object_type };
+                return Err(SddlError::Guid { position, text: text.to_owned() });
+            }
+        };
+        Ok(Ace { ace_type, flags, body })
+    }
+
+    /// What follows the SID: of most types nothing.
+    fn seventh_field(&mut self, ace: usize, form: tables::Form) -> Result<Vec<u8>, SddlError> {
+        if !form.has_seventh_field() {
+            return Ok(Vec::new());
+        }
+        if !self.take(";") {
+            return Err(self.missing_field(ace, 6));
+        }
+        self.skip_white_space();
+        let extra = match form {
+            tables::Form::ResourceAttribute => claim::read(self)?,
+            _ => condition::read(self)?,
+        };
+        self.skip_white_space();
+        Ok(extra)
+    }
+
+    /// The error of an ACE that has no more than `count` fields, or more than it should.
+    fn missing_field(&self, position: usize, count: usize) -> SddlError {
+        let rest = self.rest();
+        match rest.find(')') {
+            None => SddlError::Unclosed { position },
+            Some(end) => SddlError::Fields { position, count: count + rest[..end].matches(';').count() },
+        }
     }
 }
 
-fn ace_type(text: &str, position: usize) -> Result<u8, SddlError> {
-    if let Some((_, number)) = tables::ACE_TYPES.iter().find(|(word, _)| *word == text) {
-        return Ok(*number);
+/// The next few characters, for errors.
+fn quote(text: &str) -> String {
+    text.chars().take(QUOTE).collect()
+}
+
+fn ace_type(text: &str, position: usize) -> Result<(u8, tables::Form), SddlError> {
+    if let Some((_, number, form)) = tables::ACE_TYPES.iter().find(|(word, ..)| *word == text) {
+        return Ok((*number, *form));
     }
     let text = text.to_owned();
     match tables::UNSUPPORTED_TYPES.contains(&text.as_str()) {
@@ -159,7 +303,8 @@ fn ace_flags(text: &str, position: usize) -> Result<u8, SddlError> {
         .ok_or_else(|| SddlError::AceFlags { position, text: text.to_owned() })
 }
 
-/// Names of rights in a row, or one number: decimal, `0x` hexadecimal, or octal with a leading zero.
+/// Names of rights in a row, with blanks before any of them, or one number: decimal, `0x` hexadecimal, or octal with a
+/// leading zero.
 fn mask(text: &str, position: usize) -> Result<u32, SddlError> {
     let number = |digits: &str, radix| {
         let all_digits = digits.chars().all(|digit| digit.is_digit(radix));
@@ -169,6 +314,7 @@ fn mask(text: &str, position: usize) -> Result<u32, SddlError> {
         [b'0', b'x' | b'X', ..] => number(&text[2..], 16),
         [b'0', _, ..] => number(text, 8),
         [b'0'..=b'9', ..] => number(text, 10),
+        _ if text.ends_with(' ') => None,
         _ => words(text, right).map(|rights| rights.into_iter().fold(0, |all, right| all | right)),
     };
     mask.ok_or_else(|| SddlError::Rights { position, text: text.to_owned() })
@@ -179,9 +325,13 @@ fn right(word: &str) -> Option<u32> {
     all.find(|(name, _)| *name == word).map(|(_, mask)| *mask)
 }
 
-/// The values of words of two letters that follow each other without separator.
+/// The values of words of two letters, between which there may be blanks.
 fn words<T>(text: &str, value: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
-    text.as_bytes().chunks(2).map(|word| value(std::str::from_utf8(word).ok()?)).collect()
+    let mut words = text.split(' ').flat_map(|words| words.as_bytes().chunks(2));
+    words.try_fold(Vec::new(), |mut values, word| {
+        values.push(value(std::str::from_utf8(word).ok()?)?);
+        Some(values)
+    })
 }
 
 /// `00299570-246d-11d0-a768-00aa006e0529`: three little-endian numbers, then bytes.

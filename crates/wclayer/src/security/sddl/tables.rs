@@ -83,23 +83,52 @@ pub(super) const DOMAIN_RIDS: [(&str, u32); 17] = [
     ("SA", 518),
 ];
 
+/// Which fields an ACE has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Plain,
+    /// With GUIDs.
+    Object,
+    /// With a condition.
+    Conditional,
+    /// With GUIDs and a condition.
+    ConditionalObject,
+    /// With a named value.
+    ResourceAttribute,
+}
+
+impl Form {
+    pub(super) fn has_guids(self) -> bool {
+        matches!(self, Form::Object | Form::ConditionalObject)
+    }
+
+    pub(super) fn has_seventh_field(self) -> bool {
+        !matches!(self, Form::Plain | Form::Object)
+    }
+}
+
 /// Types of ACEs that can be read and written.
-pub(super) const ACE_TYPES: [(&str, u8); 11] = [
-    ("A", ace_types::ACCESS_ALLOWED),
-    ("D", ace_types::ACCESS_DENIED),
-    ("AU", ace_types::SYSTEM_AUDIT),
-    ("AL", ace_types::SYSTEM_ALARM),
-    ("OA", ace_types::ACCESS_ALLOWED_OBJECT),
-    ("OD", ace_types::ACCESS_DENIED_OBJECT),
-    ("OU", ace_types::SYSTEM_AUDIT_OBJECT),
-    ("OL", ace_types::SYSTEM_ALARM_OBJECT),
-    ("ML", ace_types::SYSTEM_MANDATORY_LABEL),
-    ("SP", ace_types::SYSTEM_SCOPED_POLICY_ID),
-    ("TL", ace_types::SYSTEM_PROCESS_TRUST_LABEL),
+pub(super) const ACE_TYPES: [(&str, u8, Form); 16] = [
+    ("A", ace_types::ACCESS_ALLOWED, Form::Plain),
+    ("D", ace_types::ACCESS_DENIED, Form::Plain),
+    ("AU", ace_types::SYSTEM_AUDIT, Form::Plain),
+    ("AL", ace_types::SYSTEM_ALARM, Form::Plain),
+    ("OA", ace_types::ACCESS_ALLOWED_OBJECT, Form::Object),
+    ("OD", ace_types::ACCESS_DENIED_OBJECT, Form::Object),
+    ("OU", ace_types::SYSTEM_AUDIT_OBJECT, Form::Object),
+    ("OL", ace_types::SYSTEM_ALARM_OBJECT, Form::Object),
+    ("XA", ace_types::ACCESS_ALLOWED_CALLBACK, Form::Conditional),
+    ("XD", ace_types::ACCESS_DENIED_CALLBACK, Form::Conditional),
+    ("ZA", ace_types::ACCESS_ALLOWED_CALLBACK_OBJECT, Form::ConditionalObject),
+    ("XU", ace_types::SYSTEM_AUDIT_CALLBACK, Form::Conditional),
+    ("ML", ace_types::SYSTEM_MANDATORY_LABEL, Form::Plain),
+    ("RA", ace_types::SYSTEM_RESOURCE_ATTRIBUTE, Form::ResourceAttribute),
+    ("SP", ace_types::SYSTEM_SCOPED_POLICY_ID, Form::Plain),
+    ("TL", ace_types::SYSTEM_PROCESS_TRUST_LABEL, Form::Plain),
 ];
 
-/// Types of ACEs with a seventh field, which is a language of its own.
-pub(super) const UNSUPPORTED_TYPES: [&str; 6] = ["XA", "XD", "ZA", "XU", "RA", "FL"];
+/// Types of ACEs whose text no source describes.
+pub(super) const UNSUPPORTED_TYPES: [&str; 1] = ["FL"];
 
 /// Flags of ACEs, in the order in which they are written.
 pub(super) const ACE_FLAGS: [(&str, u8); 8] = [

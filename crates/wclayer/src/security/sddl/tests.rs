@@ -6,6 +6,8 @@ use super::{SddlError, tables};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+mod conditions;
+
 fn read(text: &str) -> SecurityDescriptor {
     SecurityDescriptor::from_sddl(text).unwrap()
 }
@@ -51,6 +53,29 @@ fn parts_come_in_any_order_and_spaces_may_surround_them() {
     assert_eq!(read("  D:P(A;;FA;;;SY) (A;;FA;;;BA) G:SY O:BA\n"), expected);
 }
 
+/// As Samba recorded it on Windows (`libcli/security/tests/windows/windows_is_less_fussy.txt`, `non_canonical.txt`).
+#[test]
+fn blanks_and_hexadecimal_numbers_are_read_where_windows_reads_them() {
+    for (text, expected) in [
+        ("D: P(A;;GA;;;SY)", "D:P(A;;GA;;;SY)"),
+        ("D: AI (A;;GA;;;SY)", "D:AI(A;;GA;;;SY)"),
+        ("D: S:", "D:S:"),
+        ("D:(A; ;GA;;;SY)", "D:(A;;GA;;;SY)"),
+        ("D:(A;; GA;;;SY)", "D:(A;;GA;;;SY)"),
+        ("D:(A;; 0x75bcd15;;;SY)", "D:(A;;0x75bcd15;;;SY)"),
+        ("D:(A;;GA; ; ; WD )", "D:(A;;GA;;;WD)"),
+        ("D:AI(A; CI;RP LCLO  RC;;;AU)", "D:AI(A;CI;LCRPLORC;;;AU)"),
+        ("O:S-1-5-0x12G:S-1-3-0xffffffff-3-4", "O:SYG:S-1-3-4294967295-3-4"),
+    ] {
+        assert_eq!(read(text).to_sddl().as_deref(), Ok(expected), "{text}");
+    }
+    let refused =
+        ["D:(A;;GA ;;;SY)", "D:(A;;0x 75bcd15;;;SY)", "D:AI(A;CI;RP LCLOR C;;;AU)", "D :(A;;GA;;;SY)"];
+    for text in refused.into_iter().chain(["D:(A;;GA;;;S-1-3-4;)", "O:S- 1-2-3", "D:P:S:"]) {
+        assert!(SecurityDescriptor::from_sddl(text).is_err(), "{text}");
+    }
+}
+
 #[test]
 fn accounts_of_a_domain_need_the_domain() {
     let text = "O:DAG:DUD:(A;;FA;;;LA)";
@@ -89,8 +114,10 @@ fn what_is_wrong_is_named_with_its_position() {
             "D:(A;;FA;;bf967aba-0de6-11d0-a285-00aa003049e2;WD)",
             SddlError::Guid { position: 10, text: text("bf967aba-0de6-11d0-a285-00aa003049e2") },
         ),
-        ("D:(XA;;FX;;;WD;(@User.x==1))", SddlError::Unsupported { position: 3, text: text("XA") }),
-        ("S:(RA;;;;;WD;(\"P\",TS,0,\"x\"))", SddlError::Unsupported { position: 3, text: text("RA") }),
+        ("D:(A;;FA;;;SY;(@User.x))", SddlError::Fields { position: 2, count: 7 }),
+        ("D:(XA;;FA;;;SY)", SddlError::Fields { position: 2, count: 6 }),
+        ("D:(A;;GA ;;;SY)", SddlError::Rights { position: 6, text: text("GA ") }),
+        ("D:(FL;;FX;;;WD;(@User.x==1))", SddlError::Unsupported { position: 3, text: text("FL") }),
     ];
     for (sddl, error) in errors {
         assert_eq!(SecurityDescriptor::from_sddl(sddl), Err(error), "{sddl}");
@@ -102,7 +129,7 @@ fn an_ace_without_text_is_named() {
     let conditional = Ace {
         ace_type: ace_types::ACCESS_ALLOWED_CALLBACK,
         flags: 0,
-        body: AceBody::Plain { mask: 1, sid: Sid::EVERYONE, extra: b"artx".to_vec() },
+        body: AceBody::Plain { mask: 1, sid: Sid::EVERYONE, extra: b"what".to_vec() },
     };
     let plain = Ace::plain(ace_types::ACCESS_ALLOWED, 0, 1, Sid::EVERYONE);
     let dacl = AclSlot::List(Acl::new(vec![plain, conditional]));
@@ -110,7 +137,7 @@ fn an_ace_without_text_is_named() {
     let error = descriptor.to_sddl().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "ACE 1 of the DACL (type 0x09) has no text form: SDDL of this type is not written"
+        "ACE 1 of the DACL (type 0x09) has no text form: its condition is none that SDDL can express"
     );
 }
 
@@ -128,11 +155,17 @@ fn every_alias_is_two_letters_and_unique() {
 
 fn any_ace() -> impl Strategy<Value = Ace> {
     let guid = || proptest::option::of(any::<[u8; 16]>());
-    let parts = (0..tables::ACE_TYPES.len(), any::<u8>(), any::<u32>(), guid(), guid(), any_sid());
-    parts.prop_map(|(index, flags, mask, object_type, inherited_object_type, sid)| {
-        let (word, ace_type) = tables::ACE_TYPES[index];
-        let extra = Vec::new();
-        let body = match word.starts_with('O') {
+    let forms = proptest::sample::select(&tables::ACE_TYPES[..]);
+    let parts = (forms, any::<u8>(), any::<u32>(), guid(), guid(), any_sid());
+    let parts = (parts, conditions::any_condition(), conditions::any_claim());
+    parts.prop_map(|(parts, condition, claim)| {
+        let ((_, ace_type, form), flags, mask, object_type, inherited_object_type, sid) = parts;
+        let extra = match form {
+            tables::Form::Plain | tables::Form::Object => Vec::new(),
+            tables::Form::ResourceAttribute => claim,
+            tables::Form::Conditional | tables::Form::ConditionalObject => condition,
+        };
+        let body = match form.has_guids() {
             true => AceBody::Object { mask, object_type, inherited_object_type, sid, extra },
             false => AceBody::Plain { mask, sid, extra },
         };

@@ -1,7 +1,7 @@
 //! Writing SDDL.
 
 use super::super::{Ace, AceBody, AclSlot, SecurityDescriptor, Sid, ace_types};
-use super::{SddlError, read, tables};
+use super::{SddlError, claim, condition, read, tables};
 use std::fmt::Write;
 
 pub(super) fn descriptor(descriptor: &SecurityDescriptor) -> Result<String, SddlError> {
@@ -26,7 +26,7 @@ pub(super) fn descriptor(descriptor: &SecurityDescriptor) -> Result<String, Sddl
 }
 
 /// The alias of a SID, or its numbers.
-fn sid_text(sid: &Sid) -> String {
+pub(super) fn sid_text(sid: &Sid) -> String {
     let mut known = tables::SIDS.iter().chain([&tables::USER_MODE_DRIVERS]);
     known.find(|(_, known)| known == sid).map_or_else(|| sid.to_string(), |(alias, _)| (*alias).to_owned())
 }
@@ -51,9 +51,9 @@ fn slot(text: &mut String, list: &'static str, slot: &AclSlot, flags: String) ->
 
 /// The text of an ACE, or why there is none.
 fn ace_text(ace: &Ace) -> Result<String, &'static str> {
-    let (word, _) = tables::ACE_TYPES
+    let (word, _, form) = tables::ACE_TYPES
         .iter()
-        .find(|(_, number)| *number == ace.ace_type)
+        .find(|(_, number, _)| *number == ace.ace_type)
         .ok_or("SDDL of this type is not written")?;
     let flags: String =
         tables::ACE_FLAGS.iter().filter(|(_, bit)| ace.flags & bit != 0).map(|(word, _)| *word).collect();
@@ -64,16 +64,23 @@ fn ace_text(ace: &Ace) -> Result<String, &'static str> {
         }
         AceBody::Raw(_) => return Err("its layout is unknown"),
     };
-    if !extra.is_empty() {
-        return Err("bytes follow its SID");
-    }
+    let seventh = match form {
+        tables::Form::Plain | tables::Form::Object if extra.is_empty() => String::new(),
+        tables::Form::Plain | tables::Form::Object => return Err("bytes follow its SID"),
+        tables::Form::Conditional | tables::Form::ConditionalObject => {
+            format!(";{}", condition::text(extra).ok_or("its condition is none that SDDL can express")?)
+        }
+        tables::Form::ResourceAttribute => {
+            format!(";{}", claim::text(extra).ok_or("its attribute is none that SDDL can express")?)
+        }
+    };
     let mask = if ace.ace_type == ace_types::SYSTEM_MANDATORY_LABEL {
         named(mask, &tables::LABEL_POLICIES).unwrap_or_else(|| number(mask))
     } else {
         mask_text(mask)
     };
     let [object, inherited] = guids.map(guid_text);
-    Ok(format!("({word};{flags};{mask};{object};{inherited};{})", sid_text(sid)))
+    Ok(format!("({word};{flags};{mask};{object};{inherited};{}{seventh})", sid_text(sid)))
 }
 
 fn mask_text(mask: u32) -> String {
