@@ -10,6 +10,7 @@ mod links;
 mod parent;
 mod plan;
 mod problems;
+mod security;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -25,11 +26,11 @@ use crate::metadata::StreamContent;
 use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
-use wclayer::security::SecurityDescriptor;
 
-use entry::{Described, describe, descriptor_inside, root_descriptor};
+use entry::{Described, describe};
 use parent::Parent;
 use plan::{Entry, Item, Plan, is_linked_file, plan};
+use security::Directories;
 use tree::Tree;
 
 /// Bytes of file content in an upper directory; hard links count once, streams not at all.
@@ -107,7 +108,7 @@ fn write_diff_from<W: Write>(
         newest,
         tar: Writer::extended(out),
         files: HashMap::new(),
-        descriptors: HashMap::new(),
+        directories: Directories::new(),
     };
     writer.write_hives()?;
     for (number, item) in items.iter().enumerate() {
@@ -128,8 +129,7 @@ struct DiffWriter<'a, P, W> {
     tar: Writer<W>,
     /// Tar name of each file with several names that is written already, by inode.
     files: HashMap<u64, Vec<u8>>,
-    /// What the entries of a directory inherit from, by the directory's item.
-    descriptors: HashMap<usize, SecurityDescriptor>,
+    directories: Directories,
 }
 
 impl<P: Parent, W: Write> DiffWriter<'_, P, W> {
@@ -148,13 +148,10 @@ impl<P: Parent, W: Write> DiffWriter<'_, P, W> {
     }
 
     fn write_entry(&mut self, number: usize, item: &Entry<'_>) -> Result<(), Error> {
-        let mut described = match self.descriptors.get(&item.directory) {
-            Some(directory) => describe(self.tree, self.parent, item, directory)?,
-            None => describe(self.tree, self.parent, item, &root_descriptor())?,
-        };
+        let mut described = describe(self.tree, self.parent, item, self.directories.of(item.directory))?;
         self.cap_times(&mut described.entry);
         if matches!(item.upper.kind, UpperKind::Directory { .. }) {
-            self.remember_descriptor(number, item, &described);
+            self.directories.enter(number, described.entry.security.as_deref());
         }
         if is_linked_file(item.upper) {
             if let Some(first) = self.files.get(&item.upper.inode) {
@@ -175,17 +172,6 @@ impl<P: Parent, W: Write> DiffWriter<'_, P, W> {
         for time in [creation_time, last_access_time, last_write_time, change_time] {
             *time = self.capped(*time);
         }
-    }
-
-    fn remember_descriptor(&mut self, number: usize, item: &Entry<'_>, described: &Described) {
-        let own = described.entry.security.as_deref();
-        let inside = match self.descriptors.get(&item.directory) {
-            Some(directory) => descriptor_inside(own, directory),
-            None => {
-                own.and_then(|bytes| SecurityDescriptor::parse(bytes).ok()).unwrap_or_else(root_descriptor)
-            }
-        };
-        self.descriptors.insert(number, inside);
     }
 
     fn write_data(&mut self, item: &Entry<'_>, entry: &LayerEntry) -> Result<(), Error> {

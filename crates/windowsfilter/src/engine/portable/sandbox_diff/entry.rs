@@ -7,20 +7,16 @@ use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{EntryKind, FileInfo, LayerEntry};
 use wclayer::reparse;
-use wclayer::security::{SecurityDescriptor, Sid};
 use wclayer::tar::type_flag;
 
 use super::links;
 use super::parent::{Parent, ParentKind};
 use super::plan::Entry;
+use super::security::{Inheritance, inherits};
 use super::tree::Tree;
 
 /// First and last second ext4 can hold in its 256-byte inodes: 1901 and 2446. Copy-up moves times beyond them there.
 pub(super) const EXT4_SECONDS: (i64, i64) = (i32::MIN as i64, i32::MAX as i64 + (3 << 32));
-
-/// Descriptor of `C:\` on Windows Server, for a parent that does not say what its root has.
-const ROOT_SDDL: &str = "O:SYG:SYD:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)(A;CI;0x4;;;BU)\
-                         (A;CIIO;0x2;;;BU)(A;OICIIO;GA;;;CO)";
 
 /// What the extended attributes of an upper entry say.
 pub(super) fn metadata_of(entry: &UpperEntry) -> Win32Metadata {
@@ -40,19 +36,15 @@ pub(super) struct Described {
     pub(super) streams: Vec<Stream>,
 }
 
-/// Everything of an entry but its data. `directory` is the descriptor of the directory it is in.
+/// Everything of an entry but its data. `directory` is what it inherits from the directory it is in.
 pub(super) fn describe(
     tree: &Tree,
     parent: &impl Parent,
     item: &Entry<'_>,
-    directory: &SecurityDescriptor,
+    directory: &Inheritance,
 ) -> Result<Described, Error> {
     let mut metadata = recorded(parent, item)?;
-    // What the parent's tar had no security descriptor for was never new; do not invent one.
     let is_new = metadata.origin.is_none();
-    if is_new && metadata.security.is_none() {
-        metadata.security = Some(default_security(item, directory)?);
-    }
     let last_write = last_write(item, is_new);
     let unrecorded = if is_new { last_write } else { FileTime::ABSENT };
     let mut entry = LayerEntry::new(
@@ -65,22 +57,29 @@ pub(super) fn describe(
             change_time: metadata.changed.unwrap_or(unrecorded),
         },
     );
-    entry.security = metadata.security.filter(|bytes| !bytes.is_empty());
-    entry.eas = metadata.eas;
     match &item.upper.kind {
         UpperKind::File { size } => entry.size = *size,
         UpperKind::Symlink { target } => {
-            make_link(tree, parent, item, target, metadata.reparse.as_deref(), &mut entry)?;
+            make_link(tree, parent, item, target, &metadata, &mut entry)?;
             metadata.reparse = entry.reparse.take();
         }
         _ => {}
     }
+    if inherits(&metadata) {
+        // To Windows a link to a directory is a directory: it is made with FILE_DIRECTORY_FILE, which decides what is inherited
+        // ("Assigning Security to a New File on IRP_MJ_CREATE", Windows driver documentation).
+        let is_directory = entry.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
+        let inherited = directory.of_new(is_directory).map_err(|error| entry_error(item, error))?;
+        metadata.security = Some(inherited.to_vec());
+    }
+    entry.security = metadata.security.filter(|bytes| !bytes.is_empty());
+    entry.eas = metadata.eas;
     entry.reparse = metadata.reparse;
     Ok(Described { entry, streams: metadata.streams })
 }
 
 /// What was recorded of an entry. A file written under another spelling is the parent's file with new content.
-fn recorded(parent: &impl Parent, item: &Entry<'_>) -> Result<Win32Metadata, Error> {
+pub(super) fn recorded(parent: &impl Parent, item: &Entry<'_>) -> Result<Win32Metadata, Error> {
     let own = metadata_of(item.upper);
     let is_root = item.upper.path.is_empty();
     let Some(lower) = &item.lower else { return Ok(own) };
@@ -92,10 +91,20 @@ fn recorded(parent: &impl Parent, item: &Entry<'_>) -> Result<Win32Metadata, Err
         return Ok(own);
     }
     let kept = parent.metadata(&lower.spelled)?;
-    Ok(match lower.kind {
-        ParentKind::Directory => kept,
-        // Overwriting a file drops its streams and extended attributes.
-        _ => Win32Metadata { streams: own.streams, eas: own.eas, reparse: own.reparse, ..kept },
+    // Overwriting a file drops its streams, extended attributes and reparse data.
+    let is_kept = lower.kind == ParentKind::Directory;
+    let stays = |own_is_empty: bool| is_kept && own_is_empty;
+    Ok(Win32Metadata {
+        streams: if stays(own.streams.is_empty()) { kept.streams } else { own.streams },
+        eas: if stays(own.eas.is_empty()) { kept.eas } else { own.eas },
+        reparse: if stays(own.reparse.is_none()) { kept.reparse } else { own.reparse },
+        security: own.security.or(kept.security),
+        created: own.created.or(kept.created),
+        accessed: own.accessed.or(kept.accessed),
+        changed: own.changed.or(kept.changed),
+        attributes: kept.attributes,
+        true_name: kept.true_name,
+        origin: kept.origin,
     })
 }
 
@@ -131,34 +140,6 @@ fn last_write(item: &Entry<'_>, is_new: bool) -> FileTime {
     FileTime::from_unix(seconds, nanos)
 }
 
-/// The descriptor Windows computes for a file that an administrator makes without naming one.
-///
-/// The root inherits nothing: what it is given is its own.
-fn default_security(item: &Entry<'_>, directory: &SecurityDescriptor) -> Result<Vec<u8>, Error> {
-    let is_directory = matches!(item.upper.kind, UpperKind::Directory { .. });
-    let owner = Sid::ADMINISTRATORS;
-    let descriptor = match item.upper.path.is_empty() {
-        true => directory.clone(),
-        false => SecurityDescriptor::inherit(directory, is_directory, &owner, &owner),
-    };
-    descriptor.to_bytes().map_err(|error| entry_error(item, &error))
-}
-
-/// Descriptor the entries of a directory inherit from: its own, or where it has none (or none that can be read), what
-/// it would have inherited itself.
-pub(super) fn descriptor_inside(own: Option<&[u8]>, directory: &SecurityDescriptor) -> SecurityDescriptor {
-    own.and_then(|bytes| SecurityDescriptor::parse(bytes).ok()).unwrap_or_else(|| {
-        let owner = Sid::ADMINISTRATORS;
-        SecurityDescriptor::inherit(directory, true, &owner, &owner)
-    })
-}
-
-/// What the sandbox's root inherits from, should nobody have recorded anything of it.
-pub(super) fn root_descriptor() -> SecurityDescriptor {
-    // The text is a constant that a test reads.
-    SecurityDescriptor::from_sddl(ROOT_SDDL).unwrap_or_else(|_| unreachable!("ROOT_SDDL is well-formed"))
-}
-
 /// Makes an entry a link: the recorded one, or a new one. Nobody can change the text of a link, so what was recorded of it holds wherever
 /// it has been moved to, though its text may lead elsewhere from there: on Windows the target of a junction stays as well.
 fn make_link(
@@ -166,19 +147,19 @@ fn make_link(
     parent: &impl Parent,
     item: &Entry<'_>,
     text: &[u8],
-    recorded: Option<&[u8]>,
+    recorded: &Win32Metadata,
     entry: &mut LayerEntry,
 ) -> Result<(), Error> {
     entry.type_flag = type_flag::SYMLINK;
-    let buffer = match recorded {
-        Some(buffer) => buffer.to_vec(),
-        None => {
-            entry.attributes &= !FILE_ATTRIBUTE_DIRECTORY;
-            if links::leads_to_directory(tree, parent, &item.upper.path, text)? {
-                entry.attributes |= FILE_ATTRIBUTE_DIRECTORY;
-            }
-            links::reparse_data(text).map_err(|error| entry_error(item, &error))?
+    if recorded.origin.is_none() || recorded.reparse.is_none() {
+        entry.attributes &= !FILE_ATTRIBUTE_DIRECTORY;
+        if leads_to_directory(tree, parent, item, text, recorded)? {
+            entry.attributes |= FILE_ATTRIBUTE_DIRECTORY;
         }
+    }
+    let buffer = match &recorded.reparse {
+        Some(buffer) => buffer.clone(),
+        None => links::reparse_data(text).map_err(|error| entry_error(item, &error))?,
     };
     if let Ok(target) = reparse::decode_go(&buffer) {
         entry.kind =
@@ -186,6 +167,21 @@ fn make_link(
     }
     entry.reparse = Some(buffer);
     Ok(())
+}
+
+/// Whether a link is a directory to Windows: that of a new one leads to one, or it has been given data that say so.
+pub(super) fn leads_to_directory(
+    tree: &Tree,
+    parent: &impl Parent,
+    item: &Entry<'_>,
+    text: &[u8],
+    recorded: &Win32Metadata,
+) -> Result<bool, Error> {
+    let Some(buffer) = &recorded.reparse else {
+        return links::leads_to_directory(tree, parent, &item.upper.path, text);
+    };
+    let is_mount_point = reparse::decode_go(buffer).is_ok_and(|target| target.is_mount_point);
+    Ok(is_mount_point || recorded.attributes.is_some_and(|bits| bits & FILE_ATTRIBUTE_DIRECTORY != 0))
 }
 
 fn entry_error(item: &Entry<'_>, reason: &dyn std::fmt::Display) -> Error {

@@ -5,10 +5,13 @@
 
 use crate::engine::portable::linux::upper::UpperKind;
 use crate::error::Error;
+use crate::metadata::Win32Metadata;
+use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::layer_tar::windows_path;
 use wclayer::name;
 use wclayer::reparse::{ReparseError, ReparsePoint, encode_go};
 
+use super::entry::metadata_of;
 use super::parent::{Parent, ParentKind};
 use super::tree::Tree;
 
@@ -47,12 +50,14 @@ pub(super) fn leads_to_directory(
         }
         match at.look()? {
             Found::Directory => {}
-            Found::Link(text) if links < MAX_LINKS => {
+            // A link that Windows knows as a directory is one, wherever it leads: a mount point of another volume, say.
+            Found::DirectoryLink(_) if todo.is_empty() => {}
+            Found::Link(text) | Found::DirectoryLink(text) if links < MAX_LINKS => {
                 links += 1;
                 at.names.pop();
                 at.follow(&text, &mut todo);
             }
-            Found::Link(_) | Found::NoDirectory => return Ok(false),
+            Found::Link(_) | Found::DirectoryLink(_) | Found::NoDirectory => return Ok(false),
         }
     }
     Ok(true)
@@ -61,7 +66,18 @@ pub(super) fn leads_to_directory(
 enum Found {
     Directory,
     Link(Vec<u8>),
+    /// A link that came with a layer, which says that it is a directory.
+    DirectoryLink(Vec<u8>),
     NoDirectory,
+}
+
+impl Found {
+    fn link(text: Vec<u8>, metadata: &Win32Metadata) -> Self {
+        match metadata.attributes {
+            Some(bits) if bits & FILE_ATTRIBUTE_DIRECTORY != 0 => Self::DirectoryLink(text),
+            _ => Self::Link(text),
+        }
+    }
 }
 
 /// Where following a link has come to.
@@ -89,7 +105,7 @@ impl<P: Parent> Place<'_, P> {
         if let Some(node) = self.tree.find(&folded) {
             return Ok(match &node.entry.kind {
                 UpperKind::Directory { .. } => Found::Directory,
-                UpperKind::Symlink { target } => Found::Link(target.clone()),
+                UpperKind::Symlink { target } => Found::link(target.clone(), &metadata_of(&node.entry)),
                 _ => Found::NoDirectory,
             });
         }
@@ -99,7 +115,9 @@ impl<P: Parent> Place<'_, P> {
         let Some(node) = self.parent.lookup(&path)? else { return Ok(Found::NoDirectory) };
         Ok(match node.kind {
             ParentKind::Directory => Found::Directory,
-            ParentKind::Symlink => Found::Link(self.parent.link_target(&node.spelled)?),
+            ParentKind::Symlink => {
+                Found::link(self.parent.link_target(&node.spelled)?, &self.parent.metadata(&node.spelled)?)
+            }
             ParentKind::File => Found::NoDirectory,
         })
     }

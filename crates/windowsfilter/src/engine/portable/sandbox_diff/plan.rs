@@ -21,6 +21,7 @@ use wclayer::security::SecurityDescriptor;
 use super::entry::metadata_of;
 use super::parent::{Parent, ParentNode, join};
 use super::problems::Problems;
+use super::security::Directories;
 use super::tree::Tree;
 
 /// Up to so many names of a directory are looked up one by one.
@@ -79,11 +80,13 @@ pub(super) fn plan<'t>(tree: &'t Tree, parent: &impl Parent) -> Result<Plan<'t>,
     let root =
         Step::Visit { node: Tree::ROOT, name: b"Files".to_vec(), lower: top, replaced: false, directory: 0 };
     let mut steps = vec![root];
+    let mut directories = Directories::new();
     while let Some(step) = steps.pop() {
         match step {
             Step::Whiteout(name) => plan.items.push(Item::Whiteout(name)),
             Step::Visit { node, name, lower, replaced, directory } => {
                 let entry = Entry { name, upper: &tree.nodes[node].entry, lower, replaced, directory };
+                directories.check(tree, parent, plan.items.len(), &entry, &mut plan.problems)?;
                 if tree.nodes[node].is_directory() {
                     let inside = Directory { tree, parent, node, entry: &entry, item: plan.items.len() };
                     let mut below = inside.steps(&mut plan.problems)?;

@@ -3,6 +3,7 @@
 use super::*;
 use wclayer::layer_tar::EntryKind;
 use wclayer::reparse::{ReparsePoint, encode_go};
+use wclayer::security::SecurityDescriptor;
 
 fn target(entry: &TarEntry) -> (String, u32) {
     let Some(ReparsePoint::Symlink { print, .. }) =
@@ -46,6 +47,40 @@ fn links_to_directories_say_so_wherever_the_directory_is() {
         ("to-hidden", 0x400),
     ] {
         assert_eq!(target(&upper.entry(&parent, &format!("Files/{name}"))).1, attributes, "{name}");
+    }
+}
+
+fn dacl(entry: &TarEntry) -> String {
+    let descriptor = SecurityDescriptor::parse(entry.layer().security.as_ref().unwrap()).unwrap();
+    SecurityDescriptor { owner: None, group: None, ..descriptor }.to_sddl().unwrap()
+}
+
+/// Directories and files inherit different ACEs here: of what a link is, its descriptor tells.
+#[test]
+fn a_link_inherits_as_what_it_is_to_windows() {
+    let root = SecurityDescriptor::from_sddl("D:AI(A;CI;FA;;;SY)(A;OI;FR;;;BU)").unwrap().to_bytes().unwrap();
+    let junction = encode_go(r"D:\data", true).unwrap();
+    let upper = Upper::new();
+    upper.attribute("", "user.win32.sd", &root).folder("d").file("f", "");
+    upper.link("to-upper", "d").link("to-lower", "windows").link("to-link", "to-lower").link("to-file", "f");
+    upper.link("nowhere", "x").link("to-elsewhere", "Volume").link("mount", "x");
+    upper.attribute("mount", "trusted.win32.reparse", &junction);
+    let elsewhere = Win32Metadata { attributes: Some(0x410), ..Default::default() };
+    let parent = Model::default().folder("Windows").link("Volume", "not here").with("Volume", elsewhere);
+    let (directory, file) = ("D:AI(A;CIID;FA;;;SY)(A;OIIOID;FR;;;BU)", "D:AI(A;ID;FR;;;BU)");
+    for (name, expected, attributes) in [
+        ("d", directory, 0x10),
+        ("to-upper", directory, 0x410),
+        ("to-lower", directory, 0x410),
+        ("to-link", directory, 0x410),
+        ("to-elsewhere", directory, 0x410),
+        ("mount", directory, 0x410),
+        ("f", file, 0x20),
+        ("to-file", file, 0x400),
+        ("nowhere", file, 0x400),
+    ] {
+        let entry = upper.entry(&parent, &format!("Files/{name}"));
+        assert_eq!((dacl(&entry).as_str(), entry.layer().attributes), (expected, attributes), "{name}");
     }
 }
 
