@@ -69,3 +69,8 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
+
+/// Reads the ID of something that is going to be made.
+pub(crate) fn new_id(text: &str) -> Result<windowsfilter::LayerId, windowsfilter::Error> {
+    windowsfilter::LayerId::of_new(text)
+}

@@ -34,6 +34,9 @@ pub(crate) enum Error {
     IsDirectory { target: String, path: String },
     #[error("cannot remove layer {id}: it is the top of {}", references.join(", "))]
     TopOfImage { id: String, references: Vec<String> },
+    #[cfg(target_os = "linux")]
+    #[error("cannot remove {id}: containerd uses it, as {snapshot}")]
+    OfContainerd { id: String, snapshot: windowsfilter_containerd::Snapshot },
     #[error("will not write outside the destination: {name:?} is not the name of a file")]
     UnsafeName { name: String },
     #[error("will not replace {path}: it is no file; `windowsfilter cat` writes to standard output")]
@@ -72,6 +75,8 @@ impl Error {
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::TopOfImage { .. } => ErrorKind::InUse,
+            #[cfg(target_os = "linux")]
+            Self::OfContainerd { .. } => ErrorKind::InUse,
             Self::TerminalInput | Self::TerminalOutput | Self::NoJson { .. } | Self::NotRemoved { .. } => {
                 ErrorKind::Usage
             }
@@ -112,6 +117,13 @@ impl Error {
             Self::TopOfImage { .. } => {
                 "`windowsfilter image rm` removes an image with the layers only it needs"
             }
+            #[cfg(target_os = "linux")]
+            Self::OfContainerd { snapshot, .. } => {
+                return Some(format!(
+                    "remove its image in containerd, or the snapshot: `{}`",
+                    snapshot.removal()
+                ));
+            }
             Self::SandboxView { id, parent } => return Some(sandbox_hint(id, parent.as_ref())),
             Self::TerminalOutput => "name a file, or redirect standard output",
             Self::Findings { .. } => "`windowsfilter fsck --repair` mends what can be mended",
@@ -134,9 +146,11 @@ fn containerd_kind(error: &windowsfilter_containerd::Error) -> ErrorKind {
         Server::Store(error) => error.kind(),
         Server::Image(error) => error.kind(),
         Server::Listening { .. } => ErrorKind::InUse,
-        Server::Name { .. } | Server::SocketPath { .. } | Server::ContainerdVersion { .. } => {
-            ErrorKind::Usage
-        }
+        error if error.is_damaged_records() => ErrorKind::Verify,
+        Server::NothingLost { .. }
+        | Server::Name { .. }
+        | Server::SocketPath { .. }
+        | Server::ContainerdVersion { .. } => ErrorKind::Usage,
         _ => ErrorKind::Failed,
     }
 }
@@ -149,6 +163,12 @@ fn containerd_hint(error: &windowsfilter_containerd::Error) -> Option<String> {
         Server::Listening { .. } | Server::Records { .. } => {
             "stop the other server, or give this one another --address and --set".to_owned()
         }
+        error if error.is_damaged_records() => {
+            "put the file back that belongs to this store; or start with --start-anew, which gives up all snapshots of this set and removes what \
+             they left, sandboxes with their files among it"
+                .to_owned()
+        }
+        Server::NothingLost { .. } => "start without --start-anew".to_owned(),
         Server::NotASocket { .. } => "give another --address, or remove that file".to_owned(),
         _ => return None,
     })

@@ -58,9 +58,14 @@ impl Server {
     }
 
     /// Stops it as systemd does, and gives what it logged.
-    fn stop(mut self) -> String {
+    fn stop(self) -> String {
+        self.stop_with(Signal::TERM)
+    }
+
+    /// Stops it with this signal, and gives what it logged.
+    fn stop_with(mut self, signal: Signal) -> String {
         let process = Pid::from_child(&self.child);
-        kill_process(process, Signal::TERM).unwrap();
+        kill_process(process, signal).unwrap();
         assert_eq!(self.heard(), "STOPPING=1");
         let mut logs = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut logs).unwrap();
@@ -105,7 +110,10 @@ fn a_socket_of_its_own_is_for_its_owner_and_sigterm_stops_the_server() {
 fn a_socket_of_systemd_is_used_instead() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("systemd.sock");
-    let server = Server::start(&[], Some(UnixListener::bind(&path).unwrap()));
+    let containerd = dir.path().join("containerd.sock");
+    let _containerd = UnixListener::bind(&containerd).unwrap();
+    let arguments = ["--containerd", containerd.to_str().unwrap()];
+    let server = Server::start(&arguments, Some(UnixListener::bind(&path).unwrap()));
     assert!(answers(UnixStream::connect(&path).unwrap()));
     assert!(!server.own_socket().exists());
     let logs = server.stop();
@@ -113,6 +121,21 @@ fn a_socket_of_systemd_is_used_instead() {
     assert!(logs.lines().all(|line| line.starts_with("note: ")) && !logs.contains('\u{1b}'), "{logs}");
     // The socket is systemd's and stays.
     assert!(path.exists());
+}
+
+#[test]
+fn sighup_ends_the_server_as_sigterm_does() {
+    let server = Server::start(&[], None);
+    let logs = server.stop_with(Signal::HUP);
+    assert!(logs.contains("stopping after the calls that run"), "{logs}");
+}
+
+#[test]
+fn a_containerd_that_is_not_there_is_missed_at_the_start() {
+    let server = Server::start(&["--containerd", "/nowhere/containerd.sock"], None);
+    let logs = server.stop();
+    let warning = logs.lines().find(|line| line.starts_with("warning: "));
+    assert!(warning.is_some_and(|line| line.contains("/nowhere/containerd.sock")), "{logs}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::containerd::NAMESPACE;
 use crate::error::Error;
+use crate::stop::Stop;
 
 /// A call, for logs and metrics.
 #[derive(Clone, Debug)]
@@ -33,12 +34,15 @@ impl Call {
         Self { operation, namespace, key: key.to_owned(), digest: String::new() }
     }
 
-    /// Runs blocking work.
+    /// Runs blocking work, which is told when nobody waits for it any more.
     pub(crate) async fn block<T: Send + 'static>(
         self,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Stop) -> Result<T, Error> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        self.run(blocking(work)).await
+        let stop = Stop::default();
+        // Dropped with the call: by a client that goes away, and when its deadline has passed.
+        let _stops = stop.on_drop();
+        self.run(blocking(move || work(&stop))).await
     }
 
     /// Runs `work`, logs and counts it.

@@ -38,6 +38,7 @@ impl Version {
     const V2_0: Self = Self { major: 2, minor: 0 };
     const V2_2: Self = Self { major: 2, minor: 2 };
     const V2_3: Self = Self { major: 2, minor: 3 };
+    const V2_4: Self = Self { major: 2, minor: 4 };
 
     /// The number of the configuration file's format.
     fn format(self) -> u32 {
@@ -47,11 +48,34 @@ impl Version {
             _ => 4,
         }
     }
+
+    /// Whether it can unpack the layers of an image side by side.
+    fn is_parallel(self) -> bool {
+        self >= Self::V2_2
+    }
+
+    /// Whether it can do so with layers that it neither downloads nor unpacks.
+    fn knows_staged_layers(self) -> bool {
+        self >= Self::V2_4
+    }
 }
 
-/// What containerd `version` needs in its configuration to use the server on `socket`.
-pub fn configuration(version: Version, socket: &Path) -> String {
-    let socket = toml_string(&socket.display().to_string());
+/// The server that a containerd is configured for.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured<'a> {
+    /// Its socket.
+    pub socket: &'a Path,
+    /// Its store.
+    pub root: &'a Path,
+    /// Whether it lets containerd skip layers that are in the store.
+    pub skip_existing: bool,
+}
+
+/// What containerd `version` needs in its configuration to use this server.
+pub fn configuration(version: Version, server: &Configured<'_>) -> String {
+    let quoted = |path: &Path| toml_string(&path.display().to_string());
+    let (socket, root) = (quoted(server.socket), quoted(server.root));
+    let side_by_side = version.is_parallel() && (!server.skip_existing || version.knows_staged_layers());
     let mut text = format!(
         r#"version = {format}
 
@@ -59,7 +83,10 @@ pub fn configuration(version: Version, socket: &Path) -> String {
   type = "snapshot"
   address = {socket}
   platform = "windows/amd64"
-{capabilities}
+{capabilities}  [proxy_plugins.windowsfilter.exports]
+    # Where Kubernetes looks for what images take.
+    root = {root}
+
 [proxy_plugins.windowsfilter-diff]
   type = "diff"
   address = {socket}
@@ -71,16 +98,22 @@ pub fn configuration(version: Version, socket: &Path) -> String {
   default = ["windowsfilter-diff", "walking"]
 "#,
         format = version.format(),
-        capabilities = if version >= Version::V2_2 { "  capabilities = [\"rebase\"]\n" } else { "" },
+        capabilities = if side_by_side { "  capabilities = [\"rebase\"]\n" } else { "" },
     );
     text += "\n# `ctr images pull` and `import`. This list replaces the default one, so Linux is repeated.\n";
     text += "[plugins.\"io.containerd.transfer.v1.local\"]\n";
-    if version >= Version::V2_2 {
-        text += "  # Layers of an image are unpacked side by side.\n  max_concurrent_unpacks = 4\n";
+    if side_by_side {
+        text += "  # Layers of an image that is pulled are unpacked side by side. `import` takes one after the other.\n";
+        text += "  max_concurrent_unpacks = 4\n";
+    } else if version.is_parallel() {
+        text += "  # Layers are unpacked one after the other: side by side, this containerd downloads those that the store has.\n";
     }
-    for (platform, snapshotter, differ) in
-        [("linux/amd64", "overlayfs", "walking"), ("windows/amd64", "windowsfilter", "windowsfilter-diff")]
-    {
+    let mut platforms = vec![("linux/amd64", "overlayfs", "walking"), WINDOWS];
+    if version >= Version::V2_3 {
+        // It takes images of these features, such as windows/server, for another platform.
+        platforms.push(("windows(+win32k)/amd64", WINDOWS.1, WINDOWS.2));
+    }
+    for (platform, snapshotter, differ) in platforms {
         text += "  [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n";
         // Writing to a string does not fail.
         let _ = writeln!(text, "    platform = \"{platform}\"");
@@ -89,6 +122,9 @@ pub fn configuration(version: Version, socket: &Path) -> String {
     }
     text
 }
+
+/// Platform, snapshotter and differ.
+const WINDOWS: (&str, &str, &str) = ("windows/amd64", "windowsfilter", "windowsfilter-diff");
 
 /// A basic string of TOML.
 fn toml_string(text: &str) -> String {
@@ -108,8 +144,41 @@ fn toml_string(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn of(version: &str, skip_existing: bool) -> String {
+        let (socket, root) = (Path::new("/run/w.sock"), Path::new("/var/lib/windowsfilter"));
+        configuration(version.parse().unwrap(), &Configured { socket, root, skip_existing })
+    }
+
     fn printed(version: &str) -> String {
-        configuration(version.parse().unwrap(), Path::new("/run/windowsfilter/windowsfilter.sock"))
+        of(version, false)
+    }
+
+    #[test]
+    fn layers_that_are_skipped_are_unpacked_side_by_side_only_by_versions_that_can_skip_them_so() {
+        for (version, side_by_side) in
+            [("1.7", false), ("2.1", false), ("2.2", false), ("2.3", false), ("2.4", true)]
+        {
+            let text = of(version, true);
+            assert_eq!(text.contains("rebase"), side_by_side, "{version}");
+            assert_eq!(text.contains("max_concurrent_unpacks"), side_by_side, "{version}");
+            assert_eq!(
+                text.contains("Layers are unpacked one after the other"),
+                matches!(version, "2.2" | "2.3"),
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn images_with_features_have_a_platform_of_their_own_where_containerd_sees_it_so() {
+        for (version, own) in [("1.7", 0), ("2.2", 0), ("2.3", 1), ("2.4", 1)] {
+            assert_eq!(
+                printed(version).matches("platform = \"windows(+win32k)/amd64\"").count(),
+                own,
+                "{version}"
+            );
+        }
+        assert!(printed("1.7").contains("root = \"/var/lib/windowsfilter\""));
     }
 
     #[test]
@@ -142,7 +211,9 @@ mod tests {
 
     #[test]
     fn a_socket_path_is_quoted() {
-        let text = configuration("2.1".parse().unwrap(), Path::new("/run/a\"b\\c\n"));
+        let server =
+            Configured { socket: Path::new("/run/a\"b\\c\n"), root: Path::new("/r"), skip_existing: false };
+        let text = configuration("2.1".parse().unwrap(), &server);
         assert!(text.contains(r#"address = "/run/a\"b\\c\U0000000A""#), "{text}");
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -19,11 +19,13 @@ use windowsfilter::{DiffId, Digest};
 
 use crate::api::content::content_client::ContentClient;
 use crate::api::content::{
-    AbortRequest, Info, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
+    AbortRequest, Info, ListContentRequest, ReadContentRequest, ReadContentResponse, UpdateRequest,
+    WriteAction, WriteContentRequest,
 };
 use crate::api::leases::leases_client::LeasesClient;
 use crate::api::leases::{AddResourceRequest, CreateRequest, DeleteRequest, Resource};
 use crate::error::{Error, chain};
+use crate::find_layer::Blob;
 use crate::pieces::Piece;
 
 /// Header with the namespace of a call.
@@ -37,6 +39,9 @@ const EXPIRE: &str = "containerd.io/gc.expire";
 
 /// Largest message: containerd's own limit. It sends 1 MiB at a time.
 const MAX_MESSAGE: usize = 16 << 20;
+/// Bytes of a blob that have to come while containerd's patience lasts, unless it ends: less is no progress. containerd reads from its disk, and sends a
+/// megabyte at a time.
+const PROGRESS: usize = 64 << 10;
 /// What may be under way: with less, a blob comes in as many small steps.
 const WINDOW: u32 = 4 << 20;
 
@@ -66,6 +71,35 @@ pub(crate) struct Produced {
     pub(crate) size: u64,
     /// Digest of what it is uncompressed.
     pub(crate) diff_id: DiffId,
+}
+
+/// What a blob that is read has to come on while patience lasts.
+struct Progress {
+    patience: Duration,
+    /// When the time began that it has to come on in.
+    began: Instant,
+    /// Bytes since then.
+    bytes: usize,
+}
+
+impl Progress {
+    fn new(patience: Duration) -> Self {
+        Self { patience, began: Instant::now(), bytes: 0 }
+    }
+
+    /// How much of the time is left.
+    fn left(&self) -> Duration {
+        self.patience.saturating_sub(self.began.elapsed())
+    }
+
+    /// `length` bytes came; then we took `ours` to take them, which is not containerd's time.
+    fn made(&mut self, length: usize, ours: Duration) {
+        self.bytes += length;
+        self.began += ours;
+        if self.bytes >= PROGRESS {
+            (self.began, self.bytes) = (Instant::now(), 0);
+        }
+    }
 }
 
 /// Where a blob goes.
@@ -140,6 +174,12 @@ impl Containerd {
         }
     }
 
+    /// A blob of which too little comes.
+    fn stalled(&self, action: String) -> Error {
+        let (address, seconds) = (self.address.display().to_string(), self.patience.answer.as_secs());
+        Error::Stalled { address, action, bytes: PROGRESS, seconds }
+    }
+
     async fn in_time<T>(
         &self,
         action: &str,
@@ -165,14 +205,67 @@ impl Containerd {
         let mut content = self.content();
         let mut stream =
             self.answer(&action, content.read(in_namespace(request, namespace)?)).await?.into_inner();
-        while let Some(message) = self.answer(&action, stream.message()).await? {
-            if pieces.send(Piece::Data(message.data)).await.is_err() {
+        let mut progress = Progress::new(self.patience.answer);
+        loop {
+            let message = match tokio::time::timeout(progress.left(), stream.message()).await {
+                // Messages without an end that say nothing are no answer either.
+                Ok(Ok(Some(_)) | Err(_)) if progress.left().is_zero() => return Err(self.stalled(action)),
+                Ok(message) => message.map_err(self.failed(&action))?,
+                Err(_) => return Err(self.stalled(action)),
+            };
+            let Some(ReadContentResponse { data, .. }) = message else { break };
+            let (length, came) = (data.len(), Instant::now());
+            if length > 0 && pieces.send(Piece::Data(data)).await.is_err() {
                 return Ok(());
             }
+            progress.made(length, came.elapsed());
         }
         // Whoever does not hear this knows that the blob is not complete.
         let _ = pieces.send(Piece::End).await;
         Ok(())
+    }
+
+    /// All blobs of a namespace; `None` if there are more than `limit`.
+    pub(crate) async fn blobs(&self, namespace: &str, limit: usize) -> Result<Option<Vec<Blob>>, Error> {
+        let action = format!("list the content of namespace {namespace}");
+        let mut content = self.content();
+        let request = in_namespace(ListContentRequest::default(), namespace)?;
+        let mut stream = self.answer(&action, content.list(request)).await?.into_inner();
+        let (began, mut blobs) = (Instant::now(), Vec::new());
+        while let Some(message) = self.answer(&action, stream.message()).await? {
+            blobs.extend(message.info.into_iter().filter_map(blob));
+            if blobs.len() > limit {
+                return Ok(None);
+            }
+            if began.elapsed() > self.patience.answer {
+                return Err(self.stalled(action));
+            }
+        }
+        Ok(Some(blobs))
+    }
+
+    /// The blob `digest`, if it is no longer than `limit`.
+    pub(crate) async fn small_blob(
+        &self,
+        namespace: &str,
+        digest: Digest,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let (sender, mut pieces) = mpsc::channel(1);
+        let reading = self.read(namespace, digest, sender);
+        // Owns the receiver: what is too long is not read to its end.
+        let collecting = async move {
+            let mut bytes = Vec::new();
+            while let Some(Piece::Data(data)) = pieces.recv().await {
+                bytes.extend_from_slice(&data);
+                if bytes.len() as u64 > limit {
+                    return None;
+                }
+            }
+            Some(bytes)
+        };
+        let (read, collected) = tokio::join!(reading, collecting);
+        read.map(|()| collected)
     }
 
     /// Writes a blob of `pieces`, kept by a lease that ends by itself; `produced` says what it is once they end. A blob that is there already is as
@@ -362,6 +455,12 @@ fn connection(address: &Path) -> Channel {
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
         .connect_with_connector_lazy(connect)
+}
+
+/// What is said of a blob; `None` if it has another kind of digest.
+fn blob(info: Info) -> Option<Blob> {
+    let uncompressed = info.labels.get(UNCOMPRESSED).and_then(|digest| digest.parse().ok());
+    Some(Blob { digest: info.digest.parse().ok()?, size: info.size.try_into().ok()?, uncompressed })
 }
 
 fn header(value: &str) -> Result<MetadataValue<Ascii>, Error> {

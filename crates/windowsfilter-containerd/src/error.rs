@@ -39,6 +39,27 @@ pub enum Error {
         "cannot commit snapshot {key}: an earlier commit failed and gave up the layer that was applied to it; apply it again"
     )]
     GivenUp { key: ShortKey },
+    #[error(
+        "cannot commit snapshot {key}: the layer that was applied to it is gone, so somebody removed it or its files are damaged; remove the \
+         snapshot, and pull the image again"
+    )]
+    AppliedIsGone { key: ShortKey },
+    #[error("cannot commit snapshot {key}: its layer {layer} is in the store, but on top of another parent")]
+    OtherLayerBelow { key: ShortKey, layer: String },
+    #[error(
+        "cannot commit snapshot {key}: what was found for its layer {layer} in containerd's content store is another layer"
+    )]
+    OtherLayer { key: ShortKey, layer: String },
+    #[error(
+        "cannot commit snapshot {key}: containerd's content store has no blob of its layer {layer}; pull the base image again"
+    )]
+    NoBlob { key: ShortKey, layer: String },
+    #[error(
+        "containerd's content store has more than {limit} blobs: the one of layer {layer} is not looked for among them"
+    )]
+    TooManyBlobs { layer: String, limit: usize },
+    #[error("nobody waits for the call any more")]
+    Abandoned,
     #[error("cannot {action} snapshot {key}: a layer is being applied to it")]
     BeingApplied { action: &'static str, key: ShortKey },
     #[error("cannot apply {digest} to snapshot {key}: it has a layer already")]
@@ -52,6 +73,8 @@ pub enum Error {
     Cancelled { key: ShortKey, digest: String },
     #[error("{what} is {length} bytes, at most {limit} are accepted")]
     TooLong { what: &'static str, length: usize, limit: usize },
+    #[error("{count} {what}: at most {limit} are accepted")]
+    TooMany { what: &'static str, count: usize, limit: usize },
     #[error("{what} is missing")]
     Missing { what: &'static str },
     #[error("cannot update {path:?}: only labels can be changed")]
@@ -78,6 +101,8 @@ pub enum Error {
     },
     #[error("containerd at {address}: {action}: no answer for {seconds} s")]
     Silent { address: String, action: String, seconds: u64 },
+    #[error("containerd at {address}: {action}: less than {bytes} bytes came in {seconds} s")]
+    Stalled { address: String, action: String, bytes: usize, seconds: u64 },
     #[error("{value:?} cannot be sent to containerd as a header")]
     Header { value: String },
     #[error("no namespace: neither the call nor the key {key} has one")]
@@ -108,6 +133,12 @@ pub enum Error {
     },
     #[error("snapshot records {} are of version {version}, this program reads {expected}", path.display())]
     RecordsVersion { path: PathBuf, version: u64, expected: u64 },
+    #[error("snapshot records {} are {state}, but there were snapshots, which left {left}: nothing is removed", path.display())]
+    RecordsLost { path: PathBuf, state: &'static str, left: String },
+    #[error("snapshot records {} do not know of {left}: they are older than that, or somebody else made it; nothing is removed", path.display())]
+    RecordsOld { path: PathBuf, left: String },
+    #[error("nothing is wrong with the snapshot records {}, so they are not given up", path.display())]
+    NothingLost { path: PathBuf },
     #[error("{name:?} is no name for a set of snapshots: 1 to 32 lower-case letters and digits")]
     Name { name: String },
     #[error("a server listens on {} already", path.display())]
@@ -165,7 +196,9 @@ impl Error {
             Self::SnapshotExists { .. } | Self::LayerPresent { .. } => Code::AlreadyExists,
             Self::ParentNotCommitted { .. }
             | Self::OtherParent { .. }
+            | Self::OtherLayerBelow { .. }
             | Self::TooLong { .. }
+            | Self::TooMany { .. }
             | Self::Missing { .. }
             | Self::FieldMask { .. }
             | Self::Filter { .. }
@@ -178,19 +211,35 @@ impl Error {
             | Self::HasChildren { .. }
             | Self::NeverApplied { .. }
             | Self::GivenUp { .. }
+            | Self::AppliedIsGone { .. }
+            | Self::OtherLayer { .. }
+            | Self::NoBlob { .. }
+            | Self::TooManyBlobs { .. }
             | Self::BeingApplied { .. }
             | Self::AppliedAlready { .. }
             | Self::NotForApply { .. } => Code::FailedPrecondition,
             // The diff service goes on to the next differ on this code only.
             Self::ForeignMounts { .. } | Self::MediaType { .. } => Code::Unimplemented,
-            Self::Cancelled { .. } => Code::Cancelled,
-            Self::Silent { .. } => Code::DeadlineExceeded,
+            Self::Cancelled { .. } | Self::Abandoned => Code::Cancelled,
+            Self::Silent { .. } | Self::Stalled { .. } => Code::DeadlineExceeded,
             Self::Containerd { source, .. } => passed_on(source.code()),
             _ if self.is_full() => Code::ResourceExhausted,
             Self::Store(error) => store_code(error),
             Self::Image(error) => image_code(error),
             _ => Code::Internal,
         }
+    }
+
+    /// Whether the records of a set are gone, or not those of the store.
+    pub fn is_damaged_records(&self) -> bool {
+        let damaged = matches!(
+            self,
+            Self::RecordsLost { .. }
+                | Self::RecordsOld { .. }
+                | Self::RecordsUnusable { .. }
+                | Self::DamagedRecord { .. }
+        );
+        damaged && !self.is_full()
     }
 
     /// Whether it comes from a full disk.
@@ -231,15 +280,14 @@ fn image_code(error: &windowsfilter_image::Error) -> Code {
 /// Damage in the store is ours; everything else that does not verify came from outside.
 fn store_code(error: &windowsfilter::Error) -> Code {
     use windowsfilter::Error as Store;
-    match error {
-        Store::Intake { source: error, .. } | Store::Undo { first: error, .. } => store_code(error),
+    match error.innermost() {
         Store::Limit { .. } => Code::InvalidArgument,
         Store::Damaged { .. } | Store::Index { .. } => Code::DataLoss,
         Store::Compressed { .. } | Store::Tar(_) | Store::LayerTar(_) | Store::Entry { .. } => {
             Code::InvalidArgument
         }
         Store::NotPortable { .. } => Code::FailedPrecondition,
-        _ => match error.kind() {
+        error => match error.kind() {
             ErrorKind::NotFound => Code::NotFound,
             ErrorKind::InUse | ErrorKind::Verify => Code::FailedPrecondition,
             ErrorKind::Usage => Code::InvalidArgument,

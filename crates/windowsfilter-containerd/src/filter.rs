@@ -14,12 +14,19 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use crate::error::Error;
+use crate::stop::Stop;
 
-/// Longest filter, bytes: more is not sent by anybody, and a regular expression costs memory.
-const MAX_FILTER: usize = 64 << 10;
+/// Filters of a call.
+const MAX_FILTERS: usize = 1_000;
+/// All filters of a call together, bytes.
+const MAX_TEXT: usize = 64 << 10;
+/// Regular expressions of a call.
+const MAX_REGEXES: usize = 16;
+/// What one of them may take when it is compiled, and once more while it runs, bytes. Those that are sent take a hundredth.
+const MAX_REGEX: usize = 1 << 20;
 
 /// What filters see of a snapshot.
 pub(crate) struct Subject<'a> {
@@ -60,10 +67,23 @@ enum Test {
 }
 
 impl Filters {
-    /// Reads the filters of a call.
-    pub(crate) fn parse(filters: &[String]) -> Result<Self, Error> {
-        let parse = |text: &String| Parser { text, position: 0 }.filter();
-        Ok(Self(filters.iter().map(parse).collect::<Result<_, _>>()?))
+    /// Reads the filters of a call, as long as somebody waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Filter`], [`Error::TooMany`], [`Error::TooLong`], [`Error::Abandoned`].
+    pub(crate) fn parse(filters: &[String], stop: &Stop) -> Result<Self, Error> {
+        too_many("filters", filters.len(), MAX_FILTERS)?;
+        let length = filters.iter().map(String::len).sum();
+        if length > MAX_TEXT {
+            return Err(Error::TooLong { what: "all filters together", length, limit: MAX_TEXT });
+        }
+        let mut regexes = 0;
+        let mut parsed = Vec::new();
+        for text in filters {
+            stop.check()?;
+            parsed.push(Parser { text, position: 0, regexes: &mut regexes }.filter()?);
+        }
+        Ok(Self(parsed))
     }
 
     /// Whether one of them matches.
@@ -86,17 +106,19 @@ impl Selector {
     }
 }
 
+fn too_many(what: &'static str, count: usize, limit: usize) -> Result<(), Error> {
+    if count > limit { Err(Error::TooMany { what, count, limit }) } else { Ok(()) }
+}
+
 struct Parser<'a> {
     text: &'a str,
     position: usize,
+    /// Regular expressions of the call up to here.
+    regexes: &'a mut usize,
 }
 
 impl Parser<'_> {
     fn filter(mut self) -> Result<Vec<Selector>, Error> {
-        if self.text.len() > MAX_FILTER {
-            let length = self.text.len();
-            return Err(Error::TooLong { what: "the filter", length, limit: MAX_FILTER });
-        }
         if self.text.is_empty() {
             return Ok(Vec::new());
         }
@@ -151,7 +173,10 @@ impl Parser<'_> {
     fn regex(&mut self) -> Result<Regex, Error> {
         let start = self.position;
         let text = self.value(&['"', '/', '|'])?;
-        Regex::new(&text).map_err(|error| self.error(start, &error.to_string()))
+        *self.regexes += 1;
+        too_many("regular expressions in the filters", *self.regexes, MAX_REGEXES)?;
+        let regex = RegexBuilder::new(&text).size_limit(MAX_REGEX).dfa_size_limit(MAX_REGEX).build();
+        regex.map_err(|error| self.error(start, &error.to_string()))
     }
 
     /// What is between two `quote`s, its escapes replaced.
@@ -265,7 +290,7 @@ mod tests {
         let labels = labels();
         let subject = Subject { name: "default/3/sha256:ab", parent: "", kind: "committed", labels: &labels };
         let filters: Vec<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
-        Filters::parse(&filters).unwrap().accept(&subject)
+        Filters::parse(&filters, &Stop::default()).unwrap().accept(&subject)
     }
 
     #[test]
@@ -332,29 +357,57 @@ mod tests {
             ("name==\"\\xff\"", 6),
         ];
         for (text, place) in cases {
-            match Filters::parse(&[text.to_owned()]) {
+            match parse(&[text]) {
                 Err(Error::Filter { position, .. }) => assert_eq!(position, place, "{text}"),
                 other => panic!("{text}: {other:?}"),
             }
         }
-        assert!(matches!(Filters::parse(&["n".repeat(70_000)]), Err(Error::TooLong { .. })));
+    }
+
+    fn parse(filters: &[&str]) -> Result<Filters, Error> {
+        let filters: Vec<String> = filters.iter().map(|&filter| filter.to_owned()).collect();
+        Filters::parse(&filters, &Stop::default())
+    }
+
+    #[test]
+    fn filters_have_limits_on_number_size_and_what_they_compile_to() {
+        assert!(matches!(parse(&[&"n".repeat(70_000)]), Err(Error::TooLong { .. })));
+        let half = format!("name=={}", "n".repeat(40_000));
+        parse(&[&half]).unwrap();
+        assert!(matches!(parse(&[&half, &half]), Err(Error::TooLong { .. })));
+        parse(&["name"; 1_000]).unwrap();
+        assert!(matches!(parse(&["name"; 1_001]), Err(Error::TooMany { count: 1_001, .. })));
+        parse(&["name~=^default/,parent~=x"; 8]).unwrap();
+        assert!(matches!(parse(&["name~=^default/,parent~=x"; 9]), Err(Error::TooMany { .. })));
+        for bomb in [r#"name~="(\\pL|x){90}""#, r"name~=/((a{99}){99}){99}/"] {
+            let error = parse(&[bomb]).unwrap_err();
+            assert!(error.to_string().contains("exceeds size limit"), "{error}");
+        }
+        parse(&[r"labels.x~=/^(\pL|[0-9_.-])+@sha256:[0-9a-f]{64}$/"]).unwrap();
+    }
+
+    #[test]
+    fn filters_that_nobody_waits_for_are_not_read_to_their_end() {
+        let stop = Stop::default();
+        drop(stop.on_drop());
+        assert!(matches!(Filters::parse(&["name".to_owned()], &stop), Err(Error::Abandoned)));
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC*") {
-            let _ = Filters::parse(&[text]);
+            let _ = parse(&[&text]);
         }
 
         #[test]
         fn no_filter_like_text_makes_the_parser_panic(text in r#"(name|labels|\.|==|!=|~=|"|/|\\u00e9|\\x|é|,| ){0,12}"#) {
-            let _ = Filters::parse(&[text]);
+            let _ = parse(&[&text]);
         }
 
         #[test]
         fn a_quoted_value_matches_itself(value in "\\PC*") {
             let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
-            let filters = Filters::parse(&[format!("name==\"{quoted}\"")]).unwrap();
+            let filters = parse(&[&format!("name==\"{quoted}\"")]).unwrap();
             let labels = BTreeMap::new();
             let subject = Subject { name: &value, parent: "", kind: "view", labels: &labels };
             proptest::prop_assert!(filters.accept(&subject));

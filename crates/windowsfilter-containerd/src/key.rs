@@ -3,6 +3,8 @@
 //! They are opaque here but for two questions: whose are they, and is a layer going to be unpacked into them. Clients that talk to the
 //! snapshotter directly send bare keys.
 
+use windowsfilter::Digest;
+
 use crate::error::Error;
 
 /// Longest key or name, bytes. containerd sets no limit; the records have to keep them in memory.
@@ -23,7 +25,7 @@ pub(crate) fn check(key: &str) -> Result<(), Error> {
 }
 
 /// Namespace and client key, if the key is made as containerd does.
-fn parts(key: &str) -> Option<(&str, &str)> {
+pub(crate) fn parts(key: &str) -> Option<(&str, &str)> {
     let (namespace, rest) = key.split_once('/')?;
     let (number, client) = rest.split_once('/')?;
     let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
@@ -38,6 +40,12 @@ pub(crate) fn namespace(key: &str) -> Option<&str> {
 /// Whether containerd is going to unpack a layer into the snapshot.
 pub(crate) fn is_for_unpacking(key: &str) -> bool {
     parts(key).map_or(key, |(_, client)| client).starts_with(UNPACK_PREFIX)
+}
+
+/// The chain ID of the layer that a client is going to unpack, which ends the key: `extract-<anything> sha256:<digits>`.
+pub(crate) fn unpacked_chain(key: &str) -> Option<Digest> {
+    let client = parts(key).map_or(key, |(_, client)| client);
+    client.strip_prefix(UNPACK_PREFIX)?.split_once(' ')?.1.parse().ok()
 }
 
 #[cfg(test)]
@@ -60,6 +68,17 @@ mod tests {
         assert!(!is_for_unpacking("default/3/my-extract-1"));
         assert!(!is_for_unpacking("extract-ns/3/box"));
         assert!(!is_for_unpacking("default/4//extract-dir"));
+    }
+
+    #[test]
+    fn the_layer_that_is_unpacked_ends_the_key() {
+        let digest = Digest::of(b"x");
+        for key in [format!("buildkit/3/extract-9q2 {digest}"), format!("extract-1 {digest}")] {
+            assert_eq!(unpacked_chain(&key), Some(digest));
+        }
+        for key in ["buildkit/3/extract-9q2", "extract-1 sha256:ab", "extract-1 x", "box sha256:ab"] {
+            assert_eq!(unpacked_chain(key), None, "{key}");
+        }
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use windowsfilter::DiffId;
+use windowsfilter::{DiffId, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE};
 
 use crate::error::Error;
 
 /// Name of the snapshot that this one becomes: the chain ID of an image's layers.
 pub(crate) const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
+/// Chain ID of the layers below the one that will be applied, where they are not its parent's yet; containerd 2.3 and newer.
+pub(crate) const PARENT_REF: &str = "containerd.io/snapshot/parent-chain-id";
 /// diffID of the layer that will be applied; containerd 2.3 and newer.
 const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
 /// Size of a sandbox in bytes.
@@ -15,14 +17,22 @@ const SIZE_BYTES: &str = "containerd.io/snapshot/windows/rootfs.sizebytes";
 /// Size of a sandbox in GB, which are GiB; the older form.
 const SIZE_GB: &str = "containerd.io/snapshot/io.microsoft.container.storage.rootfs.size-gb";
 
-/// All labels of a snapshot together, bytes; containerd allows 4,096 for one of them.
+/// A hint of how many bytes an active snapshot may hold, a decimal int64; containerd 2.4 and newer (`LabelSnapshotMaxSize` of its `core/snapshots`).
+const MAX_SIZE: &str = "containerd.io/snapshot/max-size";
+
+/// All labels of a snapshot together, bytes.
 const MAX_LABELS: usize = 1 << 20;
+/// One label with its name, bytes: what containerd allows (`maxSize` of its `pkg/labels`).
+const MAX_LABEL: usize = 4096;
 
 /// The labels of a request.
 pub(crate) fn checked(labels: HashMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
     let length = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
     if length > MAX_LABELS {
         return Err(Error::TooLong { what: "the labels of the snapshot", length, limit: MAX_LABELS });
+    }
+    if let Some(length) = labels.iter().map(|(key, value)| key.len() + value.len()).find(|&l| l > MAX_LABEL) {
+        return Err(Error::TooLong { what: "a label of the snapshot", length, limit: MAX_LABEL });
     }
     Ok(labels.into_iter().collect())
 }
@@ -53,7 +63,8 @@ pub(crate) fn updated(
     Ok(labels)
 }
 
-/// The size that the labels ask for, bytes. Nothing and 0 mean the default.
+/// The size that the labels ask for, bytes. Nothing and 0 mean the default. Windows' own labels come first and are followed or refused; the
+/// hint is followed as far as it can be, as containerd's own snapshotters do.
 pub(crate) fn sandbox_size(labels: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {
     let read = |label: &'static str, unit: u64| {
         let Some(value) = labels.get(label) else { return Ok(None) };
@@ -66,7 +77,19 @@ pub(crate) fn sandbox_size(labels: &BTreeMap<String, String>) -> Result<Option<u
         Some(size) => Some(size),
         None => read(SIZE_GB, 1 << 30)?,
     };
+    let size = size.or_else(|| labels.get(MAX_SIZE).and_then(|value| hinted_size(value)));
     Ok(size.filter(|&size| size != 0))
+}
+
+fn hinted_size(value: &str) -> Option<u64> {
+    match value.parse::<i64>() {
+        Ok(size @ 1..) => Some(size.unsigned_abs().clamp(MINIMUM_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE)),
+        _ => {
+            let value: String = value.chars().take(60).collect();
+            tracing::warn!("label {MAX_SIZE} is {value:?}, which is no size: it is not followed");
+            None
+        }
+    }
 }
 
 /// The diffID that the layer has to have, where containerd says so.
@@ -127,6 +150,26 @@ mod tests {
             assert!(size(&[(SIZE_BYTES, bad)]).is_err(), "{bad}");
         }
         assert!(size(&[(SIZE_GB, "18446744073709551615")]).is_err());
+    }
+
+    #[test]
+    fn the_hint_of_a_size_is_followed_as_far_as_it_goes() {
+        let size = |pairs: &[(&str, &str)]| sandbox_size(&map(pairs)).unwrap();
+        assert_eq!(size(&[(MAX_SIZE, "21474836480")]), Some(20 << 30));
+        assert_eq!(size(&[(MAX_SIZE, "1")]), Some(MINIMUM_SANDBOX_SIZE));
+        assert_eq!(size(&[(MAX_SIZE, "9223372036854775807")]), Some(MAXIMUM_SANDBOX_SIZE));
+        for none in ["", "0", "-5", "20GB", "9223372036854775808"] {
+            assert_eq!(size(&[(MAX_SIZE, none)]), None, "{none}");
+        }
+        assert_eq!(size(&[(MAX_SIZE, "21474836480"), (SIZE_GB, "30")]), Some(30 << 30));
+        assert_eq!(size(&[(MAX_SIZE, "21474836480"), (SIZE_BYTES, "0")]), None);
+    }
+
+    #[test]
+    fn a_label_may_be_as_long_as_containerd_allows() {
+        let label = |length: usize| checked([("k".to_owned(), "v".repeat(length))].into());
+        label(4095).unwrap();
+        assert!(matches!(label(4096), Err(Error::TooLong { length: 4097, .. })));
     }
 
     #[test]

@@ -13,23 +13,32 @@ mod config;
 mod containerd;
 mod error;
 mod filter;
+mod find_layer;
 mod fsck;
 mod key;
 mod labels;
 mod listen;
+#[cfg(any(test, feature = "fuzzing"))]
+mod machine;
 mod mounts;
 mod pieces;
 mod records;
 mod server;
 mod services;
 mod snapshotter;
+mod stop;
+mod users;
 
 #[cfg(test)]
 mod tests;
 
-pub use config::{Version, configuration};
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
+pub use config::{Configured, Version, configuration};
 pub use error::{Error, ShortKey};
 pub use fsck::{Finding, fsck};
 pub use records::Kind;
 pub use server::{ServeOptions, serve};
 pub use snapshotter::SnapshotterOptions;
+pub use users::{Snapshot, users};

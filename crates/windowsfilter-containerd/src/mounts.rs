@@ -32,23 +32,25 @@ impl Sources {
         self.dir.join(number.to_string())
     }
 
-    /// For a snapshot that a layer will be unpacked into.
-    pub(crate) fn unpack(&self, number: u64) -> Mount {
+    /// For a snapshot that a layer will be unpacked into, or, if it is `staged`, need not be: read-only tells containerd that it is all there.
+    pub(crate) fn unpack(&self, number: u64, staged: bool) -> Mount {
         let source = self.source(number).display().to_string();
-        Mount { r#type: OWN_TYPE.to_owned(), source, target: String::new(), options: Vec::new() }
+        let options = if staged { vec!["ro".to_owned()] } else { Vec::new() };
+        Mount { r#type: OWN_TYPE.to_owned(), source, target: String::new(), options }
     }
 
-    /// For a view or sandbox.
+    /// For a view or sandbox. The type is `rbind`, which mount(2) takes for the same: of a mount of type `bind` BuildKit walks the source itself, which is a
+    /// link here, and finds nothing (`GetUpperdir` of its `util/overlay`). Of others it asks for a diff.
     pub(crate) fn bind(&self, number: u64, read_only: bool) -> Mount {
         let access = if read_only { "ro" } else { "rw" };
         let options = ["rbind", access].map(str::to_owned).into();
-        Mount { r#type: "bind".to_owned(), options, ..self.unpack(number) }
+        Mount { r#type: "rbind".to_owned(), options, ..self.unpack(number, false) }
     }
 
     /// The snapshot that these mounts belong to; `None` if they are not ours.
     pub(crate) fn number(&self, mounts: &[Mount]) -> Option<u64> {
         let [mount] = mounts else { return None };
-        if !matches!(mount.r#type.as_str(), OWN_TYPE | "bind") {
+        if !matches!(mount.r#type.as_str(), OWN_TYPE | "rbind" | "bind") {
             return None;
         }
         let name = Path::new(&mount.source).strip_prefix(&self.dir).ok()?;
@@ -93,9 +95,13 @@ mod tests {
     fn a_mount_leads_back_to_its_snapshot_and_others_do_not() {
         let sources = Sources::new("/var/lib/windowsfilter/containerd/default/mounts".into());
         let bind = sources.bind(17, true);
-        assert_eq!(bind.options, ["rbind", "ro"]);
+        assert_eq!(
+            (bind.r#type.as_str(), bind.options.as_slice()),
+            ("rbind", ["rbind", "ro"].map(String::from).as_slice())
+        );
         assert_eq!(sources.number(std::slice::from_ref(&bind)), Some(17));
-        assert_eq!(sources.number(&[sources.unpack(3)]), Some(3));
+        assert_eq!(sources.number(&[sources.unpack(3, false)]), Some(3));
+        assert_eq!(sources.unpack(3, false).options, [""; 0]);
         assert_eq!(sources.number(&[]), None);
         assert_eq!(sources.number(&[bind.clone(), bind.clone()]), None);
         let changed = |change: fn(&mut Mount)| {
@@ -103,6 +109,8 @@ mod tests {
             change(&mut mount);
             sources.number(&[mount])
         };
+        // As an earlier version answered, to clients that still have it.
+        assert_eq!(changed(|m| m.r#type = "bind".into()), Some(17));
         assert_eq!(changed(|m| m.r#type = "overlay".into()), None);
         assert_eq!(changed(|m| m.source += "/x"), None);
         assert_eq!(changed(|m| m.source += "/../18"), None);

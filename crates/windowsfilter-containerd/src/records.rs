@@ -6,10 +6,12 @@
 
 mod database;
 mod reserve;
+
+pub(crate) use database::reserve_path;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,12 +75,19 @@ pub(crate) struct Record {
     pub created: i64,
     /// When it was last updated; nanoseconds since 1970.
     pub updated: i64,
-    /// Of a committed snapshot its layer, of a view the layer that it shows.
+    /// Of a committed snapshot its layer, of a view the layer that it shows; of one to unpack into the layer that need not be unpacked, because it was
+    /// in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<LayerId>,
     /// Of a sandbox: what its file system used when it was new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty: Option<Usage>,
+    /// Of one to unpack into: whether a layer was applied to it, and containerd was told so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub applied: bool,
+    /// Of one to unpack into: whether its client unpacks by itself, into a directory that is thrown away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub thrown: bool,
 }
 
 /// What something takes.
@@ -114,12 +123,37 @@ pub(crate) struct State {
     keys: HashMap<u64, String>,
     /// A number that no record has, and none ever had that was written.
     next: u64,
+    /// Numbers of which something may be in the store that no record needs: it is being made, or removed.
+    pending: BTreeSet<u64>,
+    /// Those of which that is no longer so; in the database they are still pending.
+    ended: BTreeSet<u64>,
+    /// Whether the database has the numbers that are pending.
+    knows_pending: bool,
 }
 
 impl State {
     /// No records, and no number given away yet.
     fn new() -> Self {
-        Self { by_key: BTreeMap::new(), keys: HashMap::new(), next: 1 }
+        Self {
+            by_key: BTreeMap::new(),
+            keys: HashMap::new(),
+            next: 1,
+            pending: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            knows_pending: true,
+        }
+    }
+
+    /// The record with this number.
+    pub(crate) fn numbered(&self, number: u64) -> Option<&Arc<Record>> {
+        self.keys.get(&number).and_then(|key| self.by_key.get(key))
+    }
+
+    /// Whether something that carries this number, and that no record needs, is explained by what was done last: it was being made, or removed. What
+    /// is not, is of later than these records, or of somebody else.
+    pub(crate) fn may_have_left(&self, number: u64) -> bool {
+        // An earlier version of this program did not note what it was about.
+        self.pending.contains(&number) || !self.knows_pending && number < self.next
     }
 
     /// The record of `key`.
@@ -157,6 +191,10 @@ impl State {
         if let Some(record) = change.new {
             self.insert(record.clone());
         }
+        let ended = std::mem::take(&mut self.ended);
+        self.pending.retain(|number| !ended.contains(number) && Some(*number) != change.ends);
+        self.pending.extend(change.begins);
+        self.knows_pending = true;
     }
 
     /// Whether it is as `change` leaves it.
@@ -164,15 +202,19 @@ impl State {
         let is_new = |key: &str| change.new.is_some_and(|new| new.key == key);
         let is_gone = change.old.is_none_or(|old| is_new(old) || !self.contains(old));
         let is_there = |new: &Record| self.by_key.get(&new.key).is_some_and(|record| **record == *new);
-        is_gone && change.new.is_none_or(is_there)
+        is_gone
+            && change.new.is_none_or(is_there)
+            && change.begins.iter().all(|number| self.pending.contains(number))
     }
 }
 
-/// A record that goes, by its key, and one that comes.
-#[derive(Clone, Copy, Debug)]
+/// A record that goes, by its key, and one that comes; numbers of which something is going to be made or removed, and one of which that is done.
+#[derive(Clone, Copy, Debug, Default)]
 struct Change<'a> {
     old: Option<&'a str>,
     new: Option<&'a Record>,
+    begins: &'a [u64],
+    ends: Option<u64>,
 }
 
 impl Inner {
@@ -180,8 +222,9 @@ impl Inner {
     fn recover(&mut self) -> Result<(), Error> {
         if !self.file.is_open() {
             let found = self.file.open()?;
-            // Numbers that were given away and not written yet stay given away.
-            self.state = State { next: found.next.max(self.state.next), ..found };
+            // Numbers that were given away, or done with, and not written yet stay so.
+            let (next, ended) = (found.next.max(self.state.next), std::mem::take(&mut self.state.ended));
+            self.state = State { next, ended, ..found };
         }
         Ok(())
     }
@@ -194,7 +237,7 @@ impl Inner {
         loop {
             self.recover()?;
             check(&self.state)?;
-            let Err(error) = self.file.write(self.state.next, change) else { break };
+            let Err(error) = self.file.write(&self.state, change) else { break };
             tracing::warn!("a change failed, the records are opened again: {}", chain(&error));
             let has_room = error.is_full() && self.file.spend_reserve();
             self.recover()?;
@@ -225,12 +268,25 @@ impl Records {
     }
 
     /// Reads the records as they are now, whole and checked, and changes nothing: neither what is read nor, afterwards, the file. `None` if somebody has
-    /// them open, or has never written any.
+    /// them open; none at all if nobody has ever written any.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn read_copy(path: &Path) -> Result<Option<State>, Error> {
         database::read_copy(path)
+    }
+
+    /// Reads the records although somebody may be writing them; `None` if that does not go well.
+    pub(crate) fn peek(path: &Path) -> Option<State> {
+        database::peek(path)
+    }
+
+    /// What there is at `path` instead of records, if there are none: `missing` or `empty`.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(crate) fn absence(path: &Path) -> Result<Option<&'static str>, Error> {
+        database::absence(path)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -248,8 +304,7 @@ impl Records {
 
     /// The record with this number.
     pub(crate) fn numbered(&self, number: u64) -> Option<Arc<Record>> {
-        let state = &self.inner().state;
-        state.keys.get(&number).and_then(|key| state.by_key.get(key)).cloned()
+        self.inner().state.numbered(number).cloned()
     }
 
     /// All records, by key.
@@ -262,6 +317,27 @@ impl Records {
         let state = &mut self.inner().state;
         state.next += 1;
         state.next - 1
+    }
+
+    /// Notes, durably, that something is going to be made or removed that carries these numbers. Until [`Self::ended`], or a record of it, it is nobody's
+    /// should this process die.
+    ///
+    /// # Errors
+    /// A database that cannot be written.
+    pub(crate) fn begin(&self, numbers: &[u64]) -> Result<(), Error> {
+        let next = numbers.iter().max().map_or(0, |last| last + 1);
+        let mut inner = self.inner();
+        inner.state.next = inner.state.next.max(next);
+        inner.change(Change { begins: numbers, ..Change::default() }, |_| Ok(()))
+    }
+
+    /// Nothing carries this number any more but what its record needs, if it has one. That is written with the next change: until then the start would
+    /// look in vain.
+    pub(crate) fn ended(&self, number: u64) {
+        let state = &mut self.inner().state;
+        if state.pending.contains(&number) {
+            state.ended.insert(number);
+        }
     }
 
     /// Looks at the records while none of them changes.
@@ -283,11 +359,50 @@ impl Records {
         new: Option<Record>,
         check: impl Fn(&State) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.inner().change(Change { old, new: new.as_ref() }, check)
+        self.inner().change(Change { old, new: new.as_ref(), ..Change::default() }, check)
+    }
+
+    /// As [`Self::change`], of a snapshot that is `new` and that [`Self::begin`] was called for: all that carries its number is what its record needs.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn add(&self, new: &Record, check: impl Fn(&State) -> Result<(), Error>) -> Result<(), Error> {
+        let change = Change { new: Some(new), ends: Some(new.number), ..Change::default() };
+        self.inner().change(change, check)
+    }
+
+    /// Changes the record with this number, if there is one; nobody else changes it meanwhile.
+    ///
+    /// # Errors
+    /// A database that cannot be written.
+    pub(crate) fn modify(&self, number: u64, edit: impl Fn(&Record) -> Record) -> Result<(), Error> {
+        let mut inner = self.inner();
+        let Some(old) = inner.state.numbered(number).cloned() else { return Ok(()) };
+        let new = edit(&old);
+        inner.change(Change { old: Some(&old.key), new: Some(&new), ..Change::default() }, |_| Ok(()))
+    }
+
+    /// As [`Self::change`], of the snapshot `old`, which is removed: what carries its number is going to be.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn remove(
+        &self,
+        old: &Record,
+        check: impl Fn(&State) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let change = Change { old: Some(&old.key), begins: &[old.number], ..Change::default() };
+        self.inner().change(change, check)
     }
 
     /// Keeps room on the disk again for the next change, after a full disk had to take it and if there is any by now.
     pub(crate) fn keep_room(&self) {
         self.inner().file.fill_reserve();
+    }
+
+    /// Numbers that are pending.
+    pub(crate) fn pending(&self) -> BTreeSet<u64> {
+        let state = &self.inner().state;
+        state.pending.difference(&state.ended).copied().collect()
     }
 }

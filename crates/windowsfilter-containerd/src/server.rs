@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ const PATIENCE: Patience = Patience { answer: Duration::from_secs(60), commit: D
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
 /// How often things are put in order that nobody asks for.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the start waits to see whether there is a containerd.
+const LOOK: Duration = Duration::from_secs(2);
 /// Largest request: labels and filters have limits below this.
 const MAX_REQUEST: usize = 4 << 20;
 
@@ -47,7 +49,7 @@ pub struct ServeOptions {
     pub snapshots: SnapshotterOptions,
 }
 
-/// Serves until SIGTERM or SIGINT, then ends the calls that run; a second signal ends them at once.
+/// Serves until SIGTERM, SIGINT or SIGHUP, then ends the calls that run; a second signal ends them at once.
 ///
 /// # Errors
 /// A socket, store or set of snapshots that cannot be opened.
@@ -67,6 +69,7 @@ pub fn serve(store: LayerStore, options: ServeOptions) -> Result<(), Error> {
         None => listen::bind(&address)?,
     };
     let stop = stop_signal()?;
+    runtime.block_on(look_for(&containerd));
     let containerd = Containerd::new(&containerd, PATIENCE);
     tracing::info!(address = %address.display(), root = %snapshotter.store().root().display(), "serving");
     notify(&[NotifyState::Ready]);
@@ -93,7 +96,7 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     listener.set_nonblocking(true).at("listen on", "the socket")?;
     let listener = tokio::net::UnixListener::from_std(listener).at("listen on", "the socket")?;
-    let snapshots = SnapshotsServer::new(SnapshotsService::new(Arc::clone(&snapshotter)))
+    let snapshots = SnapshotsServer::new(SnapshotsService::new(Arc::clone(&snapshotter), containerd.clone()))
         .max_decoding_message_size(MAX_REQUEST);
     let diff = DiffServer::new(DiffService::new(Arc::clone(&snapshotter), containerd))
         .max_decoding_message_size(MAX_REQUEST);
@@ -109,6 +112,17 @@ pub(crate) async fn run(
         .await;
     tidying.abort();
     served.map_err(Error::Serve)
+}
+
+/// Says so if no containerd is there yet. It may come later; but a path that is wrong is seen now.
+async fn look_for(containerd: &Path) {
+    let connected = tokio::time::timeout(LOOK, tokio::net::UnixStream::connect(containerd)).await;
+    if let Ok(Err(error)) = connected {
+        let path = containerd.display();
+        tracing::warn!(
+            "no containerd listens on {path} yet, so no layer can be applied or compared: {error}"
+        );
+    }
 }
 
 fn show_metrics(address: SocketAddr) -> Result<(), Error> {
@@ -165,10 +179,11 @@ fn count_snapshots(snapshotter: &Snapshotter) {
     metrics::gauge!("windowsfilter_mounts").set(mounted.count() as f64);
 }
 
-/// Waits for a signal to stop; the one after it ends the process.
+/// Waits for a signal to stop: there is nothing that a SIGHUP could load again. The one after it ends the process.
 fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
     let listen = |kind| signal(kind).at("wait for", "signals");
-    let mut signals = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
+    let mut signals =
+        [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?];
     Ok(async move {
         next_signal(&mut signals).await;
         tokio::spawn(async move {
@@ -179,10 +194,11 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
     })
 }
 
-async fn next_signal([terminate, interrupt]: &mut [Signal; 2]) {
+async fn next_signal([terminate, interrupt, hangup]: &mut [Signal; 3]) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        _ = hangup.recv() => {}
     }
 }
 

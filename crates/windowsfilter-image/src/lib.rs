@@ -38,7 +38,7 @@ pub use export::{Compression, ExportOptions, Exported, Format};
 pub use fsck::Finding;
 pub use import::{ImageProgress, ImportOptions};
 pub use inspect::{ImageInfo, ImageSummary, LayerInfo};
-pub use oci::{Descriptor, History};
+pub use oci::{Descriptor, History, chain_id};
 pub use platform::Platform;
 pub use prune::{Pruned, Removed};
 pub use records::{ImageRecord, ImageStore, Imported, SourceLayer};

@@ -232,8 +232,11 @@ pub(crate) fn chain_ids(diff_ids: &[DiffId]) -> Result<Vec<LayerId>, Error> {
     Ok(ids)
 }
 
-/// The ID of one layer on top of another, whose ID is its chain ID's digits.
-pub(crate) fn chain_id(parent: Option<&LayerId>, diff_id: DiffId) -> Result<LayerId, Error> {
+/// The ID of one layer on top of another, whose ID is its chain ID's digits (OCI image specification, "Layer ChainID").
+///
+/// # Errors
+/// A parent whose ID has other digits.
+pub fn chain_id(parent: Option<&LayerId>, diff_id: DiffId) -> Result<LayerId, Error> {
     let Some(parent) = parent else { return Ok(LayerId::new(diff_id.0.hex())?) };
     let below: Digest = format!("sha256:{parent}").parse()?;
     Ok(LayerId::new(Digest::of(format!("{below} {diff_id}").as_bytes()).hex())?)

@@ -83,7 +83,7 @@ pub enum Error {
         entry: Option<(String, u64)>,
         exceeded: Exceeded,
     },
-    #[error("{} entries cannot be held by a Windows layer:{}", problems.len(), problems.iter().fold(String::new(), |s, p| s + "\n  " + p))]
+    #[error("{} cannot be held by a Windows layer:{}", entries(problems.len()), problems.iter().fold(String::new(), |s, p| s + "\n  " + p))]
     NotPortable { problems: Vec<String> },
     #[error("no {path:?} in {id}")]
     NoSuchFile { id: LayerId, path: String },
@@ -148,9 +148,19 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The error that this one adds words to, such as which layer it is about; itself if it adds to none.
+    pub fn innermost(&self) -> &Self {
+        match self {
+            Self::Intake { source, .. } | Self::InLayer { source, .. } | Self::Undo { first: source, .. } => {
+                source.innermost()
+            }
+            _ => self,
+        }
+    }
+
     /// The kind of this error, or of the one it wraps.
     pub fn kind(&self) -> ErrorKind {
-        match self {
+        match self.innermost() {
             Self::NoSuchLayer { .. } | Self::MissingParent { .. } | Self::NoSuchFile { .. } => {
                 ErrorKind::NotFound
             }
@@ -172,9 +182,7 @@ impl Error {
             | Self::AmbiguousId { .. } => ErrorKind::Usage,
             Self::Hcs { error, .. } if error.code == hcs::Code::SHARING_VIOLATION => ErrorKind::InUse,
             #[cfg(target_os = "linux")]
-            Self::Linux(crate::engine::portable::linux::LinuxError::Busy { .. }) => ErrorKind::InUse,
-            Self::Undo { first, .. } | Self::InLayer { source: first, .. } => first.kind(),
-            Self::Intake { source, .. } => source.kind(),
+            Self::Linux(error) => linux_kind(error),
             _ => ErrorKind::Failed,
         }
     }
@@ -197,18 +205,16 @@ impl Error {
 
     /// Whether this is about what a layer's data say, and not about reading or writing them.
     pub fn is_bad_data(&self) -> bool {
-        match self {
-            Self::Compressed { .. } | Self::Tar(_) | Self::LayerTar(_) | Self::Entry { .. } => true,
-            Self::Intake { source, .. } => source.is_bad_data(),
-            _ => false,
-        }
+        matches!(
+            self.innermost(),
+            Self::Compressed { .. } | Self::Tar(_) | Self::LayerTar(_) | Self::Entry { .. }
+        )
     }
 
     /// The limit that a layer exceeds, if that is what this is about.
     pub fn exceeded(&self) -> Option<&Exceeded> {
-        match self {
+        match self.innermost() {
             Self::Limit { exceeded, .. } => Some(exceeded),
-            Self::Intake { source, .. } | Self::Undo { first: source, .. } => source.exceeded(),
             _ => None,
         }
     }
@@ -236,6 +242,22 @@ impl From<Exceeded> for Error {
     fn from(exceeded: Exceeded) -> Self {
         Self::Limit { entry: None, exceeded }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn linux_kind(error: &crate::engine::portable::linux::LinuxError) -> ErrorKind {
+    use crate::engine::portable::linux::LinuxError as Linux;
+    match error {
+        Linux::Busy { .. } => ErrorKind::InUse,
+        Linux::SandboxTooSmall { .. } | Linux::SandboxTooLarge { .. } => ErrorKind::Usage,
+        // Of a sandbox that is larger than the store's file system lets a file be.
+        Linux::System { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => ErrorKind::Usage,
+        _ => ErrorKind::Failed,
+    }
+}
+
+fn entries(count: usize) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
 fn list(ids: &[LayerId]) -> String {

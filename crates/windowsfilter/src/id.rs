@@ -14,6 +14,9 @@ pub(crate) const IMPORTING: &str = "-importing";
 /// Suffix of a layer that is being removed. Never visible; [`crate::Driver::cleanup`] removes it.
 pub(crate) const REMOVING: &str = "-removing";
 
+/// How the IDs begin of what `windowsfilter serve` keeps for containerd: sandboxes, and layers on their way.
+const SERVERS: &str = "containerd-";
+
 /// Longest ID in bytes: leaves room for our suffixes within Linux' `NAME_MAX` of 255.
 const MAX_LEN: usize = 200;
 
@@ -35,6 +38,34 @@ impl LayerId {
             None => Ok(Self(id)),
             Some(reason) => Err(Error::InvalidId { id: id.chars().take(80).collect(), reason }),
         }
+    }
+
+    /// Checks `id`, which names something new, as [`LayerId::new`] does; refuses those of the server for containerd too, which keeps records of what
+    /// it makes and would take this for a part of it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidId`] with the reason.
+    pub fn of_new(id: impl Into<String>) -> Result<Self, Error> {
+        let id = Self::new(id)?;
+        if id.servers_part().is_some() {
+            let reason = "IDs that begin with containerd- are those of `windowsfilter serve`";
+            return Err(Error::InvalidId { id: id.0.chars().take(80).collect(), reason });
+        }
+        Ok(id)
+    }
+
+    /// The ID of something that the server for containerd calls `part`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidId`].
+    pub fn of_server(part: &str) -> Result<Self, Error> {
+        Self::new(format!("{SERVERS}{part}"))
+    }
+
+    /// What the server for containerd calls this; `None` if it is not the server's. In any case of letters: on Windows they are one name.
+    pub fn servers_part(&self) -> Option<&str> {
+        let (start, part) = self.0.split_at_checked(SERVERS.len())?;
+        start.eq_ignore_ascii_case(SERVERS).then_some(part)
     }
 
     /// The ID as text.
@@ -127,6 +158,20 @@ mod tests {
         ] {
             assert!(matches!(LayerId::new(id), Err(Error::InvalidId { .. })), "{id:?}");
         }
+    }
+
+    #[test]
+    fn new_things_do_not_get_ids_of_the_server() {
+        for id in ["containerd-default-7", "containerd-x", "Containerd-default-7", "CONTAINERD-"] {
+            let error = LayerId::of_new(id).unwrap_err();
+            assert!(error.to_string().contains("windowsfilter serve"), "{error}");
+            LayerId::new(id).unwrap();
+        }
+        for id in ["containerd", "containerds-x", "my-containerd-default-7", "a"] {
+            assert_eq!(LayerId::of_new(id).unwrap().as_str(), id);
+        }
+        assert!(LayerId::of_new("a/b").is_err());
+        assert_eq!(LayerId::of_server("default-7").unwrap().servers_part(), Some("default-7"));
     }
 
     proptest::proptest! {

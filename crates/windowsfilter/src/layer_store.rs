@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub use fsck::{Finding, Invariant, Verified};
 pub use mounts::MountState;
 pub use removal::{Doomed, Reclaimer};
-pub use staging::StagedLayer;
+pub use staging::{StagedDirectory, StagedLayer};
 
 use crate::engine::hcs::{Hcs, ImportProcess, check_home};
 use crate::engine::portable::Portable;
@@ -250,7 +250,7 @@ impl LayerStore {
         Ok(names)
     }
 
-    /// Directories that an interrupted import or removal may have left.
+    /// Directories that an interrupted import or removal may have left, and staged layers that somebody keeps, see [`staging::is_kept`].
     fn leftovers(&self) -> Result<Vec<PathBuf>, Error> {
         let unfinished = |name: &String| name.ends_with(IMPORTING) || name.ends_with(REMOVING);
         let mut found = Vec::new();

@@ -27,9 +27,12 @@ pub use engine::{Expect, ImportRequest, Imported, Progress};
 pub use error::{Error, ErrorKind};
 pub use id::LayerId;
 pub use layer_store::{
-    Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, StagedLayer, StoreLock, Verified,
+    Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, StagedDirectory, StagedLayer, StoreLock,
+    Verified,
 };
 pub use limits::{Exceeded, Limit, Limits};
 pub use metadata::{Origin, Stream, StreamContent, Win32Metadata};
-pub use options::{DEFAULT_SANDBOX_SIZE, StorageOptions, parse_size};
+pub use options::{
+    DEFAULT_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE, StorageOptions, parse_size,
+};
 pub use record::{LayerKind, LayerRecord};

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use windowsfilter::{Digest, LayerId, StorageOptions};
 
+use crate::arguments::new_id;
 use crate::error::Error;
 use crate::session::Session;
 
@@ -15,7 +16,7 @@ pub(crate) struct Args {
     #[arg(value_name = "REF|ID")]
     target: String,
     /// ID of the sandbox [default: a random one]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = new_id)]
     name: Option<LayerId>,
     /// How much the sandbox can hold, as in 20GB; units are binary [default: 127GB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]

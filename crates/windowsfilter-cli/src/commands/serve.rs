@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use windowsfilter::{LayerStore, StorageOptions};
-use windowsfilter_containerd::{ServeOptions, SnapshotterOptions, Version, configuration};
+use windowsfilter_containerd::{Configured, ServeOptions, SnapshotterOptions, Version, configuration};
 
 use crate::arguments::Global;
 use crate::error::Error;
@@ -33,7 +33,15 @@ pub(crate) struct Args {
     /// exported by containerd
     #[arg(long)]
     skip_existing: bool,
-    /// Print what this version of containerd needs in its config.toml, and end
+    /// Give BuildKit, which uses this namespace of containerd, the layers of base images from the store or from containerd's content store:
+    /// what it unpacks by itself lacks all that only Windows knows, and is thrown away
+    #[arg(long, value_name = "NAMESPACE")]
+    buildkit: Option<String>,
+    /// Give up all snapshots of this set, whose records are lost, older than the store or damaged, with all that they left: sandboxes with
+    /// their files, mounts, layers that nobody else needs. Refused if nothing is wrong with the records
+    #[arg(long)]
+    start_anew: bool,
+    /// Print what this version of containerd needs in its config.toml for a server with these options, and end
     #[arg(long, value_name = "VERSION")]
     print_config: Option<Version>,
     #[command(flatten)]
@@ -46,7 +54,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Error> {
         if global.json {
             return Err(Error::NoJson { command: "serve --print-config" });
         }
-        let text = configuration(version, &args.address);
+        let server =
+            Configured { socket: &args.address, root: &global.root, skip_existing: args.skip_existing };
+        let text = configuration(version, &server);
         return io::stdout().write_all(text.as_bytes()).map_err(Error::Stdout);
     }
     // Freeing gigabytes takes a while that no caller should wait for.
@@ -63,7 +73,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Error> {
         address: args.address.clone(),
         containerd: args.containerd.clone(),
         metrics: args.metrics,
-        snapshots: SnapshotterOptions { set: args.set.clone(), skip_existing: args.skip_existing },
+        snapshots: SnapshotterOptions {
+            set: args.set.clone(),
+            skip_existing: args.skip_existing,
+            buildkit: args.buildkit.clone(),
+            start_anew: args.start_anew,
+        },
     };
     Ok(windowsfilter_containerd::serve(store, options)?)
 }

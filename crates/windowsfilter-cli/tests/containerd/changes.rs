@@ -19,6 +19,7 @@ with_each_containerd!(
     a_diff_is_entry_by_entry_what_our_own_commit_gives,
     a_diff_of_a_committed_layer_is_the_layer,
     a_committed_change_is_pushed_and_pulled_again,
+    our_own_command_makes_an_image_of_a_sandbox,
     a_read_only_mount_refuses_writes_and_a_writable_one_keeps_them_to_itself,
 );
 
@@ -144,6 +145,39 @@ fn a_committed_change_is_pushed_and_pulled_again(version: Version) {
     let pull = ["images", "pull", "--local", "--plain-http", "--platform", PLATFORM, "--snapshotter"];
     rig.ok(&[&pull[..], &[SNAPSHOTTER, &name]].concat());
     assert_same(&expected, &seen_through_containerd(&rig, &name), "pulled again");
+    rig.remove_everything();
+}
+
+fn our_own_command_makes_an_image_of_a_sandbox(version: Version) {
+    let rig = Rig::start(version);
+    let image = Image::sample(&rig.path("images"), "win", 400, 2);
+    rig.import(&image.archive, Mode::Client).end().success();
+    let mnt = rig.path("mnt");
+    rig.prepare("box", &image.top(), &mnt);
+    change(&mnt);
+    let expected = super::compare::tree(&mnt);
+    let layers = rig.ask(&["layer", "ls"]);
+    let sandbox = layers.as_array().unwrap().iter().find(|layer| layer["kind"] == "sandbox").unwrap();
+    let (sandbox, changed) = (sandbox["id"].as_str().unwrap(), "registry.example/changed:1");
+    rig.ask(&["image", "import", &image.archive.to_string_lossy()]);
+    rig.ask(&["commit", sandbox, "--ref", changed]);
+    let archive = rig.path("changed.tar");
+    rig.ask(&["image", "export", changed, &archive.to_string_lossy(), "--format", "oci-archive"]);
+    // What is containerd's stays, and who wants it gone is told whom to ask.
+    let refused = run(&mut rig.tool(&["layer", "rm", sandbox])).failure();
+    assert!(
+        refused.contains("containerd uses it") && refused.contains("snapshots --snapshotter"),
+        "{refused}"
+    );
+    let top = image.top().replace("sha256:", "");
+    rig.ask(&["image", "rm", &image.reference]);
+    rig.ask(&["image", "rm", changed]);
+    let refused = run(&mut rig.tool(&["layer", "rm", &top])).failure();
+    assert!(refused.contains("of set default"), "{refused}");
+    rig.unmount(&mnt);
+    rig.snapshots(&["rm", "box"]);
+    rig.import(&archive, Mode::Client).end().success();
+    assert_same(&expected, &seen_through_containerd(&rig, changed), "imported again");
     rig.remove_everything();
 }
 

@@ -20,6 +20,8 @@ use crate::error::{Error, IoContext};
 const VERSION: u64 = 1;
 /// Key of a snapshot to its record, as JSON.
 const SNAPSHOTS: TableDefinition<&str, &[u8]> = TableDefinition::new("snapshots");
+/// Numbers of snapshots that are being made or removed: what carries one of them may be there although no record needs it.
+pub(super) const PENDING: TableDefinition<u64, ()> = TableDefinition::new("pending");
 /// `version`, and `next`: the next number of a snapshot.
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -36,7 +38,7 @@ pub(super) struct DatabaseFile {
 impl DatabaseFile {
     /// The one at `path`, not opened yet.
     pub(super) fn new(path: &Path) -> Self {
-        let reserve = Reserve::new(&path.with_extension("reserve"));
+        let reserve = Reserve::new(&reserve_path(path));
         Self { path: path.to_owned(), reserve, database: None, was_open: false }
     }
 
@@ -76,10 +78,7 @@ impl DatabaseFile {
 
     /// Whether nothing was ever written, or there is no file.
     fn is_empty(&self) -> Result<bool, Error> {
-        match fs::metadata(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-            other => Ok(other.at("look at", &self.path)?.len() == 0),
-        }
+        Ok(absence(&self.path)?.is_some())
     }
 
     /// Makes an empty one under another name first: what redb has begun to make when the disk is full or the power goes, it never opens again.
@@ -112,13 +111,14 @@ impl DatabaseFile {
         File::open(dir).and_then(|dir| dir.sync_all()).at("sync", dir)
     }
 
-    /// Writes a change, durably, and `next`: with it, so that a number is not given twice even if its snapshot is gone.
+    /// Writes a change, durably, and with it what `state` has not written yet: `next`, so that a number is not given twice even if its snapshot is
+    /// gone, and which numbers are done with.
     ///
     /// # Errors
     /// Any error closes the file, and leaves open whether the change is in it.
-    pub(super) fn write(&mut self, next: u64, change: Change<'_>) -> Result<(), Error> {
+    pub(super) fn write(&mut self, state: &State, change: Change<'_>) -> Result<(), Error> {
         let database = self.database.as_ref().expect("it was opened");
-        let written = try_write(database, next, change);
+        let written = try_write(database, state, change);
         if written.is_err() {
             self.database = None;
         }
@@ -142,6 +142,11 @@ impl DatabaseFile {
     }
 }
 
+/// Where room is kept for the records at `path`.
+pub(crate) fn reserve_path(path: &Path) -> PathBuf {
+    path.with_extension("reserve")
+}
+
 fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_check_integrity_on_open(true);
@@ -158,11 +163,12 @@ fn initialize(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     transaction.open_table(SNAPSHOTS)?;
+    transaction.open_table(PENDING)?;
     transaction.open_table(META)?.insert("version", VERSION)?;
     Ok(transaction.commit()?)
 }
 
-fn try_write(database: &Database, next: u64, change: Change<'_>) -> Result<(), redb::Error> {
+fn try_write(database: &Database, state: &State, change: Change<'_>) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     {
@@ -174,7 +180,14 @@ fn try_write(database: &Database, next: u64, change: Change<'_>) -> Result<(), r
             let text = serde_json::to_vec(record).expect("a record has string keys and finite numbers");
             table.insert(record.key.as_str(), text.as_slice())?;
         }
-        transaction.open_table(META)?.insert("next", next)?;
+        let mut pending = transaction.open_table(PENDING)?;
+        for number in state.ended.iter().chain(&change.ends) {
+            pending.remove(number)?;
+        }
+        for number in change.begins {
+            pending.insert(number, ())?;
+        }
+        transaction.open_table(META)?.insert("next", state.next)?;
     }
     Ok(transaction.commit()?)
 }
@@ -208,25 +221,55 @@ fn load(path: &Path, database: &Database) -> Result<Option<State>, Error> {
         })?;
         state.insert(Record { key, ..record });
     }
+    match transaction.open_table(PENDING) {
+        // An earlier version of this program did not write it.
+        Err(TableError::TableDoesNotExist(_)) => state.knows_pending = false,
+        table => {
+            for entry in table.map_err(|e| failed(e.into()))?.iter().map_err(|e| failed(e.into()))? {
+                state.pending.insert(entry.map_err(|e| failed(e.into()))?.0.value());
+            }
+        }
+    }
     Ok(Some(state))
 }
 
 /// As [`super::Records::read_copy`].
 pub(super) fn read_copy(path: &Path) -> Result<Option<State>, Error> {
     let Some(bytes) = read_unless_open(path).at("read", path)? else { return Ok(None) };
+    parse(path, &bytes).map(Some)
+}
+
+/// As [`super::Records::peek`].
+pub(super) fn peek(path: &Path) -> Option<State> {
+    parse(path, &fs::read(path).ok()?).ok()
+}
+
+/// The records in the bytes of a database; none of them if nothing was ever written.
+fn parse(path: &Path, bytes: &[u8]) -> Result<State, Error> {
+    if bytes.is_empty() {
+        return Ok(State::new());
+    }
     let copy = InMemoryBackend::new();
     copy.set_len(bytes.len() as u64)
-        .and_then(|()| copy.write(0, &bytes))
+        .and_then(|()| copy.write(0, bytes))
         .map_err(std::io::Error::other)
         .at("copy", path)?;
     let database = builder().create_with_backend(copy).map_err(|source| failed(path, source))?;
-    load(path, &database)
+    Ok(load(path, &database)?.unwrap_or_else(State::new))
 }
 
-/// The content of a database, unless it has none or somebody has it open. Whoever opens one locks all of it, so that this is no state in between.
+/// What there is instead of a database, if there is none: nothing was ever written, or what was is gone.
+pub(super) fn absence(path: &Path) -> Result<Option<&'static str>, Error> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some("missing")),
+        other => Ok((other.at("look at", path)?.len() == 0).then_some("empty")),
+    }
+}
+
+/// The content of a database, nothing where there is none, unless somebody has it open. Whoever opens one locks all of it, so that this is no state in between.
 fn read_unless_open(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     let mut file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Vec::new())),
         other => other?,
     };
     match file.try_lock() {
@@ -236,7 +279,7 @@ fn read_unless_open(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    Ok(Some(bytes))
 }
 
 fn failed(path: &Path, source: impl Into<redb::Error>) -> Error {

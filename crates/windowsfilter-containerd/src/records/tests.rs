@@ -20,6 +20,8 @@ fn record(records: &Records, key: &str) -> Record {
         updated: 1_700_000_000_123_456_789,
         layer: None,
         empty: Some(Usage { size: 4096, inodes: 12 }),
+        applied: false,
+        thrown: false,
     }
 }
 
@@ -59,6 +61,58 @@ fn a_commit_takes_the_key_away_and_gives_the_name_in_one_step() {
     records.change(Some("a"), Some(b.clone()), anything).unwrap();
     assert!(records.get("a").is_err());
     assert_eq!(records.numbered(b.number).unwrap().key, "b");
+}
+
+#[test]
+fn what_is_begun_is_pending_until_it_has_a_record_or_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshots.redb");
+    let records = Records::open(&path).unwrap();
+    let (a, b) = (record(&records, "a"), record(&records, "b"));
+    records.begin(&[a.number, b.number]).unwrap();
+    records.add(&a, anything).unwrap();
+    let explained = |number| Records::read_copy(&path).unwrap().unwrap().may_have_left(number);
+    drop(records);
+    assert!(!explained(a.number) && explained(b.number) && !explained(77));
+    // A removal is pending until it is done, which the next change writes.
+    let records = Records::open(&path).unwrap();
+    records.remove(&a, anything).unwrap();
+    records.ended(b.number);
+    assert_eq!(records.pending(), [a.number].into());
+    records.ended(a.number);
+    let c = record(&records, "c");
+    records.begin(&[c.number]).unwrap();
+    drop(records);
+    assert!(!explained(a.number) && !explained(b.number) && explained(c.number));
+    // A number that is ended and begun again is pending.
+    let records = Records::open(&path).unwrap();
+    records.ended(c.number);
+    records.begin(&[c.number]).unwrap();
+    assert_eq!(records.pending(), [c.number].into());
+    // A number that is known of is not given away.
+    records.begin(&[1_000]).unwrap();
+    assert_eq!(records.allocate(), 1_001);
+}
+
+#[test]
+fn records_of_before_numbers_were_noted_explain_those_that_were_given_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshots.redb");
+    let records = Records::open(&path).unwrap();
+    let a = record(&records, "a");
+    records.change(None, Some(a.clone()), anything).unwrap();
+    drop(records);
+    let database = Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert!(transaction.delete_table(database::PENDING).unwrap());
+    transaction.commit().unwrap();
+    drop(database);
+    let state = Records::read_copy(&path).unwrap().unwrap();
+    assert!(state.may_have_left(a.number) && !state.may_have_left(a.number + 1));
+    let records = Records::open(&path).unwrap();
+    records.begin(&[]).unwrap();
+    drop(records);
+    assert!(!Records::read_copy(&path).unwrap().unwrap().may_have_left(a.number));
 }
 
 #[test]
@@ -218,7 +272,7 @@ fn a_database_that_was_made_but_never_written_gets_its_tables() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("snapshots.redb");
     drop(Database::create(&path).unwrap());
-    assert!(Records::read_copy(&path).unwrap().is_none());
+    assert_eq!(Records::read_copy(&path).unwrap().unwrap().all().count(), 0);
     add(&Records::open(&path).unwrap(), "a").unwrap();
     assert_eq!(Records::open(&path).unwrap().all().len(), 1);
 }

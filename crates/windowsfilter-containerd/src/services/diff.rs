@@ -17,9 +17,10 @@ use crate::api::types::{Descriptor, Mount};
 use crate::call::{Call, blocking, namespace};
 use crate::containerd::{Containerd, Produced, Target};
 use crate::error::Error;
-use crate::pieces::{PieceReader, PieceWriter, UNDER_WAY};
+use crate::pieces::{PieceWriter, UNDER_WAY};
 use crate::records::Record;
-use crate::snapshotter::{Cancel, Snapshotter};
+use crate::services::unpack::unpack;
+use crate::snapshotter::Snapshotter;
 
 /// Media type of a layer's tar.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -33,15 +34,6 @@ const LEASE_LIFETIME: jiff::SignedDuration = jiff::SignedDuration::from_hours(1)
 pub(crate) struct DiffService {
     snapshotter: Arc<Snapshotter>,
     containerd: Containerd,
-}
-
-/// Cancels an Apply whose caller is gone: then the future that holds this is dropped.
-struct CancelOnDrop(Cancel);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
 }
 
 impl DiffService {
@@ -66,22 +58,9 @@ impl DiffService {
         layer: Descriptor,
     ) -> Result<ApplyResponse, Error> {
         let namespace = self.namespace(namespace, &record)?;
-        let (digest, size) = described(&layer)?;
-        let (sender, receiver) = mpsc::channel(UNDER_WAY);
-        let containerd = self.containerd.clone();
-        let feed = tokio::spawn(async move { containerd.read(&namespace, digest, sender).await });
-        let cancel = Cancel::new(feed.abort_handle());
-        let _on_drop = CancelOnDrop(cancel.clone());
-        let snapshotter = Arc::clone(&self.snapshotter);
-        let blob = Box::new(PieceReader::new(receiver));
-        let unpacked = blocking(move || snapshotter.unpack(&record, digest, size, blob, &cancel)).await;
-        feed.abort();
-        match (unpacked, feed.await) {
-            (Ok(imported), _) => Ok(applied(&imported)),
-            // A blob that could not be read is why it could not be unpacked.
-            (Err(error), Ok(Err(cause))) if !matches!(error, Error::Cancelled { .. }) => Err(cause),
-            (Err(error), _) => Err(error),
-        }
+        let blob = described(&layer)?;
+        let imported = unpack(&self.snapshotter, &self.containerd, record, namespace, blob).await?;
+        Ok(applied(&imported))
     }
 
     async fn compare(&self, request: DiffRequest, namespace: Option<String>) -> Result<DiffResponse, Error> {

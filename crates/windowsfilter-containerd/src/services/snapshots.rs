@@ -14,12 +14,16 @@ use crate::api::snapshots::{
     RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest,
     UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
 };
-use crate::call::{Call, namespace};
+use crate::call::{Call, blocking, namespace};
+use crate::containerd::Containerd;
 use crate::error::Error;
 use crate::filter::{Filters, Subject};
+use crate::find_layer;
 use crate::labels;
 use crate::records::{Kind, Record};
+use crate::services::unpack::unpack;
 use crate::snapshotter::{New, Snapshotter};
+use crate::stop::Stop;
 
 /// Snapshots in one message of List.
 const BATCH: usize = 100;
@@ -28,21 +32,30 @@ const BATCH: usize = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotsService {
     snapshotter: Arc<Snapshotter>,
+    containerd: Containerd,
 }
 
 impl SnapshotsService {
-    pub(crate) fn new(snapshotter: Arc<Snapshotter>) -> Self {
-        Self { snapshotter }
+    pub(crate) fn new(snapshotter: Arc<Snapshotter>, containerd: Containerd) -> Self {
+        Self { snapshotter, containerd }
+    }
+
+    /// Unpacks the layer that a client has unpacked by itself, from containerd's content store, if the store has not got it.
+    async fn unpack_wanted(&self, key: String) -> Result<(), Error> {
+        let snapshotter = Arc::clone(&self.snapshotter);
+        let Some(wanted) = blocking(move || snapshotter.wanted(&key)).await? else { return Ok(()) };
+        let blob = find_layer::find(&self.containerd, &wanted).await?;
+        unpack(&self.snapshotter, &self.containerd, wanted.record, wanted.namespace, blob).await.map(drop)
     }
 
     /// Runs `work` with the snapshotter.
     async fn call<T: Send + 'static>(
         &self,
         call: Call,
-        work: impl FnOnce(&Snapshotter) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Snapshotter, &Stop) -> Result<T, Error> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let snapshotter = Arc::clone(&self.snapshotter);
-        call.block(move || work(&snapshotter)).await
+        call.block(move |stop| work(&snapshotter, stop)).await
     }
 }
 
@@ -64,8 +77,8 @@ impl Snapshots for SnapshotsService {
         let call = Call::new("Prepare", &request, &request.get_ref().key);
         let namespace = namespace(&request);
         let PrepareSnapshotRequest { key, parent, labels, .. } = request.into_inner();
-        self.call(call, move |snapshotter| {
-            let mounts = snapshotter.prepare(new(key, parent, namespace, labels)?)?;
+        self.call(call, move |snapshotter, stop| {
+            let mounts = snapshotter.prepare(new(key, parent, namespace, labels)?, stop)?;
             Ok(PrepareSnapshotResponse { mounts })
         })
         .await
@@ -78,8 +91,8 @@ impl Snapshots for SnapshotsService {
         let call = Call::new("View", &request, &request.get_ref().key);
         let namespace = namespace(&request);
         let ViewSnapshotRequest { key, parent, labels, .. } = request.into_inner();
-        self.call(call, move |snapshotter| {
-            let mounts = snapshotter.view(new(key, parent, namespace, labels)?)?;
+        self.call(call, move |snapshotter, stop| {
+            let mounts = snapshotter.view(new(key, parent, namespace, labels)?, stop)?;
             Ok(ViewSnapshotResponse { mounts })
         })
         .await
@@ -88,20 +101,33 @@ impl Snapshots for SnapshotsService {
     async fn mounts(&self, request: Request<MountsRequest>) -> Result<Response<MountsResponse>, Status> {
         let call = Call::new("Mounts", &request, &request.get_ref().key);
         let key = request.into_inner().key;
-        self.call(call, move |snapshotter| Ok(MountsResponse { mounts: snapshotter.mounts(&key)? })).await
+        self.call(call, move |snapshotter, stop| {
+            Ok(MountsResponse { mounts: snapshotter.mounts(&key, stop)? })
+        })
+        .await
     }
 
     async fn commit(&self, request: Request<CommitSnapshotRequest>) -> Result<Response<()>, Status> {
         let call = Call::new("Commit", &request, &request.get_ref().key);
         let CommitSnapshotRequest { name, key, labels, parent, .. } = request.into_inner();
-        self.call(call, move |snapshotter| snapshotter.commit(&name, &key, labels::checked(labels)?, &parent))
-            .await
+        let stop = Stop::default();
+        // Dropped with the call: by a client that goes away, and when its deadline has passed.
+        let _stops = stop.on_drop();
+        call.run(async {
+            let labels = labels::checked(labels)?;
+            if self.snapshotter.unpacks_for_clients() {
+                self.unpack_wanted(key.clone()).await?;
+            }
+            let snapshotter = Arc::clone(&self.snapshotter);
+            blocking(move || snapshotter.commit(&name, &key, labels, &parent, &stop)).await
+        })
+        .await
     }
 
     async fn remove(&self, request: Request<RemoveSnapshotRequest>) -> Result<Response<()>, Status> {
         let call = Call::new("Remove", &request, &request.get_ref().key);
         let key = request.into_inner().key;
-        self.call(call, move |snapshotter| snapshotter.remove(&key)).await
+        self.call(call, move |snapshotter, stop| snapshotter.remove(&key, stop)).await
     }
 
     async fn stat(
@@ -110,7 +136,7 @@ impl Snapshots for SnapshotsService {
     ) -> Result<Response<StatSnapshotResponse>, Status> {
         let call = Call::new("Stat", &request, &request.get_ref().key);
         let key = request.into_inner().key;
-        self.call(call, move |snapshotter| {
+        self.call(call, move |snapshotter, _| {
             Ok(StatSnapshotResponse { info: Some(info(&*snapshotter.stat(&key)?)) })
         })
         .await
@@ -123,10 +149,10 @@ impl Snapshots for SnapshotsService {
         let name = request.get_ref().info.as_ref().map(|info| info.name.clone()).unwrap_or_default();
         let call = Call::new("Update", &request, &name);
         let UpdateSnapshotRequest { info: given, update_mask, .. } = request.into_inner();
-        self.call(call, move |snapshotter| {
+        self.call(call, move |snapshotter, stop| {
             let given = given.ok_or(Error::Missing { what: "the snapshot's info" })?;
             let paths = update_mask.unwrap_or_default().paths;
-            let record = snapshotter.update(&given.name, &labels::checked(given.labels)?, &paths)?;
+            let record = snapshotter.update(&given.name, &labels::checked(given.labels)?, &paths, stop)?;
             Ok(UpdateSnapshotResponse { info: Some(info(&record)) })
         })
         .await
@@ -142,11 +168,16 @@ impl Snapshots for SnapshotsService {
         let call = Call::new("List", &request, "");
         let filters = request.into_inner().filters;
         let records = self
-            .call(call, move |snapshotter| {
-                let filters = Filters::parse(&filters)?;
-                let mut records = snapshotter.list();
-                records.retain(|record| filters.accept(&subject(record)));
-                Ok(records)
+            .call(call, move |snapshotter, stop| {
+                let filters = Filters::parse(&filters, stop)?;
+                let mut found = Vec::new();
+                for record in snapshotter.list() {
+                    stop.check()?;
+                    if filters.accept(&subject(&record)) {
+                        found.push(record);
+                    }
+                }
+                Ok(found)
             })
             .await?
             .into_inner();
@@ -162,8 +193,8 @@ impl Snapshots for SnapshotsService {
     async fn usage(&self, request: Request<UsageRequest>) -> Result<Response<UsageResponse>, Status> {
         let call = Call::new("Usage", &request, &request.get_ref().key);
         let key = request.into_inner().key;
-        self.call(call, move |snapshotter| {
-            let usage = snapshotter.usage(&key)?;
+        self.call(call, move |snapshotter, stop| {
+            let usage = snapshotter.usage(&key, stop)?;
             Ok(UsageResponse { size: signed(usage.size), inodes: signed(usage.inodes) })
         })
         .await
@@ -171,7 +202,7 @@ impl Snapshots for SnapshotsService {
 
     async fn cleanup(&self, request: Request<CleanupRequest>) -> Result<Response<()>, Status> {
         let call = Call::new("Cleanup", &request, "");
-        self.call(call, Snapshotter::cleanup).await
+        self.call(call, |snapshotter, _| snapshotter.cleanup()).await
     }
 }
 

@@ -2,6 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::stop::Stop;
+
+/// How soon a call that waits for a key sees that nobody waits for it any more.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The keys that somebody works on.
 #[derive(Debug, Default)]
@@ -24,14 +31,18 @@ impl Claims {
     }
 
     /// Waits until nobody has any of the keys, then takes all of them.
-    pub(super) fn claim(&self, keys: &[&str]) -> Claim<'_> {
+    ///
+    /// # Errors
+    /// [`Error::Abandoned`] if nobody waits for the call any more.
+    pub(super) fn claim(&self, keys: &[&str], stop: &Stop) -> Result<Claim<'_>, Error> {
         let mut busy = self.busy();
         while keys.iter().any(|&key| busy.contains(key)) {
-            busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
+            stop.check()?;
+            busy = self.freed.wait_timeout(busy, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
         busy.extend(keys.iter().cloned());
-        Claim { claims: self, keys }
+        Ok(Claim { claims: self, keys })
     }
 }
 
@@ -52,19 +63,27 @@ mod tests {
 
     #[test]
     fn a_key_is_one_callers_at_a_time_and_other_keys_are_free() {
-        let claims = Claims::default();
+        let (claims, stop) = (Claims::default(), Stop::default());
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
-            let first = claims.claim(&["a", "b"]);
+            let first = claims.claim(&["a", "b"], &stop).unwrap();
             scope.spawn(|| {
-                let _second = claims.claim(&["b", "c"]);
+                let _second = claims.claim(&["b", "c"], &stop).unwrap();
                 sender.send("second").unwrap();
             });
-            drop(claims.claim(&["d"]));
+            drop(claims.claim(&["d"], &stop).unwrap());
             // Nothing can have been sent as long as `first` is held.
             assert!(receiver.try_recv().is_err());
             drop(first);
             assert_eq!(receiver.recv().unwrap(), "second");
         });
+    }
+
+    #[test]
+    fn a_call_that_nobody_waits_for_waits_for_no_key() {
+        let (claims, stop) = (Claims::default(), Stop::default());
+        let _first = claims.claim(&["a"], &stop).unwrap();
+        drop(stop.on_drop());
+        assert!(matches!(claims.claim(&["a"], &stop), Err(Error::Abandoned)));
     }
 }

@@ -10,6 +10,7 @@ use super::{Snapshotter, now};
 use crate::error::Error;
 use crate::key;
 use crate::records::{Kind, Record, State};
+use crate::stop::{Stop, Stoppable};
 
 impl Snapshotter {
     /// Makes the active snapshot `key` the committed snapshot `name`. A layer that was applied only gets its name; of a sandbox, the changes
@@ -23,18 +24,21 @@ impl Snapshotter {
         key: &str,
         labels: BTreeMap<String, String>,
         given: &str,
+        stop: &Stop,
     ) -> Result<(), Error> {
         key::check(name)?;
-        let _claim = self.claims.claim(&[key, name]);
+        let _claim = self.claims.claim(&[key, name], stop)?;
         let record = self.records.look(|state| check(state, name, key))?;
         let parent = adopted(&record, given)?;
         let below = self.records.look(|state| committed(state, name, parent))?;
-        let staged = match record.kind {
-            Kind::Sandbox => self.stage_changes(&record)?,
-            _ => self.applied(&record)?,
+        self.records.begin(&[record.number])?;
+        let layer = match self.make_layer(&record, below.as_ref(), stop) {
+            Ok(layer) => layer,
+            Err(error) => {
+                self.records.ended(record.number);
+                return Err(error);
+            }
         };
-        let owner = self.owner(record.number);
-        let layer = self.images()?.publish_shared(staged, below.as_ref(), &owner)?;
         let time = now();
         let new = Record {
             key: name.to_owned(),
@@ -45,6 +49,8 @@ impl Snapshotter {
             updated: time,
             layer: Some(layer),
             empty: None,
+            applied: false,
+            thrown: false,
             ..Record::clone(&record)
         };
         let named = self
@@ -54,29 +60,87 @@ impl Snapshotter {
             self.release(new);
             return Err(error);
         }
-        // It has the number of the layer now, but what it needed as a sandbox goes.
-        self.release(Record::clone(&record));
+        // It has the number of the layer now, but what it needed as an active one goes.
+        if record.layer == new.layer {
+            self.unpacks.discard(record.number);
+            self.records.ended(record.number);
+        } else {
+            self.release(Record::clone(&record));
+        }
         Ok(())
+    }
+
+    /// Makes the layer of an active snapshot, which then owns it. What fails leaves nothing; an applied layer it gives up.
+    fn make_layer(&self, record: &Record, below: Option<&LayerId>, stop: &Stop) -> Result<LayerId, Error> {
+        if let Some(layer) = self.present_layer(record, below)? {
+            return Ok(layer);
+        }
+        if let Some(layer) = self.thrown_layer(record, below)? {
+            return Ok(layer);
+        }
+        let staged = match record.kind {
+            Kind::Sandbox => self.stage_changes(record, stop)?,
+            _ => self.applied(record)?,
+        };
+        let published = self.images()?.publish_shared(staged, below, &self.owner(record.number)?);
+        if published.is_err() && record.kind == Kind::Unpack {
+            self.set_applied(record.number, false)?;
+        }
+        Ok(published?)
+    }
+
+    /// The layer of a snapshot that need not be unpacked, which it owns already.
+    fn present_layer(&self, record: &Record, below: Option<&LayerId>) -> Result<Option<LayerId>, Error> {
+        let Some(layer) = record.layer.clone().filter(|_| record.kind == Kind::Unpack) else {
+            return Ok(None);
+        };
+        if self.unpacks.look(record.number, |_| ()).is_some() {
+            // Its client has applied the layer all the same.
+            return Ok(None);
+        }
+        if self.store.chain_ids(&layer)?.first() != below {
+            return Err(Error::OtherLayerBelow { key: record.short_key(), layer: layer.to_string() });
+        }
+        Ok(Some(layer))
+    }
+
+    /// The layer that a client has unpacked by itself, which is in the store already, and now owned by the snapshot.
+    fn thrown_layer(&self, record: &Record, below: Option<&LayerId>) -> Result<Option<LayerId>, Error> {
+        let chain_id = key::unpacked_chain(&record.key).filter(|_| record.thrown);
+        let Some(chain_id) = chain_id else { return Ok(None) };
+        let id = LayerId::new(chain_id.hex())?;
+        let staged = |layer: &StagedLayer<'_>| windowsfilter_image::chain_id(below, layer.imported.diff_id);
+        match self.unpacks.look(record.number, |layer| staged(layer)).transpose()? {
+            // It was unpacked for this commit.
+            Some(staged) if staged == id => Ok(None),
+            Some(_) => Err(Error::OtherLayer { key: record.short_key(), layer: chain_id.to_string() }),
+            None if self.images()?.own_shared(&id, below, &self.owner(record.number)?)? => Ok(Some(id)),
+            None => Err(Error::NeverApplied { key: record.short_key() }),
+        }
     }
 
     fn applied(&self, record: &Record) -> Result<StagedLayer<'static>, Error> {
         self.unpacks.take(record.number).map_err(|progress| match progress {
             Progress::Running => Error::BeingApplied { action: "commit", key: record.short_key() },
             Progress::GivenUp => Error::GivenUp { key: record.short_key() },
+            Progress::None if record.applied => Error::AppliedIsGone { key: record.short_key() },
             _ => Error::NeverApplied { key: record.short_key() },
         })
     }
 
     /// What the sandbox changed up to now, as a layer. Its users may go on.
-    fn stage_changes(&self, record: &Record) -> Result<StagedLayer<'static>, Error> {
+    fn stage_changes(&self, record: &Record, stop: &Stop) -> Result<StagedLayer<'static>, Error> {
         let id = self.layer_id(record.number)?;
         let request = ImportRequest {
-            blob: self.store.diff(&id, None)?,
+            blob: Box::new(Stoppable::new(self.store.diff(&id, None)?, stop)),
             expect: Expect::default(),
             progress: &(),
             label: format!("changes of snapshot {}", record.short_key()),
         };
-        Ok(self.store.stage(&id, request)?)
+        match self.store.stage(&id, request) {
+            Err(_) if stop.is_set() => Err(Error::Abandoned),
+            other => Ok(other?),
+        }
     }
 }
 
@@ -107,7 +171,7 @@ fn adopted<'a>(record: &'a Record, given: &'a str) -> Result<&'a str, Error> {
 }
 
 /// The layer of the parent, which has to be there and committed.
-fn committed(state: &State, name: &str, parent: &str) -> Result<Option<LayerId>, Error> {
+pub(super) fn committed(state: &State, name: &str, parent: &str) -> Result<Option<LayerId>, Error> {
     if parent.is_empty() {
         return Ok(None);
     }

@@ -9,8 +9,9 @@ use super::{Snapshotter, now, used};
 use crate::api::types::Mount;
 use crate::error::Error;
 use crate::key;
-use crate::labels::{self, SNAPSHOT_REF};
+use crate::labels::{self, PARENT_REF, SNAPSHOT_REF};
 use crate::records::{Kind, Record, State};
+use crate::stop::Stop;
 
 /// A snapshot to be made.
 #[derive(Clone, Debug, Default)]
@@ -30,43 +31,41 @@ impl Snapshotter {
     ///
     /// # Errors
     /// As containerd's own snapshotters; [`Error::LayerPresent`] if the layer is there and need not be unpacked.
-    pub(crate) fn prepare(&self, new: New) -> Result<Vec<Mount>, Error> {
+    pub(crate) fn prepare(&self, new: New, stop: &Stop) -> Result<Vec<Mount>, Error> {
         let kind = if key::is_for_unpacking(&new.key) { Kind::Unpack } else { Kind::Sandbox };
-        self.create(new, kind)
+        self.create(new, kind, stop)
     }
 
     /// Makes a view of a committed snapshot, or of nothing.
     ///
     /// # Errors
     /// As containerd's own snapshotters.
-    pub(crate) fn view(&self, new: New) -> Result<Vec<Mount>, Error> {
-        self.create(new, Kind::View)
+    pub(crate) fn view(&self, new: New, stop: &Stop) -> Result<Vec<Mount>, Error> {
+        self.create(new, Kind::View, stop)
     }
 
-    fn create(&self, new: New, kind: Kind) -> Result<Vec<Mount>, Error> {
+    fn create(&self, new: New, kind: Kind, stop: &Stop) -> Result<Vec<Mount>, Error> {
         key::check(&new.key)?;
-        let _claim = self.claims.claim(&[&new.key]);
+        let _claim = self.claims.claim(&[&new.key], stop)?;
         let parent = self.records.look(|state| check(state, &new))?;
         let below = parent.as_ref().and_then(|parent| parent.layer.clone());
-        if kind == Kind::Unpack && self.skip_existing && self.present(&new, below.as_ref())? {
-            return Err(Error::LayerPresent { key: new.key.as_str().into() });
+        if kind == Kind::Unpack && self.skip_existing {
+            if let Some(mounts) = self.create_staged(&new)? {
+                return Ok(mounts);
+            }
+            // One that is unpacked apart from its parent is not the layer of this name without one.
+            let apart = new.parent.is_empty() && new.labels.contains_key(PARENT_REF);
+            if !apart && self.present(&new, below.as_ref())? {
+                return Err(Error::LayerPresent { key: new.key.as_str().into() });
+            }
         }
-        let time = now();
-        let mut record = Record {
-            number: self.records.allocate(),
-            kind,
-            namespace: namespace(&new),
-            key: new.key.clone(),
-            parent: new.parent.clone(),
-            labels: new.labels.clone(),
-            created: time,
-            updated: time,
-            layer: below.clone().filter(|_| kind == Kind::View),
-            empty: None,
-        };
+        let layer = below.clone().filter(|_| kind == Kind::View);
+        let mut record = Record { layer, ..Self::new_record(&new, kind, self.records.allocate()) };
+        record.thrown = kind == Kind::Unpack && self.is_thrown(&new, &record.namespace);
+        self.begin(&record)?;
         let made = self.make(&mut record, below.as_ref()).and_then(|()| {
             // The parent may have been removed meanwhile.
-            self.records.change(None, Some(record.clone()), |state| check(state, &new).map(drop))
+            self.records.add(&record, |state| check(state, &new).map(drop))
         });
         match made {
             Ok(()) => Ok(self.mounts_of(&record)),
@@ -74,6 +73,15 @@ impl Snapshotter {
                 self.release(record);
                 Err(error)
             }
+        }
+    }
+
+    /// Notes that something is going to be in the store that carries the number of a new snapshot, if it will.
+    fn begin(&self, record: &Record) -> Result<(), Error> {
+        match record.kind {
+            Kind::Unpack => Ok(()),
+            Kind::View if record.layer.is_none() => Ok(()),
+            _ => self.records.begin(&[record.number]),
         }
     }
 
@@ -88,6 +96,65 @@ impl Snapshotter {
             record.empty = Some(used(&path)?);
         }
         Ok(())
+    }
+
+    /// Makes a snapshot whose layer is in the store, as containerd 2.4 wants it where it unpacks layers side by side: it is prepared without its parent,
+    /// which a label names, and a read-only mount says that nothing is to be fetched and applied (`isStaged` of its `core/unpack`). Older versions
+    /// apply all the same. `None` if the layer is not there, or containerd does not ask so.
+    fn create_staged(&self, new: &New) -> Result<Option<Vec<Mount>>, Error> {
+        let layer = |label| new.labels.get(label).and_then(|value| value.parse::<Digest>().ok());
+        let (Some(chain_id), Some(below), true) =
+            (layer(SNAPSHOT_REF), layer(PARENT_REF), new.parent.is_empty())
+        else {
+            return Ok(None);
+        };
+        let (id, below) = (LayerId::new(chain_id.hex())?, LayerId::new(below.hex())?);
+        let Some(number) = self.own_present(&id, Some(&below))? else { return Ok(None) };
+        let record = Record { layer: Some(id), ..Self::new_record(new, Kind::Unpack, number) };
+        self.add_owned(record.clone(), new)?;
+        Ok(Some(self.mounts_of(&record)))
+    }
+
+    /// Makes a new snapshot an owner of the layer `id`, if it is in the store on top of `below`; the snapshot's number.
+    fn own_present(&self, id: &LayerId, below: Option<&LayerId>) -> Result<Option<u64>, Error> {
+        if !self.store.contains(id) {
+            return Ok(None);
+        }
+        let number = self.records.allocate();
+        self.records.begin(&[number])?;
+        if self.images()?.own_shared(id, below, &self.owner(number)?)? {
+            return Ok(Some(number));
+        }
+        self.records.ended(number);
+        Ok(None)
+    }
+
+    /// Writes the record of a new snapshot that owns its layer already.
+    fn add_owned(&self, record: Record, new: &New) -> Result<(), Error> {
+        let made = self.records.add(&record, |state| check(state, new).map(drop));
+        if made.is_err() {
+            self.release(record);
+        }
+        made
+    }
+
+    /// The record of a snapshot that needs nothing yet.
+    fn new_record(new: &New, kind: Kind, number: u64) -> Record {
+        let time = now();
+        Record {
+            key: new.key.clone(),
+            number,
+            kind,
+            parent: new.parent.clone(),
+            namespace: namespace(new),
+            labels: new.labels.clone(),
+            created: time,
+            updated: time,
+            layer: None,
+            empty: None,
+            applied: false,
+            thrown: false,
+        }
     }
 
     /// Whether the layer to be unpacked is in the store. If so, containerd finds it in the list as a committed snapshot.
@@ -105,29 +172,11 @@ impl Snapshotter {
             // containerd takes the first that matches; another namespace's must not become shared.
             return Ok(twin.namespace == namespace);
         }
-        let number = self.records.allocate();
-        if !self.images()?.own_shared(&id, below, &self.owner(number))? {
-            return Ok(false);
-        }
-        let time = now();
-        let record = Record {
-            // Nothing else is called so: keys have no such ending, and numbers are not used twice.
-            key: format!("{}#{number}", new.key),
-            number,
-            kind: Kind::Committed,
-            parent: new.parent.clone(),
-            namespace,
-            labels: new.labels.clone(),
-            created: time,
-            updated: time,
-            layer: Some(id),
-            empty: None,
-        };
-        let made = self.records.change(None, Some(record.clone()), |state| check(state, new).map(drop));
-        if made.is_err() {
-            self.release(record);
-        }
-        made.map(|()| true)
+        let Some(number) = self.own_present(&id, below)? else { return Ok(false) };
+        // Nothing else is called so: keys have no such ending, and numbers are not used twice.
+        let key = format!("{}#{number}", new.key);
+        let record = Record { key, layer: Some(id), ..Self::new_record(new, Kind::Committed, number) };
+        self.add_owned(record, new).map(|()| true)
     }
 }
 

@@ -7,16 +7,22 @@
 //! | view | a layer, held mounted | a bind, read-only |
 //! | sandbox | a sandbox, held mounted | a bind |
 //!
-//! The record comes last when something is made and goes first when something is removed. So whatever is in the store without a record
-//! belongs to nobody, and `restore` removes it at the next start; a record without what it needs exists only if somebody else took it away.
+//! The record comes last when something is made and goes first when something is removed, and before and after that the records call its number
+//! pending. So what carries a pending number without a record belongs to nobody, and `restore` removes it at the next start; what carries any other
+//! number without one says that the records are not those of this store (`health`). A record without what it needs exists only if somebody else took
+//! it away.
 //! Everything in here blocks: it is called on threads that may.
 
 mod claims;
 mod commit;
 mod create;
 mod difference;
+pub(crate) mod health;
+pub(crate) mod naming;
 mod remove;
 mod restore;
+mod thrown;
+pub(crate) mod traces;
 mod unpack;
 mod unpacks;
 
@@ -30,6 +36,7 @@ use windowsfilter::{Driver, LayerId, LayerStore};
 use windowsfilter_image::ImageStore;
 
 pub(crate) use create::New;
+pub(crate) use thrown::Wanted;
 pub(crate) use unpacks::Cancel;
 
 use crate::api::types::Mount;
@@ -38,24 +45,11 @@ use crate::key;
 use crate::labels;
 use crate::mounts::Sources;
 use crate::records::{Kind, Record, Records, Usage};
+use crate::stop::Stop;
 use claims::Claims;
+use health::Set;
+use naming::check_set;
 use unpacks::Unpacks;
-
-/// Owners, holders and sandboxes begin with this, the set's name and a dash.
-const PREFIX: &str = "containerd-";
-
-/// Name of the records in the directory of a set.
-pub(crate) const RECORDS: &str = "snapshots.redb";
-
-/// Where the sets of snapshots are, a directory each.
-pub(crate) fn sets_dir(store: &LayerStore) -> PathBuf {
-    store.root().join("containerd")
-}
-
-/// What everything in the layer store that belongs to a snapshot of this set is called.
-pub(crate) fn owner(set: &str, number: u64) -> String {
-    format!("{PREFIX}{set}-{number}")
-}
 
 /// What may be chosen for a set of snapshots.
 #[derive(Clone, Debug)]
@@ -64,6 +58,10 @@ pub struct SnapshotterOptions {
     pub set: String,
     /// Whether layers that are in the store are neither downloaded nor unpacked again.
     pub skip_existing: bool,
+    /// containerd's namespace in which a client unpacks layers by itself, as BuildKit does, and gets them from the store instead.
+    pub buildkit: Option<String>,
+    /// Whether records that are lost, old or damaged are given up, with all that the store has in the name of this set.
+    pub start_anew: bool,
 }
 
 /// One containerd's snapshots.
@@ -71,6 +69,8 @@ pub struct SnapshotterOptions {
 pub(crate) struct Snapshotter {
     store: &'static LayerStore,
     set: String,
+    /// Where what is the set's own is.
+    dir: PathBuf,
     /// An empty directory, for views of nothing.
     nothing: PathBuf,
     sources: Sources,
@@ -80,6 +80,7 @@ pub(crate) struct Snapshotter {
     /// Records that are gone, but not all that they needed.
     remains: Mutex<Vec<Record>>,
     skip_existing: bool,
+    buildkit: Option<String>,
 }
 
 impl Snapshotter {
@@ -87,19 +88,22 @@ impl Snapshotter {
     /// their name are part of it.
     ///
     /// # Errors
-    /// Another server has the set; the store or the records cannot be read.
+    /// Another server has the set; the store or the records cannot be read; [`Error::RecordsLost`], [`Error::RecordsOld`].
     pub(crate) fn open(store: LayerStore, options: SnapshotterOptions) -> Result<Self, Error> {
-        let SnapshotterOptions { set, skip_existing } = options;
+        let SnapshotterOptions { set, skip_existing, buildkit, start_anew } = options;
         check_set(&set)?;
         let store: &'static LayerStore = Box::leak(Box::new(store));
-        let dir = sets_dir(store).join(&set);
-        let (nothing, mounts) = (dir.join("nothing"), dir.join("mounts"));
+        let on_disk = Set::new(store, &set);
+        let (nothing, mounts) = (on_disk.dir().join("nothing"), on_disk.mounts());
+        fs::create_dir_all(on_disk.dir()).at("create directory", on_disk.dir())?;
+        let records = if start_anew { on_disk.start_anew()? } else { on_disk.open()? };
         for dir in [&nothing, &mounts] {
             fs::create_dir_all(dir).at("create directory", dir)?;
         }
         let snapshotter = Self {
             store,
-            records: Records::open(&dir.join(RECORDS))?,
+            records,
+            dir: on_disk.dir().to_owned(),
             set,
             nothing,
             sources: Sources::new(mounts),
@@ -107,6 +111,7 @@ impl Snapshotter {
             unpacks: Unpacks::default(),
             remains: Mutex::default(),
             skip_existing,
+            buildkit,
         };
         snapshotter.restore()?;
         Ok(snapshotter)
@@ -121,19 +126,14 @@ impl Snapshotter {
         Ok(ImageStore::open(self.store)?)
     }
 
-    /// What everything in the layer store that belongs to a snapshot is called.
-    fn owner(&self, number: u64) -> String {
-        owner(&self.set, number)
-    }
-
-    /// The snapshot that something called `owner` belongs to, if it is of this set.
-    fn owned_by(&self, owner: &str) -> Option<u64> {
-        owner.strip_prefix(PREFIX)?.strip_prefix(&self.set)?.strip_prefix('-')?.parse().ok()
-    }
-
     /// The ID of a snapshot's sandbox or staged layer.
     pub(crate) fn layer_id(&self, number: u64) -> Result<LayerId, Error> {
-        Ok(LayerId::new(self.owner(number))?)
+        naming::id(&self.set, number)
+    }
+
+    /// What a snapshot is called as an owner and holder of layers.
+    fn owner(&self, number: u64) -> Result<String, Error> {
+        Ok(self.layer_id(number)?.into())
     }
 
     /// The record of `key`.
@@ -165,8 +165,8 @@ impl Snapshotter {
     ///
     /// # Errors
     /// A committed snapshot; what cannot be mounted and why.
-    pub(crate) fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
-        let _claim = self.claims.claim(&[key]);
+    pub(crate) fn mounts(&self, key: &str, stop: &Stop) -> Result<Vec<Mount>, Error> {
+        let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
         if record.kind == Kind::Committed {
             return Err(Error::WrongKind { action: "mount", key: key.into(), kind: record.kind });
@@ -177,7 +177,10 @@ impl Snapshotter {
 
     fn mounts_of(&self, record: &Record) -> Vec<Mount> {
         vec![match record.kind {
-            Kind::Unpack | Kind::Committed => self.sources.unpack(record.number),
+            Kind::Unpack if record.thrown => self.sources.bind(record.number, false),
+            Kind::Unpack | Kind::Committed => {
+                self.sources.unpack(record.number, record.layer.is_some() && !record.applied)
+            }
             Kind::View => self.sources.bind(record.number, true),
             Kind::Sandbox => self.sources.bind(record.number, false),
         }]
@@ -186,8 +189,9 @@ impl Snapshotter {
     /// Sees to it that what a view or sandbox shows is mounted, and returns where.
     fn show(&self, record: &Record) -> Result<Option<PathBuf>, Error> {
         let path = match self.held(record)? {
-            Some(layer) => self.store.hold(&layer, &self.owner(record.number))?,
+            Some(layer) => self.store.hold(&layer, &self.owner(record.number)?)?,
             None if record.kind == Kind::View => self.nothing.clone(),
+            None if record.thrown => self.thrown(record.number)?,
             None => return Ok(None),
         };
         self.sources.link(record.number, &path)?;
@@ -198,7 +202,7 @@ impl Snapshotter {
     /// these Remove, and that all of containerd's garbage collection.
     fn shown(&self, record: &Record) -> Result<Option<PathBuf>, Error> {
         let Some(layer) = self.held(record)? else { return self.show(record) };
-        let path = self.store.hold_or_find(&layer, &self.owner(record.number))?;
+        let path = self.store.hold_or_find(&layer, &self.owner(record.number)?)?;
         self.sources.link(record.number, &path)?;
         Ok(Some(path))
     }
@@ -221,8 +225,9 @@ impl Snapshotter {
         key: &str,
         given: &BTreeMap<String, String>,
         paths: &[String],
+        stop: &Stop,
     ) -> Result<Record, Error> {
-        let _claim = self.claims.claim(&[key]);
+        let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
         let labels = labels::updated(&record.labels, given, paths)?;
         let updated = Record { labels, updated: now(), ..Record::clone(&record) };
@@ -234,8 +239,8 @@ impl Snapshotter {
     ///
     /// # Errors
     /// A store that cannot be read.
-    pub(crate) fn usage(&self, key: &str) -> Result<Usage, Error> {
-        let _claim = self.claims.claim(&[key]);
+    pub(crate) fn usage(&self, key: &str, stop: &Stop) -> Result<Usage, Error> {
+        let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
         match (record.kind, &record.layer) {
             (Kind::Committed, Some(layer)) => {
@@ -274,15 +279,6 @@ impl Snapshotter {
     pub(crate) fn namespace_of(&self, record: &Record) -> Option<String> {
         let known = Some(record.namespace.as_str()).filter(|namespace| !namespace.is_empty());
         known.or_else(|| key::namespace(&record.key)).map(str::to_owned)
-    }
-}
-
-fn check_set(set: &str) -> Result<(), Error> {
-    let fits = (1..=32).contains(&set.len());
-    if fits && set.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
-        Ok(())
-    } else {
-        Err(Error::Name { name: set.chars().take(80).collect() })
     }
 }
 

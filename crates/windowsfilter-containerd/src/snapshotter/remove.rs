@@ -7,16 +7,17 @@ use windowsfilter::Driver;
 use super::Snapshotter;
 use crate::error::{Error, chain};
 use crate::records::{Kind, Record, State};
+use crate::stop::Stop;
 
 impl Snapshotter {
     /// Removes a snapshot; an Apply that runs for it is stopped and waited for. What is mounted goes, even if somebody still uses it.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`], [`Error::HasChildren`].
-    pub(crate) fn remove(&self, key: &str) -> Result<(), Error> {
-        let _claim = self.claims.claim(&[key]);
+    pub(crate) fn remove(&self, key: &str, stop: &Stop) -> Result<(), Error> {
+        let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
-        self.records.change(Some(key), None, |state| check(state, key))?;
+        self.records.remove(&record, |state| check(state, key))?;
         self.release(Record::clone(&record));
         Ok(())
     }
@@ -24,10 +25,18 @@ impl Snapshotter {
     /// Ends what a record needed that is not, or no more, in the records. What cannot be ended now is tried again every few seconds, by cleanup, and
     /// at the next start: to containerd the snapshot is gone.
     pub(super) fn release(&self, record: Record) {
-        if let Err(error) = self.try_release(&record) {
-            let (key, number) = (&record.key, record.number);
-            tracing::warn!(key, number, "a removed snapshot has left something, for now: {}", chain(&error));
-            self.remember(record);
+        match self.try_release(&record) {
+            Ok(()) => self.records.ended(record.number),
+            Err(error) => {
+                let (key, number) = (&record.key, record.number);
+                tracing::warn!(
+                    key,
+                    number,
+                    "a removed snapshot has left something, for now: {}",
+                    chain(&error)
+                );
+                self.remember(record);
+            }
         }
     }
 
@@ -36,9 +45,17 @@ impl Snapshotter {
     }
 
     fn try_release(&self, record: &Record) -> Result<(), Error> {
-        let owner = self.owner(record.number);
+        let owner = self.owner(record.number)?;
         match (record.kind, &record.layer) {
-            (Kind::Unpack, _) => self.unpacks.discard(record.number),
+            (Kind::Unpack, layer) => {
+                self.unpacks.discard(record.number);
+                if record.thrown {
+                    self.throw_away(record.number)?;
+                }
+                if let Some(layer) = layer {
+                    self.images()?.release_shared(layer, &owner)?;
+                }
+            }
             (Kind::View, layer) => {
                 self.sources.unlink(record.number)?;
                 if let Some(layer) = layer {
@@ -72,13 +89,13 @@ impl Snapshotter {
         // A layer goes after what stands on it, which came later.
         remains.sort_by_key(|record| std::cmp::Reverse(record.number));
         for record in remains {
-            if let Err(error) = self.try_release(&record) {
-                tracing::debug!(
-                    key = record.key,
-                    "what a removed snapshot left is still there: {}",
-                    chain(&error)
-                );
-                self.remember(record);
+            match self.try_release(&record) {
+                Ok(()) => self.records.ended(record.number),
+                Err(error) => {
+                    let key = &record.key;
+                    tracing::debug!(key, "what a removed snapshot left is still there: {}", chain(&error));
+                    self.remember(record);
+                }
             }
         }
     }

@@ -1,18 +1,23 @@
 //! The start: the store and its mounts become what the records say, wherever the last server stopped.
+//!
+//! By now the records are those of this store (`health`), so what they do not need was being made or removed.
 
-use windowsfilter::{Driver, ErrorKind, LayerId, LayerKind, LayerStore};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
-use super::Snapshotter;
+use windowsfilter::{Driver, ErrorKind, LayerId, LayerKind};
+
+use super::traces::{self, Trace, What};
+use super::{Snapshotter, naming};
 use crate::error::{Error, chain};
 use crate::records::{Kind, Record};
 
 impl Snapshotter {
     pub(super) fn restore(&self) -> Result<(), Error> {
-        // First what somebody waits for with a lock that cleanup would take.
+        self.find_published()?;
         self.find_unpacked()?;
-        self.release_mounts()?;
-        self.remove_sandboxes()?;
-        self.release_layers()?;
+        self.remove_unneeded()?;
+        self.remove_interrupted()?;
         for record in self.records.all() {
             if let Err(error) = self.restore_one(&record) {
                 let key = &record.key;
@@ -21,79 +26,110 @@ impl Snapshotter {
         }
         for number in self.sources.linked()? {
             let shown = self.records.numbered(number);
-            if !shown.is_some_and(|record| matches!(record.kind, Kind::View | Kind::Sandbox)) {
+            if !shown.is_some_and(|record| record.thrown || matches!(record.kind, Kind::View | Kind::Sandbox))
+            {
                 self.sources.unlink(number)?;
             }
         }
+        self.throw_away_leftovers()?;
         Ok(self.store.cleanup()?)
     }
 
     /// Layers that were applied and not committed.
     fn find_unpacked(&self) -> Result<(), Error> {
         for record in self.records.all().iter().filter(|record| record.kind == Kind::Unpack) {
-            if let Some(staged) = self.store.resume(&self.layer_id(record.number)?)? {
-                self.unpacks.found(record.number, staged);
-            }
-        }
-        Ok(())
-    }
-
-    /// Mounts that were held for what is gone.
-    fn release_mounts(&self) -> Result<(), Error> {
-        for (layer, holders) in self.store.held()? {
-            for holder in holders {
-                let Some(number) = self.owned_by(&holder) else { continue };
-                let needed = self.records.numbered(number).is_some_and(|record| match record.kind {
-                    Kind::Sandbox => layer.as_str() == holder,
-                    Kind::View => record.layer.as_ref() == Some(&layer),
-                    Kind::Unpack | Kind::Committed => false,
-                });
-                if needed {
-                    continue;
+            match self.store.resume(&self.layer_id(record.number)?)? {
+                Some(staged) => self.unpacks.found(record.number, staged),
+                None if record.applied && record.layer.is_none() => {
+                    tracing::error!(key = record.key, "the layer that was applied to a snapshot is gone");
                 }
-                // A sandbox is its snapshot's own, and goes with it.
-                let is_sandbox = layer.as_str() == holder;
-                let end = if is_sandbox { LayerStore::abandon } else { LayerStore::release };
-                self.report(&layer, end(self.store, &layer, &holder));
+                None => {}
             }
         }
         Ok(())
     }
 
-    /// Sandboxes that are no snapshot's.
-    fn remove_sandboxes(&self) -> Result<(), Error> {
-        for id in self.store.layers()? {
-            let Some(number) = self.owned_by(id.as_str()) else { continue };
-            let needed = self.records.numbered(number).is_some_and(|record| record.kind == Kind::Sandbox);
-            if !needed {
-                self.report(&id, self.store.remove(&id));
+    /// Layers that a commit has published, but whose snapshot does not have its name yet: they are there for the next commit.
+    fn find_published(&self) -> Result<(), Error> {
+        for trace in traces::of_set(self.store, &self.set)? {
+            let record = self.records.numbered(trace.number);
+            let waits = record.is_some_and(|record| {
+                record.kind == Kind::Unpack && record.applied && record.layer.is_none()
+            });
+            if let (What::Owned(layer), true) = (trace.what, waits) {
+                self.records
+                    .modify(trace.number, |record| Record { layer: Some(layer.clone()), ..record.clone() })?;
             }
         }
         Ok(())
     }
 
-    /// Layers that belong to what is gone; those on top first.
-    fn release_layers(&self) -> Result<(), Error> {
-        let mut released = Vec::new();
-        for id in self.store.layers()? {
-            for owner in self.store.owners(&id).unwrap_or_default() {
-                let Some(number) = self.owned_by(&owner) else { continue };
-                let needed = self.records.numbered(number).is_some_and(|record| {
-                    record.kind == Kind::Committed && record.layer.as_ref() == Some(&id)
-                });
-                if !needed {
-                    released.push((
-                        self.store.chain_ids(&id).map_or(0, |chain| chain.len()),
-                        id.clone(),
-                        owner,
-                    ));
-                }
+    /// Removes what carries the number of a snapshot that does not need it, or is gone: users first, layers after what stands on them.
+    fn remove_unneeded(&self) -> Result<(), Error> {
+        let mut unneeded = traces::of_set(self.store, &self.set)?;
+        unneeded.retain(|trace| !trace.is_needed(self.records.numbered(trace.number).as_deref()));
+        let numbers: BTreeSet<u64> = unneeded.iter().map(|trace| trace.number).collect();
+        let unnoted: Vec<u64> = numbers.difference(&self.records.pending()).copied().collect();
+        if !unnoted.is_empty() {
+            // By an earlier version of this program. Should this one be interrupted, they are explained.
+            self.records.begin(&unnoted)?;
+        }
+        unneeded.sort_by_cached_key(|trace| self.order(trace));
+        let mut left = BTreeSet::new();
+        for trace in unneeded {
+            tracing::warn!(set = self.set, "removing what no snapshot needs: {trace}");
+            if let Err(error) = self.remove_trace(&trace) {
+                tracing::warn!(
+                    set = self.set,
+                    "cannot remove {trace}, the next start will: {}",
+                    chain(&error)
+                );
+                left.insert(trace.number);
             }
         }
-        released.sort_by_key(|(depth, ..)| std::cmp::Reverse(*depth));
-        let images = self.images()?;
-        for (_, id, owner) in released {
-            self.report(&id, images.release_shared(&id, &owner));
+        for number in self.records.pending().difference(&left) {
+            self.records.ended(*number);
+        }
+        Ok(())
+    }
+
+    fn order(&self, trace: &Trace) -> (u8, Reverse<usize>) {
+        let depth = |id: &LayerId| self.store.chain_ids(id).map_or(0, |chain| chain.len());
+        match &trace.what {
+            What::Mount(_) => (0, Reverse(0)),
+            What::Sandbox(_) => (1, Reverse(0)),
+            What::Staged(_) => (2, Reverse(0)),
+            What::Owned(id) => (3, Reverse(depth(id))),
+        }
+    }
+
+    fn remove_trace(&self, trace: &Trace) -> Result<(), Error> {
+        let owner = self.owner(trace.number)?;
+        let removed = match &trace.what {
+            // A sandbox is its snapshot's own, and goes with it.
+            What::Mount(id) if id.as_str() == owner => self.store.abandon(id, &owner).map_err(Error::from),
+            What::Mount(id) => self.store.release(id, &owner).map_err(Error::from),
+            What::Sandbox(id) => self.store.remove(id).map_err(Error::from),
+            What::Staged(id) => {
+                self.store.resume(id)?.into_iter().for_each(windowsfilter::StagedLayer::discard);
+                Ok(())
+            }
+            What::Owned(id) => self.images()?.release_shared(id, &owner).map(drop).map_err(Error::from),
+        };
+        match removed {
+            Err(Error::Store(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes what an import or a sandbox was being made of when the last server ended.
+    fn remove_interrupted(&self) -> Result<(), Error> {
+        for staged in self.store.staged()?.into_iter().filter(|staged| !staged.kept) {
+            if naming::parts(staged.id.as_str()).is_some_and(|(set, _)| set == self.set) {
+                tracing::warn!(set = self.set, "removing what was interrupted: {}-importing", staged.id);
+                // Without a record of its own it is removed by this.
+                drop(self.store.resume(&staged.id)?);
+            }
         }
         Ok(())
     }
@@ -101,7 +137,7 @@ impl Snapshotter {
     /// Makes what one snapshot needs true again.
     fn restore_one(&self, record: &Record) -> Result<(), Error> {
         match (record.kind, &record.layer) {
-            (Kind::Committed, Some(layer)) => {
+            (Kind::Committed | Kind::Unpack, Some(layer)) => {
                 let kind = self.store.record(layer)?.kind;
                 if kind != LayerKind::Layer {
                     let (expected, actual) = (LayerKind::Layer.as_str(), kind.as_str());
@@ -109,24 +145,9 @@ impl Snapshotter {
                         windowsfilter::Error::WrongKind { id: layer.clone(), expected, actual }.into()
                     );
                 }
-                Ok(self.store.own(layer, &self.owner(record.number))?)
+                Ok(self.store.own(layer, &self.owner(record.number)?)?)
             }
             _ => self.show(record).map(drop),
-        }
-    }
-
-    /// Says what could not be put right; the start goes on, and the next one tries again.
-    fn report<T, E: Into<Error>>(&self, id: &LayerId, result: Result<T, E>) {
-        if let Err(error) = result {
-            let error = error.into();
-            let gone = matches!(&error, Error::Store(error) if error.kind() == ErrorKind::NotFound);
-            if !gone {
-                tracing::warn!(
-                    set = self.set,
-                    "cannot remove what a snapshot left of {id}: {}",
-                    chain(&error)
-                );
-            }
         }
     }
 }

@@ -48,12 +48,21 @@ impl Snapshotter {
         };
         staged.keep()?;
         let imported = staged.imported.clone();
-        match running.finish(staged) {
+        if let Err(staged) = running.finish(staged) {
+            staged.discard();
+            return Err(cancelled());
+        }
+        match self.set_applied(record.number, true) {
             Ok(()) => Ok(imported),
-            Err(staged) => {
-                staged.discard();
-                Err(cancelled())
+            Err(error) => {
+                self.unpacks.discard(record.number);
+                Err(error)
             }
         }
+    }
+
+    /// Notes whether containerd was told that a layer was applied. Then it stays until its snapshot goes, and where it is gone, that is somebody's fault.
+    pub(super) fn set_applied(&self, number: u64, applied: bool) -> Result<(), Error> {
+        self.records.modify(number, |record| Record { applied, ..record.clone() })
     }
 }

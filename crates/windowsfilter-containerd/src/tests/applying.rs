@@ -158,6 +158,16 @@ async fn a_content_store_that_hangs_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_content_store_that_sends_without_saying_anything_is_given_up() {
+    let mut fixture = Fixture::new();
+    let (mounts, digest, _) = hanging_blob(&mut fixture).await;
+    fixture.fake.state().blobs.insert(digest.to_string(), Blob::Repeats(Vec::new()));
+    let result = fixture.apply(mounts, digest, 1 << 40).await;
+    refused(result, Code::DeadlineExceeded, "less than 65536 bytes came in 2 s");
+    assert_nothing_left(&mut fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn remove_stops_a_running_apply_and_waits_for_it() {
     let mut fixture = Fixture::new();
     let (mounts, digest, blob) = hanging_blob(&mut fixture).await;

@@ -13,8 +13,8 @@ use windowsfilter::Digest;
 
 use crate::api::content::content_server::{Content, ContentServer};
 use crate::api::content::{
-    AbortRequest, ReadContentRequest, ReadContentResponse, UpdateRequest, UpdateResponse, WriteAction,
-    WriteContentRequest, WriteContentResponse,
+    AbortRequest, Info, ListContentRequest, ListContentResponse, ReadContentRequest, ReadContentResponse,
+    UpdateRequest, UpdateResponse, WriteAction, WriteContentRequest, WriteContentResponse,
 };
 use crate::api::leases::leases_server::{Leases, LeasesServer};
 use crate::api::leases::{AddResourceRequest, CreateRequest, CreateResponse, DeleteRequest, Lease};
@@ -29,6 +29,8 @@ pub(super) enum Blob {
     Hangs(Vec<u8>),
     /// Sends these bytes and then fails.
     Breaks(Vec<u8>),
+    /// Sends this again and again, and never ends.
+    Repeats(Vec<u8>),
 }
 
 /// A blob that was written.
@@ -43,6 +45,8 @@ pub(super) struct Written {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) blobs: HashMap<String, Blob>,
+    /// Labels of blobs, by digest.
+    pub(super) labels: HashMap<String, HashMap<String, String>>,
     pub(super) written: HashMap<String, Written>,
     pub(super) leases: HashMap<String, HashMap<String, String>>,
     /// What was added to leases: lease, kind and digest.
@@ -102,8 +106,21 @@ type Answers<T> = ReceiverStream<Result<T, Status>>;
 
 #[tonic::async_trait]
 impl Content for FakeContainerd {
+    type ListStream = Answers<ListContentResponse>;
     type ReadStream = Answers<ReadContentResponse>;
     type WriteStream = Answers<WriteContentResponse>;
+
+    async fn list(&self, _: Request<ListContentRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let (sender, receiver) = mpsc::channel(100);
+        let state = self.state();
+        for (digest, blob) in &state.blobs {
+            let (Blob::Whole(data) | Blob::Hangs(data) | Blob::Breaks(data) | Blob::Repeats(data)) = blob;
+            let labels = state.labels.get(digest).cloned().unwrap_or_default();
+            let info = Info { digest: digest.clone(), size: data.len() as i64, labels, ..Info::default() };
+            sender.try_send(Ok(ListContentResponse { info: vec![info] })).unwrap();
+        }
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
 
     async fn read(&self, request: Request<ReadContentRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let namespace = header(&request, NAMESPACE);
@@ -114,7 +131,12 @@ impl Content for FakeContainerd {
         let (sender, receiver) = mpsc::channel(1);
         let hanging = Arc::clone(&self.hanging);
         tokio::spawn(async move {
-            let (Blob::Whole(data) | Blob::Hangs(data) | Blob::Breaks(data)) = &blob;
+            if let Blob::Repeats(data) = &blob {
+                let message = || ReadContentResponse { offset: 0, data: data.clone() };
+                while sender.send(Ok(message())).await.is_ok() {}
+                return;
+            }
+            let (Blob::Whole(data) | Blob::Hangs(data) | Blob::Breaks(data) | Blob::Repeats(data)) = &blob;
             let mut offset = 0;
             for data in data.chunks(100_000) {
                 let message = ReadContentResponse { offset, data: data.to_vec() };
@@ -124,7 +146,7 @@ impl Content for FakeContainerd {
                 offset += data.len() as i64;
             }
             match blob {
-                Blob::Whole(_) => {}
+                Blob::Whole(_) | Blob::Repeats(_) => {}
                 Blob::Breaks(_) => drop(sender.send(Err(Status::data_loss("disk on fire"))).await),
                 Blob::Hangs(_) => {
                     hanging.notify_one();

@@ -1,20 +1,16 @@
 //! Every invariant of snapshots is broken, alone, and found by its name; `docs/fsck.md` says which test breaks which.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use windowsfilter::{Driver, Invariant, LayerStore, StorageOptions};
 
 use super::layers::layer;
-use super::support::Fixture;
+use super::support::{Fixture, records};
 use crate::fsck::{Finding, fsck};
 use crate::records::Records;
 
 const BASE: &str = "default/2/sha256:base";
-
-fn records(fixture: &Fixture) -> PathBuf {
-    fixture.path("store/containerd/default/snapshots.redb")
-}
 
 /// A layer `BASE` and a sandbox `box` on it, and a server that has stopped; the store that it had.
 async fn stopped() -> (Fixture, LayerStore) {
@@ -103,11 +99,11 @@ async fn a_snapshot_without_what_it_needs_is_found() {
     // Its record is taken away, but not its child's.
     let records = Records::open(&records(&fixture)).unwrap();
     let parent = records.get(BASE).unwrap();
-    records.change(Some(BASE), None, |_| Ok(())).unwrap();
+    records.remove(&parent, |_| Ok(())).unwrap();
     drop(records);
     assert!(only(&store, Invariant::SnapshotNeeds).problem.contains("is no snapshot"));
-    let records = Records::open(&self::records(&fixture)).unwrap();
-    records.change(None, Some(crate::records::Record::clone(&parent)), |_| Ok(())).unwrap();
+    let records = Records::open(&super::support::records(&fixture)).unwrap();
+    records.add(&parent, |_| Ok(())).unwrap();
     drop(records);
     assert_eq!(fsck(&store).unwrap(), []);
     // Whatever is mounted goes with a server's fixture.

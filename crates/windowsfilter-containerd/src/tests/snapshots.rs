@@ -191,7 +191,41 @@ async fn labels_give_a_sandbox_its_size_and_commit_replaces_them() {
     assert_eq!(fixture.stat("n").await.unwrap().labels, labels);
     let refusal = fixture.prepare_labelled("d", NAME, &[(size, "many")]).await;
     refused(refusal, Code::InvalidArgument, "rootfs.sizebytes");
+    for (number, words) in
+        [("1", "too small"), ("18446744073709551615", "too large"), ("9223372036854775807", "too large")]
+    {
+        refused(fixture.prepare_labelled("d", NAME, &[(size, number)]).await, Code::InvalidArgument, words);
+    }
+    let gigabytes = "containerd.io/snapshot/io.microsoft.container.storage.rootfs.size-gb";
+    refused(
+        fixture.prepare_labelled("d", NAME, &[(gigabytes, "100000000")]).await,
+        Code::InvalidArgument,
+        "too large",
+    );
     refused(fixture.stat("d").await, Code::NotFound, "d");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_layer_can_hold_is_refused_by_commit_as_by_diff() {
+    let mut fixture = with_base().await;
+    let sandbox = fixture.prepare("default/3/bad", NAME).await.unwrap();
+    for (name, count) in [("a:b", "1 entry cannot"), ("con", "2 entries cannot")] {
+        fs::write(shown(&sandbox).join(name), "x").unwrap();
+        let request = crate::api::diff::DiffRequest { right: sandbox.clone(), ..Default::default() };
+        let mut diff = fixture.diff.clone();
+        let by_diff = diff.diff(request).await.unwrap_err();
+        // Without its parent on the left it is compared with nothing, which it does not stand on.
+        assert_eq!(by_diff.code(), Code::InvalidArgument, "{by_diff:?}");
+        let left = fixture.view(&format!("default/4/{count}"), NAME).await.unwrap();
+        let request = crate::api::diff::DiffRequest { left, right: sandbox.clone(), ..Default::default() };
+        let by_diff = diff.diff(request).await.unwrap_err();
+        refused(fixture.commit("default/5/n", "default/3/bad").await, Code::FailedPrecondition, count);
+        let by_commit = fixture.commit("default/5/n", "default/3/bad").await.unwrap_err();
+        assert_eq!((by_commit.code(), by_commit.message()), (by_diff.code(), by_diff.message()));
+    }
+    fs::remove_file(shown(&sandbox).join("a:b")).unwrap();
+    fs::remove_file(shown(&sandbox).join("con")).unwrap();
+    fixture.commit("default/5/n", "default/3/bad").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

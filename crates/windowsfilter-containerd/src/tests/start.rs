@@ -4,11 +4,13 @@ use std::fs;
 use std::io::Cursor;
 
 use tonic::Code;
-use windowsfilter::{Digest, Driver, Expect, ImportRequest, LayerId, LayerStore, StorageOptions};
+use windowsfilter::{Digest, Driver, Expect, ImportRequest, Invariant, LayerId, LayerStore, StorageOptions};
 
 use super::layers::layer;
-use super::support::{Fixture, open, options, refused, shown};
+use super::support::{Fixture, Log, open, options, records, refused, shown};
 use crate::error::Error;
+use crate::fsck::fsck;
+use crate::records::Records;
 use crate::snapshotter::SnapshotterOptions;
 
 const NAME: &str = "default/2/sha256:base";
@@ -77,6 +79,8 @@ async fn what_a_crash_left_without_a_record_is_removed_at_the_start() {
     fixture.stop().await;
     {
         let store = store(&fixture);
+        // Noted before anything of it is there.
+        Records::open(&records(&fixture)).unwrap().begin(&[77, 78, 79, 80]).unwrap();
         // A sandbox and a view, made and held but not recorded.
         let sandbox = LayerId::new("containerd-default-77").unwrap();
         let small = StorageOptions { size: Some(1 << 30) };
@@ -100,7 +104,21 @@ async fn what_a_crash_left_without_a_record_is_removed_at_the_start() {
         // Another set's things are not touched.
         store.own(&id, "containerd-other-1").unwrap();
     }
-    fixture.start();
+    let log = Log::default();
+    log.of(|| fixture.start());
+    for removed in [
+        "containerd-default-77",
+        "mount of containerd-default-77",
+        "for snapshot 78",
+        "of snapshot 79",
+        "containerd-default-80-importing",
+    ] {
+        assert!(
+            log.text().lines().any(|line| line.contains("WARN") && line.contains(removed)),
+            "{removed}: {}",
+            log.text()
+        );
+    }
     fixture.assert_layers(&[id.as_str()]);
     assert_eq!(fixture.store().held().unwrap(), []);
     assert_eq!(fs::read_dir(fixture.path("store/layers")).unwrap().count(), 1);
@@ -124,18 +142,74 @@ async fn a_layer_whose_owner_was_not_written_is_owned_again() {
     assert!(fixture.store().remove(&id).is_err());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unpack_whose_bytes_were_cleaned_up_is_refused_and_can_be_removed() {
+/// A server that has stopped after it answered an Apply.
+async fn applied(key: &str) -> Fixture {
     let mut fixture = Fixture::new();
-    let key = "default/9/extract-1 x";
     let mounts = fixture.prepare(key, "").await.unwrap();
     let digest = fixture.fake.add(&tar());
     fixture.apply(mounts, digest, tar().len()).await.unwrap();
     fixture.stop().await;
-    store(&fixture).cleanup().unwrap();
+    fixture
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_whose_apply_was_answered_stays_whatever_is_cleaned_up_meanwhile() {
+    let key = "default/9/extract-1 x";
+    let mut fixture = applied(key).await;
+    let store = store(&fixture);
+    for repair in [false, true] {
+        assert_eq!(store.fsck(repair).unwrap(), []);
+        assert_eq!(fsck(&store).unwrap(), []);
+    }
+    store.cleanup().unwrap();
     fixture.start();
-    refused(fixture.commit("n", key).await, Code::FailedPrecondition, "no layer was applied");
-    fixture.remove(key).await.unwrap();
+    fixture.commit("n", key).await.unwrap();
+    let view = shown(&fixture.view("v", "n").await.unwrap());
+    assert_eq!(fs::read(view.join("a.txt")).unwrap(), b"base");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_interrupted_after_it_published_its_layer_can_be_tried_again() {
+    let key = "default/9/extract-1 x";
+    let mut fixture = applied(key).await;
+    {
+        let store = store(&fixture);
+        let staged = store.staged().unwrap().remove(0).id;
+        Records::open(&records(&fixture)).unwrap().begin(&[1]).unwrap();
+        let images = windowsfilter_image::ImageStore::open(&store).unwrap();
+        images.publish_shared(store.resume(&staged).unwrap().unwrap(), None, staged.as_str()).unwrap();
+        assert_eq!(fsck(&store).unwrap(), []);
+    }
+    fixture.start();
+    fixture.commit("n", key).await.unwrap();
+    let view = shown(&fixture.view("v", "n").await.unwrap());
+    assert_eq!(fs::read(view.join("a.txt")).unwrap(), b"base");
+    fixture.remove("v").await.unwrap();
+    fixture.remove("n").await.unwrap();
+    fixture.assert_layers(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_applied_layer_that_somebody_removed_is_missed_by_name() {
+    let key = "default/9/extract-1 x";
+    let mut fixture = applied(key).await;
+    let staged = fs::read_dir(fixture.path("store/layers")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir_all(&staged).unwrap();
+    let found = fsck(&store(&fixture)).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].invariant, Invariant::SnapshotNeeds);
+    assert!(found[0].problem.contains(staged.file_name().unwrap().to_str().unwrap()), "{found:?}");
+    fixture.start();
+    refused(
+        fixture.commit("n", key).await,
+        Code::FailedPrecondition,
+        "the layer that was applied to it is gone",
+    );
+    // It can be applied again.
+    let mounts = fixture.mounts(key).await.unwrap();
+    let digest = fixture.fake.add(&tar());
+    fixture.apply(mounts, digest, tar().len()).await.unwrap();
+    fixture.commit("n", key).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,6 +229,70 @@ async fn sets_of_one_store_do_not_see_each_other() {
         let options = SnapshotterOptions { set: set.into(), ..options() };
         assert!(matches!(open(&fixture.path("store"), options), Err(Error::Name { .. })), "{set}");
     }
+}
+
+/// The labels that containerd gives a layer on top of another when it unpacks them side by side.
+fn side_by_side(layer: &str, below: &str) -> [(&'static str, String); 2] {
+    [
+        ("containerd.io/snapshot.ref", format!("sha256:{layer}")),
+        ("containerd.io/snapshot/parent-chain-id", format!("sha256:{below}")),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_of_the_store_that_are_unpacked_side_by_side_are_staged() {
+    let mut fixture = Fixture::with(SnapshotterOptions { skip_existing: true, ..options() });
+    let top = layer(&[("top.txt", b"top")]);
+    let base = LayerId::new(Digest::of(&tar()).hex()).unwrap();
+    let chain = Digest::of(format!("{} {}", Digest::of(&tar()), Digest::of(&top)).as_bytes());
+    let id = LayerId::new(chain.hex()).unwrap();
+    fixture.store().apply_diff(&base, None, &mut Cursor::new(tar())).unwrap();
+    fixture.store().apply_diff(&id, Some(&base), &mut Cursor::new(top.clone())).unwrap();
+    let labels = side_by_side(id.as_str(), base.as_str());
+    let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
+    let is_read_only = |mounts: &[crate::api::types::Mount]| {
+        assert_eq!((mounts.len(), mounts[0].r#type.as_str()), (1, "windowsfilter"));
+        mounts[0].options == ["ro"]
+    };
+
+    // The lowest has no parent, so that it is not unpacked at all.
+    let below = [labels[0].0].map(|key| (key, format!("sha256:{base}")));
+    let below = below.each_ref().map(|(key, value)| (*key, value.as_str()));
+    let lowest = fixture.prepare_labelled("default/2/extract-1 x", "", &below).await;
+    refused(lowest, Code::AlreadyExists, "nothing to unpack");
+    let found = fixture.list(&[]).await.unwrap();
+    let (first, second, third) = ("default/3/extract-2 x", "default/4/extract-3 x", "default/5/extract-4 x");
+    for key in [first, second, third] {
+        let mounts = fixture.prepare_labelled(key, "", &labels).await.unwrap();
+        assert!(is_read_only(&mounts));
+        assert_eq!(fixture.mounts(key).await.unwrap(), mounts);
+    }
+    fixture.restart().await;
+    assert_eq!(fsck(fixture.store()).unwrap(), []);
+    let other_parent = fixture.commit_on("n", first, "").await;
+    refused(other_parent, Code::InvalidArgument, "on top of another");
+    fixture.commit_on("top", first, &found[0]).await.unwrap();
+    assert_eq!(fixture.stat("top").await.unwrap().parent, found[0]);
+    let view = shown(&fixture.view("v", "top").await.unwrap());
+    for (name, content) in [("a.txt", "base"), ("top.txt", "top")] {
+        assert_eq!(fs::read_to_string(view.join(name)).unwrap(), content);
+    }
+    // An older containerd applies it all the same.
+    let digest = fixture.fake.add(&top);
+    let mounts = fixture.mounts(second).await.unwrap();
+    fixture.apply(mounts, digest, top.len()).await.unwrap();
+    assert!(!is_read_only(&fixture.mounts(second).await.unwrap()));
+    fixture.commit_on("again", second, &found[0]).await.unwrap();
+    fixture.remove(third).await.unwrap();
+    // What is not there, or not on this parent, is unpacked.
+    let labels = side_by_side(base.as_str(), id.as_str());
+    let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
+    assert!(!is_read_only(&fixture.prepare_labelled("default/6/extract-5 x", "", &labels).await.unwrap()));
+    for key in ["v", "top", "again", "default/6/extract-5 x", found[0].as_str()] {
+        fixture.remove(key).await.unwrap();
+    }
+    fixture.restart().await;
+    fixture.assert_layers(&[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::listen;
 use crate::server;
 use crate::snapshotter::{Snapshotter, SnapshotterOptions};
+use crate::stop::Stop;
 
 /// How long the server waits for the containerd of these tests.
 pub(super) const PATIENCE: Patience =
@@ -50,7 +51,7 @@ struct Running {
 }
 
 pub(super) fn options() -> SnapshotterOptions {
-    SnapshotterOptions { set: "default".into(), skip_existing: false }
+    SnapshotterOptions { set: "default".into(), skip_existing: false, buildkit: None, start_anew: false }
 }
 
 pub(super) fn open(root: &Path, options: SnapshotterOptions) -> Result<Snapshotter, Error> {
@@ -237,9 +238,42 @@ impl Drop for Fixture {
             let mut records = running.snapshotter.list();
             records.sort_by_key(|record| std::cmp::Reverse(record.number));
             for record in records {
-                let _ = running.snapshotter.remove(&record.key);
+                let _ = running.snapshotter.remove(&record.key, &Stop::default());
             }
         }
+    }
+}
+
+/// Where a fixture's records are.
+pub(super) fn records(fixture: &Fixture) -> PathBuf {
+    fixture.path("store/containerd/default/snapshots.redb")
+}
+
+/// What is logged by the thread that runs something.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Runs `work`, and adds what it logs.
+    pub(super) fn of<T>(&self, work: impl FnOnce() -> T) -> T {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
+        tracing::subscriber::with_default(subscriber, work)
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -267,7 +301,7 @@ pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code,
 #[track_caller]
 pub(super) fn shown(mounts: &[Mount]) -> PathBuf {
     let [mount] = mounts else { panic!("one mount expected: {mounts:?}") };
-    assert_eq!(mount.r#type, "bind");
+    assert_eq!(mount.r#type, "rbind");
     assert!(mount.target.is_empty());
     PathBuf::from(&mount.source)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::LayerStore;
+use super::staging::is_kept;
 use crate::engine::Engine;
 #[cfg(target_os = "linux")]
 use crate::engine::portable::linux::sandbox_image;
@@ -178,6 +179,10 @@ impl LayerStore {
         for dir in self.leftovers()? {
             // Whoever writes it holds its lock; only the dead leave it free.
             match self.paths.try_lock_directory(&dir) {
+                // Its maker may have said so until just now.
+                Ok(Some(_lock)) if is_kept(&dir) => {
+                    tracing::debug!("{} is kept for whoever staged it", dir.display());
+                }
                 Ok(Some(_lock)) => match self.destroy_leftover(&dir) {
                     Ok(()) => tracing::info!("removed {}", dir.display()),
                     Err(e) => {

@@ -262,9 +262,50 @@ impl LayerStore {
     }
 }
 
+/// A layer on its way into the store, as it is on disk: being read, or left by whoever read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedDirectory {
+    /// What it is staged as.
+    pub id: LayerId,
+    /// Whether it is complete and kept, see [`StagedLayer::keep`].
+    pub kept: bool,
+}
+
+impl LayerStore {
+    /// Everything that is staged, by ID.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn staged(&self) -> Result<Vec<StagedDirectory>, Error> {
+        let dir = self.paths.staging();
+        let mut staged = Vec::new();
+        for name in self.entries(&dir)? {
+            if let Some(Ok(id)) = name.strip_suffix(IMPORTING).map(LayerId::new) {
+                staged.push(StagedDirectory { id, kept: is_kept(&dir.join(name)) });
+            }
+        }
+        staged.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(staged)
+    }
+}
+
+/// Whether a staging directory has a layer that somebody keeps.
+pub(super) fn is_kept(dir: &Path) -> bool {
+    dir.join(KEPT).exists()
+}
+
+/// What is wrong with the record of a layer that somebody keeps, if it cannot be read.
+pub(super) fn kept_record_problem(dir: &Path) -> Result<Option<String>, Error> {
+    let path = dir.join(KEPT);
+    let Some(text) = store::read_file(&path)? else { return Ok(None) };
+    let problem = sealed::unseal::<Imported>(KEPT_VERSION, &text).err();
+    Ok(problem
+        .map(|problem| format!("{}: {problem}; the layer in it has to be applied again", path.display())))
+}
+
 impl StagedLayer<'_> {
-    /// Lets the layer outlive this process, staged as it is: dropping it no longer removes it, and [`LayerStore::resume`] finds it again.
-    /// As long as somebody has it, cleanup leaves it alone.
+    /// Lets the layer outlive this process, staged as it is: dropping it no longer removes it, nor does cleanup, and [`LayerStore::resume`] finds
+    /// it again. Whoever kept it publishes it or discards it.
     ///
     /// # Errors
     /// When what is needed to find it again cannot be written.
@@ -277,9 +318,14 @@ impl StagedLayer<'_> {
         Ok(())
     }
 
-    /// Gives the layer up and removes it, kept or not.
+    /// Gives the layer up and removes it for good, kept or not.
     pub fn discard(mut self) {
         self.staging.remove = true;
+        let parent = self.store.paths.staging();
+        drop(self);
+        if let Err(error) = store::sync_dir(&parent) {
+            tracing::warn!("a staged layer that was given up may come back after a crash: {error}");
+        }
     }
 
     /// Makes the layer visible on top of `parent`.

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io::Cursor;
 
-use windowsfilter::{Driver, Error, ErrorKind, Expect, ImportRequest, LayerStore, StorageOptions};
+use windowsfilter::{
+    Driver, Error, ErrorKind, Expect, ImportRequest, Invariant, LayerStore, StagedDirectory, StorageOptions,
+};
 
 use crate::support::{TestLayer, TestStore, id};
 
@@ -87,18 +89,43 @@ fn a_staged_layer_whose_keeping_was_cut_short_is_given_up() {
 }
 
 #[test]
-fn a_kept_layer_that_nobody_has_is_cleaned_up() {
+fn a_kept_layer_stays_until_it_is_given_up() {
     let store = TestStore::new();
     let mut staged = store.stage(&id("staged"), request(tar())).unwrap();
     staged.keep().unwrap();
     drop(staged);
+    // Nobody has it now, and whoever kept it comes back for it.
     store.cleanup().unwrap();
+    for repair in [false, true] {
+        assert_eq!(store.fsck(repair).unwrap(), []);
+    }
+    assert_eq!(store.staged().unwrap(), [StagedDirectory { id: id("staged"), kept: true }]);
+    store.resume(&id("staged")).unwrap().unwrap().discard();
     assert!(store.resume(&id("staged")).unwrap().is_none());
+    assert_eq!(store.staged().unwrap(), []);
+    assert_eq!(store.fsck(false).unwrap(), []);
+}
+
+#[test]
+fn a_kept_layer_whose_record_is_damaged_is_found_and_stays() {
+    let store = TestStore::new();
     let mut staged = store.stage(&id("staged"), request(tar())).unwrap();
     staged.keep().unwrap();
-    staged.discard();
-    assert!(store.resume(&id("staged")).unwrap().is_none());
-    assert_eq!(store.fsck(false).unwrap(), []);
+    drop(staged);
+    let record = store.root().join("layers/staged-importing/staged.json");
+    let mut text = fs::read(&record).unwrap();
+    text[20] ^= 1;
+    fs::write(&record, &text).unwrap();
+    for repair in [false, true] {
+        let found = store.fsck(repair).unwrap();
+        assert_eq!(found.iter().map(|found| found.invariant).collect::<Vec<_>>(), [Invariant::StagedLayer]);
+        assert!(found[0].problem.contains("staged.json"), "{found:?}");
+        assert!(!found[0].repaired);
+    }
+    // What was cut short before it was kept is nobody's.
+    fs::remove_file(&record).unwrap();
+    store.cleanup().unwrap();
+    assert_eq!(store.staged().unwrap(), []);
 }
 
 #[test]

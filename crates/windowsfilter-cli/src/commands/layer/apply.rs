@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use windowsfilter::{DiffId, Expect, ImportRequest, LayerId};
 
+use crate::arguments::new_id;
 use crate::error::{Error, IoContext};
 use crate::human;
 use crate::limits::LimitArguments;
@@ -17,6 +18,7 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of the new layer
+    #[arg(value_parser = new_id)]
     id: LayerId,
     /// Layer tar, plain or compressed with gzip or zstd; `-` reads standard input
     #[arg(default_value = "-", value_hint = clap::ValueHint::FilePath)]

@@ -7,7 +7,7 @@ use crate::session::Session;
 
 /// Remove a layer or sandbox
 ///
-/// Refused while it is mounted, while another layer stands on it, and while it is the top of an image.
+/// Refused while it is mounted, while another layer stands on it, and while it is the top of an image or containerd's.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of a layer or sandbox
@@ -28,6 +28,23 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     if !references.is_empty() {
         return Err(Error::TopOfImage { id: id.to_string(), references });
     }
+    refuse_containerds(session, &id)?;
     session.store.remove(&id)?;
     session.output.print(&Removed { id: &id }, |_| Ok(()))
+}
+
+/// Refuses what a server keeps for containerd, and says for which of its snapshots.
+#[cfg(target_os = "linux")]
+fn refuse_containerds(session: &Session, id: &LayerId) -> Result<(), Error> {
+    match windowsfilter_containerd::users(&session.store, id)?.into_iter().next() {
+        Some(snapshot) => Err(Error::OfContainerd { id: id.to_string(), snapshot }),
+        None => Ok(()),
+    }
+}
+
+/// Nobody but Linux has any.
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+fn refuse_containerds(_: &Session, _: &LayerId) -> Result<(), Error> {
+    Ok(())
 }

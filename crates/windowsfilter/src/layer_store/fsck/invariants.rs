@@ -31,6 +31,8 @@ macro_rules! invariants {
 invariants! {
     /// Whatever is being imported, made or removed, somebody is doing it.
     InterruptedWork = "interrupted-work",
+    /// The record of a staged layer that somebody keeps is as it was written.
+    StagedLayer = "staged-layer",
     /// Whatever is in `tmp/`, somebody is writing it.
     TemporaryFiles = "temporary-files",
     /// Whatever template is being made, somebody is making it.

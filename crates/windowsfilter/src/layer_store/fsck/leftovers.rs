@@ -10,6 +10,7 @@ use crate::engine::portable::linux::{LinuxError, sandbox_image, template_record}
 use crate::error::{Error, IoContext};
 use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::layer_store::LayerStore;
+use crate::layer_store::staging::{is_kept, kept_record_problem};
 #[cfg(target_os = "linux")]
 use crate::lock;
 
@@ -53,10 +54,15 @@ impl LayerStore {
     fn interrupted_work(&self) -> Result<Vec<Leftover>, Error> {
         let mut found = Vec::new();
         for dir in self.leftovers()? {
-            if matches!(self.paths.try_lock_directory(&dir), Ok(Some(_))) {
-                let what = "was left by an interrupted import or removal";
-                found.push(Leftover::at(Invariant::InterruptedWork, dir, what));
+            let Ok(Some(_lock)) = self.paths.try_lock_directory(&dir) else { continue };
+            if is_kept(&dir) {
+                if let Some(problem) = kept_record_problem(&dir)? {
+                    found.push(Leftover::new(Invariant::StagedLayer, dir, None, problem));
+                }
+                continue;
             }
+            let what = "was left by an interrupted import or removal";
+            found.push(Leftover::at(Invariant::InterruptedWork, dir, what));
         }
         for id in self.abandoned_in_place()? {
             let problem = format!("{id} is not complete: it {DIED}");

@@ -130,7 +130,7 @@ fn read_blob(
     while let Ok(mut buffer) = empty.recv() {
         buffer.clear();
         if let Err(source) = blob.by_ref().take(CHUNK as u64).read_to_end(&mut buffer) {
-            let _ = full.send(Err(Error::Io { action: "read the blob of", path: info.label.into(), source }));
+            let _ = full.send(Err(unread(source, info.label)));
             return None;
         }
         if buffer.is_empty() {
@@ -154,6 +154,14 @@ fn read_blob(
         }
     }
     hasher.map(|hasher| (Digest::from_bytes(hasher.finalize().into()), length))
+}
+
+/// Why the blob could not be read. The changes of a sandbox are made while they are read, and their own errors come in those of `Read`.
+fn unread(error: io::Error, label: &str) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(source) => Error::Io { action: "read the blob of", path: label.into(), source },
+    }
 }
 
 /// The tar on its way to the parser: hashed and written as it passes.

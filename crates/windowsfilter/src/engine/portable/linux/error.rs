@@ -180,6 +180,15 @@ pub enum LinuxError {
         minimum: u64,
     },
 
+    /// A sandbox of this size would be larger than any of Windows.
+    #[error("a sandbox of {requested} bytes is too large: at most {maximum} (64 TiB)")]
+    SandboxTooLarge {
+        /// Bytes asked for.
+        requested: u64,
+        /// Bytes a sandbox may have.
+        maximum: u64,
+    },
+
     /// A sandbox was to be made smaller.
     #[error("{}: a sandbox of {current} bytes cannot shrink to {requested} bytes", path.display())]
     SandboxShrink {

@@ -18,6 +18,7 @@ use super::loop_device::{self, LoopDevice};
 use super::sandbox_mount::{Access, detached_storage};
 use super::{mount_table, sparse_copy, template_record};
 use crate::engine::portable::ext4::Superblock;
+use crate::options::{MAXIMUM_SANDBOX_SIZE as MAXIMUM_SIZE, MINIMUM_SANDBOX_SIZE as MINIMUM_SIZE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -29,8 +30,6 @@ use std::path::{Path, PathBuf};
 pub const UPPER: &str = "upper";
 /// The directory of the image that overlayfs needs for itself.
 pub const WORK: &str = "work";
-/// Least size of a sandbox, in bytes: a journal of ext4's least size (4 MiB), the inode tables, and something to use.
-pub const MINIMUM_SIZE: u64 = 16 << 20;
 /// Block size of the file system, and what sizes are rounded up to, in bytes.
 const BLOCK: u64 = 4096;
 /// Bytes of an inode.
@@ -61,7 +60,10 @@ fn checked_size(size: u64) -> Result<u64, LinuxError> {
     if size < MINIMUM_SIZE {
         return Err(LinuxError::SandboxTooSmall { requested: size, minimum: MINIMUM_SIZE });
     }
-    Ok(size.checked_next_multiple_of(BLOCK).unwrap_or(size - size % BLOCK))
+    if size > MAXIMUM_SIZE {
+        return Err(LinuxError::SandboxTooLarge { requested: size, maximum: MAXIMUM_SIZE });
+    }
+    Ok(size.next_multiple_of(BLOCK))
 }
 
 fn open_or_make(template: &Path, templates: &Path, size: u64) -> Result<File, LinuxError> {

@@ -1,0 +1,108 @@
+//! Finds the blob of a layer in containerd's content store, of which only the chain ID is known.
+//!
+//! Whoever has unpacked a blob labels it with its diffID, which with the chain ID below gives the chain ID. BuildKit does not; but what it pulled has
+//! a manifest and a config there, and these say which blob is which layer.
+
+use serde_json::Value;
+use windowsfilter::{DiffId, Digest, LayerId};
+use windowsfilter_image::chain_id;
+
+use crate::containerd::Containerd;
+use crate::error::Error;
+use crate::snapshotter::Wanted;
+
+/// Blobs that are looked at.
+const MAX_BLOBS: usize = 100_000;
+/// Documents that are read: what is no larger than this, bytes, and how many.
+const MAX_DOCUMENT: u64 = 1 << 20;
+const MAX_DOCUMENTS: usize = 2_000;
+
+/// A blob of containerd's content store.
+#[derive(Clone, Debug)]
+pub(crate) struct Blob {
+    /// Its digest.
+    pub(crate) digest: Digest,
+    /// Its length, bytes.
+    pub(crate) size: u64,
+    /// The digest of what it is uncompressed, if a label says so.
+    pub(crate) uncompressed: Option<DiffId>,
+}
+
+/// Digest and length of the blob of a layer.
+///
+/// # Errors
+/// [`Error::NoBlob`], [`Error::TooManyBlobs`]; what containerd answers.
+pub(crate) async fn find(containerd: &Containerd, wanted: &Wanted) -> Result<(Digest, u64), Error> {
+    let layer = wanted.chain_id.to_string();
+    let Some(blobs) = containerd.blobs(&wanted.namespace, MAX_BLOBS).await? else {
+        return Err(Error::TooManyBlobs { layer, limit: MAX_BLOBS });
+    };
+    let below = wanted.below.map(|below| LayerId::new(below.hex())).transpose()?;
+    let is_wanted = |diff_id: DiffId| {
+        chain_id(below.as_ref(), diff_id).is_ok_and(|id| id.as_str() == wanted.chain_id.hex())
+    };
+    // A blob that is not compressed is its own tar.
+    let labelled = blobs.iter().find(|blob| is_wanted(blob.uncompressed.unwrap_or(DiffId(blob.digest))));
+    if let Some(blob) = labelled {
+        return Ok((blob.digest, blob.size));
+    }
+    for blob in blobs.iter().filter(|blob| blob.size <= MAX_DOCUMENT).take(MAX_DOCUMENTS) {
+        let Some(document) = document(containerd, wanted, blob.digest).await? else { continue };
+        let Some(config) = named(&document, &["config", "digest"]).and_then(digest_of) else { continue };
+        let is_there = blobs.iter().any(|blob| blob.digest == config && blob.size <= MAX_DOCUMENT);
+        let Some(config) = (if is_there { self::document(containerd, wanted, config).await? } else { None })
+        else {
+            continue;
+        };
+        if let Some(digest) = layer_of(&document, &config, is_wanted, wanted)
+            && let Some(blob) = blobs.iter().find(|blob| blob.digest == digest)
+        {
+            return Ok((blob.digest, blob.size));
+        }
+    }
+    Err(Error::NoBlob { key: wanted.record.short_key(), layer })
+}
+
+/// A small blob as JSON; `None` if it is none.
+async fn document(containerd: &Containerd, wanted: &Wanted, digest: Digest) -> Result<Option<Value>, Error> {
+    let bytes = containerd.small_blob(&wanted.namespace, digest, MAX_DOCUMENT).await?;
+    Ok(bytes
+        .filter(|bytes| bytes.first() == Some(&b'{'))
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+/// The blob of the layer of an image whose chain ID is the one that is wanted.
+fn layer_of(
+    manifest: &Value,
+    config: &Value,
+    is_wanted: impl Fn(DiffId) -> bool,
+    wanted: &Wanted,
+) -> Option<Digest> {
+    let layers = named(manifest, &["layers"])?.as_array()?;
+    let diff_ids = named(config, &["rootfs", "diff_ids"])?.as_array()?;
+    let mut below: Option<LayerId> = None;
+    for (layer, diff_id) in layers.iter().zip(diff_ids) {
+        let diff_id = DiffId(digest_of(diff_id)?);
+        let stands_there =
+            below.as_ref().map(LayerId::as_str) == wanted.below.map(|below| below.hex()).as_deref();
+        if stands_there && is_wanted(diff_id) {
+            return named(layer, &["digest"]).and_then(digest_of);
+        }
+        below = Some(chain_id(below.as_ref(), diff_id).ok()?);
+    }
+    None
+}
+
+/// The value at `path`; keys are compared as Go does, the exact one first: Microsoft's configs spell `rootfS`.
+fn named<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, name| {
+        let fields = value.as_object()?;
+        fields
+            .get(*name)
+            .or_else(|| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+    })
+}
+
+fn digest_of(value: &Value) -> Option<Digest> {
+    value.as_str()?.parse().ok()
+}

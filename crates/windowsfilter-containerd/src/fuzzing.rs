@@ -1,0 +1,81 @@
+//! What the fuzz targets of `fuzz/` reach that is nobody else's business.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use crate::filter::{Filters, Subject};
+use crate::labels;
+use crate::records::{Kind, Record, Records};
+use crate::stop::Stop;
+
+/// Makes the calls that `input` says of a server with a new store at `root`, without any mount, and compares what it does with a naive model.
+///
+/// # Panics
+/// When it is not the same.
+pub fn calls(input: &[u8], root: &Path) {
+    crate::machine::run(input, root, false);
+}
+
+/// Reads filters and asks them about a snapshot.
+pub fn filters(filters: &[String], name: &str, value: &str) {
+    let Ok(filters) = Filters::parse(filters, &Stop::default()) else { return };
+    let labels = [("label".to_owned(), value.to_owned())].into();
+    filters.accept(&Subject { name, parent: value, kind: "committed", labels: &labels });
+}
+
+/// Updates labels, and reads what they say. A path that is refused changes nothing; what is set is there, and what is not, is as it was.
+///
+/// # Panics
+/// When an update changes other labels than it says.
+pub fn labels(current: HashMap<String, String>, given: HashMap<String, String>, paths: &[String]) {
+    let (Ok(current), Ok(given)) = (labels::checked(current), labels::checked(given)) else { return };
+    for labels in [&current, &given] {
+        let _ = labels::diff_id(labels);
+        if let Ok(Some(size)) = labels::sandbox_size(labels) {
+            assert_ne!(size, 0);
+        }
+    }
+    let Ok(updated) = labels::updated(&current, &given, paths) else { return };
+    let all = paths.is_empty() || paths.iter().any(|path| path == "labels");
+    let names = current.keys().chain(given.keys()).chain(updated.keys());
+    for name in names {
+        let is_named = paths.iter().any(|path| path.strip_prefix("labels.") == Some(name));
+        let expected = if is_named || all { given.get(name) } else { current.get(name) };
+        assert_eq!(updated.get(name), expected, "{name:?}");
+    }
+}
+
+/// The bytes of good records.
+///
+/// # Panics
+/// When they cannot be written.
+pub fn records(path: &Path) -> Vec<u8> {
+    let records = Records::open(path).expect("an empty place");
+    for number in 0..5 {
+        let kind = [Kind::View, Kind::Unpack, Kind::Sandbox, Kind::Committed][number % 4];
+        let record = Record {
+            key: format!("default/{number}/key"),
+            number: records.allocate(),
+            kind,
+            parent: String::new(),
+            namespace: "default".into(),
+            labels: BTreeMap::from([("containerd.io/snapshot.ref".into(), "sha256:1".into())]),
+            created: 1,
+            updated: 2,
+            layer: None,
+            empty: None,
+            applied: number == 1,
+            thrown: false,
+        };
+        records.begin(&[record.number]).expect("room");
+        records.add(&record, |_| Ok(())).expect("room");
+    }
+    drop(records);
+    std::fs::read(path).expect("it is there")
+}
+
+/// Reads records, whatever is in them; the keys of what they say. `None` if they are damaged.
+pub fn read_records(path: &Path) -> Option<Vec<String>> {
+    let state = Records::read_copy(path).ok()??;
+    Some(state.all().map(|record| record.key.clone()).collect())
+}

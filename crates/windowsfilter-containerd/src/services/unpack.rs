@@ -1,0 +1,50 @@
+//! A blob of containerd's content store becomes the layer of a snapshot.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use windowsfilter::{Digest, Imported};
+
+use crate::call::blocking;
+use crate::containerd::Containerd;
+use crate::error::Error;
+use crate::pieces::{PieceReader, UNDER_WAY};
+use crate::records::Record;
+use crate::snapshotter::{Cancel, Snapshotter};
+
+/// Cancels the work of a caller who is gone: then the future that holds this is dropped.
+struct CancelOnDrop(Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Unpacks the blob `digest` of `size` bytes into the snapshot `record`.
+///
+/// # Errors
+/// As [`Snapshotter::unpack`]; a blob that cannot be read.
+pub(crate) async fn unpack(
+    snapshotter: &Arc<Snapshotter>,
+    containerd: &Containerd,
+    record: Arc<Record>,
+    namespace: String,
+    (digest, size): (Digest, u64),
+) -> Result<Imported, Error> {
+    let (sender, receiver) = mpsc::channel(UNDER_WAY);
+    let containerd = containerd.clone();
+    let feed = tokio::spawn(async move { containerd.read(&namespace, digest, sender).await });
+    let cancel = Cancel::new(feed.abort_handle());
+    let _on_drop = CancelOnDrop(cancel.clone());
+    let snapshotter = Arc::clone(snapshotter);
+    let blob = Box::new(PieceReader::new(receiver));
+    let unpacked = blocking(move || snapshotter.unpack(&record, digest, size, blob, &cancel)).await;
+    feed.abort();
+    match (unpacked, feed.await) {
+        (Ok(imported), _) => Ok(imported),
+        // A blob that could not be read is why it could not be unpacked.
+        (Err(error), Ok(Err(cause))) if !matches!(error, Error::Cancelled { .. }) => Err(cause),
+        (Err(error), _) => Err(error),
+    }
+}

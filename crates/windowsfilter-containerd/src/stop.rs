@@ -1,0 +1,79 @@
+//! The end of a call before it is done: its client went away, or its deadline has passed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::Error;
+
+/// Tells blocking work of a call that nobody waits for it any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+/// Tells so when it is dropped.
+#[derive(Debug)]
+pub(crate) struct StopOnDrop(Stop);
+
+impl Stop {
+    /// Tells it when what is returned is dropped: the call's future holds it.
+    pub(crate) fn on_drop(&self) -> StopOnDrop {
+        StopOnDrop(self.clone())
+    }
+
+    /// Whether nobody waits any more.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Ends work that nobody waits for.
+    ///
+    /// # Errors
+    /// [`Error::Abandoned`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.is_set() { Err(Error::Abandoned) } else { Ok(()) }
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What ends when nobody waits for it any more.
+pub(crate) struct Stoppable<R> {
+    inner: R,
+    stop: Stop,
+}
+
+impl<R> Stoppable<R> {
+    pub(crate) fn new(inner: R, stop: &Stop) -> Self {
+        Self { inner, stop: stop.clone() }
+    }
+}
+
+impl<R: std::io::Read> std::io::Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.stop.is_set() {
+            return Err(std::io::Error::other("nobody waits for it any more"));
+        }
+        self.inner.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn what_is_read_ends_when_nobody_waits_for_it_any_more() {
+        let stop = Stop::default();
+        let waiting = stop.on_drop();
+        let mut endless = Stoppable::new(std::io::repeat(7), &stop);
+        endless.read_exact(&mut [0; 100]).unwrap();
+        stop.check().unwrap();
+        drop(waiting);
+        assert!(endless.read(&mut [0; 100]).is_err());
+        assert!(matches!(stop.check(), Err(Error::Abandoned)));
+    }
+}
