@@ -1,6 +1,6 @@
 //! What a command works with: the store, its images, where to print; and how names become layers.
 
-use windowsfilter::{ErrorKind, LayerId, LayerStore, Limits};
+use windowsfilter::{ErrorKind, LayerId, LayerStore, Limits, StreamForm};
 use windowsfilter_image::ImageStore;
 
 use crate::arguments::Global;
@@ -18,9 +18,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the store that the options name; layers come in up to `limits`.
-    pub(crate) fn open(global: &Global, limits: Limits) -> Result<Self, Error> {
-        let store = engine::open(global)?.with_limits(limits);
+    /// Opens the store that the options name; layers come in up to `limits`, streams are shown in the form `streams`.
+    pub(crate) fn open(global: &Global, limits: Limits, streams: StreamForm) -> Result<Self, Error> {
+        let store = engine::open(global)?.with_limits(limits).with_streams(streams);
         Ok(Self { store, output: Output::new(global.json, global.quiet) })
     }
 

@@ -1,10 +1,13 @@
 //! Commit: a sandbox's changes become a layer, and an image of the parent's config with that layer on top.
 
 use std::io::{self, Seek};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use wclayer::filetime::FileTime;
-use windowsfilter::{DiffId, Digest, Driver, Expect, ImportRequest, LayerId, Progress, StoreLock};
+use windowsfilter::{
+    DiffId, DiffOptions, Digest, Driver, Expect, ImportRequest, LayerId, LeftOut, Progress, StoreLock,
+};
 
 use crate::error::{Error, IoContext};
 use crate::import::{imported, is_present};
@@ -22,6 +25,8 @@ pub struct CommitOptions<'a> {
     pub message: Option<String>,
     /// When, in seconds since 1970; with the portable engine no file of the new layer has a later time then. `None`: now.
     pub created: Option<i64>,
+    /// Attributes of the sandbox that no layer has are an error, instead of being left out with a note.
+    pub strict: bool,
     /// Who is told how far it is.
     pub progress: &'a dyn Progress,
 }
@@ -36,7 +41,8 @@ impl ImageStore<'_> {
         let created = rfc3339(options.created)?;
         let chain = self.layers.chain_ids(sandbox)?;
         let (mut sources, mut config) = self.parent_config(sandbox, &chain)?;
-        let (digest, changes) = self.spool_changes(sandbox, &options)?;
+        let left_out = Arc::new(LeftOut::default());
+        let (digest, changes) = self.spool_changes(sandbox, &options, &left_out)?;
         add_layer(&mut config, DiffId(digest), &created, &options)?;
         let bytes = serde_json::to_vec(&config).expect("a JSON value can be written");
         let parsed = Config::parse(&bytes)?;
@@ -44,6 +50,7 @@ impl ImageStore<'_> {
         let (id, below) = ids.split_last().expect("a layer was just added");
         let (_lock, notes) =
             self.publish_once(id, chain.first().or(below.last()), DiffId(digest), changes)?;
+        let notes = left_out.notes().into_iter().chain(notes).collect();
         let image_id = Digest::of(&bytes);
         self.write_blob(&image_id, &bytes)?;
         sources.resize(ids.len(), SourceLayer::default());
@@ -57,13 +64,19 @@ impl ImageStore<'_> {
         &self,
         sandbox: &LayerId,
         options: &CommitOptions<'o>,
+        left_out: &Arc<LeftOut>,
     ) -> Result<(Digest, ImportRequest<'o>), Error> {
-        let mut diff = match options.created {
-            // What the compute service exports has the times that it gives.
-            Some(newest) if self.layers.keeps_tars() => {
-                self.layers.diff_until(sandbox, FileTime::from_unix(newest, 0))?
-            }
-            _ => self.layers.diff(sandbox, None)?,
+        // What the compute service exports is as it gives it.
+        let mut diff = match self.layers.keeps_tars() {
+            true => self.layers.diff_with(
+                sandbox,
+                DiffOptions {
+                    newest: options.created.map(|seconds| FileTime::from_unix(seconds, 0)),
+                    strict: options.strict,
+                    left_out: Some(left_out.clone()),
+                },
+            )?,
+            false => self.layers.diff(sandbox, None)?,
         };
         let (mut spool, store) = (self.layers.spool()?, self.layers.root());
         io::copy(&mut diff, &mut spool).map_err(|error| match error.downcast::<windowsfilter::Error>() {
@@ -214,6 +227,7 @@ mod tests {
             author: Some("Ann".into()),
             message: None,
             created: None,
+            strict: false,
             progress: &(),
         };
         let time = rfc3339(Some(0)).unwrap();

@@ -29,6 +29,7 @@ fn a_commit_of_what_windows_cannot_hold_says_so_and_leaves_nothing() {
         author: None,
         message: None,
         created: None,
+        strict: false,
         progress: &(),
     };
     let error = fixture.images().commit(&sandbox, options).unwrap_err();
@@ -58,6 +59,7 @@ fn a_commit_adds_a_layer_and_history_and_is_reproducible() {
             author: Some("Ann".into()),
             message: Some("adds new.txt".into()),
             created: Some(1_700_000_000),
+            strict: false,
             progress: &(),
         };
         fixture.images().commit(&sandbox, options).unwrap()
@@ -104,7 +106,8 @@ fn commit(
     created: Option<i64>,
 ) -> Result<Imported, Error> {
     let reference = reference.parse().unwrap();
-    let options = CommitOptions { reference, author: None, message: None, created, progress: &() };
+    let options =
+        CommitOptions { reference, author: None, message: None, created, strict: false, progress: &() };
     fixture.images().commit(&id(sandbox), options)
 }
 

@@ -22,13 +22,13 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use wclayer::filetime::FileTime;
-
+use crate::diff_options::DiffOptions;
 use crate::digest::DiffId;
 use crate::driver::{Change, DiffGetter};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::limits::Limits;
+use crate::metadata::StreamForm;
 use crate::record::LayerKind;
 
 pub mod hcs;
@@ -58,6 +58,8 @@ pub struct Layer {
     pub kind: LayerKind,
     /// The layers that it shows, base first: its own content, if it has any, on top of its parents'.
     pub chain: Vec<ChainLayer>,
+    /// How its view shows streams, and how those written to a sandbox are read.
+    pub streams: StreamForm,
 }
 
 impl Layer {
@@ -225,17 +227,17 @@ pub trait Engine: Debug + Send + Sync {
     /// What cannot be read; what no Windows layer can hold.
     fn read(&self, layer: &Layer, mounted: bool, guard: Guard) -> Result<Box<dyn Read + Send>, Error>;
 
-    /// As [`Engine::read`] of a sandbox, but what it changed has no time later than `newest`.
+    /// As [`Engine::read`] of a sandbox, as `options` say.
     ///
     /// # Errors
     /// As [`Engine::read`]; engines that export what the host gives them cannot.
-    fn read_until(
+    fn read_sandbox(
         &self,
         sandbox: &Layer,
-        newest: FileTime,
+        options: DiffOptions,
         guard: Guard,
     ) -> Result<Box<dyn Read + Send>, Error> {
-        let _ = (newest, guard);
+        let _ = (options, guard);
         let what = format!("a diff of {} with other times", sandbox.place.id);
         Err(Error::Unsupported { what, needs: "the portable engine" })
     }

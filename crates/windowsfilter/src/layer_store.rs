@@ -32,6 +32,7 @@ use crate::error::{Error, IoContext};
 use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::limits::Limits;
 use crate::lock::{self, Lock};
+use crate::metadata::StreamForm;
 use crate::options::{DEFAULT_SANDBOX_SIZE, StorageOptions};
 use crate::record::{self, LayerKind, LayerRecord};
 use crate::store::{self, Paths, file};
@@ -43,6 +44,7 @@ pub struct LayerStore {
     default_size: u64,
     reclaimer: Reclaimer,
     limits: Limits,
+    streams: StreamForm,
     engine: Arc<dyn Engine>,
 }
 
@@ -61,7 +63,14 @@ impl LayerStore {
         let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
         let paths = Paths::create(root, Placement::Aside)?;
         let engine = Arc::new(Portable::new(paths.templates(), paths.temporaries()));
-        Ok(Self { paths, default_size, reclaimer: Doomed::destroy, limits: Limits::default(), engine })
+        Ok(Self {
+            paths,
+            default_size,
+            reclaimer: Doomed::destroy,
+            limits: Limits::default(),
+            streams: StreamForm::default(),
+            engine,
+        })
     }
 
     /// Opens the layers in `home`, which may be one of Docker's, with Windows' own engine. Layers are filled as `import` says.
@@ -78,7 +87,14 @@ impl LayerStore {
         let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
         let paths = Paths::create(home, Placement::InPlace)?;
         let engine = Arc::new(Hcs::new(host, &paths, import));
-        Ok(Self { paths, default_size, reclaimer: Doomed::destroy, limits: Limits::default(), engine })
+        Ok(Self {
+            paths,
+            default_size,
+            reclaimer: Doomed::destroy,
+            limits: Limits::default(),
+            streams: StreamForm::default(),
+            engine,
+        })
     }
 
     /// Whether what is at `root` was made by [`LayerStore::open_hcs`].
@@ -114,6 +130,12 @@ impl LayerStore {
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// Gives new sandboxes, and layers that are mounted, streams in this form, instead of Samba's.
+    #[must_use]
+    pub fn with_streams(self, streams: StreamForm) -> Self {
+        Self { streams, ..self }
     }
 
     /// What layers that come in may be at most.
@@ -358,7 +380,12 @@ impl LayerStore {
     /// `id` with its chain, for the engine.
     pub(crate) fn layer(&self, id: &LayerId) -> Result<Layer, Error> {
         let place = self.place(id)?;
-        Ok(Layer { kind: self.record(&place.id)?.kind, chain: self.chain_of(&place.id)?, place })
+        let record = self.record(&place.id)?;
+        let streams = match record.kind {
+            LayerKind::Sandbox => record.streams.unwrap_or(StreamForm::Plain),
+            LayerKind::Layer | LayerKind::Empty => self.streams,
+        };
+        Ok(Layer { kind: record.kind, chain: self.chain_of(&place.id)?, place, streams })
     }
 
     /// What `id` shows as `C:\`, for reading without a mount. Of a sandbox: what its parents show.

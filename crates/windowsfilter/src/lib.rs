@@ -3,6 +3,7 @@
 //! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on the host. See `ARCHITECTURE.md`
 //! in the repository for a map.
 
+mod diff_options;
 mod digest;
 pub mod driver;
 pub mod engine;
@@ -18,6 +19,7 @@ pub mod sealed;
 mod store;
 mod temporary;
 
+pub use diff_options::{DiffOptions, LeftOut};
 pub use digest::{DiffId, Digest, Hashed};
 pub use driver::{Applied, Change, ChangeKind, DiffGetter, Driver, Presence};
 pub use engine::hcs as hcs_engine;
@@ -31,7 +33,7 @@ pub use layer_store::{
     Verified,
 };
 pub use limits::{Exceeded, Limit, Limits};
-pub use metadata::{Origin, Stream, StreamContent, Win32Metadata};
+pub use metadata::{Origin, Stream, StreamContent, StreamForm, Win32Metadata};
 pub use options::{
     DEFAULT_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE, StorageOptions, parse_size,
 };

@@ -6,7 +6,8 @@
 //! | `user.win32.sd` | self-relative security descriptor |
 //! | `user.win32.crtime`, `.atime`, `.ctime` | FILETIME as decimal text; the last write time is the inode's mtime |
 //! | `user.win32.ea.<NAME>` | value of an extended attribute; `user.win32.eas`: all of them, encoded, where one has flags or does not fit |
-//! | `user.DosStream.<name>:$DATA` | content of an alternate stream, as the kernel's SMB server has it (Samba's `streams_xattr` puts a NUL after it) |
+//! | `user.DosStream.<name>:$DATA` | content of an alternate stream; in a view and a sandbox in the form that its SMB server reads, see [`StreamForm`] |
+//! | `user.win32.whole.<name>` | content of a stream that leaves no room for what that form adds |
 //! | `user.win32.stream.<n>` | `<origin>:<data offset>:<size>:<name>`: a stream that stays in its tar |
 //! | `user.win32.reparse` | reparse data buffer |
 //! | `user.win32.name` | the true name, where Linux cannot hold it; of a file with several such names all, with `/` between |
@@ -17,7 +18,11 @@
 //! `trusted.win32.opaque` (hides all that lies below), `trusted.win32.link` (on a device: a hard link to that path of a parent).
 
 mod dos_attributes;
+mod stream_form;
 
+pub use stream_form::StreamForm;
+
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use erofs_index::Namespace;
@@ -172,17 +177,17 @@ impl Win32Metadata {
         metadata
     }
 
-    /// What is wrong with an attribute that a user may have written, if anything.
+    /// Whether an attribute that a user may have written is one of this schema. The error says what is wrong with its value.
     #[cfg(target_os = "linux")]
-    pub(crate) fn problem_of(name: &[u8], value: &[u8]) -> Option<&'static str> {
-        Self::default().read_xattr(name, value).err()
+    pub(crate) fn judge(name: &[u8], value: &[u8]) -> Result<bool, Cow<'static, str>> {
+        Self::default().read_xattr(name, value)
     }
 
-    /// The error says what the value should be.
-    fn read_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    /// Whether the attribute is of this schema. The error says what the value should be.
+    fn read_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<bool, Cow<'static, str>> {
         match name {
             b"DOSATTRIB" => {
-                let read = dos_attributes::parse(value).ok_or("no number such as 0x20")?;
+                let read = dos_attributes::parse(value).ok_or_else(|| dos_attributes::problem(value))?;
                 self.attributes = read.attributes;
                 // The server knows when Linux made the file; what came with the file is `win32.crtime`.
                 self.created = self.created.or(read.created);
@@ -201,7 +206,7 @@ impl Win32Metadata {
                 if let Some(ea) = name.strip_prefix(b"win32.ea.") {
                     self.eas.push(ExtendedAttribute { flags: 0, name: ea.to_vec(), value: value.to_vec() });
                 } else if let Some(stream) =
-                    name.strip_prefix(b"DosStream.").and_then(|n| n.strip_suffix(b":$DATA"))
+                    stream_form::stream_name(name).or_else(|| stream_form::whole_stream_name(name))
                 {
                     self.streams.push(Stream {
                         name: stream.to_vec(),
@@ -209,10 +214,16 @@ impl Win32Metadata {
                     });
                 } else if name.starts_with(b"win32.stream.") {
                     self.streams.push(parse_stream(value).ok_or("no place in a layer")?);
+                } else if stream_form::is_part(name) {
+                    return Err("a part of a stream that Samba has spread over several attributes: set \
+                                \"streams_xattr:max xattrs per stream = 1\" and write the stream again"
+                        .into());
+                } else {
+                    return Ok(false);
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Says of every place in a tar that belongs to no named layer yet that it is in `layer`.
@@ -235,9 +246,9 @@ fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok()
 }
 
-fn time(value: &[u8]) -> Result<FileTime, &'static str> {
+fn time(value: &[u8]) -> Result<FileTime, Cow<'static, str>> {
     let ticks = text(value).and_then(|text| text.parse().ok());
-    ticks.map(FileTime).ok_or("no number of 100 ns since 1601")
+    ticks.map(FileTime).ok_or("no number of 100 ns since 1601".into())
 }
 
 fn format_origin(origin: Origin) -> String {

@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::digest::{DiffId, Digest};
 use crate::error::Error;
 use crate::id::LayerId;
+use crate::metadata::StreamForm;
 use crate::sealed;
 use crate::store::{self, file};
 use crate::temporary::Temporaries;
@@ -68,6 +69,9 @@ pub struct LayerRecord {
     /// Sandboxes: digest of the config of the image that it was made from, for whoever keeps images.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image: Option<Digest>,
+    /// Sandboxes: how the view shows streams, and how those that are written are read. Those of earlier builds have none: they are plain.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub streams: Option<StreamForm>,
     /// When it came into the store; seconds since 1970.
     pub created: i64,
     /// The tool that wrote it.
@@ -87,6 +91,7 @@ impl LayerRecord {
             index: None,
             sandbox_size: None,
             image: None,
+            streams: None,
             created: jiff::Timestamp::now().as_second(),
             tool: concat!("windowsfilter ", env!("CARGO_PKG_VERSION")).to_owned(),
         }

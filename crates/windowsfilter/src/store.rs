@@ -6,6 +6,7 @@
 //!   layers/<id>/layer.tar        exact uncompressed bytes
 //!               layer.erofs      index of this layer's own entries
 //!               chain.erofs      merged index of this layer and its parents; rebuildable
+//!               chain-plain.erofs  the same for mounts with plain streams
 //!               layerchain.json  parents, nearest first
 //!               layer.json       what the layer is, see `record.rs`
 //!               sandbox.img      sandboxes only
@@ -58,6 +59,7 @@ pub(crate) mod file {
     pub(crate) const TAR: &str = "layer.tar";
     pub(crate) const INDEX: &str = "layer.erofs";
     pub(crate) const CHAIN_INDEX: &str = "chain.erofs";
+    pub(crate) const PLAIN_CHAIN_INDEX: &str = "chain-plain.erofs";
     pub(crate) const CHAIN: &str = "layerchain.json";
     pub(crate) const RECORD: &str = "layer.json";
     pub(crate) const OWNERS: &str = "owners.json";

@@ -160,8 +160,10 @@ fn ticks(metadata: &fs::Metadata) -> u64 {
 fn attributes(path: &Path, is_link: bool) -> String {
     let namespace = if is_link { "trusted" } else { "user" };
     let names = ["DosStream.s:$DATA", "win32.ea.NAME"];
+    let value = |name: &&str| attribute(path, &format!("{namespace}.{name}"));
+    // In a view, streams have the NUL that Samba wants after them.
     let mut values: Vec<String> =
-        names.iter().map(|name| attribute(path, &format!("{namespace}.{name}"))).collect();
+        names.iter().map(|name| value(name).trim_end_matches(r"\x00").to_owned()).collect();
     // What nobody said is what Windows gives a new file; a new link's are told by its target.
     if !is_link {
         let said = attribute(path, "user.DOSATTRIB");

@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// are the same image [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time, env = "SOURCE_DATE_EPOCH", hide_env_values = true)]
     created: Option<i64>,
+    /// Refuse attributes of files that no layer has, instead of leaving them out with a note
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 }
@@ -41,6 +44,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
         author: args.author,
         message: args.message,
         created: args.created,
+        strict: args.strict,
         progress: &progress,
     };
     let image = session.images()?.commit(&id, options)?;

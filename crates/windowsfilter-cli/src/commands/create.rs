@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-use windowsfilter::{Digest, LayerId, StorageOptions};
+use windowsfilter::{Digest, LayerId, StorageOptions, StreamForm};
 
 use crate::arguments::new_id;
 use crate::error::Error;
@@ -21,6 +21,14 @@ pub(crate) struct Args {
     /// How much the sandbox can hold, as in 20GB; units are binary [default: 127GB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     size: Option<u64>,
+    /// How streams stand in the attributes of its files: `samba`, with the NUL that Samba's streams_xattr puts after them, or `plain`,
+    /// as the kernel's SMB server has them
+    #[arg(long, value_name = "FORM", default_value_t, value_parser = parse_streams)]
+    pub(crate) streams: StreamForm,
+}
+
+pub(crate) fn parse_streams(text: &str) -> Result<StreamForm, String> {
+    text.parse()
 }
 
 fn parse_size(text: &str) -> Result<u64, windowsfilter::Error> {

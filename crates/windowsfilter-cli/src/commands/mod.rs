@@ -20,7 +20,7 @@ mod stat;
 mod umount;
 mod write_layer;
 
-use windowsfilter::Limits;
+use windowsfilter::{Limits, StreamForm};
 
 use crate::arguments::Arguments;
 use crate::error::Error;
@@ -76,6 +76,17 @@ impl Command {
     }
 }
 
+impl Command {
+    /// How streams are shown by what the command makes or mounts.
+    fn streams(&self) -> StreamForm {
+        match self {
+            Self::Create(args) => args.streams,
+            Self::Mount(args) => args.streams,
+            _ => StreamForm::default(),
+        }
+    }
+}
+
 /// Runs what the command line asks for.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Error> {
     let Arguments { global, command } = arguments;
@@ -89,7 +100,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Serve(args) => return serve::run(&global, args),
         _ => {}
     }
-    let session = Session::open(&global, command.limits())?;
+    let session = Session::open(&global, command.limits(), command.streams())?;
     match command {
         Command::Image(command) => image::run(&session, command),
         Command::Layer(command) => layer::run(&session, command),

@@ -79,7 +79,7 @@ impl LayerStore {
             let (id, dir) = (place.id.clone(), place.dir.clone());
             layers.push(ChainLayer { id, dir, diff_id: made.record.diff_id });
         }
-        Ok(Layer { place, kind: made.record.kind, chain: layers })
+        Ok(Layer { place, kind: made.record.kind, chain: layers, streams: self.streams })
     }
 
     /// Writes the records and takes the mark away, if the parents are still there.

@@ -5,6 +5,7 @@ use std::io::Read;
 use wclayer::filetime::FileTime;
 
 use super::{LayerStore, missing_in};
+use crate::diff_options::DiffOptions;
 use crate::driver::{Change, DiffGetter};
 use crate::engine::Guard;
 use crate::error::Error;
@@ -52,10 +53,18 @@ impl LayerStore {
     /// # Errors
     /// As [`crate::Driver::diff`].
     pub fn diff_until(&self, id: &LayerId, newest: FileTime) -> Result<Box<dyn Read + Send>, Error> {
+        self.diff_with(id, DiffOptions { newest: Some(newest), ..DiffOptions::default() })
+    }
+
+    /// As [`crate::Driver::diff`], of a sandbox as `options` say. A committed layer comes out as it went in.
+    ///
+    /// # Errors
+    /// As [`crate::Driver::diff`].
+    pub fn diff_with(&self, id: &LayerId, options: DiffOptions) -> Result<Box<dyn Read + Send>, Error> {
         let guard = self.guard(id)?;
         let layer = self.layer(id)?;
         let tar = match layer.kind {
-            LayerKind::Sandbox => self.engine.read_until(&layer, newest, guard),
+            LayerKind::Sandbox => self.engine.read_sandbox(&layer, options, guard),
             LayerKind::Layer | LayerKind::Empty => self.engine.read(&layer, self.is_mounted(id)?, guard),
         };
         tar.map_err(|error| missing_in(&layer, error))

@@ -148,7 +148,9 @@ impl LayerStore {
         image: Option<Digest>,
     ) -> Result<(), Error> {
         let size = options.size.unwrap_or(self.default_size);
-        let record = LayerRecord { sandbox_size: Some(size), image, ..LayerRecord::new(LayerKind::Sandbox) };
+        let streams = Some(self.streams);
+        let new = LayerRecord::new(LayerKind::Sandbox);
+        let record = LayerRecord { sandbox_size: Some(size), image, streams, ..new };
         if self.is_in_place() {
             let made = Made { id, parent, record: &record, owner: None };
             return self.make_in_place(&made, |sandbox| self.engine.create_sandbox(sandbox, size));
@@ -158,7 +160,7 @@ impl LayerStore {
         let staging = self.claim_new(id)?;
         let place = Place { id: id.clone(), dir: staging.dir.clone(), mounts: self.paths.mount(id) };
         // What it is going to stand on is the kernel's, once it is mounted.
-        let sandbox = Layer { place, kind: LayerKind::Sandbox, chain: Vec::new() };
+        let sandbox = Layer { place, kind: LayerKind::Sandbox, chain: Vec::new(), streams: self.streams };
         self.engine.create_sandbox(&sandbox, size)?;
         self.publish(staging, id, parent, &record)
     }

@@ -12,6 +12,8 @@
 //! Everything is little-endian. Source: Samba `librpc/idl/xattr.idl` (`xattr_DOSATTRIB`) and `librpc/ndr/ndr_xattr.c`; what is taken of
 //! which version, `parse_dos_attribute_blob` in `source3/smbd/dosmode.c`.
 
+use std::borrow::Cow;
+
 use wclayer::filetime::FileTime;
 
 /// Flags of what is valid: `XATTR_DOSINFO_ATTRIB`, `XATTR_DOSINFO_CREATE_TIME`.
@@ -53,6 +55,17 @@ pub(super) fn parse(value: &[u8]) -> Option<DosAttributes> {
     match value.iter().position(|&byte| byte == 0) {
         Some(end) if end + 1 < value.len() => record(value, end + 1),
         end => number(&value[..end.unwrap_or(value.len())]),
+    }
+}
+
+/// What is wrong with a value that is neither form.
+pub(super) fn problem(value: &[u8]) -> Cow<'static, str> {
+    match value {
+        // What `setfattr -v 0x22` writes, which means bytes.
+        [byte] => {
+            format!("the byte {byte:#04x}, not the text \"{byte:#04x}\": setfattr -n user.DOSATTRIB -v '\"{byte:#04x}\"'").into()
+        }
+        _ => "no number such as 0x20".into(),
     }
 }
 

@@ -21,7 +21,7 @@ use super::merge::{Kind, Layer, Merged, Source, TOP, Tree};
 use crate::digest::{Digest, Hashed};
 use crate::engine::ChainLayer;
 use crate::error::{Error, IoContext};
-use crate::metadata::{IMPLICIT, LINK, OPAQUE, Win32Metadata};
+use crate::metadata::{IMPLICIT, LINK, OPAQUE, StreamForm, Win32Metadata};
 use crate::store::file;
 use crate::temporary::Temporaries;
 
@@ -46,11 +46,14 @@ impl ChainLayer {
     }
 }
 
-/// Volume UUID of a chain's index: the first half of the SHA-256 over the diffIDs, base first.
-pub fn chain_uuid(chain: &[ChainLayer]) -> [u8; 16] {
+/// Volume UUID of a chain's index: the first half of the SHA-256 over the diffIDs, base first, and the form of streams, if they are not plain.
+pub fn chain_uuid(chain: &[ChainLayer], form: StreamForm) -> [u8; 16] {
     let mut hasher = Sha256::new();
     for layer in chain {
         hasher.update(layer.digest());
+    }
+    if form != StreamForm::Plain {
+        hasher.update(form.to_string());
     }
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&hasher.finalize()[..16]);
@@ -65,11 +68,23 @@ pub(crate) fn write_chain_index(
     chain: &[ChainLayer],
     out: &Path,
     temporaries: &Temporaries,
+    form: StreamForm,
 ) -> Result<(), Error> {
     let mut new = temporaries.file()?;
-    build_chain_index(chain, BufWriter::with_capacity(1 << 18, new.as_file_mut()))?;
+    build_chain_index(chain, form, BufWriter::with_capacity(1 << 18, new.as_file_mut()))?;
     new.persist(out)?;
     Ok(())
+}
+
+/// The form in which the index of `chain` with this UUID has streams; `None` if it is another chain's.
+pub(crate) fn form_of(uuid: [u8; 16], chain: &[ChainLayer]) -> Option<StreamForm> {
+    StreamForm::NAMES.into_iter().map(|(_, form)| form).find(|form| chain_uuid(chain, *form) == uuid)
+}
+
+/// As [`form_of`], of the index in a file.
+pub(crate) fn form_of_file(path: &Path, chain: &[ChainLayer]) -> Option<StreamForm> {
+    let image = Image::open(File::open(path).ok()?).ok()?;
+    form_of(image.uuid(), chain)
 }
 
 /// The index of a chain, written now if it is missing or another chain's. It is in the directory of the chain's nearest layer: what
@@ -82,26 +97,42 @@ pub(crate) fn ready(
     fallback: &Path,
     temporaries: &Temporaries,
 ) -> Result<PathBuf, Error> {
-    let path = chain.last().map_or(fallback, |nearest| &nearest.dir).join(file::CHAIN_INDEX);
-    if !is_index_of(&path, chain) {
-        write_chain_index(chain, &path, temporaries)?;
+    ready_in_form(chain, fallback, temporaries, StreamForm::Samba)
+}
+
+/// As [`ready`], with streams in the form in which a mounted view shows them.
+///
+/// # Errors
+/// As [`write_chain_index`].
+pub(crate) fn ready_in_form(
+    chain: &[ChainLayer],
+    fallback: &Path,
+    temporaries: &Temporaries,
+    form: StreamForm,
+) -> Result<PathBuf, Error> {
+    let path = chain.last().map_or(fallback, |nearest| &nearest.dir).join(index_file(form));
+    // Whole as far as its superblock tells, and of exactly these layers.
+    if form_of_file(&path, chain) != Some(form) {
+        write_chain_index(chain, &path, temporaries, form)?;
     }
     Ok(path)
 }
 
-/// Whether the file is an index, whole as far as its superblock tells, of exactly these layers.
-fn is_index_of(path: &Path, chain: &[ChainLayer]) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    Image::open(file).is_ok_and(|image| image.uuid() == chain_uuid(chain))
+/// The name of a chain's index with streams in this form.
+pub(crate) fn index_file(form: StreamForm) -> &'static str {
+    match form {
+        StreamForm::Samba => file::CHAIN_INDEX,
+        StreamForm::Plain => file::PLAIN_CHAIN_INDEX,
+    }
 }
 
 /// Writes the index of `chain` (base first, maybe empty) to `w` and flushes it.
 ///
 /// # Errors
 /// An index of a layer that cannot be read, a hard link without its target, and those of writing.
-pub fn build_chain_index(chain: &[ChainLayer], mut w: impl Write) -> Result<(), Error> {
+pub fn build_chain_index(chain: &[ChainLayer], form: StreamForm, mut w: impl Write) -> Result<(), Error> {
     let layers = chain.iter().map(ChainLayer::read).collect::<Result<Vec<_>, _>>()?;
-    let mut builder = ImageBuilder::new(Options { uuid: chain_uuid(chain), build_time: (0, 0) });
+    let mut builder = ImageBuilder::new(Options { uuid: chain_uuid(chain, form), build_time: (0, 0) });
     let devices =
         layers.iter().map(|layer| add_device(&mut builder, layer)).collect::<Result<Vec<_>, _>>()?;
     let tree = Tree::merge(&layers)?;
@@ -109,8 +140,15 @@ pub fn build_chain_index(chain: &[ChainLayer], mut w: impl Write) -> Result<(), 
     for node in tree.nodes().filter(|&node| tree.true_name_of(node).is_some()) {
         long_names.entry(tree.inode(node).0).or_default().push(node);
     }
-    let mut emitter =
-        Emitter { layers: &layers, devices, tree: &tree, links: Links::new(&tree), builder, long_names };
+    let mut emitter = Emitter {
+        layers: &layers,
+        devices,
+        tree: &tree,
+        links: Links::new(&tree),
+        builder,
+        long_names,
+        form,
+    };
     emitter.add_nodes()?;
     emitter.builder.write(&mut w).map_err(erofs_index::Error::from)?;
     w.flush().at("write", Path::new(file::CHAIN_INDEX))
@@ -129,9 +167,9 @@ pub(crate) fn check(chain: &[ChainLayer]) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`build_chain_index`].
-pub(crate) fn chain_index_digest(chain: &[ChainLayer]) -> Result<Digest, Error> {
+pub(crate) fn chain_index_digest(chain: &[ChainLayer], form: StreamForm) -> Result<Digest, Error> {
     let mut hashed = Hashed::new(io::sink());
-    build_chain_index(chain, &mut hashed)?;
+    build_chain_index(chain, form, &mut hashed)?;
     Ok(hashed.finish().0)
 }
 
@@ -156,6 +194,7 @@ struct Emitter<'a> {
     builder: ImageBuilder,
     /// By inode, the nodes whose names Linux cannot hold.
     long_names: HashMap<usize, Vec<u32>>,
+    form: StreamForm,
 }
 
 impl Emitter<'_> {
@@ -237,6 +276,7 @@ impl Emitter<'_> {
         xattrs.retain(|(namespace, name, _)| *namespace != Namespace::Trusted || !marker(name));
         for xattr in &mut xattrs {
             set_layer(xattr, layer.tag);
+            self.form.show(&mut xattr.1, &mut xattr.2);
         }
         self.set_true_names(node, info.kind, &mut xattrs);
         let borrowed: Vec<_> =

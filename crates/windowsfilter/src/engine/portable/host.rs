@@ -10,14 +10,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use wclayer::filetime::FileTime;
-
 use super::linux::sandbox_image::Growth;
 use super::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
 use super::linux::snapshot::{self, SandboxView};
 use super::linux::{bind, erofs_mount, loop_device, mount_table, sandbox_image};
 use super::sandbox_diff;
 use super::view::View;
+use crate::diff_options::DiffOptions;
 use crate::driver::Change;
 use crate::engine::stream::piped;
 use crate::engine::{Guard, Layer, Place};
@@ -152,7 +151,7 @@ fn opened(sandbox: &Layer) -> Result<SandboxView, Error> {
 
 pub(super) fn sandbox_changes(sandbox: &Layer, below: &View) -> Result<Vec<Change>, Error> {
     let view = opened(sandbox)?;
-    let changes = sandbox_diff::changes(view.upper(), below);
+    let changes = sandbox_diff::changes(view.upper(), below, sandbox.streams);
     finish(changes, view)
 }
 
@@ -161,18 +160,19 @@ pub(super) fn changed_bytes(sandbox: &Layer) -> Result<u64, Error> {
     finish(sandbox_diff::content_size(view.upper()), view)
 }
 
-/// Walks the sandbox on a thread of its own; what it changed has no time later than `newest`. A reader that is dropped half-way ends the walk; the mount is never touched.
+/// Walks the sandbox on a thread of its own. A reader that is dropped half-way ends the walk; the mount is never touched.
 pub(super) fn read_sandbox(
     sandbox: &Layer,
     below: View,
-    newest: Option<FileTime>,
+    options: DiffOptions,
     guard: Guard,
 ) -> Result<Box<dyn Read + Send>, Error> {
     let view = opened(sandbox)?;
+    let streams = sandbox.streams;
     let walk = move |out: &mut dyn Write| {
         // Held until the walk ends: nobody mounts the image that is being read.
         let _guard = guard;
-        finish(sandbox_diff::write_diff(view.upper(), &below, newest, out).map(drop), view)
+        finish(sandbox_diff::write_diff(view.upper(), &below, streams, &options, out).map(drop), view)
     };
     piped("sandbox-diff", walk).at("start a thread for", &sandbox.place.dir)
 }

@@ -8,8 +8,7 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use wclayer::filetime::FileTime;
-
+use crate::diff_options::DiffOptions;
 use crate::driver::{Change, DiffGetter};
 use crate::engine::{EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place};
 use crate::error::{Error, IoContext};
@@ -89,7 +88,7 @@ impl Engine for Portable {
     }
 
     fn activate(&self, layer: &Layer) -> Result<(), Error> {
-        let index = chain::ready(&layer.chain, &layer.place.dir, &self.temporaries)?;
+        let index = chain::ready_in_form(&layer.chain, &layer.place.dir, &self.temporaries, layer.streams)?;
         host::activate(layer, &index)
     }
 
@@ -138,18 +137,19 @@ impl Engine for Portable {
                 Ok(Box::new(File::open(&path).at("open", &path)?))
             }
             LayerKind::Sandbox => {
-                host::read_sandbox(layer, Self::view(layer, &self.temporaries)?, None, guard)
+                let view = Self::view(layer, &self.temporaries)?;
+                host::read_sandbox(layer, view, DiffOptions::default(), guard)
             }
         }
     }
 
-    fn read_until(
+    fn read_sandbox(
         &self,
         sandbox: &Layer,
-        newest: FileTime,
+        options: DiffOptions,
         guard: Guard,
     ) -> Result<Box<dyn Read + Send>, Error> {
-        host::read_sandbox(sandbox, Self::view(sandbox, &self.temporaries)?, Some(newest), guard)
+        host::read_sandbox(sandbox, Self::view(sandbox, &self.temporaries)?, options, guard)
     }
 
     fn changes(&self, layer: &Layer, _: bool) -> Result<Vec<Change>, Error> {

@@ -3,9 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use wclayer::filetime::FileTime;
-
 use super::view::View;
+use crate::diff_options::DiffOptions;
 use crate::driver::Change;
 use crate::engine::{Guard, Layer, Place};
 use crate::error::Error;
@@ -70,7 +69,7 @@ pub(super) fn hide_at(_: &Path) -> Result<(), Error> {
 pub(super) fn read_sandbox(
     sandbox: &Layer,
     _: View,
-    _: Option<FileTime>,
+    _: DiffOptions,
     _: Guard,
 ) -> Result<Box<dyn Read + Send>, Error> {
     unsupported(format!("reading sandbox {}", sandbox.place.id))

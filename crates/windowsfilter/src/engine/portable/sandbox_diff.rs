@@ -18,11 +18,12 @@ mod tree;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 
+use crate::diff_options::DiffOptions;
 use crate::driver::{Change, ChangeKind};
 use crate::engine::portable::linux::upper::{UpperDirectory, UpperKind};
 use crate::engine::portable::view::View;
 use crate::error::Error;
-use crate::metadata::StreamContent;
+use crate::metadata::{StreamContent, StreamForm};
 use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
@@ -56,11 +57,11 @@ pub fn content_size(upper: &UpperDirectory) -> Result<u64, Error> {
 ///
 /// # Errors
 /// What the walk of the directory meets, a damaged parent.
-pub fn changes(upper: &UpperDirectory, parent: &View) -> Result<Vec<Change>, Error> {
-    changes_from(upper, parent)
+pub fn changes(upper: &UpperDirectory, parent: &View, streams: StreamForm) -> Result<Vec<Change>, Error> {
+    changes_from(upper, parent, streams)
 }
 
-/// Writes the layer that makes `parent` what the sandbox of `upper` is, and gives `out` back. Times later than `newest` become `newest`.
+/// Writes the layer that makes `parent` what the sandbox of `upper` is, and gives `out` back. Streams in the sandbox have the form `streams`.
 ///
 /// # Errors
 /// [`Error::NotPortable`] with everything a Windows layer cannot hold, before anything is written; as [`changes`], and
@@ -68,15 +69,21 @@ pub fn changes(upper: &UpperDirectory, parent: &View) -> Result<Vec<Change>, Err
 pub fn write_diff<W: Write>(
     upper: &UpperDirectory,
     parent: &View,
-    newest: Option<FileTime>,
+    streams: StreamForm,
+    options: &DiffOptions,
     out: W,
 ) -> Result<W, Error> {
-    write_diff_from(upper, parent, newest, out)
+    write_diff_from(upper, parent, streams, options, out)
 }
 
-fn changes_from(upper: &UpperDirectory, parent: &impl Parent) -> Result<Vec<Change>, Error> {
-    let tree = Tree::read(upper)?;
-    let mut changes: Vec<_> = plan(&tree, parent)?.items.into_iter().filter_map(change).collect();
+fn changes_from(
+    upper: &UpperDirectory,
+    parent: &impl Parent,
+    streams: StreamForm,
+) -> Result<Vec<Change>, Error> {
+    let tree = Tree::read(upper, streams)?;
+    let mut changes: Vec<_> =
+        plan(&tree, parent, &DiffOptions::default())?.items.into_iter().filter_map(change).collect();
     changes.sort();
     Ok(changes)
 }
@@ -95,17 +102,18 @@ fn change(item: Item<'_>) -> Option<Change> {
 fn write_diff_from<W: Write>(
     upper: &UpperDirectory,
     parent: &impl Parent,
-    newest: Option<FileTime>,
+    streams: StreamForm,
+    options: &DiffOptions,
     out: W,
 ) -> Result<W, Error> {
-    let tree = Tree::read(upper)?;
-    let Plan { items, problems } = plan(&tree, parent)?;
+    let tree = Tree::read(upper, streams)?;
+    let Plan { items, problems } = plan(&tree, parent, options)?;
     problems.into_result()?;
     let mut writer = DiffWriter {
         upper,
         tree: &tree,
         parent,
-        newest,
+        newest: options.newest,
         tar: Writer::extended(out),
         files: HashMap::new(),
         directories: Directories::new(),

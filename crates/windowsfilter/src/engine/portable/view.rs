@@ -12,13 +12,13 @@ use std::sync::{Arc, OnceLock};
 use erofs_index::{Cached, FileType, Image, InodeInfo, ReadAt, ReadError};
 use wclayer::name;
 
-use super::chain::chain_uuid;
+use super::chain::form_of;
 use super::links::HOPS_MAX;
 use super::long_names::{short_suffix, true_name};
 use crate::engine::ChainLayer;
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
-use crate::metadata::{Origin, Stream, StreamContent, Win32Metadata};
+use crate::metadata::{Origin, Stream, StreamContent, StreamForm, Win32Metadata};
 use crate::store::file;
 
 /// Bytes read from a tar at once where the caller asks for less.
@@ -31,6 +31,8 @@ pub struct View {
     image: Image<Cached<File>>,
     files: InodeInfo,
     tars: Vec<Tar>,
+    /// How the index has streams.
+    streams: StreamForm,
 }
 
 /// A layer's tar, opened when it is first read.
@@ -68,9 +70,8 @@ impl View {
             reason: reason.to_owned(),
         };
         let image = Image::open(source).map_err(failed)?;
-        if image.devices().len() != chain.len() || image.uuid() != chain_uuid(chain) {
-            return Err(damaged("is the index of another chain"));
-        }
+        let streams = form_of(image.uuid(), chain).filter(|_| image.devices().len() == chain.len());
+        let streams = streams.ok_or_else(|| damaged("is the index of another chain"))?;
         let top = image.inode(image.root()).map_err(failed)?;
         let files =
             image.lookup(&top, b"Files").map_err(failed)?.ok_or_else(|| damaged("has no Files directory"))?;
@@ -85,7 +86,7 @@ impl View {
             file: OnceLock::new(),
         };
         let tars = chain.iter().map(tar).collect();
-        Ok(Self { id, image, files, tars })
+        Ok(Self { id, image, files, tars, streams })
     }
 
     /// The layer whose view this is.
@@ -157,7 +158,10 @@ impl View {
     /// # Errors
     /// A damaged index.
     pub fn metadata(&self, node: &Node) -> Result<Win32Metadata, Error> {
-        let xattrs = self.image.xattrs(&node.info).map_err(|e| self.failed(&node.view_path, &e))?;
+        let mut xattrs = self.image.xattrs(&node.info).map_err(|e| self.failed(&node.view_path, &e))?;
+        for (_, name, value) in &mut xattrs {
+            self.streams.take(name, value);
+        }
         Ok(Win32Metadata::from_xattrs(xattrs.iter().map(|(_, name, value)| (&name[..], &value[..]))))
     }
 

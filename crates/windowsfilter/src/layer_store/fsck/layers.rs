@@ -15,14 +15,16 @@ use crate::engine::portable::chain;
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::layer_store::LayerStore;
+use crate::metadata::StreamForm;
 use crate::record::{LayerKind, LayerRecord};
 use crate::store::file;
 
 /// Names that a layer's directory may have in it.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     file::TAR,
     file::INDEX,
     file::CHAIN_INDEX,
+    file::PLAIN_CHAIN_INDEX,
     file::CHAIN,
     file::RECORD,
     file::OWNERS,
@@ -185,16 +187,22 @@ impl LayerStore {
         }
     }
 
-    /// Compares the chain's index, where there is one, with what the layers' own indexes give. These must be in order.
+    /// Compares the chain's indexes, where there are any, with what the layers' own indexes give. These must be in order.
     pub(super) fn check_chain_index(&self, id: &LayerId) -> Result<(), Error> {
-        let path = self.paths.layer(id).join(file::CHAIN_INDEX);
-        let Ok(stored) = File::open(&path) else { return Ok(()) };
-        let (actual, _) = Digest::of_reader(stored).at("read", &path)?;
-        let expected = chain::chain_index_digest(&self.chain_of(id)?)?;
-        if expected == actual {
-            return Ok(());
+        for (_, form) in StreamForm::NAMES {
+            let name = chain::index_file(form);
+            let path = self.paths.layer(id).join(name);
+            let Ok(stored) = File::open(&path) else { continue };
+            let layers = self.chain_of(id)?;
+            // Earlier builds had plain streams in it; whoever needs it next writes it anew.
+            let form = chain::form_of_file(&path, &layers).unwrap_or(form);
+            let (actual, _) = Digest::of_reader(stored).at("read", &path)?;
+            let expected = chain::chain_index_digest(&layers, form)?;
+            if expected != actual {
+                return Err(Error::DigestMismatch { what: format!("layer {id}: {name}"), expected, actual });
+            }
         }
-        Err(Error::DigestMismatch { what: format!("layer {id}: {}", file::CHAIN_INDEX), expected, actual })
+        Ok(())
     }
 }
 

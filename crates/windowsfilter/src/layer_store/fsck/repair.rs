@@ -11,6 +11,7 @@ use crate::engine::portable::{chain, import};
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::layer_store::LayerStore;
+use crate::metadata::StreamForm;
 use crate::record::{self, LayerRecord};
 use crate::store::file;
 
@@ -44,7 +45,13 @@ impl LayerStore {
     }
 
     fn rebuild_chain_index(&self, id: &LayerId) -> Result<(), Error> {
-        let out = self.paths.layer(id).join(file::CHAIN_INDEX);
-        chain::write_chain_index(&self.chain_of(id)?, &out, &self.paths.temporaries())
+        let chain = self.chain_of(id)?;
+        for (_, form) in StreamForm::NAMES {
+            let out = self.paths.layer(id).join(chain::index_file(form));
+            if out.exists() {
+                chain::write_chain_index(&chain, &out, &self.paths.temporaries(), form)?;
+            }
+        }
+        Ok(())
     }
 }

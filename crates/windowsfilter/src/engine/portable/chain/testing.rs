@@ -1,5 +1,6 @@
 //! Layers for tests: indexes as the importer writes them, over tars that are nothing but contents.
 
+use crate::metadata::StreamForm;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -69,13 +70,13 @@ impl Chain {
 
     pub(crate) fn image(&self) -> Result<Image<Vec<u8>>, Error> {
         let mut bytes = Vec::new();
-        build_chain_index(&self.layers, &mut bytes)?;
+        build_chain_index(&self.layers, StreamForm::Plain, &mut bytes)?;
         Ok(Image::open(bytes).unwrap())
     }
 
     pub(crate) fn view(&self) -> View {
         let index = self.folder.path().join("chain.erofs");
-        write_chain_index(&self.layers, &index, &self.temporaries()).unwrap();
+        write_chain_index(&self.layers, &index, &self.temporaries(), StreamForm::Plain).unwrap();
         View::open(LayerId::new("top").unwrap(), &index, &self.layers).unwrap()
     }
 

@@ -8,10 +8,12 @@ use erofs_index::FileType;
 fn the_same_layers_give_the_same_bytes_and_other_layers_another_uuid() {
     let one = Chain::new(&[&[("Files/a", E::File("x"))], &[("Files/b", E::File("y"))]]);
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    build_chain_index(&one.layers, &mut first).unwrap();
-    build_chain_index(&one.layers, &mut second).unwrap();
+    build_chain_index(&one.layers, StreamForm::Plain, &mut first).unwrap();
+    build_chain_index(&one.layers, StreamForm::Plain, &mut second).unwrap();
     assert_eq!(first, second);
-    assert_ne!(chain_uuid(&one.layers), chain_uuid(&one.layers[..1]));
+    let uuid = |layers| chain_uuid(layers, StreamForm::Plain);
+    assert_ne!(uuid(&one.layers), uuid(&one.layers[..1]));
+    assert_ne!(uuid(&one.layers), chain_uuid(&one.layers, StreamForm::Samba));
 }
 
 #[test]
@@ -57,11 +59,11 @@ fn a_damaged_layer_index_is_named_and_leaves_no_file_behind() {
     let out = chain.folder.path().join("chain.erofs");
     fs::write(&index, &bytes[..700]).unwrap();
     assert!(
-        matches!(write_chain_index(&chain.layers, &out, &chain.temporaries()), Err(Error::Index { id, .. }) if id.as_str() == "layer1")
+        matches!(write_chain_index(&chain.layers, &out, &chain.temporaries(), StreamForm::Plain), Err(Error::Index { id, .. }) if id.as_str() == "layer1")
     );
     fs::remove_file(&index).unwrap();
     assert!(
-        matches!(write_chain_index(&chain.layers, &out, &chain.temporaries()), Err(Error::Io { path, .. }) if path == index)
+        matches!(write_chain_index(&chain.layers, &out, &chain.temporaries(), StreamForm::Plain), Err(Error::Io { path, .. }) if path == index)
     );
     assert!(!out.exists());
     assert_eq!(fs::read_dir(chain.temporaries().dir()).unwrap().count(), 0);
@@ -80,6 +82,6 @@ fn damaged_bytes_in_a_layer_index_give_errors_not_panics() {
         let mut damaged = bytes.clone();
         damaged[position] ^= 0x5a;
         fs::write(&index, &damaged).unwrap();
-        let _ = build_chain_index(&chain.layers, Vec::new());
+        let _ = build_chain_index(&chain.layers, StreamForm::Plain, Vec::new());
     }
 }

@@ -52,7 +52,8 @@ impl InlineBudget {
             .map(|stream| stream.content.size())
             .sum();
         let size = header.size;
-        let fits = size <= MAX_VALUE as u64
+        // One byte stays free, for the form in which a view shows it.
+        let fits = size < MAX_VALUE as u64
             && inline + size <= INLINE_PER_FILE
             && self.used + size <= INLINE_PER_LAYER
             && stream.len() <= INLINE_NAME;

@@ -11,6 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::diff_options::DiffOptions;
 use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
 use crate::engine::portable::long_names::linux_name;
 use crate::error::Error;
@@ -73,8 +74,12 @@ enum Step {
 }
 
 /// Plans the layer of everything in `tree`.
-pub(super) fn plan<'t>(tree: &'t Tree, parent: &impl Parent) -> Result<Plan<'t>, Error> {
-    let mut plan = Plan { items: Vec::new(), problems: Problems::default() };
+pub(super) fn plan<'t>(
+    tree: &'t Tree,
+    parent: &impl Parent,
+    options: &DiffOptions,
+) -> Result<Plan<'t>, Error> {
+    let mut plan = Plan { items: Vec::new(), problems: Problems::new(options) };
     let top = parent.lookup(b"")?;
     check_metadata(parent, &tree.nodes[Tree::ROOT].entry, top.as_ref(), &mut plan.problems)?;
     let root =

@@ -1,8 +1,11 @@
 //! What a Linux sandbox can have and a Windows layer cannot: found all at once, before anything is written.
 
+use std::sync::Arc;
+
 use super::entry::{same_kind, windows_attribute};
 use super::parent::{ParentNode, last_name};
 use super::plan::is_linked_file;
+use crate::diff_options::{DiffOptions, LeftOut};
 use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
 use crate::error::Error;
 use crate::metadata::Win32Metadata;
@@ -16,10 +19,20 @@ const MAX_NAMES: u64 = 1024;
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
 /// Everything that keeps a sandbox from becoming a layer, one sentence each.
-#[derive(Debug, Default)]
-pub(super) struct Problems(Vec<String>);
+#[derive(Debug)]
+pub(super) struct Problems {
+    found: Vec<String>,
+    /// Attributes that no layer has are problems.
+    strict: bool,
+    /// Who is told of them otherwise.
+    left_out: Option<Arc<LeftOut>>,
+}
 
 impl Problems {
+    pub(super) fn new(options: &DiffOptions) -> Self {
+        Self { found: Vec::new(), strict: options.strict, left_out: options.left_out.clone() }
+    }
+
     /// Looks at one entry. `name` is what Windows would call it; the parent's names are taken as they are.
     pub(super) fn check(&mut self, entry: &UpperEntry, name: &[u8], is_new: bool) {
         if is_linked_file(entry) && entry.links > MAX_NAMES {
@@ -47,27 +60,47 @@ impl Problems {
         }
     }
 
-    /// Looks at the attributes of an entry that say what Windows knows of it, for values that say nothing.
+    /// Looks at the attributes of an entry: for values that say nothing, and for those that no layer has.
     pub(super) fn check_attributes(&mut self, entry: &UpperEntry) {
         for (full_name, value) in &entry.xattrs {
-            let problem =
-                windows_attribute(full_name).and_then(|name| Win32Metadata::problem_of(name, value));
-            if let Some(problem) = problem {
-                let name = String::from_utf8_lossy(full_name);
-                self.add(&entry.path, &format!("has an attribute {name} that is {problem}"));
+            self.check_attribute(&entry.path, full_name, value);
+        }
+    }
+
+    fn check_attribute(&mut self, path: &[u8], full_name: &[u8], value: &[u8]) {
+        let known = windows_attribute(full_name).map_or(Ok(false), |name| Win32Metadata::judge(name, value));
+        let name = String::from_utf8_lossy(full_name);
+        match known {
+            Ok(true) => {}
+            Ok(false) if is_of_linux(full_name) => {}
+            Ok(false) if self.strict => {
+                self.add(path, &format!("has an attribute {name}, which no layer has"));
             }
+            Ok(false) => {
+                if let Some(left_out) = &self.left_out {
+                    left_out.add(path, full_name, value.len());
+                }
+            }
+            Err(problem) => self.add(path, &format!("has an attribute {name} that is {problem}")),
         }
     }
 
     pub(super) fn add(&mut self, path: &[u8], problem: &str) {
-        self.0.push(format!("{:?} {problem}", String::from_utf8_lossy(path)));
+        self.found.push(format!("{:?} {problem}", String::from_utf8_lossy(path)));
     }
 
     /// One error with everything, if there is anything.
     pub(super) fn into_result(mut self) -> Result<(), Error> {
-        self.0.sort();
-        if self.0.is_empty() { Ok(()) } else { Err(Error::NotPortable { problems: self.0 }) }
+        self.found.sort();
+        if self.found.is_empty() { Ok(()) } else { Err(Error::NotPortable { problems: self.found }) }
     }
+}
+
+/// Whether an attribute concerns Linux alone: its access control, labels and signatures.
+fn is_of_linux(full_name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 6] = [b"selinux", b"SMACK64", b"apparmor", b"capability", b"ima", b"evm"];
+    full_name.starts_with(b"system.")
+        || full_name.strip_prefix(b"security.").is_some_and(|name| NAMES.contains(&name))
 }
 
 fn file_type(mode: u32) -> &'static str {

@@ -148,14 +148,23 @@ impl Upper {
         UpperDirectory::open(self.0.path()).unwrap()
     }
     fn changes(&self, parent: &Model) -> Vec<String> {
-        let changes = changes_from(&self.open(), parent).unwrap();
+        let changes = changes_from(&self.open(), parent, StreamForm::Samba).unwrap();
         changes
             .into_iter()
             .map(|c| format!("{} {}", c.kind.letter(), String::from_utf8(c.path).unwrap()))
             .collect()
     }
+    fn write<W: Write>(
+        &self,
+        parent: &Model,
+        streams: StreamForm,
+        options: &DiffOptions,
+        out: W,
+    ) -> Result<W, Error> {
+        write_diff_from(&self.open(), parent, streams, options, out)
+    }
     fn diff(&self, parent: &Model) -> Vec<TarEntry> {
-        read(&write_diff_from(&self.open(), parent, None, Vec::new()).unwrap())
+        read(&self.write(parent, StreamForm::Samba, &DiffOptions::default(), Vec::new()).unwrap())
     }
     fn names(&self, parent: &Model) -> Vec<String> {
         self.diff(parent).into_iter().map(|entry| entry.name).collect()
@@ -164,8 +173,11 @@ impl Upper {
         self.diff(parent).into_iter().find(|entry| entry.name == name).unwrap()
     }
     fn problems(&self, parent: &Model) -> Vec<String> {
+        self.problems_with(parent, &DiffOptions::default())
+    }
+    fn problems_with(&self, parent: &Model, options: &DiffOptions) -> Vec<String> {
         let mut out = Vec::new();
-        let result = write_diff_from(&self.open(), parent, None, &mut out).map(drop);
+        let result = self.write(parent, StreamForm::Samba, options, &mut out).map(drop);
         assert!(out.is_empty());
         match result {
             Err(Error::NotPortable { problems }) => problems,
@@ -228,7 +240,8 @@ fn entries_come_depth_first_by_name_and_two_runs_give_the_same_bytes() {
     ];
     let parent = Model::default();
     assert_eq!(upper.names(&parent), expected);
-    let run = || write_diff_from(&upper.open(), &parent, None, Vec::new()).unwrap();
+    let options = DiffOptions::default();
+    let run = || upper.write(&parent, StreamForm::Samba, &options, Vec::new()).unwrap();
     assert_eq!(run(), run());
 }
 

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use crate::engine::portable::linux::upper::{UpperDirectory, UpperEntry, UpperKind};
 use crate::error::Error;
+use crate::metadata::StreamForm;
 use wclayer::name;
 
+use super::entry::windows_attribute;
 use super::parent::last_name;
 
 /// Everything a sandbox changed.
@@ -45,12 +47,16 @@ impl Tree {
     /// Index of the root in [`Tree::nodes`].
     pub(super) const ROOT: usize = 0;
 
-    pub(super) fn read(upper: &UpperDirectory) -> Result<Self, Error> {
-        let root = TreeNode { entry: upper.root()?, children: Vec::new() };
+    /// Reads an upper directory, whose streams have the form `streams`; in the tree they are plain.
+    pub(super) fn read(upper: &UpperDirectory, streams: StreamForm) -> Result<Self, Error> {
+        let mut entry = upper.root()?;
+        take_form(streams, &mut entry);
+        let root = TreeNode { entry, children: Vec::new() };
         let mut tree = Self { nodes: vec![root], by_folded_path: HashMap::new() };
         let mut open = vec![Self::ROOT];
         for entry in upper.walk()? {
-            let entry = entry?;
+            let mut entry = entry?;
+            take_form(streams, &mut entry);
             while open.len() > 1 && !open.last().is_some_and(|&at| tree.holds(at, &entry.path)) {
                 open.pop();
             }
@@ -84,5 +90,14 @@ impl Tree {
     fn holds(&self, directory: usize, path: &[u8]) -> bool {
         path.strip_prefix(&self.nodes[directory].entry.path[..])
             .is_some_and(|rest| rest.first() == Some(&b'/'))
+    }
+}
+
+/// Makes the streams of an entry plain.
+fn take_form(streams: StreamForm, entry: &mut UpperEntry) {
+    for (name, value) in &mut entry.xattrs {
+        if let Some(name) = windows_attribute(name) {
+            streams.take(name, value);
+        }
     }
 }

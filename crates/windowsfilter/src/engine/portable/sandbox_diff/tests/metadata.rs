@@ -216,6 +216,71 @@ fn streams_follow_their_file_from_attributes_and_from_the_parents_tar() {
 }
 
 #[test]
+fn streams_lose_the_nul_that_samba_puts_after_them_and_nothing_else() {
+    let upper = Upper::new();
+    upper.file("f", "");
+    for (name, value) in [("samba", &b"hello\0"[..]), ("empty", b"\0"), ("nul", b"x\0\0"), ("setfattr", b"y")]
+    {
+        upper.attribute("f", &format!("user.DosStream.{name}:$DATA"), value);
+    }
+    let streams = |form| {
+        let tar = upper.write(&Model::default(), form, &DiffOptions::default(), Vec::new()).unwrap();
+        let entries = read(&tar).into_iter().filter(|entry| entry.layer.is_none());
+        entries.map(|entry| (entry.name.replace("Files/f:", ""), entry.data)).collect::<Vec<_>>()
+    };
+    let of = |name: &str, data: &[u8]| (name.to_owned(), data.to_vec());
+    assert_eq!(
+        streams(StreamForm::Samba),
+        [of("empty", b""), of("nul", b"x\0"), of("samba", b"hello"), of("setfattr", b"y")]
+    );
+    assert_eq!(
+        streams(StreamForm::Plain),
+        [of("empty", b"\0"), of("nul", b"x\0\0"), of("samba", b"hello\0"), of("setfattr", b"y")]
+    );
+}
+
+#[test]
+fn a_stream_that_samba_has_spread_over_several_attributes_is_refused() {
+    let upper = Upper::new();
+    upper.file("f", "").attribute("f", "user.DosStream.s:$DATA", b"start\x01");
+    upper.attribute("f", "user.DosStreamExt.1.s:$DATA", b"end");
+    let [problem] = &upper.problems(&Model::default())[..] else { panic!() };
+    assert!(
+        problem.contains("user.DosStreamExt.1.s:$DATA") && problem.contains("max xattrs per stream"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn attributes_that_no_layer_has_are_told_or_refused() {
+    let upper = Upper::new();
+    upper.file("f", "").attribute("f", "user.foo", b"123").folder("d").attribute("d", "trusted.bar", b"");
+    upper.attribute("f", "user.DosStream.Zone.Identifier", b"x").attribute("f", "security.NTACL", b"acl");
+    upper.link("l", "f").attribute("l", "trusted.baz", b"1").attribute("f", "security.selinux", b"label");
+    upper.attribute("f", "user.DosStream.good:$DATA", b"s\0");
+    let left_out = std::sync::Arc::new(crate::LeftOut::default());
+    let options = DiffOptions { left_out: Some(left_out.clone()), ..DiffOptions::default() };
+    upper.write(&Model::default(), StreamForm::Samba, &options, Vec::new()).unwrap();
+    let left_out = |path, name, bytes| {
+        format!(
+            "{path:?} has an attribute {name} ({bytes} bytes), which no layer has: it is left out (docs/attributes.md)"
+        )
+    };
+    let notes = [
+        left_out("d", "trusted.bar", 0),
+        left_out("f", "security.NTACL", 3),
+        left_out("f", "user.DosStream.Zone.Identifier", 1),
+        left_out("f", "user.foo", 3),
+        left_out("l", "trusted.baz", 1),
+    ];
+    assert_eq!(options.left_out.as_ref().unwrap().notes(), notes);
+    let strict = DiffOptions { strict: true, ..DiffOptions::default() };
+    let refused = upper.problems_with(&Model::default(), &strict);
+    assert_eq!(refused.len(), notes.len(), "{refused:?}");
+    assert_eq!(refused[3], r#""f" has an attribute user.foo, which no layer has"#);
+}
+
+#[test]
 fn a_last_write_time_that_ext4_cannot_hold_is_taken_from_the_parent() {
     let (first, last) = super::super::entry::EXT4_SECONDS;
     for (clamped, original) in [(first, -11_644_473_600), (last, 900_000_000_000)] {
@@ -251,7 +316,7 @@ fn attributes_that_say_nothing_are_named_at_once_and_nothing_is_written() {
     let expected = [
         r#""" has an attribute user.win32.atime that is no number of 100 ns since 1601"#,
         r#""" has an attribute win32.sd that is no security descriptor"#,
-        r#""a" has an attribute user.DOSATTRIB that is no number such as 0x20"#,
+        r#""a" has an attribute user.DOSATTRIB that is the byte 0x26, not the text "0x26": setfattr -n user.DOSATTRIB -v '"0x26"'"#,
         r#""b" has an attribute user.win32.crtime that is no number of 100 ns since 1601"#,
         r#""c" has an attribute user.win32.eas that is no list of extended attributes"#,
         r#""d" has an attribute win32.sd that is no security descriptor"#,

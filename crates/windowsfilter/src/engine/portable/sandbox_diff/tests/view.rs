@@ -59,7 +59,7 @@ fn layer(folder: &TempDir) -> View {
     let index = folder.path().join("chain.erofs");
     let temporaries = folder.path().join("tmp");
     std::fs::create_dir(&temporaries).unwrap();
-    write_chain_index(&chain, &index, &Temporaries::new(temporaries)).unwrap();
+    write_chain_index(&chain, &index, &Temporaries::new(temporaries), StreamForm::Plain).unwrap();
     View::open(id, &index, &chain).unwrap()
 }
 
@@ -69,7 +69,7 @@ fn a_view_answers_what_a_sandbox_changed() {
     let view = layer(&folder);
     let upper = Upper::new();
     upper.folder("dir").file("dir/old.TXT", "new").whiteout("dir/Gone.txt").file("dir/added", "");
-    let changes = changes(&upper.open(), &view).unwrap();
+    let changes = changes(&upper.open(), &view, StreamForm::Plain).unwrap();
     let changes: Vec<_> =
         changes.into_iter().map(|c| (c.kind.letter(), String::from_utf8(c.path).unwrap())).collect();
     let expected = [('M', "Dir"), ('D', "Dir/Gone.txt"), ('M', "Dir/Old.txt"), ('A', "Dir/added")];
@@ -83,7 +83,9 @@ fn a_stream_of_a_copied_up_file_is_read_from_the_tar_it_stayed_in() {
     let copied = Parent::metadata(&view, b"Dir/Old.txt").unwrap();
     let upper = Upper::new();
     upper.folder("Dir").file("Dir/Old.txt", "new").metadata("Dir/Old.txt", &copied);
-    let diff = read(&write_diff(&upper.open(), &view, None, Vec::new()).unwrap());
+    let diff = read(
+        &write_diff(&upper.open(), &view, StreamForm::Plain, &DiffOptions::default(), Vec::new()).unwrap(),
+    );
     let stream = diff.iter().find(|entry| entry.name == "Files/Dir/Old.txt:s").unwrap();
     assert_eq!(stream.data, b"bytes");
     let file = diff.iter().find(|entry| entry.name == "Files/Dir/Old.txt").unwrap();
@@ -96,7 +98,7 @@ fn a_backslash_in_a_new_name_does_not_lead_into_a_directory_of_the_view() {
     let view = layer(&folder);
     let upper = Upper::new();
     upper.file("Dir\\Old.txt", "");
-    let result = write_diff(&upper.open(), &view, None, Vec::new());
+    let result = write_diff(&upper.open(), &view, StreamForm::Plain, &DiffOptions::default(), Vec::new());
     assert!(matches!(result, Err(Error::NotPortable { problems }) if problems.len() == 1));
 }
 
@@ -142,7 +144,7 @@ fn what_overlayfs_writes_down_becomes_the_layer_that_was_meant() {
     std::os::unix::fs::symlink("../Dir", target("new/link")).unwrap();
     let upper = UpperDirectory::open(&mounted.path("storage/upper")).unwrap();
     let listed = |upper| {
-        let changes = changes(upper, &view).unwrap().into_iter();
+        let changes = changes(upper, &view, StreamForm::Plain).unwrap().into_iter();
         changes
             .map(|c| format!("{} {}", c.kind.letter(), String::from_utf8(c.path).unwrap()))
             .collect::<Vec<_>>()
@@ -151,7 +153,8 @@ fn what_overlayfs_writes_down_becomes_the_layer_that_was_meant() {
     let first = ["M Files/Dir", "D Files/Dir/Gone.txt", "D Files/Dir/Old.txt", "A Files/Dir/Renamed.txt"];
     assert_eq!(listed(&upper), [&first[..], &added].concat());
 
-    let diff = read(&write_diff(&upper, &view, None, Vec::new()).unwrap());
+    let diff =
+        read(&write_diff(&upper, &view, StreamForm::Plain, &DiffOptions::default(), Vec::new()).unwrap());
     let find = |name: &str| diff.iter().find(|entry| entry.name == name).unwrap();
     let renamed = find("Files/Dir/Renamed.txt");
     assert_eq!((&renamed.data[..], renamed.layer().creation_time), (&b"bytes"[..], FileTime(7)));
