@@ -77,8 +77,10 @@ fn every_tar_imports_to_the_same_entries_and_backup_streams() {
         match &result {
             Ok(imported) => {
                 assert!(error.is_null(), "{}: the reference fails: {error}", case.name);
+                let contiguous = handed.iter().filter(|ours| is_contiguous(case, ours));
+                let more: u64 = contiguous.filter_map(|ours| Some(ours.entry.as_ref()?.size)).sum();
                 assert_eq!(
-                    Some(imported.total_size),
+                    Some(imported.total_size - more),
                     case.json["import"]["total_size"].as_u64(),
                     "{}",
                     case.name
@@ -122,6 +124,15 @@ fn assert_same_entry(case: &Case, ours: &Handed, entry: &Value) {
     }
     let Some(our_entry) = &ours.entry else { return };
     assert_eq!(our_entry.name, bytes(entry, "name"), "{at}");
+    if is_contiguous(case, ours) {
+        assert_eq!(
+            (our_entry.type_flag, entry["typeflag"].as_str(), our_entry.size > 0),
+            (b'0', Some("7"), true)
+        );
+        let data = records(&ours.stream).pop().unwrap();
+        assert_eq!((data.0.id, data.1.len() as u64), (backup_stream::DATA, our_entry.size), "{at}");
+        return;
+    }
     assert_eq!(char::from(our_entry.type_flag).to_string(), entry["typeflag"], "{at}");
     assert_eq!(Some(our_entry.size), entry["size"].as_u64(), "{at}");
     assert_eq!(backup_name(&our_entry.name), entry["backup_as"].as_str(), "{at}");
@@ -146,6 +157,11 @@ fn assert_same_entry(case: &Case, ours: &Handed, entry: &Value) {
     if entry["complete"] == true {
         assert_same_stream(case, &ours.stream, &case.stream(entry).unwrap(), &at);
     }
+}
+
+/// A file of type `7`, whose data the reference drops and ours keeps.
+fn is_contiguous(case: &Case, ours: &Handed) -> bool {
+    case.name == "other-types" && ours.entry.as_ref().is_some_and(|entry| entry.name == b"Files/type-7")
 }
 
 /// Times no FILETIME can hold: 2^63 seconds after 1970, and the like. Ours stops at the ends of the range.

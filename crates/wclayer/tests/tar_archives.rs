@@ -168,6 +168,40 @@ fn the_data_of_a_sparse_file_is_where_its_map_says() {
     assert_eq!(sparse_files, 5);
 }
 
+/// A sparse file in GNU tar's old format whose map has this many further blocks.
+fn old_gnu_sparse(blocks: usize) -> Vec<u8> {
+    let mut header = [0; 512];
+    header[0] = b's';
+    for (start, text) in
+        [(100, "0000644"), (124, "00000000000"), (156, "S"), (257, "ustar  "), (483, "00000000000")]
+    {
+        header[start..start + text.len()].copy_from_slice(text.as_bytes());
+    }
+    header[482] = u8::from(blocks > 0);
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let mut tar = header.to_vec();
+    for left in (0..blocks).rev() {
+        let mut block = [0; 512];
+        block[504] = u8::from(left > 0);
+        tar.extend(block);
+    }
+    tar.extend([0; 1024]);
+    tar
+}
+
+#[test]
+fn a_map_of_a_mebibyte_of_further_blocks_is_one_too_many_as_for_go() {
+    for blocks in [0, 1, 2047] {
+        let tar = old_gnu_sparse(blocks);
+        let header = Reader::new(&tar[..]).next().unwrap().unwrap();
+        assert_eq!((header.sparse.is_some(), header.data_offset), (true, 512 * (1 + blocks as u64)));
+    }
+    let tar = old_gnu_sparse(2048);
+    assert!(matches!(Reader::new(&tar[..]).next(), Err(TarError::SparseMap { problem: "too long", .. })));
+}
+
 #[test]
 fn long_ascii_names_are_divided_only_where_the_header_block_says_everything() {
     let name = [&b"d".repeat(60)[..], b"/", &b"f".repeat(60)].concat();

@@ -147,6 +147,7 @@ fn what_has_to_wait_for_the_import_is_handed_back() {
         path: b"Files\\app\\ntdll-copy.dll".to_vec(),
         target: b"Files\\Windows\\System32\\ntdll.dll".to_vec(),
         is_in_layer: false,
+        later: None,
     };
     assert_eq!(deferred.links, std::slice::from_ref(&link));
     assert_eq!(deferred.store(&mut directory).unwrap(), [link], "a file of a parent cannot be linked here");
@@ -229,6 +230,61 @@ fn links_are_found_in_any_case_and_lead_to_the_file_as_it_is_spelled() {
     });
     let ids: Vec<_> = ids.collect();
     assert_eq!((ids.len(), ids[0].1), (2, ids[1].1));
+}
+
+#[test]
+fn a_later_entry_takes_a_names_place_and_links_keep_what_they_had() {
+    let mut directory = InMemory::default();
+    let mut writer = Writer::new(&mut directory);
+    let add = |writer: &mut Writer<'_, InMemory>, path: &str, attributes: u32, stream: &[u8]| {
+        writer.add(path.as_bytes(), &LayerEntry::new(path, info(attributes, 1))).unwrap();
+        writer.write(stream).unwrap();
+    };
+    for path in ["Files", "Files\\d", "Files\\D"] {
+        add(&mut writer, path, 0x10, b"directory");
+    }
+    add(&mut writer, "Files\\x", 0x20, b"old");
+    for (link, target) in [("one", "X"), ("two", "one"), ("late", "after"), ("to two", "two")] {
+        writer.add_link(format!("Files\\{link}").as_bytes(), format!("Files\\{target}").as_bytes()).unwrap();
+    }
+    add(&mut writer, "Files\\X", 0x20, b"new");
+    writer.add_link(b"Files\\of new", b"Files\\x").unwrap();
+    add(&mut writer, "Files\\d\\in", 0x20, b"in d");
+    writer.add_link(b"Files\\kept", b"Files\\d\\in").unwrap();
+    writer.add_link(b"Files\\d\\gone", b"Files\\x").unwrap();
+    add(&mut writer, "Files\\d", 0x20, b"file");
+    add(&mut writer, "Files\\two", 0x20, b"no link");
+    add(&mut writer, "Files\\after", 0x20, b"after");
+    let deferred = writer.finish().unwrap();
+    let stored =
+        |path: &str| directory.open(path.as_bytes()).map(|file| file.into_inner()[4..].to_vec()).ok();
+    for (path, content) in [
+        ("one", "old"),
+        ("X", "new"),
+        ("kept", "in d"),
+        ("d", "file"),
+        ("two", "no link"),
+        ("after", "after"),
+    ] {
+        assert_eq!(stored(&format!("Files\\{path}")), Some(content.into()), "{path}");
+    }
+    for gone in ["Files\\x", "Files\\d\\in", "Files\\d.$wcidirs$", "Files\\D.$wcidirs$"] {
+        assert_eq!(stored(gone), None, "{gone}");
+    }
+    let link = |path: &str, target: &str, is_in_layer, later: Option<&str>| Link {
+        path: format!("Files\\{path}").into(),
+        target: format!("Files\\{target}").into(),
+        is_in_layer,
+        later: later.map(|later| format!("Files\\{later}").into()),
+    };
+    let links = [
+        link("late", "after", false, Some("after")),
+        link("to two", "one", true, None),
+        link("of new", "X", true, None),
+    ];
+    assert_eq!(deferred.links, links);
+    assert_eq!(deferred.added.is_directory(b"FILES\\D"), Some(false));
+    assert_eq!(deferred.added.is_directory(b"Files\\d\\gone"), None);
 }
 
 #[test]

@@ -183,6 +183,19 @@ fn limit_hint(exceeded: &windowsfilter::Exceeded) -> String {
     format!("if you trust it, --{option} raises the limit and `--{option} none` lifts it")
 }
 
+/// What to do with a tar that is no layer.
+fn no_layer_hint(looks_like: windowsfilter::TarContent) -> String {
+    use windowsfilter::TarContent;
+    let what = match looks_like {
+        TarContent::LinuxImage => "Windows cannot run it",
+        TarContent::ImageArchive => "`windowsfilter image import` takes image archives",
+        _ => {
+            "a layer has its files below Files/: pack them so, or copy them into a mounted sandbox and commit it"
+        }
+    };
+    format!("{what}; --force takes it as a layer that shows nothing")
+}
+
 fn store_hint(error: &windowsfilter::Error) -> Option<String> {
     use windowsfilter::Error as Store;
     if let Some(exceeded) = error.exceeded() {
@@ -213,6 +226,8 @@ fn store_hint(error: &windowsfilter::Error) -> Option<String> {
         Store::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             "run as root, or choose a store of your own with --root".to_owned()
         }
+        Store::NoLayer { looks_like, .. } => no_layer_hint(*looks_like),
+        Store::Intake { source, .. } => return store_hint(source),
         Store::Undo { first, .. } => return store_hint(first),
         _ => return None,
     })

@@ -71,6 +71,42 @@ fn a_bomb_that_is_an_archive_stops_at_its_size() {
     }
 }
 
+/// A tar of empty files of these names.
+fn tar(names: &[&str]) -> Vec<u8> {
+    let mut tar = wclayer::tar::Writer::new(Vec::new());
+    for name in names {
+        tar.begin(&wclayer::tar::NewEntry { name: name.as_bytes(), ..Default::default() }).unwrap();
+    }
+    tar.finish().unwrap()
+}
+
+#[test]
+fn what_is_no_layer_is_refused_with_a_guess_and_taken_by_force() {
+    let dir = tempfile::tempdir().unwrap();
+    for (names, guess, advice) in [
+        (&["./", "./etc/passwd", "./usr/bin/sh"][..], "is this a Linux image?", "Windows cannot run it"),
+        (&["oci-layout", "blobs/sha256/00"], "is this an image archive?", "`windowsfilter image import`"),
+        (&["0123/layer.tar", "manifest.json"], "is this an image archive?", "`windowsfilter image import`"),
+        (
+            &["app/x.exe"],
+            "its one entry is not in Files, Hives or UtilityVM: app/x.exe; is this a plain tar",
+            "below Files/",
+        ),
+    ] {
+        let text = refused(dir.path(), &["layer", "apply", "l"], &tar(names));
+        assert!(text.contains(guess) && text.contains(advice) && text.contains("--force"), "{text}");
+    }
+    // What Windows' own tools write for a layer without changes, and no entries at all.
+    for (id, names) in
+        [("empty", &[][..]), ("top", &["./"]), ("case", &["files/x", "other"]), ("hives", &["Hives/.wh.x"])]
+    {
+        assert!(run(dir.path(), &["layer", "apply", id], &tar(names)).status.success(), "{id}");
+    }
+    let out = run(dir.path(), &["layer", "apply", "l", "--force"], &tar(&["etc/passwd"]));
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success() && text.contains("1 entry outside Files, Hives and UtilityVM"), "{text}");
+}
+
 #[test]
 fn limits_are_raised_and_lifted_by_their_options() {
     let dir = tempfile::tempdir().unwrap();

@@ -283,9 +283,11 @@ fn store_code(error: &windowsfilter::Error) -> Code {
     match error.innermost() {
         Store::Limit { .. } => Code::InvalidArgument,
         Store::Damaged { .. } | Store::Index { .. } => Code::DataLoss,
-        Store::Compressed { .. } | Store::Tar(_) | Store::LayerTar(_) | Store::Entry { .. } => {
-            Code::InvalidArgument
-        }
+        Store::Compressed { .. }
+        | Store::Tar(_)
+        | Store::LayerTar(_)
+        | Store::NoLayer { .. }
+        | Store::Entry { .. } => Code::InvalidArgument,
         Store::NotPortable { .. } => Code::FailedPrecondition,
         error => match error.kind() {
             ErrorKind::NotFound => Code::NotFound,

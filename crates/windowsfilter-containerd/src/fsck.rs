@@ -39,7 +39,7 @@ pub fn fsck(store: &LayerStore) -> Result<Vec<Finding>, Error> {
                 findings.extend(unexplained(store, &set)?);
             }
             Ok(None) => {
-                tracing::info!("the snapshots of set {set} are a running server's, and were not checked")
+                tracing::info!("the snapshots of set {set} are a running server's, and were not checked");
             }
             Err(error) => findings.push(damaged(set, &error)),
         }

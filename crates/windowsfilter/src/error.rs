@@ -75,6 +75,8 @@ pub enum Error {
     Tar(#[from] wclayer::tar::TarError),
     #[error("the layer is not a Windows layer tar")]
     LayerTar(#[from] wclayer::layer_tar::LayerTarError),
+    #[error("{} in Files, Hives or UtilityVM: {names}; is this {looks_like}?", none_of(*entries))]
+    NoLayer { entries: u64, names: String, looks_like: TarContent },
     #[error("entry {entry:?} at tar offset {offset:#x}: {reason}")]
     Entry { entry: String, offset: u64, reason: String },
     #[error("{}{exceeded}", entry.as_ref().map_or(String::new(), |(entry, offset)| format!("entry {entry:?} at tar offset {offset:#x}: ")))]
@@ -130,6 +132,44 @@ pub enum Error {
         first: Box<Error>,
         undo: Box<Error>,
     },
+}
+
+/// What a tar that is no layer seems to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TarContent {
+    /// A layer of a Linux image.
+    LinuxImage,
+    /// An image with its layers in it.
+    ImageArchive,
+    /// Files that are not below `Files`.
+    Files,
+}
+
+impl TarContent {
+    /// Told from the first component of a name.
+    pub(crate) fn of(first: &[u8]) -> Self {
+        const LINUX: [&[u8]; 14] = [
+            b"bin", b"boot", b"dev", b"etc", b"home", b"lib", b"lib64", b"opt", b"proc", b"root", b"sbin",
+            b"sys", b"usr", b"var",
+        ];
+        const ARCHIVE: [&[u8]; 5] =
+            [b"blobs", b"index.json", b"manifest.json", b"oci-layout", b"repositories"];
+        match first {
+            _ if LINUX.contains(&first) => Self::LinuxImage,
+            _ if ARCHIVE.contains(&first) => Self::ImageArchive,
+            _ => Self::Files,
+        }
+    }
+}
+
+impl std::fmt::Display for TarContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LinuxImage => "a Linux image",
+            Self::ImageArchive => "an image archive",
+            Self::Files => "a plain tar of files",
+        })
+    }
 }
 
 /// What a caller can do about an error; the command line's exit codes.
@@ -207,7 +247,11 @@ impl Error {
     pub fn is_bad_data(&self) -> bool {
         matches!(
             self.innermost(),
-            Self::Compressed { .. } | Self::Tar(_) | Self::LayerTar(_) | Self::Entry { .. }
+            Self::Compressed { .. }
+                | Self::Tar(_)
+                | Self::LayerTar(_)
+                | Self::NoLayer { .. }
+                | Self::Entry { .. }
         )
     }
 
@@ -258,6 +302,10 @@ fn linux_kind(error: &crate::engine::portable::linux::LinuxError) -> ErrorKind {
 
 fn entries(count: usize) -> String {
     if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
+fn none_of(entries: u64) -> String {
+    if entries == 1 { "its one entry is not".to_owned() } else { format!("none of its {entries} entries is") }
 }
 
 fn list(ids: &[LayerId]) -> String {

@@ -26,7 +26,7 @@ pub use engine::hcs as hcs_engine;
 pub use engine::portable::import::MAX_ZSTD_WINDOW_LOG;
 pub use engine::portable::view::{Node, View};
 pub use engine::{Expect, ImportRequest, Imported, Progress};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, TarContent};
 pub use id::LayerId;
 pub use layer_store::{
     Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, StagedDirectory, StagedLayer, StoreLock,

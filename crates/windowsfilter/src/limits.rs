@@ -31,6 +31,9 @@ pub struct Limits {
     pub ratio: Option<u64>,
     /// Bytes of tar before which the ratio does not matter. Default 1 GiB.
     pub ratio_from: u64,
+    /// Whether a tar is taken that has entries, but none in `Files`, `Hives` or `UtilityVM`. Default no: it is another system's layer, or
+    /// none, and would show nothing.
+    pub foreign_layers: bool,
 }
 
 impl Limits {
@@ -43,6 +46,7 @@ impl Limits {
         size: None,
         ratio: None,
         ratio_from: DEFAULT_RATIO_FROM,
+        foreign_layers: true,
     };
 }
 
@@ -56,6 +60,7 @@ impl Default for Limits {
             size: Some(512 << 30),
             ratio: Some(200),
             ratio_from: DEFAULT_RATIO_FROM,
+            foreign_layers: false,
         }
     }
 }

@@ -5,17 +5,18 @@
 //! | `user.DOSATTRIB` | attributes as `0x20` style text, what Samba and Wine read; a record that an SMB server put there is read, too |
 //! | `user.win32.sd` | self-relative security descriptor |
 //! | `user.win32.crtime`, `.atime`, `.ctime` | FILETIME as decimal text; the last write time is the inode's mtime |
-//! | `user.win32.ea.<NAME>` | value of an extended attribute; `user.win32.eas`: all of them, encoded, where one has flags or does not fit |
+//! | `user.win32.ea.<NAME>` | value of an extended attribute; `user.win32.eas`: all of them, encoded, where one has flags or they do not fit |
 //! | `user.DosStream.<name>:$DATA` | content of an alternate stream; in a view and a sandbox in the form that its SMB server reads, see [`StreamForm`] |
 //! | `user.win32.whole.<name>` | content of a stream that leaves no room for what that form adds |
-//! | `user.win32.stream.<n>` | `<origin>:<data offset>:<size>:<name>`: a stream that stays in its tar |
+//! | `user.win32.stream.<n>` | `<origin>:<data offset>:<size>:<name>`: a stream that stays in its tar; of a file that has many, several with `/` between |
 //! | `user.win32.reparse` | reparse data buffer |
 //! | `user.win32.name` | the true name, where Linux cannot hold it; of a file with several such names all, with `/` between |
 //! | `user.win32.origin` | `<first 16 digits of the diffID>:<tar offset>`; in a layer's own index only the offset |
 //!
 //! Linux refuses `user.*` on symbolic links and devices (xattr(7)); there the same names are under `trusted.`.
 //! Only in a layer's own index: `trusted.win32.implicit` (a directory the tar does not have an entry for),
-//! `trusted.win32.opaque` (hides all that lies below), `trusted.win32.link` (on a device: a hard link to that path of a parent).
+//! `trusted.win32.opaque` (hides all that lies below), `trusted.win32.new` (a directory that the layer deletes and has again: it is not
+//! the one below), `trusted.win32.link` (on a device: a hard link to that path of a parent or, if no parent has it, of this layer).
 
 mod dos_attributes;
 mod stream_form;
@@ -31,9 +32,11 @@ use wclayer::filetime::FileTime;
 
 /// Marks a directory that is only there because something is in it.
 pub(crate) const IMPLICIT: &[u8] = b"win32.implicit";
-/// Marks a directory (or replacement) that hides what lower layers have under its name.
+/// Marks a directory that hides what lower layers have in it.
 pub(crate) const OPAQUE: &[u8] = b"win32.opaque";
-/// The target of a hard link into a parent layer, in the parent's spelling, from the layer's root (`Files/…`).
+/// Marks a directory that the layer deletes and has again: it has nothing of the lower layers' one, not even its spelling.
+pub(crate) const NEW: &[u8] = b"win32.new";
+/// The target of a hard link that the tar has nothing for before it, from the layer's root (`Files/…`).
 pub(crate) const LINK: &[u8] = b"win32.link";
 
 /// Attribute with its namespace, name without prefix, and value.
@@ -141,7 +144,8 @@ impl Win32Metadata {
             ea.flags == 0 && !ea.name.is_empty() && ea.name.len() <= 200 && ea.value.len() <= MAX_VALUE
         };
         let mut names = HashSet::new();
-        let plain = self.eas.iter().all(|ea| fits(ea) && names.insert(&ea.name));
+        let plain = self.eas.iter().all(|ea| fits(ea) && names.insert(&ea.name))
+            && self.eas.iter().map(|ea| ea.name.len()).sum::<usize>() <= MAX_EA_NAMES;
         if !plain && let Ok(encoded) = ea::encode(&self.eas) {
             return put(b"win32.eas", encoded);
         }
@@ -151,19 +155,24 @@ impl Win32Metadata {
     }
 
     fn put_streams(&self, put: &mut impl FnMut(&[u8], Vec<u8>)) {
+        let (mut lone, mut packed) = (0, Vec::new());
         for (number, stream) in self.streams.iter().enumerate() {
             match &stream.content {
                 StreamContent::Inline(bytes) => {
                     put(&[b"DosStream.", &stream.name[..], b":$DATA"].concat(), bytes.clone());
                 }
-                StreamContent::InTar { origin, size } => {
-                    let place = format!("{}:{size}:", format_stream_origin(*origin));
+                StreamContent::InTar { .. } if lone < LONE_STREAMS => {
+                    lone += 1;
                     put(
                         format!("win32.stream.{number}").as_bytes(),
-                        [place.as_bytes(), &stream.name].concat(),
+                        join_streams(std::slice::from_ref(stream)),
                     );
                 }
+                StreamContent::InTar { .. } => packed.push(stream.clone()),
             }
+        }
+        for (number, streams) in packed.chunks(PACKED_STREAMS).enumerate() {
+            put(format!("win32.stream.{}", self.streams.len() + number).as_bytes(), join_streams(streams));
         }
     }
 
@@ -213,7 +222,7 @@ impl Win32Metadata {
                         content: StreamContent::Inline(value.to_vec()),
                     });
                 } else if name.starts_with(b"win32.stream.") {
-                    self.streams.push(parse_stream(value).ok_or("no place in a layer")?);
+                    self.streams.extend(split_streams(value).ok_or("no place in a layer")?);
                 } else if stream_form::is_part(name) {
                     return Err("a part of a stream that Samba has spread over several attributes: set \
                                 \"streams_xattr:max xattrs per stream = 1\" and write the stream again"
@@ -239,6 +248,12 @@ impl Win32Metadata {
     }
 }
 
+/// Streams in the tar that have an attribute each; of those beyond them [`PACKED_STREAMS`] share one. Linux lists 64 KiB of names of
+/// a file's attributes, and an index holds 256 KiB of them beside an inode.
+const LONE_STREAMS: usize = 64;
+const PACKED_STREAMS: usize = 32;
+/// Most bytes that names of extended attributes take in the names of Linux' attributes, which have 64 KiB for all of a file.
+pub(crate) const MAX_EA_NAMES: usize = 2 << 10;
 /// Longest value EROFS and Linux agree on, bytes.
 pub(crate) const MAX_VALUE: usize = erofs_index::XATTR_VALUE_MAX;
 
@@ -268,6 +283,28 @@ fn format_stream_origin(origin: Origin) -> String {
     origin
         .layer
         .map_or_else(|| format!("-:{}", origin.offset), |layer| format!("{layer:016x}:{}", origin.offset))
+}
+
+/// Says of places of streams that belong to no named layer yet that they are in `layer`.
+pub(crate) fn set_layer_of_streams(value: &[u8], layer: u64) -> Option<Vec<u8>> {
+    let mut metadata = Win32Metadata { streams: split_streams(value)?, ..Win32Metadata::default() };
+    metadata.set_layer(layer);
+    Some(join_streams(&metadata.streams))
+}
+
+/// No name has a slash in it.
+fn join_streams(streams: &[Stream]) -> Vec<u8> {
+    let record = |stream: &Stream| match &stream.content {
+        StreamContent::Inline(_) => Vec::new(),
+        StreamContent::InTar { origin, size } => {
+            [format!("{}:{size}:", format_stream_origin(*origin)).as_bytes(), &stream.name].concat()
+        }
+    };
+    streams.iter().map(record).collect::<Vec<_>>().join(&b'/')
+}
+
+fn split_streams(value: &[u8]) -> Option<Vec<Stream>> {
+    value.split(|&byte| byte == b'/').map(parse_stream).collect()
 }
 
 fn parse_stream(value: &[u8]) -> Option<Stream> {
@@ -319,6 +356,26 @@ mod tests {
     }
 
     #[test]
+    fn many_streams_share_attributes_and_are_placed_in_their_layer() {
+        let stream = |number: u64| Stream {
+            name: format!("s{number}:x").into_bytes(),
+            content: StreamContent::InTar {
+                origin: Origin { layer: None, offset: number * 512 },
+                size: number,
+            },
+        };
+        let mut metadata = Win32Metadata { streams: (0..200).map(stream).collect(), ..Default::default() };
+        let xattrs = metadata.to_xattrs(Namespace::User);
+        assert_eq!(xattrs.len(), LONE_STREAMS + (200 - LONE_STREAMS).div_ceil(PACKED_STREAMS));
+        let placed: Vec<_> =
+            xattrs.iter().map(|(_, name, value)| (name, set_layer_of_streams(value, 7).unwrap())).collect();
+        metadata.set_layer(7);
+        let read = Win32Metadata::from_xattrs(placed.iter().map(|(name, value)| (&name[..], &value[..])));
+        assert_eq!(read, metadata);
+        assert_eq!(set_layer_of_streams(b"-:512:4:a/nonsense", 7), None);
+    }
+
+    #[test]
     fn eas_with_flags_keep_them() {
         let eas = vec![ExtendedAttribute { flags: 0x80, name: b"A".to_vec(), value: vec![0] }];
         let metadata = Win32Metadata { eas: eas.clone(), ..Default::default() };
@@ -342,7 +399,8 @@ mod tests {
             vec(any::<u8>(), 0..99).prop_map(StreamContent::Inline),
             (origin(), any::<u64>()).prop_map(|(origin, size)| StreamContent::InTar { origin, size }),
         ];
-        let stream = (bytes(20), content).prop_map(|(name, content)| Stream { name, content });
+        let name = bytes(20).prop_map(|name| name.into_iter().filter(|&byte| byte != b'/').collect());
+        let stream = (name, content).prop_map(|(name, content)| Stream { name, content });
         let times = (time(), time(), time());
         let parts = (option::of(bytes(99)), vec(ea, 0..4), vec(stream, 0..4), option::of(bytes(99)));
         let ends = (option::of(bytes(999)), option::of(origin()));

@@ -65,7 +65,7 @@ pub struct LayerEntry {
     pub name: Vec<u8>,
     /// What it is to a layer.
     pub kind: EntryKind,
-    /// What it is to tar, see [`type_flag`]. Only [`type_flag::FILE`] has data.
+    /// What it is to tar, see [`type_flag`]. Only [`type_flag::FILE`] has data; contiguous files are of this type, too.
     pub type_flag: u8,
     /// Bytes of data; 0 for types without.
     pub size: u64,
@@ -174,8 +174,8 @@ impl LayerEntry {
         LayerEntry {
             name: header.name.clone(),
             kind: kind(header),
-            type_flag: header.type_flag,
-            size: if header.type_flag == type_flag::FILE { header.size } else { 0 },
+            type_flag: if is_file(header.type_flag) { type_flag::FILE } else { header.type_flag },
+            size: if is_file(header.type_flag) { header.size } else { 0 },
             attributes: 0,
             creation_time: last_write_time,
             last_access_time: filetime(header.atime),
@@ -225,6 +225,11 @@ impl LayerEntry {
 fn filetime(time: Option<PaxTime>) -> FileTime {
     const GO_ZERO: PaxTime = PaxTime { secs: -62_135_596_800, nanos: 0 };
     time.filter(|time| *time != GO_ZERO).map_or(FileTime::ABSENT, |time| FileTime::from_pax(&time))
+}
+
+/// Whether an entry of this type is a file with its bytes. The reference drops those of contiguous files.
+pub fn is_file(type_flag: u8) -> bool {
+    matches!(type_flag, type_flag::FILE | type_flag::CONTIGUOUS)
 }
 
 /// The kind as far as it does not depend on the attributes.
@@ -322,7 +327,7 @@ fn base64_record(header: &Header, key: &[u8], text: &[u8]) -> Result<Vec<u8>, La
 ///
 /// Exact in spelling: `F:s` is no stream of `f`, nor `d:s` of `d/`. Such an entry is a file of its own.
 pub fn attached_stream<'h>(host: &LayerEntry, header: &'h Header) -> Option<&'h [u8]> {
-    if !host.has_metadata() || header.type_flag != type_flag::FILE {
+    if !host.has_metadata() || !is_file(header.type_flag) {
         return None;
     }
     header.name.strip_prefix(&host.name[..])?.strip_prefix(b":")

@@ -15,7 +15,8 @@
 //! silence.
 //!
 //! Differences to the reference, each where `vectors/` allow one: times outside 1677-2262 stay exact (the
-//! reference wraps them); extended attributes keep the order of their records (its order is random).
+//! reference wraps them); extended attributes keep the order of their records (its order is random);
+//! contiguous files (type `7`) keep their data.
 //!
 //! Source: go-winio `backuptar/tar.go`, hcsshim `pkg/ociwclayer`, as recorded in `vectors/`; see
 //! `docs/formats.md`.
@@ -29,7 +30,9 @@ mod loss;
 mod records;
 mod writer;
 
-pub use entry::{EntryKind, FileInfo, LayerEntry, RecordedTimes, attached_stream, backup_name, windows_path};
+pub use entry::{
+    EntryKind, FileInfo, LayerEntry, RecordedTimes, attached_stream, backup_name, is_file, windows_path,
+};
 pub use error::LayerTarError;
 pub use export::{BackupSource, LayerSource, ReadSeek, SourceItem, export};
 pub use import::{Imported, LayerSink, import};

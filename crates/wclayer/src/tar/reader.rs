@@ -283,6 +283,7 @@ impl<R: BufRead> Reader<R> {
             return Err(bad("type S in a header that is not GNU tar's"));
         }
         let (mut map, mut more) = sparse::OldGnu::start(&self.block).map_err(bad)?;
+        // Go adds what the header's own block has of the map, so a mebibyte of further blocks is one too many.
         let mut length = 0;
         while more {
             let at = self.source.position;
@@ -290,7 +291,7 @@ impl<R: BufRead> Reader<R> {
                 return Err(TarError::TruncatedHeader { offset: at });
             }
             length += BLOCK_SIZE as u64;
-            if length > MAX_SPECIAL_SIZE {
+            if length >= MAX_SPECIAL_SIZE {
                 return Err(bad("too long"));
             }
             more = map.take(&self.block).map_err(bad)?;

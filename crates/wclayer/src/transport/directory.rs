@@ -80,6 +80,12 @@ pub trait Directory {
         with_security: bool,
     ) -> io::Result<Self::BackupSink>;
 
+    /// Removes a file, or a directory with what is in it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if there is none, or those of the file system.
+    fn remove(&mut self, path: &[u8]) -> io::Result<()>;
+
     /// Gives a file a further name.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ mod writer;
 pub use directory::{Directory, Metadata};
 pub use error::TransportError;
 pub use reader::Reader;
-pub use writer::{Deferred, Link, Writer};
+pub use writer::{AddedNames, Deferred, Link, Writer};
 
 use crate::layer_tar::windows_path;
 use crate::tar::path;

@@ -1,6 +1,9 @@
 //! A layer into a transport directory.
+//!
+//! A later entry takes the place of an earlier one of its name, and what a hard link has got before stays the link's: it becomes the file.
 
-use std::collections::HashMap;
+mod names;
+
 use std::io::{self, Write};
 
 use crate::attributes::FILE_ATTRIBUTE_DIRECTORY;
@@ -8,6 +11,9 @@ use crate::backup_stream;
 use crate::layer_tar::{FileInfo, LayerEntry, LayerSink, Loss, Lost};
 use crate::name;
 use crate::tombstones;
+
+pub use self::names::AddedNames;
+use self::names::{Added, Kind};
 
 use super::directory::Directory;
 use super::error::{TransportError, shown};
@@ -21,8 +27,8 @@ pub struct Writer<'a, D: Directory> {
     directory: &'a mut D,
     current: Current<D>,
     deferred: Deferred,
-    /// What was added, by folded path: the spelling it was added with.
-    added: HashMap<Vec<u8>, Vec<u8>>,
+    /// Hard links, in order; `None` where another entry has taken a link's name, or the link has become its file.
+    links: Vec<Option<Link>>,
     /// Reparse points that are directories; they are made last.
     reparse_directories: Vec<Vec<u8>>,
 }
@@ -43,8 +49,10 @@ pub struct Link {
     pub path: Vec<u8>,
     /// The file, spelled as it was added.
     pub target: Vec<u8>,
-    /// Whether the file is in this layer; otherwise in a parent.
+    /// Whether the file is in this layer, added before the link; otherwise in a parent.
     pub is_in_layer: bool,
+    /// What the layer has under the target's name in the end, if the file is not in it: what the link means when no parent has it either.
+    pub later: Option<Vec<u8>>,
 }
 
 /// What remains to be done with a layer when its files are there. Paths have backslashes and are clean.
@@ -58,6 +66,8 @@ pub struct Deferred {
     pub links: Vec<Link>,
     /// What the format cannot hold.
     pub losses: Vec<Loss>,
+    /// What the layer has.
+    pub added: AddedNames,
 }
 
 impl<'a, D: Directory> Writer<'a, D> {
@@ -67,9 +77,14 @@ impl<'a, D: Directory> Writer<'a, D> {
             directory,
             current: Current::None,
             deferred: Deferred::default(),
-            added: HashMap::new(),
+            links: Vec::new(),
             reparse_directories: Vec::new(),
         }
+    }
+
+    /// What was added so far.
+    pub fn added(&self) -> &AddedNames {
+        &self.deferred.added
     }
 
     /// The directory that is written into, for what is not an entry.
@@ -86,6 +101,14 @@ impl<'a, D: Directory> Writer<'a, D> {
         self.complete()?;
         for path in &self.reparse_directories {
             self.directory.create_directory(path).map_err(TransportError::io("make the directory", path))?;
+        }
+        for mut link in self.links.into_iter().flatten() {
+            if !link.is_in_layer {
+                let later =
+                    self.deferred.added.get(&link.target).filter(|added| added.kind != Kind::Directory);
+                link.later = later.map(|added| added.path.clone());
+            }
+            self.deferred.links.push(link);
         }
         Ok(self.deferred)
     }
@@ -113,24 +136,97 @@ impl<'a, D: Directory> Writer<'a, D> {
         }
         let info = entry.info();
         let is_directory = info.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
+        let kind = match (is_directory, entry.reparse.is_some() && matches!(area, Area::Top | Area::Files)) {
+            (true, false) => Kind::Directory,
+            (true, true) => Kind::ReparseDirectory,
+            (false, _) => Kind::File,
+        };
+        let (path, is_there) = self.make_room(path, kind)?;
         self.current = match area {
-            Area::Top | Area::Files => self.store(&path, entry, is_directory)?,
+            Area::Top | Area::Files => self.store(&path, entry, kind, is_there)?,
             Area::Hives => {
-                if is_directory {
+                if is_directory && !is_there {
                     self.make_directory(&path)?;
                 }
                 self.lose_security(entry);
                 self.restore(&path, &FileInfo { attributes: 0, ..info }, false)?
             }
             Area::UtilityVm => {
-                if is_directory {
+                if is_directory && !is_there {
                     self.make_directory(&path)?;
                 }
                 self.restore(&path, &info, true)?
             }
         };
-        self.added.insert(name::fold(&path), path);
+        self.deferred.added.insert(path, kind);
         Ok(())
+    }
+
+    /// Takes away what was added under the name before; but a directory stays one, with its spelling and what is in it: then the result is true.
+    fn make_room(&mut self, path: Vec<u8>, kind: Kind) -> Result<(Vec<u8>, bool), TransportError> {
+        match self.deferred.added.get(&path).cloned() {
+            None => Ok((path, false)),
+            Some(Added { path: there, kind: Kind::Directory }) if kind == Kind::Directory => {
+                self.remove_metadata(&there)?;
+                Ok((there, true))
+            }
+            Some(_) => {
+                self.take_back(&path)?;
+                Ok((path, false))
+            }
+        }
+    }
+
+    /// Removes what was added under a path and below it. Hard links to it from elsewhere get it.
+    fn take_back(&mut self, path: &[u8]) -> Result<(), TransportError> {
+        let gone = self.deferred.added.take(path);
+        for added in &gone {
+            if let Kind::Link(number) = added.kind {
+                self.links[number] = None;
+            }
+        }
+        let top = gone.first().filter(|top| !matches!(top.kind, Kind::Link(_))).cloned();
+        for Added { path, .. } in gone {
+            self.rescue(&path)?;
+        }
+        let Some(Added { path, kind }) = top else { return Ok(()) };
+        if kind == Kind::ReparseDirectory {
+            self.reparse_directories.retain(|other| *other != path);
+        } else {
+            self.directory.remove(&path).map_err(TransportError::io("replace", &path))?;
+        }
+        if kind == Kind::File { Ok(()) } else { self.remove_metadata(&path) }
+    }
+
+    /// Makes a file of the first link that leads to a file, and lets the others lead there.
+    fn rescue(&mut self, path: &[u8]) -> Result<(), TransportError> {
+        let mut now: Option<Vec<u8>> = None;
+        for number in self.deferred.added.take_links_to(path) {
+            let Some(link) = &mut self.links[number] else { continue };
+            match &now {
+                Some(file) => {
+                    link.target.clone_from(file);
+                    self.deferred.added.link_to(file, number);
+                }
+                None => {
+                    let linked = self.directory.link(&link.path, &link.target);
+                    linked.map_err(TransportError::io("keep the file of a replaced name as", &link.path))?;
+                    self.deferred.added.insert(link.path.clone(), Kind::File);
+                    now = Some(std::mem::take(&mut link.path));
+                    self.links[number] = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the file with a directory's metadata, where directories have one.
+    fn remove_metadata(&mut self, path: &[u8]) -> Result<(), TransportError> {
+        if !matches!(area(path), Some(Area::Top | Area::Files)) {
+            return Ok(());
+        }
+        let file_path = [path, DIRECTORY_SUFFIX].concat();
+        self.directory.remove(&file_path).map_err(TransportError::io("replace", &file_path))
     }
 
     /// Begins a file with attribute word and backup stream.
@@ -138,16 +234,17 @@ impl<'a, D: Directory> Writer<'a, D> {
         &mut self,
         path: &[u8],
         entry: &LayerEntry,
-        is_directory: bool,
+        kind: Kind,
+        is_there: bool,
     ) -> Result<Current<D>, TransportError> {
         let mut file_path = path.to_vec();
-        if is_directory {
+        if kind != Kind::File {
             file_path.extend_from_slice(DIRECTORY_SUFFIX);
-            if entry.reparse.is_some() {
-                self.reparse_directories.push(path.to_vec());
-            } else {
-                self.make_directory(path)?;
-            }
+        }
+        match kind {
+            Kind::ReparseDirectory => self.reparse_directories.push(path.to_vec()),
+            Kind::Directory if !is_there => self.make_directory(path)?,
+            _ => {}
         }
         let info = FileInfo { attributes: 0, ..entry.info() };
         let file = self.directory.create(&file_path, &info);
@@ -186,11 +283,45 @@ impl<'a, D: Directory> Writer<'a, D> {
         if !can_link(&path) || !can_link(&target) {
             return Err(TransportError::Link { path: shown(&path), target: shown(&target) });
         }
-        let added = self.added.get(&name::fold(&target));
-        let is_in_layer = added.is_some();
-        let target = added.cloned().unwrap_or(target);
-        self.added.insert(name::fold(&path), path.clone());
-        self.deferred.links.push(Link { path, target, is_in_layer });
+        let (target, is_in_layer) = match self.deferred.added.get(&target) {
+            None => (target, false),
+            // A name of a link is a name of what that leads to.
+            Some(Added { kind: Kind::Link(number), .. }) => {
+                let link = self.links[*number].as_ref();
+                link.map_or((target, false), |link| (link.target.clone(), link.is_in_layer))
+            }
+            Some(added) => (added.path.clone(), true),
+        };
+        if is_in_layer && name::eq(&path, &target) {
+            return Ok(());
+        }
+        if is_in_layer && is_below_any_case(&target, &path) {
+            return self.replace_by_its_own(path, &target);
+        }
+        // Behind looking for the target, which may be what the link takes the place of; what it was of that is rescued.
+        let number = self.links.len();
+        self.links.push(Some(Link { path: path.clone(), target: target.clone(), is_in_layer, later: None }));
+        if is_in_layer {
+            self.deferred.added.link_to(&target, number);
+        }
+        if self.deferred.added.get(&path).is_some() {
+            self.take_back(&path)?;
+        }
+        if self.links[number].is_some() {
+            self.deferred.added.insert(path, Kind::Link(number));
+        }
+        Ok(())
+    }
+
+    /// Puts a file in the place of the directory that it is in.
+    fn replace_by_its_own(&mut self, path: Vec<u8>, target: &[u8]) -> Result<(), TransportError> {
+        let aside = [&path[..], b".$wcikept$"].concat();
+        let keep = TransportError::io("keep the file of a replaced name as", &path);
+        self.directory.link(&aside, target).map_err(keep)?;
+        self.take_back(&path)?;
+        let linked = self.directory.link(&path, &aside).and_then(|()| self.directory.remove(&aside));
+        linked.map_err(TransportError::io("keep the file of a replaced name as", &path))?;
+        self.deferred.added.insert(path, Kind::File);
         Ok(())
     }
 
@@ -206,6 +337,10 @@ impl<'a, D: Directory> Writer<'a, D> {
         }
         Ok(())
     }
+}
+
+fn is_below_any_case(path: &[u8], directory: &[u8]) -> bool {
+    is_below(&name::fold(path), &name::fold(directory))
 }
 
 impl<D: Directory> LayerSink for Writer<'_, D> {

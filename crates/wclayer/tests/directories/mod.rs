@@ -164,6 +164,14 @@ impl Directory for InMemory {
         self.insert(path, false, true, *info)
     }
 
+    fn remove(&mut self, path: &[u8]) -> io::Result<()> {
+        let node = self.nodes.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        *node.links.borrow_mut() -= 1;
+        let below = [path, b"\\"].concat();
+        self.nodes.retain(|other, _| !other.starts_with(&below));
+        Ok(())
+    }
+
     fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
         let node = self.node(target)?.clone();
         if self.nodes.contains_key(path) {

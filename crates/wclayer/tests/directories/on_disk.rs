@@ -115,6 +115,11 @@ impl Directory for OnDisk {
         Ok(Restore { path: on_disk, stream: Vec::new() })
     }
 
+    fn remove(&mut self, path: &[u8]) -> io::Result<()> {
+        let path = self.path(path);
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    }
+
     fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
         fs::hard_link(self.path(target), self.path(path))
     }

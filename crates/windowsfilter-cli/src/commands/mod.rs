@@ -66,13 +66,13 @@ impl Command {
 
     /// What layers that come in may be at most.
     fn limits(&self) -> Limits {
-        let arguments = match self {
-            Self::Image(image::Command::Import(args)) => args.limits,
-            Self::Layer(layer::Command::Apply(args)) => args.limits,
-            Self::Commit(args) => args.limits,
+        let (arguments, foreign_layers) = match self {
+            Self::Image(image::Command::Import(args)) => (args.limits, args.force),
+            Self::Layer(layer::Command::Apply(args)) => (args.limits, args.force),
+            Self::Commit(args) => (args.limits, false),
             _ => return Limits::default(),
         };
-        arguments.into()
+        Limits { foreign_layers, ..arguments.into() }
     }
 }
 

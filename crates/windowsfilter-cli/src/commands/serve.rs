@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use windowsfilter::{LayerStore, StorageOptions};
+use windowsfilter::{LayerStore, Limits, StorageOptions};
 use windowsfilter_containerd::{Configured, ServeOptions, SnapshotterOptions, Version, configuration};
 
 use crate::arguments::Global;
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// their files, mounts, layers that nobody else needs. Refused if nothing is wrong with the records
     #[arg(long)]
     start_anew: bool,
+    /// Take layers with nothing in Files, Hives or UtilityVM, as Linux images have, as empty ones instead of refusing them
+    #[arg(long)]
+    foreign_layers: bool,
     /// Print what this version of containerd needs in its config.toml for a server with these options, and end
     #[arg(long, value_name = "VERSION")]
     print_config: Option<Version>,
@@ -61,7 +64,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Error> {
     }
     // Freeing gigabytes takes a while that no caller should wait for.
     let store = LayerStore::open(&global.root, StorageOptions::default())?;
-    let store = store.with_limits(args.limits.into()).reclaim_with(|doomed| {
+    let limits = Limits { foreign_layers: args.foreign_layers, ..args.limits.into() };
+    let store = store.with_limits(limits).reclaim_with(|doomed| {
         std::thread::spawn(move || {
             if let Err(error) = doomed.destroy() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "bytes of a removed layer stay");

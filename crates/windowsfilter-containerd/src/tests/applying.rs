@@ -74,6 +74,21 @@ async fn a_layer_that_exceeds_a_limit_is_refused_by_its_name_and_leaves_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layer_of_another_system_is_refused_and_leaves_nothing() {
+    let mut fixture = Fixture::new();
+    let mounts = fixture.prepare(KEY, "").await.unwrap();
+    let mut tar = wclayer::tar::Writer::new(Vec::new());
+    for name in [&b"etc/passwd"[..], b"usr/bin/sh"] {
+        tar.begin(&wclayer::tar::NewEntry { name, ..Default::default() }).unwrap();
+    }
+    let blob = gzip(&tar.finish().unwrap());
+    let digest = fixture.fake.add(&blob);
+    let question = "is this a Linux image?";
+    refused(fixture.apply(mounts, digest, blob.len()).await, Code::InvalidArgument, question);
+    assert_nothing_left(&mut fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_blob_that_is_not_what_it_should_be_leaves_nothing() {
     let mut fixture = Fixture::new();
     let mounts = fixture.prepare(KEY, "").await.unwrap();

@@ -328,3 +328,71 @@ fn descend(root: &Path) -> File {
         directory = file.into();
     }
 }
+
+/// A base layer with `lib/a.dll`, `lib/b.dll` and `web/index.htm`, and what a layer with these links, deletions and replacements makes of it.
+fn links_and_replacements(store: &TestStore) {
+    let base = TestLayer::new()
+        .dir("Files")
+        .dir("Files/lib")
+        .file("Files/lib/a.dll", b"old a")
+        .file("Files/lib/b.dll", b"old b")
+        .dir("Files/web")
+        .file("Files/web/index.htm", b"index")
+        .dir("Files/web/pics")
+        .file("Files/web/pics/logo", b"logo");
+    let upper = TestLayer::new()
+        .dir("Files")
+        .dir("Files/app")
+        .link("Files/app/a.dll", "Files/lib/a.dll")
+        .dir("Files/LIB")
+        .file("Files/LIB/A.DLL", b"new a")
+        .file("Files/lib/b.dll", b"new b")
+        .link("Files/app/b.dll", "Files/lib/b.dll")
+        .whiteout("Files/web")
+        .dir("Files/WEB")
+        .file("Files/WEB/home.htm", b"home")
+        .dir("Files/WEB/Pics");
+    apply(store, "base", None, base).unwrap();
+    apply(store, "upper", Some("base"), upper).unwrap();
+}
+
+#[test]
+fn links_and_replacements_are_what_the_tar_says_at_each_place() {
+    let store = TestStore::new();
+    links_and_replacements(&store);
+    let view = store.get(&id("upper"), "").unwrap();
+    let read = |path: &str| fs::read_to_string(view.join(path)).unwrap();
+    let inode = |path: &str| fs::metadata(view.join(path)).unwrap().ino();
+    let listed = |path: &str| {
+        let names = fs::read_dir(view.join(path)).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!((read("app/a.dll"), read("lib/A.DLL")), ("old a".into(), "new a".into()));
+    assert_eq!((read("app/b.dll"), inode("app/b.dll")), ("new b".into(), inode("lib/b.dll")));
+    assert_eq!(
+        (listed("."), listed("lib")),
+        (vec!["WEB".into(), "app".into(), "lib".into()], vec!["A.DLL".into(), "b.dll".into()])
+    );
+    assert_eq!((listed("WEB"), listed("WEB/Pics")), (vec!["Pics".to_owned(), "home.htm".into()], vec![]));
+    store.put(&id("upper")).unwrap();
+}
+
+#[test]
+fn changes_of_a_layer_name_what_a_new_directory_hides_however_deep() {
+    let store = TestStore::new();
+    links_and_replacements(&store);
+    let changes = store.changes(&id("upper"), None).unwrap();
+    for path in ["Files/WEB/index.htm", "Files/WEB/Pics/logo"] {
+        assert!(changes.contains(&change(ChangeKind::Delete, path)), "{path}: {changes:?}");
+    }
+    let opaque =
+        TestLayer::new().dir("Files").file("Files/web/.wh..wh..opq", b"").file("Files/web/pics/x", b"x");
+    apply(&store, "opaque", Some("base"), opaque).unwrap();
+    let changes = store.changes(&id("opaque"), None).unwrap();
+    for path in ["Files/web/index.htm", "Files/web/pics/logo"] {
+        assert!(changes.contains(&change(ChangeKind::Delete, path)), "{path}: {changes:?}");
+    }
+}

@@ -26,9 +26,9 @@ pub(crate) struct Args {
     /// Which of several images: OS/ARCHITECTURE[:OSVERSION] [default: the first for Windows]
     #[arg(long)]
     platform: Option<Platform>,
-    /// Import an image that is not for Windows
+    /// Import an image that is not for Windows, and layers that have nothing for it
     #[arg(long)]
-    force: bool,
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 }

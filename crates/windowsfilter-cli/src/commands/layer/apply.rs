@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Layer it stands on [default: none, a base layer]
     #[arg(long, value_name = "ID")]
     parent: Option<String>,
+    /// Take a tar with nothing in Files, Hives or UtilityVM as an empty layer
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 }

@@ -2,11 +2,13 @@
 //!
 //! Source: hcsshim `internal/wclayer/baselayerwriter.go`.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
-use hcs::{BackupTarget, Host, Tree};
+use hcs::{BackupTarget, Host, RelativePath, Tree};
 use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::layer_tar::{LayerEntry, LayerSink};
+use wclayer::name;
 
 use super::directory_times::DirectoryTimes;
 use super::layer_writer::process_utility_vm;
@@ -35,11 +37,31 @@ pub(super) struct BaseWriter<'a, T: Tree> {
     state: State<T::BackupWriter>,
     has_utility_vm: bool,
     directories: DirectoryTimes,
+    /// What was added, by folded path.
+    added: BTreeMap<Vec<u8>, Added>,
+    /// Links to what the tar has not had yet, path and target, by folded path.
+    open_links: BTreeMap<Vec<u8>, (Vec<u8>, Vec<u8>)>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Added {
+    File,
+    Directory,
+    /// A directory that is a reparse point: nothing can be in it.
+    ReparseDirectory,
 }
 
 impl<'a, T: Tree> BaseWriter<'a, T> {
     pub(super) fn new(layer: &'a T) -> Self {
-        Self { layer, state: State::Between, has_utility_vm: false, directories: DirectoryTimes::default() }
+        Self {
+            layer,
+            state: State::Between,
+            has_utility_vm: false,
+            directories: DirectoryTimes::default(),
+            added: BTreeMap::new(),
+            open_links: BTreeMap::new(),
+        }
     }
 
     fn complete(&mut self) -> io::Result<()> {
@@ -49,6 +71,63 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
         }
     }
 
+    /// Makes room for an entry: a later one takes the place of an earlier one, and hard links keep what they had of it. But a directory
+    /// stays one: then the result is true.
+    fn make_room(&mut self, path: &[u8], name: &RelativePath, added: Added) -> hcs::Result<bool> {
+        let key = name::fold(path);
+        self.open_links.remove(&key);
+        match self.added.insert(key.clone(), added) {
+            None => return Ok(false),
+            Some(Added::Directory) if added == Added::Directory => return Ok(true),
+            Some(Added::Directory) => {
+                forget_below(&mut self.added, &key);
+                forget_below(&mut self.open_links, &key);
+            }
+            Some(Added::File | Added::ReparseDirectory) => {}
+        }
+        self.layer.remove_tree(name)?;
+        Ok(false)
+    }
+
+    /// Links what comes later than its links. Of links to links, those that are nearer to the file come first.
+    fn close_links(&mut self) -> hcs::Result<()> {
+        let mut open = std::mem::take(&mut self.open_links);
+        while let Some(first) = open.keys().next().cloned() {
+            let mut chain = vec![first];
+            while let Some((path, target)) = open.get(&chain[chain.len() - 1]) {
+                let next = name::fold(target);
+                if !open.contains_key(&next) {
+                    break;
+                }
+                if chain.len() > open.len() {
+                    let both =
+                        format!("{}, {}", String::from_utf8_lossy(path), String::from_utf8_lossy(target));
+                    let error = hcs::Error::new("link", both, hcs::Code::FILE_NOT_FOUND);
+                    return Err(hcs::Error { text: "the link leads back to itself".into(), ..error });
+                }
+                chain.push(next);
+            }
+            for (path, target) in chain.iter().rev().filter_map(|key| open.remove(key)) {
+                self.link(&path, &target)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: &[u8], target: &[u8]) -> hcs::Result<()> {
+        let (name, target_name) = (paths::relative(path)?, paths::relative(target)?);
+        if !paths::is_below(&name::fold(target), &name::fold(path)) {
+            self.make_room(path, &name, Added::File)?;
+            return self.layer.link(&name, self.layer, &target_name);
+        }
+        // The file goes with the directory that it takes the place of, unless it has another name.
+        let aside = paths::relative(&[path, b".$wcikept$"].concat())?;
+        self.layer.link(&aside, self.layer, &target_name)?;
+        self.make_room(path, &name, Added::File)?;
+        self.layer.link(&name, self.layer, &aside)?;
+        self.layer.remove(&aside)
+    }
+
     /// Directory times are set last, children first: whatever was put into a directory has changed its own.
     pub(super) fn commit<H: Host<Tree = T>>(mut self, host: &H, target: &Target<'_>) -> Result<(), Error> {
         self.complete().map_err(|source| Error::Io {
@@ -56,6 +135,12 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
             path: target.dir(),
             source,
         })?;
+        self.close_links().map_err(|error| target.error(error))?;
+        let is_directory = |path: &RelativePath| {
+            let added = self.added.get(&name::fold(&paths::bytes(path)));
+            added.is_some_and(|added| *added != Added::File)
+        };
+        self.directories.retain(is_directory);
         self.directories.apply(self.layer).map_err(|error| target.error(error))?;
         host.process_base_image(&target.dir()).map_err(|error| target.error(error))?;
         if self.has_utility_vm { process_utility_vm(host, self.layer, target) } else { Ok(()) }
@@ -69,8 +154,21 @@ impl<T: Tree> LayerSink for BaseWriter<'_, T> {
 
     fn add_link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
         self.complete()?;
-        let (path, target) = (part_of_layer(path)?, part_of_layer(target)?);
-        Ok(self.layer.link(&paths::relative(&path)?, self.layer, &paths::relative(&target)?)?)
+        let (path, mut target) = (part_of_layer(path)?, part_of_layer(target)?);
+        // A name of a link that is still open is what that is.
+        if let Some((_, its_target)) = self.open_links.get(&name::fold(&target)) {
+            target.clone_from(its_target);
+        }
+        if self.added.contains_key(&name::fold(&target)) {
+            return if name::eq(&path, &target) { Ok(()) } else { Ok(self.link(&path, &target)?) };
+        }
+        let name = paths::relative(&path)?;
+        if self.added.contains_key(&name::fold(&path)) {
+            self.make_room(&path, &name, Added::File)?;
+            self.added.remove(&name::fold(&path));
+        }
+        self.open_links.insert(name::fold(&path), (path, target));
+        Ok(())
     }
 
     fn add(&mut self, path: &[u8], entry: &LayerEntry) -> io::Result<()> {
@@ -80,7 +178,16 @@ impl<T: Tree> LayerSink for BaseWriter<'_, T> {
         let name = paths::relative(&path)?;
         let info = paths::basic_info(&entry.info());
         let is_directory = entry.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
-        let target = if is_directory { BackupTarget::NewDirectory } else { BackupTarget::NewFile };
+        let added = match (is_directory, &entry.reparse) {
+            (true, None) => Added::Directory,
+            (true, Some(_)) => Added::ReparseDirectory,
+            (false, _) => Added::File,
+        };
+        let target = match self.make_room(&path, &name, added)? {
+            true => BackupTarget::Existing,
+            false if is_directory => BackupTarget::NewDirectory,
+            false => BackupTarget::NewFile,
+        };
         let file = self.layer.backup_write(&name, target, &info, true)?;
         if is_directory {
             self.directories.remember(name, info);
@@ -96,6 +203,15 @@ impl<T: Tree> LayerSink for BaseWriter<'_, T> {
             }
             State::Restoring(file) => file.write_all(stream),
         }
+    }
+}
+
+/// Takes out what is in a directory.
+fn forget_below<V>(names: &mut BTreeMap<Vec<u8>, V>, directory: &[u8]) {
+    let below = [directory, b"\\"].concat();
+    let keys = names.range(below.clone()..).map(|(key, _)| key).take_while(|key| key.starts_with(&below));
+    for key in keys.cloned().collect::<Vec<_>>() {
+        names.remove(&key);
     }
 }
 

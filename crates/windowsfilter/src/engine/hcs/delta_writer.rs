@@ -1,17 +1,21 @@
 //! A layer on top of others: its files go through a transport directory that the service imports, and what only then can be done is done
 //! then: deletions, hard links, directory times, the utility VM.
 //!
+//! The rules are those of `docs/formats.md`, "What a layer means", which are the portable engine's as well. The service puts what the parents
+//! have beside the layer's own files, so what the layer hides of them is removed when it has: a deletion of what the layer has itself, as a
+//! directory, and an opaque directory hide everything in it that the layer has not added.
+//!
 //! Source: `legacyLayerWriter` in hcsshim `internal/wclayer/legacy.go`, `legacyLayerWriterWrapper.Close` in `importlayer.go`.
 
-use std::collections::HashMap;
+mod links;
+
 use std::io;
 use std::path::Path;
 
 use hcs::{Host, RelativePath, Tree};
 use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::layer_tar::{LayerEntry, LayerSink};
-use wclayer::name;
-use wclayer::transport::{Link, Writer};
+use wclayer::transport::{AddedNames, Writer};
 
 use super::directory_times::DirectoryTimes;
 use super::layer_writer::process_utility_vm;
@@ -21,6 +25,8 @@ use super::{descriptors, paths, utility_vm};
 use crate::error::Error;
 
 const UTILITY_VM_FILES: &[u8] = b"UtilityVM\\Files";
+/// What is left of the name of an opaque directory's mark.
+const OPAQUE: &[u8] = b"\\.wh..opq";
 
 /// Writes a layer on top of others.
 pub(super) struct DeltaWriter<'a, T: Tree> {
@@ -30,9 +36,6 @@ pub(super) struct DeltaWriter<'a, T: Tree> {
     parents: &'a [T],
     transport: &'a Path,
     directories: DirectoryTimes,
-    /// Deletions by folded path, and how many there were when the path was added again.
-    added: HashMap<Vec<u8>, usize>,
-    deletions: usize,
 }
 
 impl<'a, T: Tree> DeltaWriter<'a, T> {
@@ -48,8 +51,6 @@ impl<'a, T: Tree> DeltaWriter<'a, T> {
             parents,
             transport,
             directories: DirectoryTimes::default(),
-            added: HashMap::new(),
-            deletions: 0,
         }
     }
 
@@ -63,63 +64,52 @@ impl<'a, T: Tree> DeltaWriter<'a, T> {
             tracing::warn!("layer {}: {loss}", target.id);
         }
         let fail = |error| target.error(error);
-        let links = links(&deferred.links, self.layer, self.parents).map_err(fail)?;
+        let links = links::resolve(&deferred.links, self.layer, self.parents).map_err(fail)?;
         let parents = descriptors(host, target.parents).map_err(fail)?;
         host.import_layer(target.info, target.id, self.transport, &parents).map_err(fail)?;
-        for (number, path) in deferred.tombstones.iter().enumerate() {
-            // What the layer deletes and then has is what it has.
-            if self.added.get(&name::fold(path)).is_none_or(|&deletions| deletions <= number) {
-                remove(self.layer, &paths::relative(path).map_err(fail)?).map_err(fail)?;
-            }
+        for path in &deferred.tombstones {
+            delete(self.layer, path, &deferred.added).map_err(fail)?;
         }
         for link in &links {
             remove(self.layer, &link.path).map_err(fail)?;
             self.layer.link(&link.path, link.from, &link.target).map_err(fail)?;
         }
+        self.directories.retain(|path| deferred.added.is_any_directory(&paths::bytes(path)));
         self.directories.apply(self.layer).map_err(fail)?;
         if has_utility_vm { process_utility_vm(host, self.layer, target) } else { Ok(()) }
     }
+}
 
-    fn note_added(&mut self, path: &[u8]) {
-        self.added.insert(name::fold(path), self.deletions);
+/// Deletes what the layers below have under a path, and nothing that the layer has itself.
+fn delete<T: Tree>(layer: &T, path: &[u8], added: &AddedNames) -> hcs::Result<()> {
+    if let Some(directory) = path.strip_suffix(OPAQUE) {
+        return hide(layer, directory, added);
+    }
+    match added.is_directory(path) {
+        None => remove(layer, &paths::relative(path)?),
+        Some(true) => hide(layer, path, added),
+        Some(false) => Ok(()),
     }
 }
 
-/// A link with the layer that has its file.
-struct ResolvedLink<'a, T> {
-    path: RelativePath,
-    from: &'a T,
-    target: RelativePath,
-}
-
-/// Finds the file of each link: in this layer, for the utility VM in its clone, otherwise in the nearest parent that has it. The service
-/// has imported nothing yet when one cannot be found.
-fn links<'a, T: Tree>(
-    links: &[Link],
-    layer: &'a T,
-    parents: &'a [T],
-) -> hcs::Result<Vec<ResolvedLink<'a, T>>> {
-    let resolve = |link: &Link| {
-        let (path, target) = (paths::relative(&link.path)?, paths::relative(&link.target)?);
-        let candidates: Vec<&T> = match link.is_in_layer {
-            true => return Ok(ResolvedLink { path, from: layer, target }),
-            false if paths::is_below(&link.target, UTILITY_VM_FILES) => vec![layer],
-            false => parents.iter().collect(),
+/// Removes what is in a directory, and in those of it that the layer has, but for what the layer has.
+fn hide<T: Tree>(layer: &T, directory: &[u8], added: &AddedNames) -> hcs::Result<()> {
+    let mut directories = vec![directory.to_vec()];
+    while let Some(directory) = directories.pop() {
+        let names = match layer.list(&paths::relative(&directory)?) {
+            Err(error) if error.is_not_found() => continue,
+            other => other?,
         };
-        for from in candidates {
-            match from.status(&target) {
-                Ok(_) => return Ok(ResolvedLink { path, from, target }),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
+        for name in names {
+            let path = [&directory[..], b"\\", &wclayer::name::from_utf16(&name)].concat();
+            match added.is_directory(&path) {
+                None => layer.remove_tree(&paths::relative(&path)?)?,
+                Some(true) => directories.push(path),
+                Some(false) => {}
             }
         }
-        let both = format!("{path}, {target}");
-        Err(hcs::Error {
-            text: "neither the layer nor its parents have the link's file".into(),
-            ..hcs::Error::new("link", both, hcs::Code::FILE_NOT_FOUND)
-        })
-    };
-    links.iter().map(resolve).collect()
+    }
+    Ok(())
 }
 
 /// Removes what is there, if anything is.
@@ -134,20 +124,20 @@ impl<T: Tree> LayerSink for DeltaWriter<'_, T> {
     fn remove(&mut self, path: &[u8]) -> io::Result<()> {
         let clean = paths::clean(path);
         if !paths::is_below(&clean, UTILITY_VM_FILES) {
-            self.files.remove(path)?;
-            self.deletions += 1;
-            return Ok(());
+            return self.files.remove(path);
         }
         // The clone is there to be changed, and what comes later in the tar may put something in the same place.
         self.files.complete()?;
         self.files.directory().need_utility_vm()?;
+        let added = self.files.added();
+        if clean.ends_with(OPAQUE) || added.is_directory(&clean).is_some() {
+            return Ok(delete(self.layer, &clean, added)?);
+        }
         utility_vm::remove(self.layer, &paths::relative(&clean)?)
     }
 
     fn add_link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
-        self.files.add_link(path, target)?;
-        self.note_added(&paths::clean(path));
-        Ok(())
+        self.files.add_link(path, target)
     }
 
     fn add(&mut self, path: &[u8], entry: &LayerEntry) -> io::Result<()> {
@@ -162,7 +152,6 @@ impl<T: Tree> LayerSink for DeltaWriter<'_, T> {
         if is_directory {
             self.directories.remember(paths::relative(&clean)?, paths::basic_info(&entry.info()));
         }
-        self.note_added(&clean);
         Ok(())
     }
 

@@ -11,6 +11,11 @@ impl DirectoryTimes {
         self.0.push((path, info));
     }
 
+    /// Forgets what is no directory any more.
+    pub(super) fn retain(&mut self, is_directory: impl Fn(&RelativePath) -> bool) {
+        self.0.retain(|(path, _)| is_directory(path));
+    }
+
     /// Sets them, children first.
     pub(super) fn apply<T: Tree>(&self, tree: &T) -> hcs::Result<()> {
         self.0.iter().rev().try_for_each(|(path, info)| tree.set_directory_info(path, info))

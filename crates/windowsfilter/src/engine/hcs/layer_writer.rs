@@ -5,10 +5,12 @@ use std::path::Path;
 
 use hcs::{Host, Tree};
 use wclayer::layer_tar::{LayerEntry, LayerSink, import};
+use wclayer::name;
 
 use super::base_writer::BaseWriter;
 use super::boot_store::BootStoreBackup;
 use super::delta_writer::DeltaWriter;
+use super::paths;
 use super::transport_directory::TransportDirectory;
 use super::write_layer::Target;
 use crate::error::Error;
@@ -26,12 +28,14 @@ pub(super) struct LayerWriter<'a, H: Host> {
     host: &'a H,
     way: Way<'a, H>,
     boot_store: BootStoreBackup<'a, H::Tree>,
+    /// Whether the bytes of what was added last go nowhere.
+    passes_over: bool,
 }
 
 impl<'a, H: Host> LayerWriter<'a, H> {
     /// For a layer without parents.
     pub(super) fn base(host: &'a H, layer: &'a H::Tree) -> Self {
-        Self { host, way: Way::Base(BaseWriter::new(layer)), boot_store: BootStoreBackup::new(layer) }
+        Self::new(host, Way::Base(BaseWriter::new(layer)), layer)
     }
 
     /// For a layer on top of `parents`, nearest first; `directory` is the one at `transport`.
@@ -43,7 +47,11 @@ impl<'a, H: Host> LayerWriter<'a, H> {
         transport: &'a Path,
     ) -> Self {
         let way = Way::Delta(Box::new(DeltaWriter::new(directory, layer, parents, transport)));
-        Self { host, way, boot_store: BootStoreBackup::new(layer) }
+        Self::new(host, way, layer)
+    }
+
+    fn new(host: &'a H, way: Way<'a, H>, layer: &'a H::Tree) -> Self {
+        Self { host, way, boot_store: BootStoreBackup::new(layer), passes_over: false }
     }
 
     /// Writes the whole tar and lets the service finish the layer. Returns how many bytes its files have.
@@ -75,24 +83,54 @@ impl<'a, H: Host> LayerWriter<'a, H> {
 impl<H: Host> LayerSink for LayerWriter<'_, H> {
     fn remove(&mut self, path: &[u8]) -> io::Result<()> {
         self.boot_store.end()?;
-        self.sink().remove(path)
+        self.sink().remove(&layer_path(path))
     }
 
     fn add_link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
         self.boot_store.end()?;
-        self.sink().add_link(path, target)
+        self.sink().add_link(&layer_path(path), &layer_path(target))
     }
 
     fn add(&mut self, path: &[u8], entry: &LayerEntry) -> io::Result<()> {
         self.boot_store.end()?;
-        self.sink().add(path, entry)?;
-        self.boot_store.begin(path)
+        let path = layer_path(path);
+        // With backslashes the tar's own reader takes it for a file of that name.
+        let deleted = deleted_path(&path);
+        self.passes_over = deleted.is_some();
+        if let Some(deleted) = deleted {
+            return self.sink().remove(&deleted);
+        }
+        self.sink().add(&path, entry)?;
+        self.boot_store.begin(&path)
     }
 
     fn write(&mut self, stream: &[u8]) -> io::Result<()> {
+        if self.passes_over {
+            return Ok(());
+        }
         self.sink().write(stream)?;
         self.boot_store.write(stream)
     }
+}
+
+/// A path with the directories that a layer consists of spelled as the service knows them: to the portable engine any case is right, too.
+fn layer_path(path: &[u8]) -> Vec<u8> {
+    let mut path = paths::clean(path);
+    for known in [&b"Files"[..], b"Hives", b"UtilityVM\\Files", b"UtilityVM"] {
+        let (start, rest) = path.split_at(known.len().min(path.len()));
+        if name::eq(start, known) && rest.first().is_none_or(|&byte| byte == b'\\') {
+            path[..known.len()].copy_from_slice(known);
+            break;
+        }
+    }
+    path
+}
+
+/// What a path whose last name starts with `.wh.` deletes.
+fn deleted_path(path: &[u8]) -> Option<Vec<u8>> {
+    let start = path.iter().rposition(|&byte| byte == b'\\').map_or(0, |at| at + 1);
+    let deleted = path[start..].strip_prefix(b".wh.")?;
+    Some([&path[..start], deleted].concat())
 }
 
 /// Reads a utility VM's image out of a directory, once both are complete.

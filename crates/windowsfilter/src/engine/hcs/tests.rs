@@ -10,6 +10,9 @@ mod fake_tree;
 mod imports;
 #[path = "../../../tests/hcs_standin/layers.rs"]
 mod layers;
+mod merge_rules;
+#[path = "../../../tests/random_chains/model.rs"]
+mod model;
 mod mounting;
 mod removal;
 mod vectors;

@@ -140,7 +140,17 @@ impl<T: Tree> Directory for TransportDirectory<'_, T> {
         Ok(BufWriter::with_capacity(BUFFER, file))
     }
 
+    fn remove(&mut self, path: &[u8]) -> io::Result<()> {
+        let name = paths::relative(path)?;
+        let tree = self.layer_for(path).unwrap_or(self.files);
+        tree.status(&name)?;
+        Ok(tree.remove_tree(&name)?)
+    }
+
     fn link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
+        if let (Some(layer), Some(_)) = (self.layer_for(path), self.layer_for(target)) {
+            return Ok(layer.link(&paths::relative(path)?, layer, &paths::relative(target)?)?);
+        }
         Ok(self.files.link(&paths::relative(path)?, self.files, &paths::relative(target)?)?)
     }
 }

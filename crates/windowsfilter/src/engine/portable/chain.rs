@@ -2,7 +2,7 @@
 //!
 //! `merge.rs` says what is in it, `links.rs` where its links lead; here the layers' own indexes are read and the result
 //! is written. The image has one device per layer, base first, and the same bytes for the same layers. The markers
-//! that only merging needs (`win32.implicit`, `.opaque`, `.link`) are not in it, and every place in a tar names its layer.
+//! that only merging needs (`win32.implicit`, `.opaque`, `.new`, `.link`) are not in it, and every place in a tar names its layer.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use super::merge::{Kind, Layer, Merged, Source, TOP, Tree};
 use crate::digest::{Digest, Hashed};
 use crate::engine::ChainLayer;
 use crate::error::{Error, IoContext};
-use crate::metadata::{IMPLICIT, LINK, OPAQUE, StreamForm, Win32Metadata};
+use crate::metadata::{self, IMPLICIT, LINK, NEW, OPAQUE, StreamForm, Win32Metadata};
 use crate::store::file;
 use crate::temporary::Temporaries;
 
@@ -272,7 +272,7 @@ impl Emitter<'_> {
 
     fn xattrs(&mut self, node: u32, layer: &Layer, info: &InodeInfo) -> Result<XattrSetId, Error> {
         let mut xattrs = layer.image.xattrs(info).map_err(|e| layer.index_error(e))?;
-        let marker = |name: &[u8]| name == IMPLICIT || name == OPAQUE || name == LINK;
+        let marker = |name: &[u8]| [IMPLICIT, OPAQUE, NEW, LINK].contains(&name);
         xattrs.retain(|(namespace, name, _)| *namespace != Namespace::Trusted || !marker(name));
         for xattr in &mut xattrs {
             set_layer(xattr, layer.tag);
@@ -301,13 +301,16 @@ impl Emitter<'_> {
 
 /// Adds the layer to a place in a tar; other attributes stay as they are.
 fn set_layer((namespace, name, value): &mut Xattr, layer: u64) {
-    if name != b"win32.origin" && !name.starts_with(b"win32.stream.") {
-        return;
-    }
-    let mut metadata = Win32Metadata::from_xattrs([(&name[..], &value[..])]);
-    metadata.set_layer(layer);
-    if let Some((_, _, named)) = metadata.to_xattrs(*namespace).pop() {
-        *value = named;
+    if name.starts_with(b"win32.stream.") {
+        if let Some(placed) = metadata::set_layer_of_streams(value, layer) {
+            *value = placed;
+        }
+    } else if name == b"win32.origin" {
+        let mut metadata = Win32Metadata::from_xattrs([(&name[..], &value[..])]);
+        metadata.set_layer(layer);
+        if let Some((_, _, named)) = metadata.to_xattrs(*namespace).pop() {
+            *value = named;
+        }
     }
 }
 

@@ -7,7 +7,6 @@
 mod decompress;
 mod entry_name;
 mod layer_tree;
-mod links;
 #[cfg(test)]
 mod order_tests;
 mod pipeline;
@@ -31,6 +30,7 @@ use crate::store::{file, sync_dir};
 use crate::temporary::Temporaries;
 
 pub use decompress::MAX_ZSTD_WINDOW_LOG;
+pub(super) use entry_name::is_separator;
 use layer_tree::LayerTree;
 pub(super) use layer_tree::shown;
 use pipeline::{BlobInfo, Tee, confine_this_thread};
@@ -84,6 +84,7 @@ struct Scanned {
     diff_id: DiffId,
     tar_size: u64,
     end: Option<ArchiveEnd>,
+    /// Bytes behind the end, if they are more than zeros.
     trailing: u64,
 }
 
@@ -104,7 +105,7 @@ fn run(
     let Scanned { tree, diff_id, tar_size, end, trailing } = scanned;
     let blob = blob.unwrap_or((diff_id.0, tar_size));
     check(&expect, blob, diff_id, &label)?;
-    let mut notes = tree.notes();
+    let mut notes = tree.findings.notes();
     notes.extend(end_note(end, trailing));
     let (entries, size, whiteouts) = (tree.counts.entries, tree.counts.bytes, tree.counts.whiteouts);
     let start = Instant::now();
@@ -120,8 +121,10 @@ fn scan(mut tee: Tee<'_>, limits: &Limits, progress: &dyn Progress) -> Result<Sc
     let result = read_entries(&mut tee, &mut tree, &mut last, limits, progress);
     // The tar's reader only knows that its source failed; the tee knows why.
     let (end, tar_end) = result.map_err(|error| last.named_in(tee.take_failure().unwrap_or(error)))?;
-    let (digest, tar_size) = tee.finish().map_err(|error| last.named_in(error))?;
-    Ok(Scanned { tree, diff_id: DiffId(digest), tar_size, end, trailing: tar_size.saturating_sub(tar_end) })
+    let (digest, tar_size, has_more) = tee.finish().map_err(|error| last.named_in(error))?;
+    // Zeros are padding: tar programs write whole records of 10 KiB.
+    let trailing = if has_more { tar_size.saturating_sub(tar_end) } else { 0 };
+    Ok(Scanned { tree, diff_id: DiffId(digest), tar_size, end, trailing })
 }
 
 fn read_entries(
@@ -147,6 +150,7 @@ fn read_entries(
         }
     }
     progress.entries(unreported);
+    tree.findings.check(limits.foreign_layers)?;
     tree.check()?;
     Ok((tar.end(), tar.position()))
 }

@@ -30,6 +30,8 @@ fn list_layer_changes(image: &Image<Cached<File>>, parent: Option<&View>) -> Res
         None => Ok(None),
     };
     let mut changes = Vec::new();
+    // The depth of a directory that hides what the parent has in it, while the walk is there: directories in it hide as well.
+    let mut hiding = None;
     let mut walk = image.walk();
     while let Some(entry) = walk.next() {
         let entry = entry.map_err(read)?;
@@ -38,17 +40,21 @@ fn list_layer_changes(image: &Image<Cached<File>>, parent: Option<&View>) -> Res
         }
         let path = tar_name(image, walk.path()).map_err(read)?;
         let marked = |name| image.xattr(&entry.inode, erofs_index::Namespace::Trusted, name).map_err(read);
+        hiding = hiding.filter(|&depth| entry.depth > depth);
+        if hiding.is_none() && (marked(metadata::OPAQUE)?.is_some() || marked(metadata::NEW)?.is_some()) {
+            hiding = Some(entry.depth);
+        }
+        let below = in_parent(&path)?;
+        if let (Some(view), Some(node), Some(_)) = (parent, &below, hiding) {
+            list_hidden(image, &entry.inode, &path, view, node, &mut changes)?;
+        }
         if marked(metadata::IMPLICIT)?.is_some() {
             continue;
         }
-        let below = in_parent(&path)?;
         let whiteout = entry.inode.kind == FileType::CharDevice && marked(metadata::LINK)?.is_none();
         if whiteout {
             changes.extend(below.map(|_| Change { path, kind: ChangeKind::Delete }));
             continue;
-        }
-        if let (Some(view), Some(node), true) = (parent, &below, marked(metadata::OPAQUE)?.is_some()) {
-            list_hidden(image, &entry.inode, &path, view, node, &mut changes)?;
         }
         let kind = if below.is_some() { ChangeKind::Modify } else { ChangeKind::Add };
         changes.push(Change { path, kind });
@@ -73,7 +79,7 @@ fn tar_name(image: &Image<Cached<File>>, path: &[u8]) -> Result<Vec<u8>, erofs_i
     Ok(names.join(&b'/'))
 }
 
-/// Deletions that an opaque directory stands for: the parent's names in it that the layer does not bring back.
+/// Deletions that a directory stands for that hides what is below it: the parent's names in it that the layer does not bring back.
 fn list_hidden(
     image: &Image<Cached<File>>,
     dir: &InodeInfo,

@@ -5,6 +5,7 @@ use std::io::{self, Cursor, Read};
 
 use erofs_index::{Cached, FileType, Image, InodeInfo};
 
+use super::import::is_separator;
 use super::long_names::true_name;
 use crate::driver::DiffGetter;
 use crate::engine::Place;
@@ -38,7 +39,7 @@ impl LayerFiles {
 
     fn find(&self, name: &[u8]) -> Result<Option<InodeInfo>, erofs_index::ReadError> {
         let mut inode = self.image.inode(self.image.root())?;
-        for component in name.split(|&b| b == b'/').filter(|c| !c.is_empty() && *c != b".") {
+        for component in name.split(is_separator).filter(|c| !c.is_empty() && *c != b".") {
             if inode.kind != FileType::Directory {
                 return Ok(None);
             }
@@ -79,7 +80,7 @@ impl LayerFiles {
 
     /// An alternate stream: in a tar it is an entry `name:stream` of its own.
     fn open_stream(&self, name: &[u8]) -> Result<Option<Box<dyn Read + Send>>, Error> {
-        let last = name.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
+        let last = name.iter().rposition(is_separator).map_or(0, |i| i + 1);
         let Some(colon) = name[last..].iter().position(|&b| b == b':') else { return Ok(None) };
         let (host, stream) = (&name[..last + colon], &name[last + colon + 1..]);
         let Some(inode) = self.find(host).map_err(|e| self.damaged(e))? else { return Ok(None) };

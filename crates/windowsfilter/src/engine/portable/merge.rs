@@ -1,12 +1,12 @@
 //! The merge rules: many layers, base first, become the one tree that Windows would show.
 //!
 //! * Names compare as NTFS compares them; a directory keeps the spelling of the lowest layer that has it, any other
-//!   entry has the spelling of the layer it comes from.
+//!   entry has the spelling of the layer it comes from. A directory that a layer deletes and has again is a new one (`win32.new`).
 //! * An upper entry replaces the lower one of its name, whatever the two are; only directories merge, and then the
 //!   upper's metadata counts, unless its tar has no entry for the directory (`win32.implicit`).
 //! * A whiteout hides what lower layers have under its name, an opaque directory all that they have in it.
-//! * Names of one inode of a layer share an inode; a link into a parent (`win32.link`) shares the inode of its target,
-//!   `merge/hard_links.rs`.
+//! * Names of one inode of a layer share an inode; a link to what its tar has nothing for before it (`win32.link`) shares that of its
+//!   target, `merge/hard_links.rs`.
 //! * `Hives` and `UtilityVM` follow the same rules as `Files`.
 //!
 //! The tree is an arena: nodes (names) point at their parents, one table finds them by parent and name, and to hide a
@@ -26,7 +26,7 @@ use super::links::{Names, Target};
 use super::long_names::{SUFFIX, short_suffix, true_name};
 use crate::error::Error;
 use crate::id::LayerId;
-use crate::metadata::{IMPLICIT, LINK, OPAQUE};
+use crate::metadata::{IMPLICIT, LINK, NEW, OPAQUE};
 
 /// The reparse data of a link.
 const REPARSE: &[u8] = b"win32.reparse";
@@ -74,7 +74,7 @@ pub(crate) enum Kind {
     Directory,
     File,
     Symlink,
-    /// A link into a parent, until the layer is merged: its place among those still open.
+    /// A link whose target is to be found when the layer is merged: its place among those still open.
     Open(u32),
 }
 
@@ -231,8 +231,9 @@ impl<'a> Tree<'a> {
     /// Merges a directory into the one that is there, or puts it where there is none.
     fn add_directory(&mut self, parent: u32, entry: Entry, source: Source) -> Result<u32, Error> {
         let layer = &self.layers[usize::from(source.layer)];
+        let is_new = layer.trusted(&entry.inode, NEW)?.is_some();
         let below = self.find(parent, entry.key()).filter(|&node| self.kind(node) == Kind::Directory);
-        let Some(below) = below else {
+        let Some(below) = below.filter(|_| !is_new) else {
             self.remove(parent, entry.key());
             let inode = self.new_inode(Kind::Directory, Some(source));
             return Ok(self.insert(parent, entry.name, entry.key, inode));

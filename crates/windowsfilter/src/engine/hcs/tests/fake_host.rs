@@ -326,7 +326,7 @@ impl Host for FakeHost {
         parents: &[LayerDescriptor],
     ) -> Result<()> {
         self.layer_call("ImportLayer", info, id, &format!(", {}{}", source.display(), shown(parents)))?;
-        fake_tree::import(self, source, &info.layer(id));
+        fake_tree::import(self, source, &info.layer(id), &parents[0].path);
         Ok(())
     }
 

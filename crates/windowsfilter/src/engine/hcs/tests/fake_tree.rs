@@ -22,11 +22,14 @@ pub(super) struct Node {
     pub(super) stream: Option<Vec<u8>>,
 }
 
-/// By inode and its birth, since numbers are used again.
-#[derive(Debug, Default)]
-pub(super) struct Nodes(HashMap<(u64, SystemTime), Node>);
+/// A file's inode and its birth, since numbers are used again.
+type Identity = (u64, SystemTime);
 
-fn identity(path: &Path) -> Option<(u64, SystemTime)> {
+/// By identity; and what stands in layers for what their parents have.
+#[derive(Debug, Default)]
+pub(super) struct Nodes(HashMap<Identity, Node>, HashMap<PathBuf, Identity>);
+
+fn identity(path: &Path) -> Option<Identity> {
     let metadata = fs::symlink_metadata(path).ok()?;
     Some((metadata.ino(), metadata.created().unwrap_or(SystemTime::UNIX_EPOCH)))
 }
@@ -38,6 +41,10 @@ impl Nodes {
 
     pub(super) fn set(&mut self, path: &Path, node: Node) {
         self.0.insert(identity(path).unwrap(), node);
+    }
+
+    fn is_placeholder(&self, path: &Path) -> bool {
+        self.1.get(path).is_some_and(|placeholder| identity(path) == Some(*placeholder))
     }
 
     fn change(&mut self, path: &Path, change: impl FnOnce(&mut Node)) {
@@ -319,6 +326,11 @@ impl Tree for FakeTree {
     fn remove(&self, path: &RelativePath) -> Result<()> {
         self.host.call("remove", self.full(path))?;
         let full = self.existing("remove", path)?;
+        if self.host.machine().nodes.is_placeholder(&full) && full.is_dir() {
+            // On Windows there is nothing in it: what it shows is the parent's.
+            fs::remove_dir_all(full).unwrap();
+            return Ok(());
+        }
         if full.is_dir() { fs::remove_dir(full) } else { fs::remove_file(full) }.unwrap();
         Ok(())
     }
@@ -369,8 +381,33 @@ pub(super) fn snapshot(host: &FakeHost, transport: &Path) -> BTreeMap<String, Op
     walk(transport).iter().map(|path| (name(path), bytes(path))).collect()
 }
 
-/// What `ImportLayer` does, as far as one can see it: files get what is in the stream that stands for them.
-pub(super) fn import(host: &FakeHost, transport: &Path, layer: &Path) {
+/// What `ImportLayer` does, as far as one can see it: files get what is in the stream that stands for them, and beside them stands what the
+/// nearest parent has, so that what is removed then is not there for whoever looks at the layer (hcsshim removes deletions so).
+pub(super) fn import(host: &FakeHost, transport: &Path, layer: &Path, parent: &Path) {
+    import_own(host, transport, layer);
+    let files = parent.join("Files");
+    for source in walk(&files) {
+        let target = layer.join("Files").join(source.strip_prefix(&files).unwrap());
+        let mut machine = host.machine();
+        let directory = machine.nodes.at(target.parent().unwrap());
+        let has_place =
+            target.parent().unwrap().is_dir() && directory.is_some_and(|node| !is_reparse_point(&node));
+        if !has_place || fs::symlink_metadata(&target).is_ok() {
+            continue;
+        }
+        if source.is_dir() {
+            fs::create_dir(&target).unwrap();
+            let node = machine.nodes.at(&source).unwrap();
+            machine.nodes.set(&target, node);
+        } else {
+            fs::hard_link(&source, &target).unwrap();
+        }
+        let placeholder = identity(&target).unwrap();
+        machine.nodes.1.insert(target, placeholder);
+    }
+}
+
+fn import_own(host: &FakeHost, transport: &Path, layer: &Path) {
     let imported = snapshot(host, transport);
     host.machine().imported = imported;
     for source in walk(transport) {
@@ -410,7 +447,7 @@ pub(super) fn export(host: &FakeHost, layer: &Path, transport: &Path, id: &str) 
     for source in walk(layer) {
         let relative = source.strip_prefix(layer).unwrap().to_string_lossy().into_owned();
         let part = relative.split('/').next().unwrap();
-        if !["Files", "Hives", "UtilityVM"].contains(&part) {
+        if !["Files", "Hives", "UtilityVM"].contains(&part) || host.machine().nodes.is_placeholder(&source) {
             continue;
         }
         let node = host.machine().nodes.at(&source).unwrap();

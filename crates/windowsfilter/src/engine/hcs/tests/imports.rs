@@ -107,7 +107,7 @@ fn a_diff_layer_goes_through_a_transport_directory_and_is_completed_after_its_im
         "remove(ROOT/home/delta/Files/same.txt)",
         "link(ROOT/home/delta/Files/same.txt, ROOT/home/delta/Files/new.txt)",
         "remove(ROOT/home/delta/Files/old.txt)",
-        "link(ROOT/home/delta/Files/old.txt, ROOT/home/base/Files/readme.txt)",
+        "link(ROOT/home/delta/Files/old.txt, ROOT/home/vm/Files/readme.txt)",
         "set times(ROOT/home/delta/Hives)",
         "set times(ROOT/home/delta/Files)",
         "refuse reparse points(ROOT/home/delta/UtilityVM)",

@@ -51,7 +51,8 @@ fn the_files_of_a_diff_are_written_as_the_reference_writes_them() {
             serde_json::from_slice(&fs::read(dir.join("entries.json")).unwrap()).unwrap();
         // Where the reference loses times or shuffles attributes, ours is more exact (`vectors/README.md`).
         let is_exact = ["wraps", "ea_order"].iter().all(|flag| json["flags"][flag].is_null());
-        if !is_exact {
+        // Where a name comes twice, the reference hands both on, and Windows takes neither.
+        if !is_exact || name == "duplicates" {
             continue;
         }
         if fixture.store.apply_diff(&id("layer"), Some(&id("base")), &mut &tar[..]).is_err() {
@@ -139,6 +140,13 @@ impl Directory for Shared {
 
     fn backup_write(&mut self, path: &[u8], _: &FileInfo, _: bool) -> io::Result<Sink> {
         Ok(self.sink(path))
+    }
+
+    fn remove(&mut self, path: &[u8]) -> io::Result<()> {
+        let path = String::from_utf8_lossy(path).replace('\\', "/");
+        let below = format!("{path}/");
+        self.0.borrow_mut().retain(|other, _| *other != path && !other.starts_with(&below));
+        Ok(())
     }
 
     fn link(&mut self, _: &[u8], _: &[u8]) -> io::Result<()> {

@@ -22,6 +22,8 @@ pub(crate) enum E {
     Dir,
     Implicit,
     Opaque,
+    /// A directory that the layer also deletes.
+    New,
     File(&'static str),
     /// A file with this true name.
     Named(Vec<u8>),
@@ -156,7 +158,7 @@ impl Writer {
         let user = |name: &[u8], value: Vec<u8>| (Namespace::User, name.to_vec(), value);
         let trusted = |name: &[u8], value: Vec<u8>| (Namespace::Trusted, name.to_vec(), value);
         let kind = match entry {
-            E::Dir | E::Implicit | E::Opaque => Kind::Directory,
+            E::Dir | E::Implicit | E::Opaque | E::New => Kind::Directory,
             E::Whiteout | E::Link(_) => Kind::CharDevice { rdev: 0 },
             E::File(text) => self.file(text),
             E::Named(_) => self.file("named"),
@@ -166,6 +168,7 @@ impl Writer {
         match entry {
             E::Implicit => xattrs.push(trusted(b"win32.implicit", b"y".to_vec())),
             E::Opaque => xattrs.push(trusted(b"win32.opaque", b"y".to_vec())),
+            E::New => xattrs.push(trusted(b"win32.new", b"y".to_vec())),
             E::Link(target) => xattrs.push(trusted(b"win32.link", target.as_bytes().to_vec())),
             E::Named(name) => xattrs.push(user(b"win32.name", name.clone())),
             E::Symlink(target) => xattrs.push(trusted(b"win32.reparse", symlink(target))),

@@ -27,7 +27,7 @@ fn places_in_tars_name_their_layer_and_markers_are_gone() {
     while let Some(entry) = walk.next() {
         let inode = entry.unwrap().inode;
         let xattrs = image.xattrs(&inode).unwrap();
-        assert!(xattrs.iter().all(|(_, name, _)| ![IMPLICIT, OPAQUE, LINK].contains(&&name[..])));
+        assert!(xattrs.iter().all(|(_, name, _)| ![IMPLICIT, OPAQUE, NEW, LINK].contains(&&name[..])));
         let metadata = Win32Metadata::from_xattrs(xattrs.iter().map(|(_, n, v)| (&n[..], &v[..])));
         match walk.path() {
             b"Files/a" => {

@@ -3,10 +3,14 @@
 //! gzip files may have several members and zstd files several frames. Anything behind the last one, or less than a whole
 //! one, is an error.
 
+mod parts;
+
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 
 use crossbeam_channel::{Receiver, Sender};
+
+use self::parts::{Ahead, Followed, Parts};
 
 use super::pipeline::{CHUNK, Chunk, Chunks};
 use crate::error::Error;
@@ -56,15 +60,11 @@ pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Ve
         Ok(start) => Compression::of(start),
         Err(_) => Compression::None,
     };
-    let result = match start {
-        Compression::None => return pass_on(source, full, empty),
-        Compression::Gzip => copy(flate2::bufread::MultiGzDecoder::new(&mut source), full, empty, |tar| {
-            limits.check_ratio(read.get(), tar)
-        }),
-        Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut source)
-            .and_then(|mut decoder| decoder.window_log_max(MAX_ZSTD_WINDOW_LOG).map(|()| decoder))
-            .and_then(|decoder| copy(decoder, full, empty, |tar| limits.check_ratio(read.get(), tar))),
-    };
+    if start == Compression::None {
+        return pass_on(source, full, empty);
+    }
+    let result = Parts::new(start, Ahead::new(&mut source))
+        .and_then(|parts| copy(parts, full, empty, |tar| limits.check_ratio(read.get(), tar)));
     if let Err(error) = result {
         let error = source.failure.take().unwrap_or_else(|| damaged(start, error));
         // A receiver that is gone has its own error.
@@ -120,13 +120,16 @@ fn copy(
 fn damaged(compression: Compression, source: io::Error) -> Error {
     let name = compression.name();
     let reason = match source.kind() {
+        _ if matches!(source.get_ref(), Some(error) if error.is::<Followed>()) => {
+            format!("its {name} data are followed by something that is not {name}")
+        }
         io::ErrorKind::UnexpectedEof => format!("its {name} data end too early"),
         // The only words zstd has for it.
         _ if source.to_string().contains("too much memory") => {
             "its zstd window is larger than 32 MiB; compress it again with a lower level, or without --long"
                 .to_owned()
         }
-        _ => format!("its {name} data are damaged or followed by something else"),
+        _ => format!("its {name} data are damaged"),
     };
     Error::Compressed { reason, source }
 }

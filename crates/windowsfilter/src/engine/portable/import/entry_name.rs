@@ -1,6 +1,6 @@
 //! What the name of a tar entry means to a layer.
 //!
-//! Tars of different makers spell one name as `Files/a`, `./Files/a`, `Files//a` or `files/a/`. It is taken apart once,
+//! Tars of different makers spell one name as `Files/a`, `./Files/a`, `Files//a`, `Files\a` or `files/a/`. It is taken apart once,
 //! here; everything behind works with components. What no Windows path could be is refused rather than guessed at.
 
 use wclayer::name;
@@ -17,8 +17,12 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// What a name means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EntryName<'a> {
-    /// Not part of a layer: outside its directories, or what aufs keeps for itself.
-    Foreign,
+    /// Not part of a layer: outside its directories.
+    Outside,
+    /// Not part of a layer: what aufs keeps for itself.
+    Aufs,
+    /// Spelled like a deletion, but as a directory: `.wh.a/`. To the reference it deletes `a` in a directory `.wh.a`, which is nothing.
+    NoWhiteout,
     /// A file or directory.
     Path(Vec<&'a [u8]>),
     /// A named stream of a file or directory.
@@ -33,12 +37,12 @@ pub(super) enum EntryName<'a> {
 pub(super) fn parse(name: &[u8]) -> Result<EntryName<'_>, &'static str> {
     let (mut path, stream) = components(name)?;
     let Some(top) = path.first().and_then(|first| TOP.into_iter().find(|top| name::eq(top, first))) else {
-        return Ok(EntryName::Foreign);
+        return Ok(EntryName::Outside);
     };
     path[0] = top;
-    let Some((&last, directories)) = path.split_last() else { return Ok(EntryName::Foreign) };
+    let Some((&last, directories)) = path.split_last() else { return Ok(EntryName::Outside) };
     if last != OPAQUE && path.iter().any(|component| component.starts_with(AUFS)) {
-        return Ok(EntryName::Foreign);
+        return Ok(EntryName::Aufs);
     }
     if directories.iter().any(|component| component.starts_with(WHITEOUT)) {
         return Err("it lies in a deletion (.wh.)");
@@ -49,6 +53,9 @@ pub(super) fn parse(name: &[u8]) -> Result<EntryName<'_>, &'static str> {
             _ if last.starts_with(WHITEOUT) => Err("a stream cannot be deleted (.wh.)"),
             _ => Ok(EntryName::Stream { host: path, stream }),
         };
+    }
+    if last.starts_with(WHITEOUT) && name.last().is_some_and(is_separator) {
+        return Ok(EntryName::NoWhiteout);
     }
     if last == OPAQUE {
         path.pop();
@@ -65,23 +72,25 @@ pub(super) fn parse(name: &[u8]) -> Result<EntryName<'_>, &'static str> {
     }
 }
 
+/// No name of Windows has either in it: what was made on Windows may have the other one.
+pub(in crate::engine::portable) fn is_separator(byte: &u8) -> bool {
+    matches!(byte, b'/' | b'\\')
+}
+
 /// A path, and the stream of it that is meant.
 type Components<'a> = (Vec<&'a [u8]>, Option<&'a [u8]>);
 
 /// The components of a name, and the stream that the last one names.
 fn components(name: &[u8]) -> Result<Components<'_>, &'static str> {
-    if name.starts_with(b"/") {
+    if name.first().is_some_and(is_separator) {
         return Err("its name is absolute");
     }
     if name.contains(&0) {
         return Err("its name has a NUL in it");
     }
-    if name.contains(&b'\\') {
-        return Err("its name has a backslash in it");
-    }
     let mut path = Vec::with_capacity(16);
     let mut stream = None;
-    for component in name.split(|&byte| byte == b'/').filter(|&part| !matches!(part, b"" | b".")) {
+    for component in name.split(is_separator).filter(|&part| !matches!(part, b"" | b".")) {
         if stream.is_some() {
             return Err("a directory in its name has a colon");
         }
@@ -121,7 +130,9 @@ mod tests {
 
     #[test]
     fn one_name_has_many_spellings() {
-        for name in ["Files/a", "./Files/a", "files//a", "FILES/a/", "././Files/./a//"] {
+        for name in
+            ["Files/a", "./Files/a", "files//a", "FILES/a/", "././Files/./a//", r"Files\a", r".\Files/.\\a\"]
+        {
             assert_eq!(path(name), b"Files/a", "{name}");
         }
         assert_eq!(path("utilityvm/files/A"), b"UtilityVM/files/A");
@@ -134,7 +145,8 @@ mod tests {
             "../Files/a",
             "Files/..",
             "Files/a/../b",
-            "Files/a\\b",
+            r"\Files\a",
+            r"Files\..\a",
             "Files/a\0",
             "C:/Files",
             "Files/a:b/c",
@@ -151,16 +163,21 @@ mod tests {
 
     #[test]
     fn what_is_not_of_a_layer_is_foreign() {
-        for name in
-            ["", ".", "etc/passwd", "File/a", ".wh.Files", "Files/.wh..wh.aufs", "Files/.wh..wh.plnk/1.2"]
-        {
-            assert_eq!(parse(name.as_bytes()), Ok(EntryName::Foreign), "{name}");
+        for name in ["", ".", "./", r".\", "etc/passwd", "File/a", ".wh.Files", r"Windows\a"] {
+            assert_eq!(parse(name.as_bytes()), Ok(EntryName::Outside), "{name}");
+        }
+        for name in ["Files/.wh..wh.aufs", "Files/.wh..wh.plnk/1.2", "files/.wh..wh.orph/"] {
+            assert_eq!(parse(name.as_bytes()), Ok(EntryName::Aufs), "{name}");
         }
     }
 
     #[test]
     fn deletions_and_streams_are_told_apart() {
         assert_eq!(parse(b"Files/.wh.a"), Ok(EntryName::Whiteout(vec![b"Files", b"a"])));
+        assert_eq!(parse(br"Files\d\.wh.a"), Ok(EntryName::Whiteout(vec![b"Files", b"d", b"a"])));
+        for name in ["Files/.wh.a/", "Files/.wh.a//", r"Files/.wh.a\", "Files/d/.wh..wh..opq/"] {
+            assert_eq!(parse(name.as_bytes()), Ok(EntryName::NoWhiteout), "{name}");
+        }
         assert_eq!(parse(b"Files/d/.wh..wh..opq"), Ok(EntryName::Opaque(vec![b"Files", b"d"])));
         assert_eq!(parse(b"Files/a:b"), Ok(EntryName::Stream { host: vec![b"Files", b"a"], stream: b"b" }));
         assert_eq!(parse(b"files:b"), Ok(EntryName::Stream { host: vec![b"Files"], stream: b"b" }));

@@ -1,35 +1,40 @@
-//! What a tar says a layer is: a tree of names, each with what its last entry said.
+//! What a tar says a layer is: a tree of names, each with the entry that it stands for when the tar has ended.
 //!
-//! Nodes are kept in one array and found by parent and folded name, so the same file in any case is one node. A directory
-//! stands before what is in it. About 100 bytes and the name per entry; what is rare (links, streams, extended attributes)
-//! has a place of its own.
+//! Names are nodes, kept in one array and found by parent and folded name, so the same file in any case is one node. A directory
+//! stands before what is in it. What an entry says is kept apart (`entries`): a hard link gives its name to the entry that its target
+//! has *at that place of the tar*, and keeps it when the target's name gets another one. Of a target that the tar has not had yet, the
+//! layers below decide, so such a link is an entry of its own: [`NodeKind::Link`].
+
+mod entries;
+mod findings;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
-use std::sync::Arc;
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
-use wclayer::ea::ExtendedAttribute;
-use wclayer::filetime::FileTime;
-use wclayer::layer_tar::{EntryKind, LayerEntry};
+use wclayer::layer_tar::{EntryKind, LayerEntry, is_file};
 use wclayer::name;
 use wclayer::tar::{Header, type_flag};
 
+use self::entries::Entries;
+pub(super) use self::entries::{Entry, EntryId};
+use self::findings::Findings;
 use super::entry_name::{self, EntryName};
 use super::streams::{InlineBudget, StreamRecord};
 use crate::error::Error;
 
-/// No security descriptor, no rarities.
+/// No entry.
 const NONE: u32 = u32::MAX;
 /// Bytes of memory that what the entries say may take, whatever their number, and with each entry. Entries of real layers take some 300
 /// bytes. A tar that compresses to kilobytes can be all security descriptors, long names or directories that it never names.
 const MEMORY: u64 = 64 << 20;
 const MEMORY_PER_ENTRY: u64 = 1 << 10;
-/// Names that are shown of all that were passed over.
-const SHOWN: usize = 5;
-
+/// Bytes that a name takes beside its own: here, in the table of names, and in the index, which has an inode for each directory that the
+/// tar never names.
+const MEMORY_PER_NAME: usize = 104;
 /// Place of a node in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct NodeId(u32);
@@ -53,7 +58,7 @@ pub(super) enum NodeKind {
     Directory,
     File,
     Symlink,
-    /// Another name of a file.
+    /// Another name of a file that comes later in the tar or is in a parent.
     Link,
 }
 
@@ -69,38 +74,13 @@ pub(super) struct Node {
     pub(super) opaque: bool,
     /// A file has taken the place of this directory.
     replaced: bool,
+    /// It came as a hard link.
+    linked: bool,
     pub(super) parent: NodeId,
-    pub(super) attributes: u32,
-    security: u32,
-    rare: u32,
-    pub(super) offset: u64,
-    pub(super) data_offset: u64,
-    pub(super) size: u64,
-    pub(super) created: FileTime,
-    pub(super) accessed: FileTime,
-    pub(super) written: FileTime,
-    pub(super) changed: FileTime,
+    /// What it stands for; of what has only been heard of, the streams that came before their file.
+    entry: u32,
 }
-const _: () = assert!(size_of::<Node>() <= 104);
-
-/// What few nodes have.
-#[derive(Debug, Default)]
-pub(super) struct Rare {
-    pub(super) eas: Vec<ExtendedAttribute>,
-    pub(super) reparse: Option<Vec<u8>>,
-    /// Of a symbolic link: as in the tar. Of a hard link: the cleaned path.
-    pub(super) target: Vec<u8>,
-    pub(super) streams: Vec<StreamRecord>,
-}
-
-impl Rare {
-    /// Bytes it takes in memory.
-    fn memory(&self) -> usize {
-        let eas: usize =
-            self.eas.iter().map(|ea| size_of::<ExtendedAttribute>() + ea.name.len() + ea.value.len()).sum();
-        size_of::<Self>() + eas + self.target.len() + self.reparse.as_ref().map_or(0, Vec::len)
-    }
-}
+const _: () = assert!(size_of::<Node>() <= 24);
 
 /// Counts what the tree takes in memory.
 #[derive(Debug, Default)]
@@ -143,14 +123,11 @@ pub(super) struct LayerTree {
     names: Vec<u8>,
     by_name: HashTable<u32>,
     hasher: RandomState,
-    descriptors: Vec<Arc<[u8]>>,
-    descriptor_ids: HashMap<Arc<[u8]>, u32>,
-    rare: Vec<Rare>,
+    entries: Entries,
     folded: Vec<u8>,
     inline: InlineBudget,
     memory: Memory,
-    foreign: (u64, Vec<String>),
-    hive_whiteouts: (u64, Vec<String>),
+    pub(super) findings: Findings,
     pub(super) counts: Counts,
 }
 
@@ -163,31 +140,20 @@ impl LayerTree {
             whiteout: false,
             opaque: false,
             replaced: false,
+            linked: false,
             parent: NodeId::ROOT,
-            attributes: 0,
-            security: NONE,
-            rare: NONE,
-            offset: 0,
-            data_offset: 0,
-            size: 0,
-            created: FileTime(0),
-            accessed: FileTime(0),
-            written: FileTime(0),
-            changed: FileTime(0),
+            entry: NONE,
         };
         Self {
             nodes: vec![root],
             names: Vec::new(),
             by_name: HashTable::new(),
             hasher: RandomState::new(),
-            descriptors: Vec::new(),
-            descriptor_ids: HashMap::new(),
-            rare: Vec::new(),
+            entries: Entries::default(),
             folded: Vec::new(),
             inline: InlineBudget::default(),
             memory: Memory::default(),
-            foreign: (0, Vec::new()),
-            hive_whiteouts: (0, Vec::new()),
+            findings: Findings::default(),
             counts: Counts::default(),
         }
     }
@@ -204,22 +170,31 @@ impl LayerTree {
         if !matches!(meaning, EntryName::Stream { .. }) {
             self.counts.entries += 1;
         }
+        match &meaning {
+            EntryName::Outside => self.findings.outside(&header.name),
+            EntryName::Aufs => self.findings.of_aufs(&header.name),
+            _ => self.findings.inside(),
+        }
         match meaning {
-            EntryName::Foreign => {
-                if header.type_flag == type_flag::FILE {
+            EntryName::Outside | EntryName::Aufs => {
+                if is_file(header.type_flag) {
                     self.counts.bytes += header.size;
-                }
-                if !header.name.iter().all(|byte| matches!(byte, b'.' | b'/')) {
-                    note(&mut self.foreign, &header.name);
                 }
                 Ok(())
             }
+            EntryName::NoWhiteout => {
+                self.findings.no_whiteouts.add(&header.name);
+                Ok(())
+            }
             EntryName::Whiteout(path) | EntryName::Opaque(path) if path[0] == b"Hives" => {
-                note(&mut self.hive_whiteouts, &header.name);
+                self.findings.hive_whiteouts.add(&header.name);
                 Ok(())
             }
             EntryName::Whiteout(path) => {
                 let node = self.reach(&path).map_err(|reason| refused(&reason))?;
+                if self.nodes[node.index()].kind != NodeKind::Absent {
+                    self.findings.late_whiteouts.add(&header.name);
+                }
                 self.nodes[node.index()].whiteout = true;
                 self.counts.whiteouts += 1;
                 Ok(())
@@ -244,26 +219,70 @@ impl LayerTree {
         if path.len() == 1 && kind != NodeKind::Directory {
             return Err(refused("it has to be a directory"));
         }
-        let target = match &entry.kind {
-            EntryKind::Link { target } => link_target(target).map_err(|reason| refused(&reason))?,
-            EntryKind::Symlink { target, .. } => target.clone(),
-            _ => Vec::new(),
-        };
-        let node = self.reach(path).map_err(|reason| refused(&reason))?;
-        let last = path[path.len() - 1];
-        let node = self.make_room(node, kind, last).map_err(refused)?;
-        let rare = Rare { eas: entry.eas, reparse: entry.reparse, target, streams: Vec::new() };
-        self.set_rare(node, rare);
-        let security = entry.security.map_or(NONE, |descriptor| self.intern(descriptor));
-        if entry.type_flag == type_flag::FILE {
+        if is_file(entry.type_flag) {
             self.counts.bytes += entry.size;
         }
-        let node = &mut self.nodes[node.index()];
-        (node.kind, node.attributes, node.security) = (kind, entry.attributes, security);
-        (node.offset, node.data_offset, node.size) = (entry.offset, entry.data_offset, entry.size);
-        (node.created, node.accessed) = (entry.creation_time, entry.last_access_time);
-        (node.written, node.changed) = (entry.last_write_time, entry.change_time);
+        match &entry.kind {
+            EntryKind::Link { target } => {
+                self.add_link(path, target, &entry).map_err(|reason| refused(&reason))
+            }
+            _ => {
+                let node = self.reach(path).map_err(|reason| refused(&reason))?;
+                let node = self.make_room(node, kind, path[path.len() - 1]).map_err(refused)?;
+                let streams = self.early_streams(node);
+                let entry = self.entries.add(kind, entry, streams, &mut self.memory);
+                self.set(node, kind, entry);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives a name to what the target is now.
+    fn add_link(&mut self, path: &[&[u8]], target: &[u8], link: &LayerEntry) -> Result<(), String> {
+        let target = link_target(target)?;
+        let found = self.find(&target).map(|node| self.nodes[node.index()]);
+        // Before the link's name is reached, which may be in a directory that only it makes.
+        let (kind, shared) = match found.map(|node| (node.kind, node.entry)) {
+            None | Some((NodeKind::Absent, _)) => (NodeKind::Link, None),
+            Some((NodeKind::Directory | NodeKind::Implicit, _)) => {
+                return Err("it is a hard link to a directory".to_owned());
+            }
+            Some((kind, entry)) => (kind, Some(EntryId(entry))),
+        };
+        let node = self.reach(path)?;
+        let node = self.make_room(node, kind, path[path.len() - 1])?;
+        if !self.early_streams(node).is_empty() {
+            return Err(
+                "it has streams, but is a hard link; they belong to the entry that has the data".into()
+            );
+        }
+        let entry = match shared {
+            Some(entry) if kind != NodeKind::Link => entry,
+            // A name of a link that is still open is open as well, at its own place in the tar.
+            Some(other) => {
+                let target = self.entries.get(other).target().to_vec();
+                self.entries.add_link(target, link, &mut self.memory)
+            }
+            None => self.entries.add_link(target, link, &mut self.memory),
+        };
+        self.set(node, kind, entry);
+        self.nodes[node.index()].linked = true;
         Ok(())
+    }
+
+    fn set(&mut self, node: NodeId, kind: NodeKind, entry: EntryId) {
+        let node = &mut self.nodes[node.index()];
+        (node.kind, node.entry, node.linked) = (kind, entry.0, false);
+    }
+
+    /// Takes the streams that came before their file; a file that is there already keeps its own.
+    fn early_streams(&mut self, node: NodeId) -> Vec<StreamRecord> {
+        match self.nodes[node.index()] {
+            Node { kind: NodeKind::Absent | NodeKind::Implicit, entry, .. } if entry != NONE => {
+                std::mem::take(self.entries.streams_mut(EntryId(entry)))
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn add_stream(
@@ -275,17 +294,20 @@ impl LayerTree {
     ) -> Result<(), Error> {
         let refused = |reason: &str| entry_error(&header.name, header.offset, reason);
         supported(header).map_err(|reason| refused(&reason))?;
-        if header.type_flag != type_flag::FILE {
+        if !is_file(header.type_flag) {
             return Err(refused("its name has a colon, but only files can be named streams"));
         }
         let node = self.reach(host).map_err(|reason| refused(&reason))?;
-        if self.nodes[node.index()].kind == NodeKind::Link {
+        if self.nodes[node.index()].linked {
             return Err(refused("its file is a hard link; streams belong to the entry that has the data"));
         }
         self.memory.take(size_of::<StreamRecord>() + stream.len());
-        let streams = std::mem::take(&mut self.rare_mut(node).streams);
-        let streams = self.inline.add(streams, stream, header, data)?;
-        self.rare_mut(node).streams = streams;
+        if self.nodes[node.index()].entry == NONE {
+            self.nodes[node.index()].entry = self.entries.add_early(&mut self.memory).0;
+        }
+        let entry = EntryId(self.nodes[node.index()].entry);
+        let streams = std::mem::take(self.entries.streams_mut(entry));
+        *self.entries.streams_mut(entry) = self.inline.add(streams, stream, header, data)?;
         Ok(())
     }
 
@@ -322,28 +344,17 @@ impl LayerTree {
 
     /// Prepares a node for an entry: a later one replaces an earlier one, but what is in a directory stays.
     fn make_room(&mut self, node: NodeId, kind: NodeKind, name: &[u8]) -> Result<NodeId, &'static str> {
-        let old = self.nodes[node.index()];
-        let node = match old.kind {
-            NodeKind::Directory | NodeKind::Implicit if kind == NodeKind::Directory => node,
-            NodeKind::Directory | NodeKind::Implicit => self.replace(node, name)?,
+        match self.nodes[node.index()].kind {
+            NodeKind::Directory | NodeKind::Implicit if kind == NodeKind::Directory => Ok(node),
+            NodeKind::Directory | NodeKind::Implicit => self.replace(node, name),
             _ => {
                 self.spell(node, name);
-                node
+                Ok(node)
             }
-        };
-        let heard_of = matches!(old.kind, NodeKind::Absent | NodeKind::Implicit);
-        let has_streams = old.rare != NONE && !self.rare[old.rare as usize].streams.is_empty();
-        if kind == NodeKind::Link && heard_of && has_streams {
-            return Err("it has streams, but is a hard link; they belong to the entry that has the data");
         }
-        // Streams that came before are of this file, unless they were of the one it replaces.
-        if !heard_of && has_streams {
-            self.rare[old.rare as usize].streams.clear();
-        }
-        Ok(node)
     }
 
-    /// Gives the name of a directory to a new node; what is in the old one is gone.
+    /// Gives the name of a directory to a new node; what is in the old one is gone, but for what hard links elsewhere have of it.
     fn replace(&mut self, node: NodeId, name: &[u8]) -> Result<NodeId, &'static str> {
         let old = self.nodes[node.index()];
         let hash = self.hash(old.parent, name);
@@ -353,51 +364,22 @@ impl LayerTree {
         self.nodes[node.index()].replaced = true;
         let new = self.insert(old.parent, name).map_err(|_| "the layer has too many names")?;
         let target = &mut self.nodes[new.index()];
-        (target.whiteout, target.rare) = (old.whiteout, old.rare);
-        self.nodes[node.index()].rare = NONE;
+        (target.whiteout, target.opaque) = (old.whiteout, old.opaque);
+        if old.kind == NodeKind::Implicit {
+            // Streams of a file that is only now there.
+            target.entry = old.entry;
+        }
         Ok(new)
-    }
-
-    fn set_rare(&mut self, node: NodeId, rare: Rare) {
-        let place = self.nodes[node.index()].rare;
-        let empty = rare.eas.is_empty() && rare.reparse.is_none() && rare.target.is_empty();
-        if place == NONE && empty {
-            return;
-        }
-        self.memory.take(rare.memory());
-        let kept = std::mem::take(&mut self.rare_mut(node).streams);
-        *self.rare_mut(node) = Rare { streams: kept, ..rare };
-    }
-
-    fn rare_mut(&mut self, node: NodeId) -> &mut Rare {
-        let node = &mut self.nodes[node.index()];
-        if node.rare == NONE {
-            node.rare = self.rare.len() as u32; // not more than there are nodes
-            self.rare.push(Rare::default());
-        }
-        &mut self.rare[node.rare as usize]
-    }
-
-    fn intern(&mut self, descriptor: Vec<u8>) -> u32 {
-        if let Some(&id) = self.descriptor_ids.get(descriptor.as_slice()) {
-            return id;
-        }
-        let id = self.descriptors.len() as u32; // not more than there are nodes
-        self.memory.take(descriptor.len());
-        let descriptor: Arc<[u8]> = descriptor.into();
-        self.descriptors.push(descriptor.clone());
-        self.descriptor_ids.insert(descriptor, id);
-        id
     }
 
     fn insert(&mut self, parent: NodeId, name: &[u8]) -> Result<NodeId, String> {
         let id = u32::try_from(self.nodes.len()).ok().filter(|&id| id < NONE);
         let id = id.ok_or("the layer has too many names")?;
-        let mut node = self.nodes[0];
-        (node.kind, node.parent, node.rare, node.opaque) = (NodeKind::Absent, parent, NONE, false);
+        let mut node = self.nodes[NodeId::ROOT.index()];
+        (node.kind, node.parent) = (NodeKind::Absent, parent);
         (node.name_start, node.name_length) = (self.names.len(), name.len() as u16); // at most 32 KiB
         self.names.extend_from_slice(name);
-        self.memory.take(size_of::<Node>() + name.len());
+        self.memory.take(MEMORY_PER_NAME + name.len());
         self.nodes.push(node);
         let hash = self.hash(parent, name);
         let (nodes, names, hasher) = (&self.nodes, &self.names, &self.hasher);
@@ -440,25 +422,12 @@ impl LayerTree {
         path.split(|&byte| byte == b'/').try_fold(NodeId::ROOT, |node, name| self.child(node, name))
     }
 
-    /// What was passed over, for the user.
-    pub(super) fn notes(&self) -> Vec<String> {
-        let outside = "outside Files, Hives and UtilityVM, kept in the tar but not shown";
-        let hives = "delete hives, which Windows ignores";
-        [(&self.foreign, outside), (&self.hive_whiteouts, hives)]
-            .into_iter()
-            .filter(|((count, _), _)| *count > 0)
-            .map(|((count, names), what)| {
-                let more = if *count > names.len() as u64 { ", …" } else { "" };
-                format!("{count} entries {what}: {}{more}", names.join(", "))
-            })
-            .collect()
-    }
-
     /// Whether everything that an entry needs has come.
     pub(super) fn check(&self) -> Result<(), Error> {
         for (id, node) in self.live() {
             let missing = matches!(node.kind, NodeKind::Absent | NodeKind::Implicit);
-            if let Some(stream) = self.rare(&node).and_then(|rare| rare.streams.first()).filter(|_| missing) {
+            let entry = self.entry(&node).filter(|_| missing);
+            if let Some(stream) = entry.and_then(|entry| entry.streams().first()) {
                 let name = [&self.path(id)[..], b":", &stream.name].concat();
                 return Err(entry_error(
                     &name,
@@ -484,21 +453,28 @@ impl LayerTree {
         self.nodes.len()
     }
 
-    pub(super) fn node(&self, id: NodeId) -> Node {
-        self.nodes[id.index()]
-    }
-
     pub(super) fn name(&self, id: NodeId) -> &[u8] {
         let node = &self.nodes[id.index()];
         &self.names[node.name_start..][..usize::from(node.name_length)]
     }
 
-    pub(super) fn rare(&self, node: &Node) -> Option<&Rare> {
-        self.rare.get(node.rare as usize)
+    /// What a node stands for: none for what is [`NodeKind::Absent`] or [`NodeKind::Implicit`], but for streams without a file.
+    pub(super) fn entry(&self, node: &Node) -> Option<&Entry> {
+        self.entry_id(node).map(|entry| self.entries.get(entry))
     }
 
-    pub(super) fn security(&self, node: &Node) -> Option<&[u8]> {
-        self.descriptors.get(node.security as usize).map(|descriptor| &descriptor[..])
+    /// See [`entry`](Self::entry): names with the same one are names of one file.
+    pub(super) fn entry_id(&self, node: &Node) -> Option<EntryId> {
+        (node.entry != NONE).then_some(EntryId(node.entry))
+    }
+
+    /// How many entries there are, for tables of them.
+    pub(super) fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn security(&self, entry: &Entry) -> Option<&[u8]> {
+        self.entries.security(entry)
     }
 
     /// The path from the layer's root, as spelled.
@@ -512,9 +488,11 @@ impl LayerTree {
         entry_name::join(&parts)
     }
 
-    /// The hard links.
-    pub(super) fn link_nodes(&self) -> Vec<NodeId> {
-        self.live().filter(|(_, node)| node.kind == NodeKind::Link).map(|(id, _)| id).collect()
+    /// The targets of links that the layers below decide about, sorted.
+    pub(super) fn open_links(&self) -> Vec<Vec<u8>> {
+        let links = self.live().filter(|(_, node)| node.kind == NodeKind::Link);
+        let targets = links.filter_map(|(_, node)| self.entry(&node).map(|entry| entry.target().to_vec()));
+        targets.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
@@ -524,15 +502,23 @@ fn hash_name(hasher: &RandomState, parent: NodeId, name: &[u8], folded: &mut Vec
     hasher.hash_one((parent.0, &folded[..]))
 }
 
+/// Why sparse files are refused: the index has one place for a file, and a sparse one's bytes are in several, some of them nowhere.
+const SPARSE: &str = "it is a sparse file, whose bytes do not stand in the tar as one piece, where they are read from: make the tar \
+                      without --sparse";
+
 /// Refuses what Windows has nothing like.
 fn supported(header: &Header) -> Result<(), String> {
     let what = match header.type_flag {
-        _ if header.sparse.is_some() => "a sparse file",
-        type_flag::FILE | type_flag::LINK | type_flag::SYMLINK | type_flag::DIRECTORY => return Ok(()),
+        _ if header.sparse.is_some() => return Err(SPARSE.to_owned()),
+        type_flag::FILE
+        | type_flag::CONTIGUOUS
+        | type_flag::LINK
+        | type_flag::SYMLINK
+        | type_flag::DIRECTORY => return Ok(()),
         type_flag::CHAR_DEVICE => "a character device",
         type_flag::BLOCK_DEVICE => "a block device",
         type_flag::FIFO => "a named pipe",
-        type_flag::GNU_SPARSE => "a sparse file",
+        type_flag::GNU_SPARSE => return Err(SPARSE.to_owned()),
         other => return Err(format!("its type is {:?}, which means nothing in a layer", char::from(other))),
     };
     Err(format!("it is {what}, which a layer cannot hold"))
@@ -559,13 +545,6 @@ fn node_kind(entry: &LayerEntry) -> Result<NodeKind, &'static str> {
         _ if marked && entry.size > 0 => Err("it has data, but its attributes say that it is a directory"),
         _ if marked => Ok(NodeKind::Directory),
         _ => Ok(NodeKind::File),
-    }
-}
-
-fn note(notes: &mut (u64, Vec<String>), name: &[u8]) {
-    notes.0 += 1;
-    if notes.1.len() < SHOWN {
-        notes.1.push(shown(name));
     }
 }
 

@@ -189,13 +189,19 @@ impl<'a> Tee<'a> {
         self.failure.take()
     }
 
-    /// Takes what is left, makes the file durable, and gives digest and length of all of it.
-    pub(super) fn finish(mut self) -> Result<(Digest, u64), Error> {
-        while self.advance()? {}
+    /// Takes what is left, makes the file durable, and gives digest and length of all of it, and whether what was left was more than zeros.
+    pub(super) fn finish(mut self) -> Result<(Digest, u64, bool), Error> {
+        let mut has_more = false;
+        loop {
+            has_more = has_more || self.current[self.position..].iter().any(|&byte| byte != 0);
+            if !self.advance()? {
+                break;
+            }
+        }
         if let Some(output) = self.output {
             output.finish()?;
         }
-        Ok((Digest::from_bytes(self.hasher.finalize().into()), self.length))
+        Ok((Digest::from_bytes(self.hasher.finalize().into()), self.length, has_more))
     }
 
     /// Goes to the next chunk; `false` at the end.

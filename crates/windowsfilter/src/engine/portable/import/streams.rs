@@ -9,8 +9,12 @@ use super::layer_tree::entry_error;
 use crate::error::Error;
 use crate::metadata::{MAX_VALUE, Origin, StreamContent};
 
-/// Most streams of a file; the names of a file's attributes have room for some three thousand.
+/// Most streams of a file.
 const MAX_STREAMS: usize = 3000;
+/// Most bytes of attribute names that a file's streams in the index take, of the 64 KiB that Linux lists of a file (`XATTR_LIST_MAX`).
+const INLINE_NAMES: usize = 16 << 10;
+/// What an attribute's name has beside the stream's: `trusted.DosStream.`, `:$DATA` and a NUL.
+const NAME_FRAME: usize = 25;
 /// Most bytes of a file's streams that are kept in the index.
 const INLINE_PER_FILE: u64 = 64 << 10;
 /// Most bytes of all streams that are kept in the index, because memory has to hold them.
@@ -46,17 +50,17 @@ impl InlineBudget {
         if streams.len() == MAX_STREAMS {
             return Err(entry_error(&header.name, header.offset, "its file has more than 3000 streams"));
         }
-        let inline: u64 = streams
-            .iter()
-            .filter(|stream| matches!(stream.content, StreamContent::Inline(_)))
-            .map(|stream| stream.content.size())
-            .sum();
+        let inline = streams.iter().filter(|stream| matches!(stream.content, StreamContent::Inline(_)));
+        let (inline, names) = inline.fold((0, 0), |(size, names), stream| {
+            (size + stream.content.size(), names + NAME_FRAME + stream.name.len())
+        });
         let size = header.size;
         // One byte stays free, for the form in which a view shows it.
         let fits = size < MAX_VALUE as u64
             && inline + size <= INLINE_PER_FILE
             && self.used + size <= INLINE_PER_LAYER
-            && stream.len() <= INLINE_NAME;
+            && stream.len() <= INLINE_NAME
+            && names + NAME_FRAME + stream.len() <= INLINE_NAMES;
         let content = if fits {
             self.used += size;
             StreamContent::Inline(read(data, size)?)

@@ -1,5 +1,7 @@
 //! What importing does, rule by rule, and that no tar makes it panic.
 
+mod places;
+
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
@@ -154,42 +156,63 @@ fn a_later_entry_wins_and_directories_merge() {
 }
 
 #[test]
-fn a_deletion_of_a_name_that_is_also_there_makes_it_opaque() {
-    let layer = Tar::new()
-        .put(b'0', "Files/.wh.gone", "", b"", &[])
-        .file("Files/Both/f", "")
-        .put(b'0', "Files/.wh.both", "", b"", &[])
-        .put(b'0', "Files/o/.wh..wh..opq", "", b"", &[])
-        .put(b'0', "Hives/.wh.System_Delta", "", b"", &[])
-        .import();
-    assert_eq!(layer.find("Files/gone").unwrap().kind, FileType::CharDevice);
-    assert!(layer.marked("Files/Both", "win32.opaque") && layer.marked("Files/o", "win32.opaque"));
-    assert_eq!(layer.imported.whiteouts, 3);
-    assert!(layer.find("Hives").is_none());
-    assert!(layer.imported.notes[0].contains("Hives/.wh.System_Delta"), "{:?}", layer.imported.notes);
+fn a_file_has_as_many_streams_as_is_promised_whatever_it_is_called_and_has() {
+    // Names as short and as long as they come, small ones and one that stays in the tar, beside many extended attributes.
+    let eas: Vec<_> = (0..400).map(|number| (format!("MSWINDOWS.xattr.NAME-{number:03}"), "AA==")).collect();
+    let eas: Vec<_> = eas.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    let name = |number: usize| format!("{number:x}{}", "n".repeat(number % 231));
+    let streams = |count: usize| {
+        let file = Tar::new().put(b'0', "Files/f", "", b"data", &eas);
+        (0..count).fold(file, |tar, number| tar.file(&format!("Files/f:{}", name(number)), "s"))
+    };
+    let layer = streams(3000).import();
+    let metadata = layer.metadata("Files/f");
+    assert_eq!((metadata.streams.len(), metadata.eas.len()), (3000, 400));
+    let names = layer.image.xattrs(&layer.find("Files/f").unwrap()).unwrap();
+    let bytes: usize = names.iter().map(|(space, name, _)| space.prefix().len() + name.len() + 1).sum();
+    assert!(bytes <= 65_536, "{bytes}");
+    assert!(streams(3001).refused().contains("more than 3000 streams"));
 }
 
 #[test]
-fn hard_links_share_an_inode_in_any_order_and_case() {
-    let layer = Tar::new()
-        .link("Files/one", "Files/TWO")
-        .link("Files/two", "./files/Data")
-        .file("Files/data", "x")
-        .link("Files/p", "files/Parent/f")
-        .import();
-    let nid = layer.nid("Files/data");
-    assert_eq!((layer.nid("Files/one"), layer.nid("Files/two")), (nid, nid));
-    assert_eq!(layer.find("Files/p").unwrap().kind, FileType::CharDevice);
-    assert_eq!(layer.xattr("Files/p", Namespace::Trusted, "win32.link").unwrap(), b"Files/Parent/f");
-    assert_eq!(layer.imported.parent_links, [b"Files/Parent/f"]);
+fn zeros_behind_the_end_are_padding_and_not_worth_a_word() {
+    for (more, notes) in [(vec![0; 10_240], 0), (vec![0; 3 << 20], 0), ([vec![0; 5000], vec![1]].concat(), 1)]
+    {
+        let tar = [Tar::new().file("Files/a", "x").bytes(), more].concat();
+        for blob in [tar.clone(), gzip(&tar)] {
+            let layer = Layer::import(&blob, Expect::default()).unwrap();
+            assert_eq!((layer.imported.notes.len(), layer.tar.len()), (notes, tar.len()));
+        }
+    }
 }
 
 #[test]
-fn hard_links_in_a_circle_or_to_a_directory_are_refused() {
-    let reason = Tar::new().link("Files/a", "Files/b").link("Files/b", "Files/A").refused();
-    assert!(reason.contains("back to itself"), "{reason}");
-    let reason = Tar::new().link("Files/a", "Files/d").dir("Files/d").refused();
-    assert!(reason.contains("to a directory"), "{reason}");
+fn contiguous_files_are_files_and_may_be_streams() {
+    let layer =
+        Tar::new().put(b'7', "Files/x", "", b"data", &[]).put(b'7', "Files/x:s", "", b"s", &[]).import();
+    assert_eq!((layer.read("Files/x"), layer.imported.size), (b"data".to_vec(), 4));
+    assert_eq!(layer.metadata("Files/x").streams.len(), 1);
+}
+
+#[test]
+fn backslashes_separate_as_on_windows_and_the_tar_keeps_them() {
+    let layer = Tar::new()
+        .dir("Files")
+        .file(r"Files\d\x", "x")
+        .file(r"Files\d\x:s", "s")
+        .link(r"Files\l", r"Files\d\x")
+        .put(b'0', r"Files\d\.wh.gone", "", b"", &[])
+        .import();
+    assert_eq!((layer.read("Files/d/x"), layer.nid("Files/l")), (b"x".to_vec(), layer.nid("Files/d/x")));
+    assert_eq!(layer.metadata("Files/d/x").streams.len(), 1);
+    assert_eq!(
+        (layer.find("Files/d/gone").unwrap().kind, layer.imported.whiteouts),
+        (FileType::CharDevice, 1)
+    );
+    assert!(layer.tar.windows(9).any(|bytes| bytes == br"Files\d\x"));
+    for name in [r"\Files\x", r"Files\..\x"] {
+        assert!(!Tar::new().file(name, "").refused().is_empty(), "{name}");
+    }
 }
 
 #[test]
@@ -293,7 +316,15 @@ fn broken_blobs_are_one_clear_error() {
     for (blob, words) in [
         (&gzip[..gzip.len() - 3], "gzip data end too early"),
         (&gzip[..5], "gzip data end too early"),
-        (&[&gzip[..], b"garbage"].concat(), "gzip data"),
+        (&[&gzip[..], b"j"].concat(), "gzip data are followed by something that is not gzip"),
+        (&[&gzip[..], b"five!"].concat(), "gzip data are followed by something that is not gzip"),
+        (&[&gzip[..], &[0x1f; 5][..]].concat(), "gzip data are followed by something that is not gzip"),
+        (&[&gzip[..], b"garbage that is long enough for a header"].concat(), "gzip data are followed by"),
+        (&[&gzip[..], &[0; 512][..]].concat(), "gzip data are followed by"),
+        (&[&gzip[..], &gzip[..12]].concat(), "gzip data end too early"),
+        (&[&zstd[..], b"j"].concat(), "zstd data are followed by something that is not zstd"),
+        (&[&zstd[..], b"five!"].concat(), "zstd data are followed by something that is not zstd"),
+        (&[&zstd[..], &zstd[..20]].concat(), "zstd data end too early"),
         (&flipped, "gzip data are damaged"),
         (&zstd[..zstd.len() - 3], "zstd data end too early"),
     ] {

@@ -11,22 +11,20 @@ use erofs_index::{
 use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 
 use super::IndexFile;
-use super::layer_tree::{LayerTree, Node, NodeId, NodeKind, entry_error};
-use super::links::Links;
+use super::layer_tree::{Entry, EntryId, LayerTree, Node, NodeId, NodeKind, entry_error};
 use crate::digest::{DiffId, Digest};
 use crate::engine::portable::long_names::{self, is_long, linux_name};
 use crate::error::Error;
-use crate::metadata::{IMPLICIT, LINK, OPAQUE, Origin, Stream, Win32Metadata, Xattr};
+use crate::metadata::{IMPLICIT, LINK, NEW, OPAQUE, Origin, Stream, Win32Metadata, Xattr};
 
-/// Writes the index and gives its digest, and the targets of hard links that are not in the tar.
+/// Writes the index and gives its digest, and the targets of hard links that the layers below decide about.
 pub(super) fn write(
-    mut tree: LayerTree,
+    tree: LayerTree,
     diff_id: DiffId,
     tar_size: u64,
     index: IndexFile<'_>,
 ) -> Result<(Option<Digest>, Vec<Vec<u8>>), Error> {
-    let links = Links::resolve(&mut tree)?;
-    let parent_links = links.parent_targets(&tree);
+    let parent_links = tree.open_links();
     if matches!(index, IndexFile::None) {
         return Ok((None, parent_links));
     }
@@ -39,9 +37,8 @@ pub(super) fn write(
     let mut builder = ImageBuilder::new(Options { uuid, ..Options::default() });
     let tar = builder.add_device(tar_size.div_ceil(BLOCK_SIZE as u64)).map_err(build)?;
     builder.reserve(tree.len(), 16);
-    Indexer { tree: &tree, links: &links, builder: &mut builder, tar, long_names: HashMap::new() }
-        .add_all()?;
-    drop((tree, links));
+    Indexer { tree: &tree, builder: &mut builder, tar, long_names: HashMap::new() }.add_all()?;
+    drop(tree);
     let digest = index.write(|file| {
         builder.write(std::io::BufWriter::with_capacity(1 << 16, file)).map(|_| ()).map_err(build)
     })?;
@@ -51,14 +48,16 @@ pub(super) fn write(
 /// Linux reads a file from its tar in whole blocks, and gives an I/O error for one that the tar has only in part.
 fn check_last_block(tree: &LayerTree, tar_size: u64) -> Result<(), Error> {
     let part = tar_size % BLOCK_SIZE as u64;
-    let in_part = |node: &Node| {
-        node.kind == NodeKind::File && node.size > 0 && node.data_offset + node.size > tar_size - part
+    let in_part = |entry: &Entry| {
+        entry.kind == NodeKind::File && entry.size > 0 && entry.data_offset + entry.size > tar_size - part
     };
-    match tree.live().find(|(_, node)| part > 0 && in_part(node)) {
+    let file =
+        tree.live().find_map(|(id, node)| Some((id, tree.entry(&node).filter(|entry| in_part(entry))?)));
+    match file.filter(|_| part > 0) {
         None => Ok(()),
-        Some((id, node)) => Err(entry_error(
+        Some((id, entry)) => Err(entry_error(
             &tree.path(id),
-            node.offset,
+            entry.offset,
             "the tar ends inside the padding behind it, and Linux could not read the end of the file: fill the tar up with zeros to \
              whole blocks of 512 bytes",
         )),
@@ -71,46 +70,54 @@ fn build(error: BuildError) -> Error {
 
 struct Indexer<'a> {
     tree: &'a LayerTree,
-    links: &'a Links,
     builder: &'a mut ImageBuilder,
     tar: DeviceId,
-    /// By inode, the nodes whose names Linux cannot hold.
-    long_names: HashMap<usize, Vec<NodeId>>,
+    /// The nodes whose names Linux cannot hold, by what they are names of.
+    long_names: HashMap<Named, Vec<NodeId>>,
+}
+
+/// What an inode is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Named {
+    Entry(EntryId),
+    /// A directory without an entry, a deletion.
+    Node(NodeId),
 }
 
 impl Indexer<'_> {
-    /// The node whose inode a node is a name of.
-    fn end(&self, id: NodeId, node: &Node) -> NodeId {
-        if node.kind == NodeKind::Link { self.links.end(id) } else { id }
+    fn named(&self, id: NodeId, node: &Node) -> Named {
+        self.tree.entry_id(node).map_or(Named::Node(id), Named::Entry)
     }
 
     /// The names of an inode that Linux cannot hold, as the attribute has them.
-    fn true_names(&self, id: NodeId) -> Option<Vec<u8>> {
-        let nodes = self.long_names.get(&id.index())?;
+    fn true_names(&self, id: NodeId, node: &Node) -> Option<Vec<u8>> {
+        let nodes = self.long_names.get(&self.named(id, node))?;
         long_names::join(nodes.iter().map(|&node| self.tree.name(node)))
     }
 
     fn add_all(&mut self) -> Result<(), Error> {
         for (id, node) in self.tree.live().filter(|(id, _)| is_long(self.tree.name(*id))) {
-            self.long_names.entry(self.end(id, &node).index()).or_default().push(id);
+            self.long_names.entry(self.named(id, &node)).or_default().push(id);
         }
-        let mut inodes = vec![None; self.tree.len()];
-        inodes[NodeId::ROOT.index()] = Some(InodeId::ROOT);
+        let mut by_node = vec![None; self.tree.len()];
+        by_node[NodeId::ROOT.index()] = Some(InodeId::ROOT);
+        let mut by_entry = vec![None; self.tree.entry_count()];
         for (id, node) in self.tree.live() {
-            let known = self.end(id, &node) != id;
-            if !known {
-                inodes[id.index()] = self
-                    .inode(id, &node)
-                    .map_err(|error| entry_error(&self.tree.path(id), node.offset, &reason(&error)))?;
+            let offset = self.tree.entry(&node).map_or(0, |entry| entry.offset);
+            let fail = |error: &BuildError| entry_error(&self.tree.path(id), offset, &reason(error));
+            let shared = self.tree.entry_id(&node).and_then(|entry| by_entry[entry.index()]);
+            let inode = match shared {
+                Some(inode) => Some(inode),
+                None => self.inode(id, &node).map_err(|error| fail(&error))?,
+            };
+            by_node[id.index()] = inode;
+            if let Some(entry) = self.tree.entry_id(&node) {
+                by_entry[entry.index()] = inode;
             }
-        }
-        for (id, node) in self.tree.live() {
-            let end = self.end(id, &node);
-            if let (Some(directory), Some(inode)) = (inodes[node.parent.index()], inodes[end.index()]) {
+            // Directories come before what is in them.
+            if let (Some(directory), Some(inode)) = (by_node[node.parent.index()], inode) {
                 let name = linux_name(self.tree.name(id));
-                self.builder
-                    .link(directory, &name, inode)
-                    .map_err(|error| entry_error(&self.tree.path(id), node.offset, &reason(&error)))?;
+                self.builder.link(directory, &name, inode).map_err(|error| fail(&error))?;
             }
         }
         Ok(())
@@ -118,83 +125,84 @@ impl Indexer<'_> {
 
     /// The inode of a node; none if there is nothing to see of it.
     fn inode(&mut self, id: NodeId, node: &Node) -> Result<Option<InodeId>, BuildError> {
-        let (kind, mode) = match node.kind {
-            NodeKind::Absent if node.whiteout => (Kind::WHITEOUT, 0o644),
-            NodeKind::Absent => return Ok(None),
-            NodeKind::Implicit | NodeKind::Directory => (Kind::Directory, 0o755),
-            NodeKind::File => (self.file(node), 0o644),
-            NodeKind::Symlink => {
-                let target = self.tree.rare(node).map_or(&[][..], |rare| &rare.target);
-                (Kind::Symlink(symlink_text(target)), 0o777)
-            }
-            NodeKind::Link => (Kind::CharDevice { rdev: 0 }, 0o644),
+        let entry = self.tree.entry(node);
+        let (kind, mode) = match (node.kind, entry) {
+            (NodeKind::Absent, _) if node.whiteout => (Kind::WHITEOUT, 0o644),
+            (NodeKind::Absent, _) => return Ok(None),
+            (NodeKind::Implicit | NodeKind::Directory, _) => (Kind::Directory, 0o755),
+            (NodeKind::File, Some(entry)) => (self.file(entry), 0o644),
+            (NodeKind::Symlink, Some(entry)) => (Kind::Symlink(symlink_text(entry.target())), 0o777),
+            (NodeKind::Link | NodeKind::File | NodeKind::Symlink, _) => (Kind::CharDevice { rdev: 0 }, 0o644),
         };
         let xattrs = self.xattrs(id, node)?;
-        let (secs, nanos) = match node.kind {
-            NodeKind::Absent | NodeKind::Implicit => (0, 0),
-            _ => node.written.to_unix(),
-        };
-        self.builder.add_inode(Inode { kind, mode, uid: 0, gid: 0, mtime: (secs, nanos), xattrs }).map(Some)
+        let mtime = entry.map_or((0, 0), |entry| entry.written.to_unix());
+        self.builder.add_inode(Inode { kind, mode, uid: 0, gid: 0, mtime, xattrs }).map(Some)
     }
 
-    fn file(&self, node: &Node) -> Kind {
-        let block = node.data_offset / BLOCK_SIZE as u64;
-        let extent = (node.size > 0).then_some(Extent { device: self.tar, block });
-        Kind::File { extent, size: node.size }
+    fn file(&self, entry: &Entry) -> Kind {
+        let block = entry.data_offset / BLOCK_SIZE as u64;
+        let extent = (entry.size > 0).then_some(Extent { device: self.tar, block });
+        Kind::File { extent, size: entry.size }
     }
 
     fn xattrs(&mut self, id: NodeId, node: &Node) -> Result<XattrSetId, BuildError> {
-        let mut xattrs = match node.kind {
-            NodeKind::Absent => return Ok(XattrSetId::EMPTY),
-            NodeKind::Symlink => self.metadata(id, node).to_xattrs(Namespace::Trusted),
-            NodeKind::Directory | NodeKind::File => self.metadata(id, node).to_xattrs(Namespace::User),
-            NodeKind::Implicit => {
-                let true_name = self.true_names(id);
+        let true_name = self.true_names(id, node);
+        let mut xattrs = match (node.kind, self.tree.entry(node)) {
+            (NodeKind::Absent, _) => return Ok(XattrSetId::EMPTY),
+            (NodeKind::Link, Some(entry)) => {
+                let origin = Some(Origin { layer: None, offset: entry.offset });
+                let metadata = Win32Metadata { origin, true_name, ..Win32Metadata::default() };
+                let mut xattrs = metadata.to_xattrs(Namespace::Trusted);
+                xattrs.push(mark(LINK, entry.target()));
+                xattrs
+            }
+            (NodeKind::Symlink, Some(entry)) => self.metadata(entry, true_name).to_xattrs(Namespace::Trusted),
+            (NodeKind::Directory | NodeKind::File, Some(entry)) => {
+                self.metadata(entry, true_name).to_xattrs(Namespace::User)
+            }
+            _ => {
                 let attributes = Some(FILE_ATTRIBUTE_DIRECTORY);
-                Win32Metadata { attributes, true_name, ..Win32Metadata::default() }.to_xattrs(Namespace::User)
-            }
-            NodeKind::Link => {
-                let origin = Some(Origin { layer: None, offset: node.offset });
-                let true_name = self.true_names(id);
-                Win32Metadata { origin, true_name, ..Win32Metadata::default() }.to_xattrs(Namespace::Trusted)
+                let metadata = Win32Metadata { attributes, true_name, ..Win32Metadata::default() };
+                let mut xattrs = metadata.to_xattrs(Namespace::User);
+                xattrs.push(mark(IMPLICIT, b"y"));
+                xattrs
             }
         };
-        let mut mark = |name: &[u8], value: &[u8]| -> () {
-            xattrs.push((Namespace::Trusted, name.to_vec(), value.to_vec()));
-        };
-        if node.kind == NodeKind::Implicit {
-            mark(IMPLICIT, b"y");
+        let is_directory = matches!(node.kind, NodeKind::Implicit | NodeKind::Directory);
+        if node.opaque && is_directory {
+            xattrs.push(mark(OPAQUE, b"y"));
         }
-        if node.opaque || node.whiteout {
-            mark(OPAQUE, b"y");
-        }
-        if node.kind == NodeKind::Link {
-            mark(LINK, self.tree.rare(node).map_or(&[][..], |rare| &rare.target));
+        if node.whiteout && is_directory {
+            xattrs.push(mark(NEW, b"y"));
         }
         let borrowed: Vec<_> =
             xattrs.iter().map(|(space, name, value): &Xattr| (*space, &name[..], &value[..])).collect();
         self.builder.xattr_set(&borrowed)
     }
 
-    fn metadata(&self, id: NodeId, node: &Node) -> Win32Metadata {
-        let rare = self.tree.rare(node);
+    fn metadata(&self, entry: &Entry, true_name: Option<Vec<u8>>) -> Win32Metadata {
         let stream = |record: &super::streams::StreamRecord| Stream {
             name: record.name.clone(),
             content: record.content.clone(),
         };
         Win32Metadata {
-            attributes: Some(node.attributes),
-            created: Some(node.created),
-            accessed: Some(node.accessed),
-            changed: Some(node.changed),
-            security: self.tree.security(node).map(<[u8]>::to_vec),
-            eas: rare.map(|rare| rare.eas.clone()).unwrap_or_default(),
-            streams: rare.map(|rare| rare.streams.iter().map(stream).collect()).unwrap_or_default(),
-            reparse: rare.and_then(|rare| rare.reparse.clone()),
-            true_name: self.true_names(id),
-            origin: Some(Origin { layer: None, offset: node.offset }),
+            attributes: Some(entry.attributes),
+            created: Some(entry.created),
+            accessed: Some(entry.accessed),
+            changed: Some(entry.changed),
+            security: self.tree.security(entry).map(<[u8]>::to_vec),
+            eas: entry.eas().to_vec(),
+            streams: entry.streams().iter().map(stream).collect(),
+            reparse: entry.reparse().map(<[u8]>::to_vec),
+            true_name,
+            origin: Some(Origin { layer: None, offset: entry.offset }),
         }
     }
+}
+
+/// A mark that only merging reads.
+fn mark(name: &[u8], value: &[u8]) -> Xattr {
+    (Namespace::Trusted, name.to_vec(), value.to_vec())
 }
 
 /// The message of the index's writer as a reason.

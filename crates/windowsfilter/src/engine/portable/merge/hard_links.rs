@@ -1,7 +1,7 @@
-//! Links into parents: names of a file that a lower layer has.
+//! Links to what their tar has nothing for before them: names of a file that a lower layer has.
 //!
-//! A layer can link to a file and delete it in one go, and the link keeps the content. So a target is what the layers below
-//! showed under its name before this layer hid anything of them.
+//! A layer can link to a file and delete or replace it in one go, and the link keeps the content. So a target is what the layers below
+//! showed under its name before this layer hid anything of them. Only if they have nothing there it is what the tar has later.
 
 use std::collections::HashMap;
 
@@ -15,9 +15,6 @@ use crate::metadata::Win32Metadata;
 
 /// Where the link's own entry is in the tar.
 const ORIGIN: &[u8] = b"win32.origin";
-/// Longest chain of links to links; tars in the wild have chains of one.
-const MAX_LINK_CHAIN: usize = 64;
-
 /// A link whose file is still to be found.
 pub(super) struct OpenLink {
     pub(super) node: u32,
@@ -30,31 +27,34 @@ pub(super) struct OpenLink {
 type Hidden = HashMap<(u32, Vec<u8>), u32>;
 
 impl Tree<'_> {
-    /// Gives every link into a parent the inode of its target, through links to links.
+    /// Gives every open link the inode of its target, through links to links.
     pub(super) fn close_links(&mut self, layer: &Layer, open: &[OpenLink]) -> Result<(), Error> {
         if open.is_empty() {
             return Ok(());
         }
         let hidden = self.hidden();
-        for first in open {
+        // By which of them a link was last met on the way: each is followed once, however long the chains are.
+        let mut met_from = vec![None; open.len()];
+        for (number, first) in open.iter().enumerate() {
             let mut chain = vec![first.node];
             let mut link = first;
+            met_from[number] = Some(number);
             let inode = loop {
                 let fail = |reason: &str| Err(self.link_error(layer, first, &link.target, reason));
-                let found = self.find_path(&link.target).or_else(|| self.find_below(&hidden, &link.target));
+                let found = self.find_below(&hidden, &link.target).or_else(|| self.find_path(&link.target));
                 let Some(found) = found else {
                     return fail("which neither the layer nor its parents have");
                 };
                 match self.kind(found) {
                     Kind::Directory => return fail("which is a directory"),
                     Kind::File | Kind::Symlink => break self.nodes[found as usize].inode,
-                    Kind::Open(_) if chain.contains(&found) => return fail("which leads back to itself"),
-                    Kind::Open(_) if chain.len() > MAX_LINK_CHAIN => {
-                        return fail("through too many other links");
-                    }
                     Kind::Open(next) => {
+                        let next = next as usize;
+                        if met_from[next].replace(number) == Some(number) {
+                            return fail("which leads back to itself");
+                        }
                         chain.push(found);
-                        link = &open[next as usize];
+                        link = &open[next];
                     }
                 }
             };

@@ -106,12 +106,56 @@ fn hard_links_share_an_inode_across_layers() {
 }
 
 #[test]
-fn a_hard_link_finds_what_its_own_layer_put_in_the_targets_place() {
+fn a_hard_link_finds_what_its_own_layer_has_later_only_if_no_parent_has_it() {
+    let base: &[(&str, E)] = &[("Files/a", E::File("old"))];
+    let top: &[(&str, E)] = &[
+        ("Files/link", E::Link("Files/A")),
+        ("Files/later", E::Link("Files/n")),
+        ("Files/chain", E::Link("Files/LATER")),
+        ("Files/A", E::File("new")),
+        ("Files/N", E::File("n")),
+    ];
+    let lines = merged(&[base, top]);
+    assert_eq!(
+        lines[1..],
+        ["Files/A = new", "Files/N = n", "Files/chain = n", "Files/later = n", "Files/link = old"]
+    );
+    assert_eq!(Chain::new(&[base, top]).view().lookup(b"n", false).unwrap().unwrap().info.nlink, 3);
+    let lines = merged(&[top]);
+    assert_eq!(
+        lines[1..],
+        ["Files/A = new", "Files/N = n", "Files/chain = n", "Files/later = n", "Files/link = new"]
+    );
+}
+
+#[test]
+fn a_long_chain_of_links_to_later_ones_is_followed_once() {
+    let mut chain = Chain::new(&[]);
+    let names: Vec<String> = (0..20_000).map(|number| format!("Files/{number:05}")).collect();
+    let target = |number: usize| E::Link(Box::leak(names[number + 1].clone().into_boxed_str()));
+    let links = (0..19_999).map(|number| (names[number].clone().into_bytes(), target(number)));
+    chain.push(&links.chain([(names[19_999].clone().into_bytes(), E::File("x"))]).collect::<Vec<_>>());
+    assert_eq!(chain.view().lookup(b"00000", false).unwrap().unwrap().info.nlink, 20_000);
+}
+
+#[test]
+fn a_directory_that_is_deleted_and_there_again_is_a_new_one_with_its_own_spelling() {
     let lines = merged(&[
-        &[("Files/a", E::File("old"))],
-        &[("Files/link", E::Link("Files/a")), ("Files/z/x", E::File("z")), ("Files/A", E::File("new"))],
+        &[("Files/web", E::Dir), ("Files/web/index", E::File("x")), ("Files/web/sub/y", E::File("y"))],
+        &[("Files/WEB", E::New), ("Files/WEB/home", E::File("home")), ("Files/WEB/SUB", E::Implicit)],
+        &[("Files/web", E::Dir), ("Files/web/more", E::File("more"))],
     ]);
-    assert_eq!(lines[1..3], ["Files/A = new", "Files/link = new"]);
+    assert_eq!(
+        lines,
+        ["Files/ 0", "Files/WEB/ 2", "Files/WEB/SUB/ 1", "Files/WEB/home = home", "Files/WEB/more = more"]
+    );
+    // What it hides can still be linked to by the layer that does.
+    let base: &[(&str, E)] = &[("Files/d/x", E::File("x"))];
+    let lines = merged(&[base, &[("Files/D", E::New), ("Files/l", E::Link("Files/d/x"))]]);
+    assert_eq!(lines[1..], ["Files/D/ 1", "Files/l = x"]);
+    // Where nothing is below, it is a directory like any other.
+    assert_eq!(merged(&[&[("Files/D", E::New)], &[("Files/d", E::Dir)]]), ["Files/ 0", "Files/D/ 1"]);
+    assert_eq!(merged(&[&[("Files/d", E::File("f"))], &[("Files/D", E::New)]]), ["Files/ 0", "Files/D/ 1"]);
 }
 
 #[test]

@@ -1,0 +1,216 @@
+//! The merge rules, which are the portable engine's as well: what stands in a layer's directory when it has been written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::fake_tree::content;
+use super::model::{self, Entry, Op, Shown, Tree, What, Written};
+use super::{Fixture, TestTar, id, names};
+use crate::Driver;
+
+/// What is in a directory: of files their content.
+fn tree(fixture: &Fixture, dir: &Path, path: &str, lines: &mut BTreeMap<String, Option<String>>) {
+    for name in names(dir) {
+        let (at, path) = (dir.join(&name), format!("{path}/{name}"));
+        if at.is_dir() {
+            tree(fixture, &at, &path, lines);
+            lines.insert(path, None);
+        } else {
+            lines.insert(path, content(&fixture.host, &at).map(|bytes| String::from_utf8(bytes).unwrap()));
+        }
+    }
+}
+
+fn files_of(fixture: &Fixture, layer: &str) -> BTreeMap<String, Option<String>> {
+    let mut lines = BTreeMap::new();
+    tree(fixture, &fixture.home().join(layer).join("Files"), "Files", &mut lines);
+    lines
+}
+
+/// A base layer, and what stands in the layer that `upper` makes on it.
+fn merged(base: TestTar, upper: TestTar) -> Vec<String> {
+    let fixture = Fixture::new();
+    fixture.store.apply_diff(&id("base"), None, &mut &base.tar()[..]).unwrap();
+    fixture.store.apply_diff(&id("upper"), Some(&id("base")), &mut &upper.tar()[..]).unwrap();
+    assert!(fixture.leftovers().is_empty());
+    let line = |(path, content): (String, Option<String>)| match content {
+        Some(content) => format!("{path} = {content}"),
+        None => format!("{path}/"),
+    };
+    files_of(&fixture, "upper").into_iter().map(line).collect()
+}
+
+fn base() -> TestTar {
+    TestTar::new()
+        .dir("Files")
+        .dir("Files/d")
+        .file("Files/d/x", b"x")
+        .dir("Files/d/sub")
+        .file("Files/d/sub/y", b"y")
+        .dir("Files/d/other")
+        .file("Files/d/other/z", b"z")
+        .file("Files/f", b"f")
+}
+
+#[test]
+fn a_directory_that_is_deleted_and_there_again_has_nothing_of_the_parents() {
+    let again = |tar: TestTar| tar.dir("Files/d").file("Files/d/new", b"new").dir("Files/d/sub");
+    let before = again(TestTar::new().dir("Files").delete("Files/d"));
+    let after = again(TestTar::new().dir("Files")).delete("Files/d");
+    for upper in [before, after] {
+        assert_eq!(merged(base(), upper), ["Files/d/", "Files/d/new = new", "Files/d/sub/", "Files/f = f"]);
+    }
+}
+
+#[test]
+fn an_opaque_directory_shows_nothing_of_the_parents_whether_the_layer_has_it_or_not() {
+    let upper = TestTar::new().dir("Files").file("Files/d/.wh..wh..opq", b"");
+    assert_eq!(merged(base(), upper), ["Files/d/", "Files/f = f"]);
+    let upper = TestTar::new()
+        .dir("Files")
+        .dir("Files/d")
+        .file("Files/d/mine", b"1")
+        .file("Files/d/.wh..wh..opq", b"");
+    assert_eq!(merged(base(), upper), ["Files/d/", "Files/d/mine = 1", "Files/f = f"]);
+    let upper = TestTar::new().dir("Files").file("Files/none/.wh..wh..opq", b"").delete("Files/d");
+    assert_eq!(merged(base(), upper), ["Files/f = f"]);
+}
+
+#[test]
+fn a_deletion_deletes_nothing_of_its_own_layer_wherever_it_stands() {
+    let upper = TestTar::new().dir("Files").file("Files/f", b"mine").delete("Files/f").delete("Files/d");
+    assert_eq!(merged(base(), upper), ["Files/f = mine"]);
+    let upper = TestTar::new()
+        .dir("Files")
+        .link("Files/l", "Files/f")
+        .delete("Files/l")
+        .delete("Files/f")
+        .delete("Files/d");
+    assert_eq!(merged(base(), upper), ["Files/l = f"]);
+}
+
+#[test]
+fn links_mean_what_is_there_at_their_place_of_the_tar() {
+    let upper = TestTar::new()
+        .dir("Files")
+        .delete("Files/d")
+        .link("Files/parents", "Files/f")
+        .file("Files/f", b"mine")
+        .link("Files/own", "Files/f")
+        .file("Files/f", b"later")
+        .link("Files/forward", "Files/chain")
+        .link("Files/chain", "Files/end")
+        .file("Files/end", b"end");
+    let expected = ["chain = end", "end = end", "f = later", "forward = end", "own = mine", "parents = f"]
+        .map(|line| format!("Files/{line}"));
+    assert_eq!(merged(base(), upper), expected);
+    // In a layer without parents, too.
+    let fixture = Fixture::new();
+    let tar = TestTar::new()
+        .dir("Files")
+        .file("Files/f", b"first")
+        .link("Files/own", "Files/f")
+        .file("Files/f", b"later")
+        .link("Files/forward", "Files/chain")
+        .link("Files/chain", "Files/end")
+        .dir("Files/d")
+        .file("Files/d/x", b"x")
+        .dir("Files/d")
+        .link("Files/x", "Files/d/x")
+        .file("Files/d", b"file")
+        .file("Files/end", b"end")
+        .tar();
+    fixture.store.apply_diff(&id("base"), None, &mut &tar[..]).unwrap();
+    let contents =
+        ["chain = end", "d = file", "end = end", "f = later", "forward = end", "own = first", "x = x"];
+    let lines =
+        files_of(&fixture, "base").into_iter().map(|(path, text)| format!("{path} = {}", text.unwrap()));
+    assert_eq!(lines.collect::<Vec<_>>(), contents.map(|line| format!("Files/{line}")));
+    let circle = TestTar::new().dir("Files").link("Files/a", "Files/b").link("Files/b", "Files/a").tar();
+    for parent in [None, Some(id("base"))] {
+        let error = fixture.store.apply_diff(&id("circle"), parent.as_ref(), &mut &circle[..]).unwrap_err();
+        let text = super::failures::whole(&error);
+        assert!(text.contains("back to itself"), "{text}");
+    }
+}
+
+#[test]
+fn backslashes_separate_and_the_layers_own_directories_are_known_in_any_case() {
+    let upper = TestTar::new()
+        .dir("FILES")
+        .dir(r"files\d")
+        .file(r"files\d\x", b"new")
+        .file(r"Files\d\.wh.sub", b"bytes that go nowhere")
+        .file(r"Files\d\.wh.other", b"");
+    assert_eq!(merged(base(), upper), ["Files/d/", "Files/d/x = new", "Files/f = f"]);
+}
+
+/// Names that differ in more than case, which the recorded host tells apart, and that it can hold.
+fn plain(name: &str) -> String {
+    if name.len() > 100 { "long".to_owned() } else { name.to_lowercase() }
+}
+
+/// The service wants an entry for each directory; a layer without parents has nothing to delete.
+fn with_directories(entries: Vec<Entry>, is_base: bool) -> Vec<Entry> {
+    let mut all = Vec::new();
+    for (path, op) in entries {
+        let path: Vec<String> = path.iter().map(|name| plain(name)).collect();
+        let is_opaque = matches!(op, Op::Opaque);
+        if is_base && matches!(op, Op::Opaque | Op::Deletion) {
+            continue;
+        }
+        all.extend((1..path.len() + usize::from(is_opaque)).map(|end| (path[..end].to_vec(), Op::Directory)));
+        all.push((path, op));
+    }
+    all
+}
+
+fn write(entries: &[(String, Written)]) -> Vec<u8> {
+    let write = |tar: TestTar, (path, entry): &(String, Written)| match entry {
+        Written::File(content) => tar.file(path, content.as_bytes()),
+        Written::Directory => tar.dir(path),
+        Written::Link(target) => tar.link(path, &target.to_ascii_lowercase()),
+        Written::Deletion => tar.delete(path),
+        Written::Opaque => tar.file(&format!("{path}/.wh..wh..opq"), b""),
+    };
+    entries.iter().fold(TestTar::new().dir("Files"), write).tar()
+}
+
+fn of_model(tree: &Tree, path: &str, lines: &mut BTreeMap<String, Option<String>>) {
+    for Shown { spelling, what } in tree.values() {
+        let path = format!("{path}/{spelling}");
+        match what {
+            What::File(content) => drop(lines.insert(path, Some(content.clone()))),
+            What::Directory { names, .. } => {
+                of_model(names, &path, lines);
+                lines.insert(path, None);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_layers_that_are_written_are_those_of_the_model(layers in model::layers()) {
+        let fixture = Fixture::new();
+        let mut shown = Tree::new();
+        let mut parent = None;
+        for (number, entries) in layers.into_iter().enumerate() {
+            let entries = with_directories(entries, parent.is_none());
+            let written = model::apply(&mut shown, &entries, number);
+            let name = format!("layer{number}");
+            let applied = fixture.store.apply_diff(&id(&name), parent.as_ref(), &mut &write(&written)[..]);
+            if let Err(error) = applied {
+                panic!("{}: {written:#?}", super::failures::whole(&error));
+            }
+            let mut expected = BTreeMap::new();
+            of_model(&shown, "Files", &mut expected);
+            prop_assert_eq!(files_of(&fixture, &name), expected, "{:#?}", written);
+            parent = Some(id(&name));
+        }
+    }
+}

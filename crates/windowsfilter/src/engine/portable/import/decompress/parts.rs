@@ -1,0 +1,120 @@
+//! Members of a gzip file and frames of a zstd file, one after the other, and nothing else behind them.
+
+use std::io::{self, BufRead, Read};
+
+use flate2::bufread::GzDecoder;
+
+use super::{Compression, MAX_ZSTD_WINDOW_LOG};
+
+/// Bytes that tell what begins.
+const MAGIC: usize = 4;
+
+/// What is behind a member or frame is neither. How much of it there is makes no difference.
+#[derive(Debug, thiserror::Error)]
+#[error("it begins with {0:02x?}")]
+pub(super) struct Followed(Vec<u8>);
+
+/// A source of which the next bytes can be looked at, wherever its buffers end.
+pub(super) struct Ahead<R> {
+    source: R,
+    /// What was looked at and is still to be read.
+    head: Vec<u8>,
+}
+
+impl<R: BufRead> Ahead<R> {
+    pub(super) fn new(source: R) -> Self {
+        Self { source, head: Vec::new() }
+    }
+
+    fn peek(&mut self) -> io::Result<&[u8]> {
+        let missing = MAGIC.saturating_sub(self.head.len());
+        self.source.by_ref().take(missing as u64).read_to_end(&mut self.head)?;
+        Ok(&self.head)
+    }
+}
+
+impl<R: BufRead> BufRead for Ahead<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.head.is_empty() { self.source.fill_buf() } else { Ok(&self.head) }
+    }
+
+    fn consume(&mut self, count: usize) {
+        if self.head.is_empty() {
+            self.source.consume(count);
+        } else {
+            self.head.drain(..count);
+        }
+    }
+}
+
+impl<R: BufRead> Read for Ahead<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// Decodes one member or frame.
+enum Decoder<R: BufRead> {
+    Gzip(Box<GzDecoder<Ahead<R>>>),
+    Zstd(zstd::stream::read::Decoder<'static, Ahead<R>>),
+}
+
+impl<R: BufRead> Decoder<R> {
+    fn of(compression: Compression, source: Ahead<R>) -> io::Result<Option<Self>> {
+        Ok(match compression {
+            Compression::None => None,
+            Compression::Gzip => Some(Self::Gzip(Box::new(GzDecoder::new(source)))),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?.single_frame();
+                decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
+                Some(Self::Zstd(decoder))
+            }
+        })
+    }
+
+    fn finish(self) -> Ahead<R> {
+        match self {
+            Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Zstd(decoder) => decoder.finish(),
+        }
+    }
+}
+
+/// What all of them decode to.
+pub(super) struct Parts<R: BufRead> {
+    compression: Compression,
+    /// None behind the last one.
+    current: Option<Decoder<R>>,
+}
+
+impl<R: BufRead> Parts<R> {
+    pub(super) fn new(compression: Compression, source: Ahead<R>) -> io::Result<Self> {
+        Ok(Self { compression, current: Decoder::of(compression, source)? })
+    }
+}
+
+impl<R: BufRead> Read for Parts<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = match &mut self.current {
+                None => return Ok(0),
+                Some(Decoder::Gzip(decoder)) => decoder.read(buffer)?,
+                Some(Decoder::Zstd(decoder)) => decoder.read(buffer)?,
+            };
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let Some(mut source) = self.current.take().map(Decoder::finish) else { return Ok(0) };
+            let next = source.peek()?;
+            if next.is_empty() {
+                return Ok(0);
+            }
+            if Compression::of(next) != self.compression {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, Followed(next.to_vec())));
+            }
+            self.current = Decoder::of(self.compression, source)?;
+        }
+    }
+}
