@@ -132,7 +132,30 @@ impl FromStr for Digest {
             .filter(|digits| !digits.bytes().any(|b| b.is_ascii_uppercase()))
             .and_then(|digits| hex::decode_to_slice(digits, &mut bytes).ok())
             .map(|()| Self(bytes))
-            .ok_or_else(|| Error::InvalidDigest { text: text.chars().take(100).collect() })
+            .ok_or_else(|| refused(text))
+    }
+}
+
+/// Why a text is no digest of ours. Other algorithms are none of ours, but digests. Source: image-spec `descriptor.md`, "Digests".
+fn refused(text: &str) -> Error {
+    const LONGEST: usize = 160;
+    let mut shown: String = text.chars().take(LONGEST).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    let letters = |text: &str, others: &[u8]| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+    };
+    match text.split_once(':') {
+        Some((algorithm, encoded))
+            if algorithm != "sha256"
+                && letters(algorithm, b"+._-")
+                && !algorithm.bytes().any(|b| b.is_ascii_uppercase())
+                && letters(encoded, b"=_-") =>
+        {
+            Error::UnsupportedDigest { algorithm: algorithm.chars().take(LONGEST).collect(), text: shown }
+        }
+        _ => Error::InvalidDigest { text: shown },
     }
 }
 
@@ -171,6 +194,27 @@ mod tests {
         for bad in ["", "sha256:", "sha512:ab", &text[..70], &text.to_uppercase(), &text[7..]] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn digests_of_other_algorithms_are_told_from_what_is_none() {
+        let sha512 = format!("sha512:{}", "0f".repeat(64));
+        for (text, expected) in [
+            (&sha512[..], format!("sha512 digests are not supported: {sha512}")),
+            ("blake3+b64:ab_=", "blake3+b64 digests are not supported: blake3+b64:ab_=".into()),
+            (
+                "SHA256:ab",
+                "invalid digest \"SHA256:ab\": expected sha256: and 64 lower-case hexadecimal digits".into(),
+            ),
+            (
+                "sha256:ab",
+                "invalid digest \"sha256:ab\": expected sha256: and 64 lower-case hexadecimal digits".into(),
+            ),
+        ] {
+            assert_eq!(text.parse::<Digest>().unwrap_err().to_string(), expected);
+        }
+        let long = "x".repeat(500).parse::<Digest>().unwrap_err().to_string();
+        assert!(long.contains("x…\""), "{long}");
     }
 
     #[test]

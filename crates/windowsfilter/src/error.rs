@@ -16,6 +16,8 @@ pub enum Error {
     InvalidId { id: String, reason: &'static str },
     #[error("invalid digest {text:?}: expected sha256: and 64 lower-case hexadecimal digits")]
     InvalidDigest { text: String },
+    #[error("{algorithm} digests are not supported: {text}")]
+    UnsupportedDigest { algorithm: String, text: String },
     #[error("unknown storage option {option:?}: the only one is size=SIZE, as in size=20GB")]
     UnknownOption { option: String },
     #[error("storage option {option:?} is given twice")]
@@ -216,6 +218,7 @@ impl Error {
             | Self::Index { .. } => ErrorKind::Verify,
             Self::InvalidId { .. }
             | Self::InvalidDigest { .. }
+            | Self::UnsupportedDigest { .. }
             | Self::UnknownOption { .. }
             | Self::RepeatedOption { .. }
             | Self::InvalidSize { .. }

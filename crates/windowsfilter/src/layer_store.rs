@@ -36,6 +36,7 @@ use crate::metadata::StreamForm;
 use crate::options::{DEFAULT_SANDBOX_SIZE, StorageOptions};
 use crate::record::{self, LayerKind, LayerRecord};
 use crate::store::{self, Paths, file};
+use crate::temporary::NewFile;
 
 /// A layer store, open. Cheap to open; any number of processes may have the same one open.
 #[derive(Debug)]
@@ -175,6 +176,14 @@ impl LayerStore {
     /// When it cannot be created.
     pub fn spool(&self) -> Result<File, Error> {
         self.paths.temporaries().anonymous()
+    }
+
+    /// A new file, for what is too large for memory and gets its name when it is complete.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn new_file(&self) -> Result<NewFile, Error> {
+        self.paths.temporaries().file().map(NewFile)
     }
 
     /// Takes the store's lock, waiting for whoever holds it: the set of layers does not change until it is dropped. Hold it for moments only.

@@ -4,6 +4,7 @@
 //! in the repository for a map.
 
 mod diff_options;
+mod compressed;
 mod digest;
 pub mod driver;
 pub mod engine;
@@ -20,6 +21,7 @@ mod store;
 mod temporary;
 
 pub use diff_options::{DiffOptions, LeftOut};
+pub use compressed::CompressedFormat;
 pub use digest::{DiffId, Digest, Hashed};
 pub use driver::{Applied, Change, ChangeKind, DiffGetter, Driver, Presence};
 pub use engine::hcs as hcs_engine;
@@ -38,3 +40,4 @@ pub use options::{
     DEFAULT_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE, StorageOptions, parse_size,
 };
 pub use record::{LayerKind, LayerRecord};
+pub use temporary::NewFile;

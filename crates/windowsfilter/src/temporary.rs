@@ -28,6 +28,30 @@ pub(crate) struct Temporary {
     _lock: Lock,
 }
 
+/// A large file on its way into the store: nobody sees it until it has its name. Dropping it removes it.
+#[derive(Debug)]
+pub struct NewFile(pub(crate) Temporary);
+
+impl NewFile {
+    /// Makes the file durable, then lets it take the place of whatever is at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be synced or renamed; it is gone then.
+    pub fn persist(self, path: &Path) -> Result<(), Error> {
+        self.0.persist(path).map(drop)
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.as_file_mut().flush()
+    }
+}
+
 /// A directory that nobody knows of yet. Dropping it removes it with everything in it.
 #[derive(Debug)]
 pub(crate) struct TemporaryDirectory {

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use self::parts::{Ahead, Followed, Parts};
 
 use super::pipeline::{CHUNK, Chunk, Chunks};
+use crate::compressed::CompressedFormat;
 use crate::error::Error;
 use crate::limits::{Exceeded, Limits};
 
@@ -20,53 +21,17 @@ use crate::limits::{Exceeded, Limits};
 /// and all that a decoder's memory is bounded by. A frame's header may ask for a hundred thousand times as much.
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 25;
 
-/// How a blob is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
-    /// Not.
-    None,
-    /// RFC 1952.
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-}
-
-impl Compression {
-    /// Tells from the first bytes of a blob. A tar cannot begin with these: the first is no character of a name.
-    pub(super) fn of(start: &[u8]) -> Self {
-        match start {
-            [0x1f, 0x8b, 8, ..] => Self::Gzip,
-            // A frame, or one to skip, with which parallel compressors begin.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::None => "uncompressed",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
-
 /// The thread: takes chunks of the blob and gives chunks of the tar, in buffers that come back through `empty`, as long as the ratio of
 /// the two stays below its limit.
 pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>, limits: &Limits) {
     let read = Cell::new(0);
     let mut source = Source { chunks: blob, current: Vec::new(), position: 0, read: &read, failure: None };
-    let start = match source.fill_buf() {
-        Ok(start) => Compression::of(start),
-        Err(_) => Compression::None,
-    };
-    if start == Compression::None {
-        return pass_on(source, full, empty);
-    }
-    let result = Parts::new(start, Ahead::new(&mut source))
+    let format = source.fill_buf().ok().and_then(CompressedFormat::of);
+    let Some(format) = format else { return pass_on(source, full, empty) };
+    let result = Parts::new(format, Ahead::new(&mut source))
         .and_then(|parts| copy(parts, full, empty, |tar| limits.check_ratio(read.get(), tar)));
     if let Err(error) = result {
-        let error = source.failure.take().unwrap_or_else(|| damaged(start, error));
+        let error = source.failure.take().unwrap_or_else(|| damaged(format, error));
         // A receiver that is gone has its own error.
         let _ = full.send(Err(error));
     }
@@ -117,9 +82,12 @@ fn copy(
     }
 }
 
-fn damaged(compression: Compression, source: io::Error) -> Error {
-    let name = compression.name();
+fn damaged(format: CompressedFormat, source: io::Error) -> Error {
+    let name = format.name();
     let reason = match source.kind() {
+        _ if let Some(command) = format.unpack_with() => {
+            format!("it is {name} data, which are not read: unpack it first (`{command}`)")
+        }
         _ if matches!(source.get_ref(), Some(error) if error.is::<Followed>()) => {
             format!("its {name} data are followed by something that is not {name}")
         }

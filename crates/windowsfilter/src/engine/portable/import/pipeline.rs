@@ -20,7 +20,8 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest as _, Sha256};
 
-use super::decompress::{Compression, decompress};
+use super::decompress::decompress;
+use crate::compressed::CompressedFormat;
 use crate::digest::Digest;
 use crate::engine::Progress;
 use crate::error::{Error, IoContext};
@@ -136,7 +137,7 @@ fn read_blob(
         if buffer.is_empty() {
             break;
         }
-        if length == 0 && Compression::of(&buffer) != Compression::None {
+        if length == 0 && CompressedFormat::of(&buffer).is_some() {
             hasher = Some(Sha256::new());
         }
         length += buffer.len() as u64;

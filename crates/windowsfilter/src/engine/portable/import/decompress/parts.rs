@@ -4,7 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-use super::{Compression, MAX_ZSTD_WINDOW_LOG};
+use super::MAX_ZSTD_WINDOW_LOG;
+use crate::compressed::CompressedFormat;
 
 /// Bytes that tell what begins.
 const MAGIC: usize = 4;
@@ -62,16 +63,16 @@ enum Decoder<R: BufRead> {
 }
 
 impl<R: BufRead> Decoder<R> {
-    fn of(compression: Compression, source: Ahead<R>) -> io::Result<Option<Self>> {
-        Ok(match compression {
-            Compression::None => None,
-            Compression::Gzip => Some(Self::Gzip(Box::new(GzDecoder::new(source)))),
-            Compression::Zstd => {
+    fn of(format: CompressedFormat, source: Ahead<R>) -> io::Result<Self> {
+        match format {
+            CompressedFormat::Gzip => Ok(Self::Gzip(Box::new(GzDecoder::new(source)))),
+            CompressedFormat::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?.single_frame();
                 decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
-                Some(Self::Zstd(decoder))
+                Ok(Self::Zstd(decoder))
             }
-        })
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn finish(self) -> Ahead<R> {
@@ -84,14 +85,14 @@ impl<R: BufRead> Decoder<R> {
 
 /// What all of them decode to.
 pub(super) struct Parts<R: BufRead> {
-    compression: Compression,
+    format: CompressedFormat,
     /// None behind the last one.
     current: Option<Decoder<R>>,
 }
 
 impl<R: BufRead> Parts<R> {
-    pub(super) fn new(compression: Compression, source: Ahead<R>) -> io::Result<Self> {
-        Ok(Self { compression, current: Decoder::of(compression, source)? })
+    pub(super) fn new(format: CompressedFormat, source: Ahead<R>) -> io::Result<Self> {
+        Ok(Self { format, current: Some(Decoder::of(format, source)?) })
     }
 }
 
@@ -111,10 +112,10 @@ impl<R: BufRead> Read for Parts<R> {
             if next.is_empty() {
                 return Ok(0);
             }
-            if Compression::of(next) != self.compression {
+            if CompressedFormat::of(next) != Some(self.format) {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, Followed(next.to_vec())));
             }
-            self.current = Decoder::of(self.compression, source)?;
+            self.current = Some(Decoder::of(self.format, source)?);
         }
     }
 }
