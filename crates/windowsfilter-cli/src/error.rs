@@ -105,6 +105,7 @@ impl Error {
             Self::Image(windowsfilter_image::Error::NoSuchImage { .. }) => {
                 "`windowsfilter image ls` lists what there is"
             }
+            Self::Image(error) if image_hint(error).is_some() => return image_hint(error),
             Self::NoSuchTarget { similar: Some(similar), .. }
             | Self::NoSuchLayer { similar: Some(similar), .. } => {
                 return Some(format!("did you mean {similar:?}?"));
@@ -170,6 +171,23 @@ fn containerd_hint(error: &windowsfilter_containerd::Error) -> Option<String> {
         }
         Server::NothingLost { .. } => "start without --start-anew".to_owned(),
         Server::NotASocket { .. } => "give another --address, or remove that file".to_owned(),
+        _ => return None,
+    })
+}
+
+fn image_hint(error: &windowsfilter_image::Error) -> Option<String> {
+    use windowsfilter_image::Error as Image;
+    Some(match error {
+        Image::NotAnImage { path, is_layer: true } => {
+            format!("this looks like one layer: windowsfilter layer apply ID {path}")
+        }
+        Image::SeveralImages { reference, names, .. } => {
+            let call = reference.as_ref().map_or_else(String::new, |reference| format!(" --ref {reference}"));
+            format!("choose with --select {}{call}", names.first().map_or("NAME", String::as_str))
+        }
+        Image::NotInSource { names, .. } => {
+            format!("choose with --select {}", names.first().map_or("NAME", String::as_str))
+        }
         _ => return None,
     })
 }

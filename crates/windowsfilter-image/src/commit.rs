@@ -3,7 +3,7 @@
 use std::io::{self, Seek};
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use wclayer::filetime::FileTime;
 use windowsfilter::{
     DiffId, DiffOptions, Digest, Driver, Expect, ImportRequest, LayerId, LeftOut, Progress, StoreLock,
@@ -11,7 +11,8 @@ use windowsfilter::{
 
 use crate::error::{Error, IoContext};
 use crate::import::{imported, is_present};
-use crate::oci::{Config, chain_ids, parse};
+use crate::json::{JsonError, Object, Raw};
+use crate::oci::{Config, chain_ids};
 use crate::records::{ImageRecord, ImageStore, Imported, SourceLayer};
 use crate::reference::Reference;
 
@@ -44,7 +45,7 @@ impl ImageStore<'_> {
         let left_out = Arc::new(LeftOut::default());
         let (digest, changes) = self.spool_changes(sandbox, &options, &left_out)?;
         add_layer(&mut config, DiffId(digest), &created, &options)?;
-        let bytes = serde_json::to_vec(&config).expect("a JSON value can be written");
+        let bytes = config.text().into_bytes();
         let parsed = Config::parse(&bytes)?;
         let ids = chain_ids(&parsed.rootfs.diff_ids)?;
         let (id, below) = ids.split_last().expect("a layer was just added");
@@ -56,7 +57,7 @@ impl ImageStore<'_> {
         sources.resize(ids.len(), SourceLayer::default());
         let record = ImageRecord::new(&options.reference, image_id, None, &parsed, sources)?;
         self.write_record(&options.reference, &record)?;
-        imported(record, notes)
+        imported(vec![record], notes)
     }
 
     /// Copies the sandbox's changes, so that they are what they are while they are read twice. Returns their digest.
@@ -124,7 +125,7 @@ impl ImageStore<'_> {
         &self,
         sandbox: &LayerId,
         chain: &[LayerId],
-    ) -> Result<(Vec<SourceLayer>, Value), Error> {
+    ) -> Result<(Vec<SourceLayer>, Object), Error> {
         // What a record names does not go while it is read.
         let _lock = self.lock()?;
         let mut parents = self.records()?;
@@ -152,10 +153,10 @@ impl ImageStore<'_> {
             });
         }
         let sources = parents.into_iter().next().map(|record| record.sources);
-        Ok((sources.unwrap_or_default(), parse("the image's config", &bytes)?))
+        Ok((sources.unwrap_or_default(), Object::parse("the image's config", &bytes)?))
     }
 
-    fn bare_config(&self, chain: &[LayerId]) -> Result<Value, Error> {
+    fn bare_config(&self, chain: &[LayerId]) -> Result<Object, Error> {
         let mut diff_ids = Vec::new();
         for id in chain.iter().rev() {
             diff_ids.extend(self.layers.record(id)?.diff_id);
@@ -168,7 +169,9 @@ impl ImageStore<'_> {
         }
         let history = vec![json!({ "comment": "a layer of no image" }); diff_ids.len()];
         let rootfs = json!({ "type": "layers", "diff_ids": diff_ids });
-        Ok(json!({ "architecture": "amd64", "os": "windows", "rootfs": rootfs, "history": history }))
+        let config =
+            json!({ "architecture": "amd64", "os": "windows", "rootfs": rootfs, "history": history });
+        Object::parse("the new image's config", config.to_string().as_bytes())
     }
 }
 
@@ -179,19 +182,19 @@ fn rfc3339(seconds: Option<i64>) -> Result<String, Error> {
     Ok(time.to_string())
 }
 
-/// Adds a layer and its history to a config; everything else in it stays, whatever it is.
+/// Adds a layer and its history to a config; everything else in it stays, whatever it is, and so does the spelling of its keys.
 fn add_layer(
-    config: &mut Value,
+    config: &mut Object,
     diff_id: DiffId,
     created: &str,
     options: &CommitOptions<'_>,
 ) -> Result<(), Error> {
-    let malformed =
-        |reason: &str| Error::Malformed { what: "the parent image's config".into(), reason: reason.into() };
-    let object = config.as_object_mut().ok_or_else(|| malformed("it is no object"))?;
-    let diff_ids =
-        object.get_mut("rootfs").and_then(|rootfs| rootfs.get_mut("diff_ids")).and_then(Value::as_array_mut);
-    diff_ids.ok_or_else(|| malformed("it has no list of layers"))?.push(json!(diff_id));
+    let malformed = |source: JsonError| Error::Json { what: "the parent image's config".into(), source };
+    let mut rootfs = config.object("rootfs").map_err(malformed)?;
+    let mut diff_ids = rootfs.list("diff_ids").map_err(malformed)?;
+    diff_ids.push(Raw::of(&diff_id));
+    rootfs.set_list("diff_ids", &diff_ids);
+    config.set_object("rootfs", &rootfs);
 
     let mut entry = Map::from_iter([
         ("created".to_owned(), json!(created)),
@@ -199,17 +202,15 @@ fn add_layer(
     ]);
     if let Some(author) = &options.author {
         entry.insert("author".into(), json!(author));
-        object.insert("author".into(), json!(author));
+        config.set("author", author);
     }
     if let Some(message) = &options.message {
         entry.insert("comment".into(), json!(message));
     }
-    object.insert("created".into(), json!(created));
-    let history = object.entry("history").or_insert(Value::Null);
-    if history.is_null() {
-        *history = json!([]);
-    }
-    history.as_array_mut().ok_or_else(|| malformed("its history is no list"))?.push(Value::Object(entry));
+    config.set("created", &created);
+    let mut history = config.list("history").map_err(malformed)?;
+    history.push(Raw::of(&entry));
+    config.set_list("history", &history);
     Ok(())
 }
 
@@ -217,11 +218,8 @@ fn add_layer(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_layer_is_added_to_a_config_and_nothing_else_is_touched() {
-        let mut config = json!({
-            "os": "windows", "x-vendor": { "deep": [1, null] }, "history": null, "rootfs": { "type": "layers", "diff_ids": [] }
-        });
+    fn with_layer(config: &str) -> String {
+        let mut config = Object::parse("it", config.as_bytes()).unwrap();
         let options = CommitOptions {
             reference: Reference::parse("a").unwrap(),
             author: Some("Ann".into()),
@@ -232,9 +230,35 @@ mod tests {
         };
         let time = rfc3339(Some(0)).unwrap();
         add_layer(&mut config, DiffId(Digest::of(b"x")), &time, &options).unwrap();
-        assert_eq!(config["created"], "1970-01-01T00:00:00Z");
-        assert_eq!(config["x-vendor"], json!({ "deep": [1, null] }));
-        assert_eq!(config["history"][0]["author"], "Ann");
-        assert_eq!(config["rootfs"]["diff_ids"][0], Digest::of(b"x").to_string());
+        config.text()
+    }
+
+    const STEP: &str =
+        r#"{"author":"Ann","created":"1970-01-01T00:00:00Z","created_by":"windowsfilter commit"}"#;
+
+    #[test]
+    fn a_layer_is_added_to_a_config_and_nothing_else_is_touched() {
+        let config = r#"{"os":"windows","x-vendor":{"deep":[1.50,null]},"history":null,"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let layer = Digest::of(b"x");
+        let expected = format!(
+            "{{\"os\":\"windows\",\"x-vendor\":{{\"deep\":[1.50,null]}},\"history\":[{STEP}],\
+             \"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"{layer}\"]}},\"author\":\"Ann\",\"created\":\"1970-01-01T00:00:00Z\"}}"
+        );
+        assert_eq!(with_layer(config), expected);
+    }
+
+    #[test]
+    fn a_config_keeps_the_spelling_that_it_has() {
+        let base = Digest::of(b"base");
+        let config = format!(
+            "{{\"rootfS\":{{\"type\":\"layers\",\"Diff_Ids\":[\"{base}\"]}},\"History\":[{{\"x\":1}}],\"CREATED\":\"then\",\
+             \"config\":{{\"user\":\"ContainerUser\"}}}}"
+        );
+        let layer = Digest::of(b"x");
+        let expected = format!(
+            "{{\"rootfS\":{{\"type\":\"layers\",\"Diff_Ids\":[\"{base}\",\"{layer}\"]}},\"History\":[{{\"x\":1}},{STEP}],\
+             \"CREATED\":\"1970-01-01T00:00:00Z\",\"config\":{{\"user\":\"ContainerUser\"}},\"author\":\"Ann\"}}"
+        );
+        assert_eq!(with_layer(&config), expected);
     }
 }

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{Digest, ErrorKind};
+use windowsfilter::{CompressedFormat, Digest, ErrorKind};
+
+use crate::json::JsonError;
 
 /// Why an operation on images failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +23,21 @@ pub enum Error {
     InvalidPlatform { text: String },
     #[error("{path} does not say how the image is called: name it with --ref")]
     NoName { path: String },
-    #[error("{path} has several images: {}; choose one with --ref", names.join(", "))]
-    SeveralImages { path: String, names: Vec<String> },
+    #[error(
+        "the image in {path} has {actual} names, more than {limit} (docs/limits.md): give it one with --ref"
+    )]
+    TooManyNames { path: String, actual: usize, limit: usize },
+    #[error(
+        "{path} has several images: {}; {}",
+        names.join(", "),
+        match reference {
+            Some(reference) => format!("none of them is called {reference}"),
+            None => "choose one with --select".to_owned(),
+        }
+    )]
+    SeveralImages { path: String, reference: Option<String>, names: Vec<String> },
+    #[error("no image in {path} is called {selected:?}: it has {}", names.join(", "))]
+    NotInSource { path: String, selected: String, names: Vec<String> },
     #[error("no image {text:?}")]
     NoSuchImage { text: String },
     #[error("no image, layer or sandbox {text:?}")]
@@ -35,12 +50,22 @@ pub enum Error {
     #[error(
         "{path} is no image: it has neither an index.json (OCI layout) nor a manifest.json (docker save)"
     )]
-    NotAnImage { path: String },
+    NotAnImage { path: String, is_layer: bool },
     #[error(
         "{} is neither Docker's data root nor its directory windowsfilter: it has no layers",
         path.display()
     )]
     NotADockerStore { path: PathBuf },
+    #[error(
+        "{} has its images in containerd's store, which is not read: it has no directory windowsfilter with layers",
+        path.display()
+    )]
+    ImagesOfContainerd { path: PathBuf },
+    #[error(
+        "{path} has too many manifests: more than {number} are named, or their documents have more than {} MiB (docs/limits.md)",
+        bytes >> 20
+    )]
+    TooManyDocuments { path: String, number: usize, bytes: u64 },
     #[error("{path} has no image at all")]
     NoManifest { path: String },
     #[error("{path} has no image for {wanted}; it has {}", available.join(", "))]
@@ -56,6 +81,8 @@ pub enum Error {
     ForeignLayer { path: String, digest: Digest, urls: Vec<String> },
     #[error("{what} is {actual}, expected {expected}")]
     DigestMismatch { what: String, expected: Digest, actual: Digest },
+    #[error("blob {digest} of {path} is damaged: its bytes are {actual}")]
+    DamagedBlob { path: String, digest: Digest, actual: Digest },
     #[error("{what} is {actual} bytes, expected {expected}")]
     SizeMismatch { what: String, expected: u64, actual: u64 },
     #[error("{what} is {actual} bytes, at most {limit} are read")]
@@ -64,7 +91,7 @@ pub enum Error {
     Json {
         what: String,
         #[source]
-        source: serde_json::Error,
+        source: JsonError,
     },
     #[error("{what}: {reason}")]
     Malformed { what: String, reason: String },
@@ -72,6 +99,24 @@ pub enum Error {
     LayerCount { diff_ids: usize, layers: usize },
     #[error("{path} is cut off: {entry:?} ends at byte {end}, the archive at byte {length}")]
     Truncated { path: String, entry: String, end: u64, length: u64 },
+    #[error("{text} is not there; {reason}")]
+    NotAPath { text: String, reason: String },
+    #[error("{path} is no tar, and none that gzip or zstd has compressed")]
+    NotAnArchive {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{path} is {} data, which are not read: unpack it first (`{}`)",
+        format.name(),
+        format.unpack_with().unwrap_or_default()
+    )]
+    NotRead { path: String, format: CompressedFormat },
+    #[error(
+        "the zstd window of {path} is larger than 32 MiB: unpack it first (`zstd -d --long=31`), or compress it again without --long"
+    )]
+    ZstdWindow { path: String },
     #[error("cannot read the archive {path}")]
     Archive {
         path: String,
@@ -113,14 +158,18 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::InvalidReference { .. }
             | Self::InvalidPlatform { .. }
+            | Self::NotAPath { .. }
             | Self::NoName { .. }
             | Self::SeveralImages { .. }
+            | Self::NotInSource { .. }
+            | Self::TooManyNames { .. }
             | Self::AmbiguousImage { .. }
             | Self::SeveralNames { .. }
             | Self::DirectoryFormat
             | Self::SeveralParents { .. }
             | Self::InvalidTime { .. } => ErrorKind::Usage,
             Self::DigestMismatch { .. }
+            | Self::DamagedBlob { .. }
             | Self::SizeMismatch { .. }
             | Self::LayerCount { .. }
             | Self::Truncated { .. }

@@ -1,10 +1,13 @@
 //! The invariants of images: every record, and the documents and layers that it names. Layers themselves are the layer store's to check.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use windowsfilter::{DiffId, Digest, Invariant, LayerId};
 
 use crate::error::Error;
-use crate::oci::{self, Manifest};
+use crate::json;
+use crate::oci::Manifest;
 use crate::records::{ImageRecord, ImageStore, damaged};
 
 /// Something wrong with an image.
@@ -43,6 +46,7 @@ impl ImageStore<'_> {
                 Err(error) => findings.push(Finding::new(Invariant::ImageRecord, Some(name), &error)),
             }
         }
+        findings.extend(self.check_layer_blobs(&records, repair)?);
         // Whose document it is, an unreadable record does not say.
         let may_remove = repair && !findings.iter().any(|found| found.invariant == Invariant::ImageRecord);
         findings.extend(self.sandboxes_without_config(&records)?);
@@ -90,7 +94,7 @@ impl ImageStore<'_> {
     }
 
     fn check_manifest(&self, record: &ImageRecord, digest: &Digest) -> Result<(), Error> {
-        let manifest: Manifest = oci::parse("the image's manifest", &self.blob(digest)?)?;
+        let manifest: Manifest = json::parse("the image's manifest", &self.blob(digest)?)?;
         if manifest.config.digest == record.image_id {
             return Ok(());
         }
@@ -116,6 +120,36 @@ impl ImageStore<'_> {
                 _ => Ok(()),
             },
         }
+    }
+
+    /// Blobs that are kept and not as long as they were. One that is damaged is no loss that an export could not make good: the tar is there.
+    fn check_layer_blobs(&self, records: &[ImageRecord], repair: bool) -> Result<Vec<Finding>, Error> {
+        let sources = records.iter().flat_map(|record| &record.sources);
+        let sizes: HashMap<Digest, u64> =
+            sources.filter_map(|source| Some((source.digest?, source.size))).collect();
+        let mut findings = Vec::new();
+        for (digest, actual) in self.layer_blobs()? {
+            let Some(&expected) = sizes.get(&digest).filter(|size| **size != actual) else { continue };
+            let error = Error::SizeMismatch { what: format!("blob {digest}"), expected, actual };
+            findings.push(self.damaged_layer_blob(&digest, &error, repair)?);
+        }
+        Ok(findings)
+    }
+
+    /// Reads all blobs of layers that are kept. With `repair`, damaged ones are removed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn verify_layer_blobs(&self, repair: bool) -> Result<Vec<Finding>, Error> {
+        let damaged = self.damaged_layer_blobs()?;
+        damaged.iter().map(|(digest, error)| self.damaged_layer_blob(digest, error, repair)).collect()
+    }
+
+    fn damaged_layer_blob(&self, digest: &Digest, error: &Error, remove: bool) -> Result<Finding, Error> {
+        if remove {
+            self.delete_layer_blob(digest)?;
+        }
+        Ok(Finding { repaired: remove, ..Finding::new(Invariant::LayerBlob, None, error) })
     }
 
     fn check_spare(&self, digest: &Digest, remove: bool) -> Result<Option<Finding>, Error> {

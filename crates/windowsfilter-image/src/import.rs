@@ -16,6 +16,7 @@ use windowsfilter::{
 };
 
 use crate::error::Error;
+use crate::layer_blobs::NewBlobs;
 use crate::oci::{Config, MAX_LAYERS, chain_ids};
 use crate::platform::Platform;
 use crate::records::{ImageRecord, ImageStore, Imported, SourceLayer};
@@ -29,14 +30,33 @@ const PARALLEL: usize = 2;
 pub struct ImportOptions<'a> {
     /// Where from.
     pub path: Source<'a>,
-    /// What to call it; `None`: as the source calls it.
+    /// Which of several images: its name, its tag or its digest there; `None`: the one that `reference` names, or the only one.
+    pub select: Option<String>,
+    /// What to call it; `None`: all that the source calls it.
     pub reference: Option<Reference>,
-    /// Which of several images; `None`: the first for Windows.
+    /// Which of several platforms; `None`: the first for Windows.
     pub platform: Option<Platform>,
     /// Accepts images for other systems.
     pub force: bool,
+    /// Keeps the layers' compressed blobs, so that the image goes out as it came in.
+    pub keep_blobs: bool,
     /// Who is told how far it is.
     pub progress: &'a dyn ImageProgress,
+}
+
+impl<'a> ImportOptions<'a> {
+    /// The only image in `path`, under all names that it has there.
+    pub fn new(path: Source<'a>) -> Self {
+        Self {
+            path,
+            select: None,
+            reference: None,
+            platform: None,
+            force: false,
+            keep_blobs: false,
+            progress: &(),
+        }
+    }
 }
 
 /// Is told how far an import or export is. Called from several threads.
@@ -62,57 +82,66 @@ impl ImageStore<'_> {
     pub fn import(&self, options: ImportOptions<'_>) -> Result<Imported, Error> {
         let container = Container::open(options.path, self.layers)?;
         let wanted = Wanted {
+            select: options.select.as_deref(),
             reference: options.reference.as_ref(),
             platform: options.platform.as_ref(),
             force: options.force,
         };
         let image = source::find(&container, &wanted)?;
-        let reference = match options.reference {
-            Some(reference) => reference,
-            None => Reference::parse(
-                image.names.first().ok_or_else(|| Error::NoName { path: container.label() })?,
-            )?,
-        };
         let config = Config::parse(&image.config.1)?;
         let _imports = self.import_lock()?;
         let plan = Plan::new(self.layers, &image, &config)?;
         options.progress.layers(&plan.ids);
         let staged = plan.stage(&container, options.progress)?;
+        let blobs = match options.keep_blobs {
+            true => self.copy_layer_blobs(&container, &image)?,
+            false => NewBlobs::default(),
+        };
 
         let _lock = self.lock()?;
-        let Published { ids, notes } = plan.publish(staged)?;
-        let record = self.record(&reference, &image, &config);
-        imported(record.map_err(|error| undo(self.layers, &ids, error))?, notes)
+        let Published { ids, mut notes } = plan.publish(staged)?;
+        notes.extend(blobs.notes.iter().cloned());
+        let records = self
+            .publish_layer_blobs(blobs)
+            .and_then(|blobs| self.record(&image, &config).inspect_err(|_| self.give_up_layer_blobs(&blobs)));
+        imported(records.map_err(|error| undo(self.layers, &ids, error))?, notes)
     }
 
-    fn record(
-        &self,
-        reference: &Reference,
-        image: &FoundImage,
-        config: &Config,
-    ) -> Result<ImageRecord, Error> {
+    /// Writes the image's records, one for each name.
+    fn record(&self, image: &FoundImage, config: &Config) -> Result<Vec<ImageRecord>, Error> {
         self.write_blob(&image.config.0, &image.config.1)?;
         if let Some((digest, bytes)) = &image.manifest {
             self.write_blob(digest, bytes)?;
         }
-        let sources = image.layers.iter().map(|layer| {
-            let descriptor = layer.descriptor.clone();
-            descriptor.map_or_else(SourceLayer::default, |d| SourceLayer {
-                media_type: d.media_type,
-                urls: d.urls,
-                annotations: d.annotations.unwrap_or_default(),
+        let sources: Vec<SourceLayer> = image
+            .layers
+            .iter()
+            .map(|layer| {
+                let descriptor = layer.descriptor.clone();
+                descriptor.map_or_else(SourceLayer::default, |d| SourceLayer {
+                    media_type: d.media_type,
+                    digest: Some(d.digest),
+                    size: d.size,
+                    urls: d.urls,
+                    annotations: d.annotations.unwrap_or_default(),
+                })
             })
-        });
+            .collect();
         let manifest = image.manifest.as_ref().map(|(digest, _)| *digest);
-        let record = ImageRecord::new(reference, image.config.0, manifest, config, sources.collect())?;
-        self.write_record(reference, &record)?;
-        Ok(record)
+        let record = |name| ImageRecord::new(name, image.config.0, manifest, config, sources.clone());
+        let records = image.names.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        self.write_records(&records)?;
+        Ok(records)
     }
 }
 
-pub(crate) fn imported(record: ImageRecord, notes: Vec<String>) -> Result<Imported, Error> {
+/// What is told of an image, of which these are the records; at least one.
+pub(crate) fn imported(mut records: Vec<ImageRecord>, notes: Vec<String>) -> Result<Imported, Error> {
+    let references = records.iter().map(|record| record.reference.clone()).collect();
+    let record = records.swap_remove(0);
     let top = record.top().cloned().ok_or_else(no_layers)?;
-    Ok(Imported { reference: record.reference, image_id: record.image_id, layers: record.layers, top, notes })
+    let ImageRecord { reference, image_id, layers, .. } = record;
+    Ok(Imported { reference, references, image_id, layers, top, notes })
 }
 
 fn no_layers() -> Error {
@@ -230,8 +259,7 @@ impl<'a> Plan<'a> {
             "layer {}",
             layer.descriptor.as_ref().map_or(layer.file.clone(), |d| d.digest.to_string())
         );
-        // What an archive of `docker save` holds is not the blob that its `LayerSources` describe.
-        let described = layer.descriptor.as_ref().filter(|_| self.image.manifest.is_some());
+        let described = layer.descriptor.as_ref().filter(|_| layer.is_blob);
         if let Some(d) = described.filter(|d| d.size != blob.size) {
             return Err(Error::SizeMismatch { what: label, expected: d.size, actual: blob.size });
         }
@@ -249,8 +277,7 @@ impl<'a> Plan<'a> {
         let read = self.image.open_layer(container, i).map(Digest::of_reader);
         match read {
             Ok(Ok((actual, _))) if actual != expected => {
-                let what = format!("the digest of layer {expected} ({})", causes(&error));
-                Error::DigestMismatch { what, expected, actual }
+                Error::DamagedBlob { path: container.label(), digest: expected, actual }
             }
             _ => error.into(),
         }
@@ -298,15 +325,6 @@ impl Published {
         self.ids.push(id);
         self.notes.extend(applied.notes.iter().map(|note| format!("layer {}: {note}", applied.diff_id)));
     }
-}
-
-/// What lies at the bottom of an error.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -4,7 +4,8 @@ use serde::Serialize;
 use windowsfilter::{DiffId, Digest, LayerId};
 
 use crate::error::Error;
-use crate::oci::{self, History};
+use crate::json::Raw;
+use crate::oci::History;
 use crate::records::{ImageRecord, ImageStore};
 use crate::reference::Reference;
 
@@ -59,7 +60,7 @@ pub struct ImageInfo {
     pub layers: Vec<LayerInfo>,
     /// How it was made, oldest step first.
     pub history: Vec<History>,
-    /// The config's `config`: what a container of it runs.
+    /// The config's `config`, as it is spelled: what a container of it runs. One that Rust's numbers and strings cannot hold is its text.
     pub config: serde_json::Value,
 }
 
@@ -132,8 +133,7 @@ impl ImageStore<'_> {
     /// As [`Self::lookup`]; damaged documents or layers.
     pub fn inspect(&self, text: &str) -> Result<ImageInfo, Error> {
         let record = self.lookup(text)?;
-        let (config, bytes) = self.config(&record)?;
-        let whole: serde_json::Value = oci::parse("the image's config", &bytes)?;
+        let (config, _) = self.config(&record)?;
         let layers = self.layer_infos(&record, &config.rootfs.diff_ids)?;
         Ok(ImageInfo {
             reference: record.reference,
@@ -146,8 +146,8 @@ impl ImageStore<'_> {
             author: config.author,
             size: layers.iter().map(|layer| layer.size).sum(),
             layers,
-            history: config.history.unwrap_or_default(),
-            config: whole.get("config").cloned().unwrap_or_default(),
+            history: config.history,
+            config: config.config.as_ref().map(Raw::value).unwrap_or_default(),
         })
     }
 

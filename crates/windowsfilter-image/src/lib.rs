@@ -8,6 +8,7 @@
 //! images/lock                     held while names, or the layers behind them, change
 //!        import.lock              held while an import reads layers
 //!        blobs/sha256/<hex>       configs and manifests, exactly as they came
+//!        layer-blobs/<hex>        compressed blobs of layers, exactly as they came, if they are kept
 //!        refs/<reference>.json    one image each: what it is called and what it is made of
 //! ```
 //!
@@ -23,6 +24,8 @@ mod export;
 mod fsck;
 mod import;
 mod inspect;
+mod json;
+mod layer_blobs;
 mod oci;
 mod platform;
 mod prune;
@@ -38,6 +41,7 @@ pub use export::{Compression, ExportOptions, Exported, Format};
 pub use fsck::Finding;
 pub use import::{ImageProgress, ImportOptions};
 pub use inspect::{ImageInfo, ImageSummary, LayerInfo};
+pub use json::JsonError;
 pub use oci::{Descriptor, History, chain_id};
 pub use platform::Platform;
 pub use prune::{Pruned, Removed};

@@ -1,16 +1,16 @@
 //! The JSON documents of an image, as far as they are read. Source: OCI image-spec 1.1 (`descriptor.md`, `image-index.md`,
 //! `manifest.md`, `config.md`); Docker's `manifest.json`: moby `image/tarexport`.
 //!
-//! Documents are kept as the bytes they came in; these structs are for reading them, and for writing manifests of our own.
+//! Documents are kept as the bytes they came in; these structs are for reading them with [`crate::json`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use windowsfilter::{DiffId, Digest, LayerId};
 
 use crate::error::Error;
+use crate::json::{self, Raw};
 
 /// Largest JSON document that is read: real ones have kilobytes; registries refuse manifests over 4 MiB.
 pub(crate) const MAX_JSON: u64 = 8 << 20;
@@ -66,17 +66,6 @@ impl Descriptor {
             artifact_type: None,
         }
     }
-
-    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
-    }
-
-    /// The image's name, if this says it. containerd and BuildKit put only the tag, or the tag and a digest, into the OCI annotation.
-    pub(crate) fn name(&self) -> Option<&str> {
-        let name = self.annotation(REF_NAME);
-        let is_whole = |name: &&str| name.split('@').next().is_some_and(|name| name.contains([':', '/']));
-        name.filter(is_whole).or_else(|| self.annotation(CONTAINERD_NAME)).or(name)
-    }
 }
 
 /// `platform` of a descriptor; the same fields stand at the top of a config.
@@ -101,52 +90,76 @@ impl fmt::Display for PlatformFields {
     }
 }
 
-/// `index.json`, and every index it points to.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Index {
-    #[serde(default)]
-    pub(crate) manifests: Vec<Descriptor>,
-}
-
 /// A manifest.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
-    pub(crate) schema_version: u32,
     #[serde(default)]
     pub(crate) media_type: String,
     pub(crate) config: Descriptor,
+    #[serde(default)]
     pub(crate) layers: Vec<Descriptor>,
-    /// Annotations, and whatever else it says.
-    #[serde(flatten)]
-    pub(crate) other: Map<String, Value>,
 }
 
 /// One image of Docker's `manifest.json`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct SavedImage {
     pub(crate) config: String,
     #[serde(default)]
     pub(crate) repo_tags: Option<Vec<String>>,
+    #[serde(default)]
     pub(crate) layers: Vec<String>,
-    /// Foreign layers, by diffID.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) layer_sources: Option<BTreeMap<String, Descriptor>>,
+    /// Foreign layers' descriptors, by diffID.
+    #[serde(default)]
+    pub(crate) layer_sources: BTreeMap<String, Raw>,
 }
 
 /// What is read of a config.
 #[derive(Debug, Deserialize)]
+#[serde(from = "ConfigFields")]
 pub(crate) struct Config {
-    #[serde(flatten)]
     pub(crate) platform: PlatformFields,
-    #[serde(default)]
     pub(crate) created: Option<String>,
-    #[serde(default)]
     pub(crate) author: Option<String>,
     pub(crate) rootfs: RootFs,
+    pub(crate) history: Vec<History>,
+    /// What a container of it runs, as it is written.
+    pub(crate) config: Option<Raw>,
+}
+
+/// The fields of a config, those of its platform among them.
+#[derive(Deserialize)]
+struct ConfigFields {
     #[serde(default)]
-    pub(crate) history: Option<Vec<History>>,
+    architecture: String,
+    #[serde(default)]
+    os: String,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+    #[serde(default, rename = "os.features")]
+    os_features: Vec<String>,
+    variant: Option<String>,
+    created: Option<String>,
+    author: Option<String>,
+    rootfs: RootFs,
+    #[serde(default)]
+    history: Vec<History>,
+    config: Option<Raw>,
+}
+
+impl From<ConfigFields> for Config {
+    fn from(fields: ConfigFields) -> Self {
+        let ConfigFields { architecture, os, os_version, os_features, variant, .. } = fields;
+        Self {
+            platform: PlatformFields { architecture, os, os_version, os_features, variant },
+            created: fields.created,
+            author: fields.author,
+            rootfs: fields.rootfs,
+            history: fields.history,
+            config: fields.config,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -176,11 +189,9 @@ pub struct History {
 }
 
 impl Config {
-    /// Reads a config. What is passed over has to be JSON as well: it is shown to users, and a commit takes it over.
+    /// Reads a config.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let what = "the image's config";
-        parse::<Value>(what, bytes)?;
-        parse(what, bytes)
+        json::parse("the image's config", bytes)
     }
 }
 
@@ -214,10 +225,6 @@ pub(crate) fn is_image_config(media_type: &str) -> bool {
 /// Whether a layer may be left out of archives, by any of its names (`foreign` is Docker's, `nondistributable` OCI's).
 pub(crate) fn is_foreign(media_type: &str) -> bool {
     media_type.contains("foreign") || media_type.contains("nondistributable")
-}
-
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|source| Error::Json { what: what.into(), source })
 }
 
 /// The IDs of a chain of layers, base first: the chain IDs' digits. Source: image-spec `config.md`, "Layer ChainID".
@@ -254,25 +261,6 @@ mod tests {
         assert_eq!(ids[1].as_str(), Digest::of(format!("{a} {b}").as_bytes()).hex());
         assert_eq!(chain_id(None, a).unwrap(), ids[0]);
         assert_eq!(chain_id(Some(&ids[0]), b).unwrap(), ids[1]);
-    }
-
-    #[test]
-    fn a_tag_is_no_name_where_containerd_says_the_name() {
-        let name = |annotations: &[(&str, &str)]| {
-            let mut descriptor = Descriptor::new(MANIFEST, Digest::of(b"x"), 1);
-            let owned = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            descriptor.annotations = Some(owned.collect());
-            descriptor.name().map(str::to_owned)
-        };
-        let digest = format!("v1@{}", Digest::of(b"x"));
-        for tag in ["v1", &digest] {
-            let annotations = [(REF_NAME, tag), (CONTAINERD_NAME, "docker.io/library/win:v1")];
-            assert_eq!(name(&annotations).as_deref(), Some("docker.io/library/win:v1"));
-        }
-        let annotations = [(REF_NAME, "win:v1"), (CONTAINERD_NAME, "docker.io/library/win:v1")];
-        assert_eq!(name(&annotations).as_deref(), Some("win:v1"));
-        assert_eq!(name(&[(REF_NAME, "v1")]).as_deref(), Some("v1"));
-        assert_eq!(name(&[]), None);
     }
 
     #[test]

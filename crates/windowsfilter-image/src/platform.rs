@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
+use crate::json::equal_fold;
 
 /// Operating system, architecture and, if it matters, the version of Windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +20,39 @@ pub struct Platform {
 impl Platform {
     pub(crate) fn accepts(&self, other: &crate::oci::PlatformFields) -> bool {
         let version = other.os_version.as_deref().unwrap_or("");
-        self.os == other.os
-            && self.architecture == other.architecture
+        self.os == os(&other.os)
+            && self.architecture == architecture(&other.architecture)
             && self.os_version.as_deref().is_none_or(|wanted| {
                 version.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
     }
+}
+
+/// Whether this is what images call Windows. Docker compares with `EqualFold` (moby `image/image.go`, `CheckOS`).
+pub(crate) fn is_windows(name: &str) -> bool {
+    equal_fold("windows", name)
+}
+
+/// An operating system by the name that Go has for it. Source: containerd/platforms `database.go`, `normalizeOS`.
+fn os(name: &str) -> String {
+    match name.to_lowercase() {
+        name if is_windows(&name) => "windows".to_owned(),
+        name if name == "macos" => "darwin".to_owned(),
+        name => name,
+    }
+}
+
+/// An architecture by the name that Go has for it. Source: containerd/platforms `database.go`, `normalizeArch`.
+fn architecture(name: &str) -> String {
+    let name = name.to_lowercase();
+    let known = match name.as_str() {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" => "386",
+        "armhf" | "armel" => "arm",
+        _ => return name,
+    };
+    known.to_owned()
 }
 
 impl FromStr for Platform {
@@ -36,8 +64,8 @@ impl FromStr for Platform {
         match parts.as_slice() {
             [os, architecture] if !os.is_empty() && !architecture.is_empty() && version != Some("") => {
                 Ok(Self {
-                    os: os.to_ascii_lowercase(),
-                    architecture: architecture.to_ascii_lowercase(),
+                    os: self::os(os),
+                    architecture: self::architecture(architecture),
                     os_version: version.map(str::to_owned),
                 })
             }
@@ -50,5 +78,34 @@ impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
         self.os_version.as_ref().map_or(Ok(()), |version| write!(f, ":{version}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::PlatformFields;
+
+    #[test]
+    fn systems_and_architectures_have_many_spellings() {
+        let fields = |os: &str, architecture: &str| PlatformFields {
+            os: os.into(),
+            architecture: architecture.into(),
+            os_version: Some("10.0.20348.5".into()),
+            ..PlatformFields::default()
+        };
+        for wanted in ["windows/amd64", "Windows/AMD64:10.0.20348", "WINDOWS/x86_64", "windows/x86-64"] {
+            let wanted: Platform = wanted.parse().unwrap();
+            assert_eq!((&wanted.os[..], &wanted.architecture[..]), ("windows", "amd64"));
+            for (os, architecture) in
+                [("Windows", "amd64"), ("windows", "X86_64"), ("window\u{17f}", "x86-64")]
+            {
+                assert!(wanted.accepts(&fields(os, architecture)), "{os}/{architecture}");
+            }
+            assert!(
+                !wanted.accepts(&fields("linux", "amd64")) && !wanted.accepts(&fields("windows", "aarch64"))
+            );
+        }
+        assert!("windows/aarch64".parse::<Platform>().unwrap().accepts(&fields("windows", "ARM64")));
     }
 }

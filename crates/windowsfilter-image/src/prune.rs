@@ -26,7 +26,9 @@ pub struct Pruned {
     pub layers: Vec<LayerId>,
     /// Configs and manifests.
     pub blobs: Vec<Digest>,
-    /// Bytes of the layers' tars.
+    /// Blobs of layers.
+    pub layer_blobs: Vec<Digest>,
+    /// Bytes of the layers' tars and of the blobs.
     pub bytes: u64,
 }
 
@@ -72,6 +74,9 @@ impl ImageStore<'_> {
         for digest in self.unneeded_blobs(&others)? {
             self.delete_blob(&digest)?;
         }
+        for (digest, _) in self.unneeded_layer_blobs(&others)? {
+            self.delete_layer_blob(&digest)?;
+        }
         Ok(Removed { reference: record.reference, layers: removed })
     }
 
@@ -95,6 +100,13 @@ impl ImageStore<'_> {
                 pruned.bytes += record.tar_size;
                 pruned.layers.push(id);
             }
+        }
+        for (digest, size) in self.unneeded_layer_blobs(&records)? {
+            if !dry_run {
+                self.delete_layer_blob(&digest)?;
+            }
+            pruned.bytes += size;
+            pruned.layer_blobs.push(digest);
         }
         if !dry_run {
             for digest in &pruned.blobs {

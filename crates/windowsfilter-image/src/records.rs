@@ -54,12 +54,23 @@ pub struct SourceLayer {
     /// Its media type, if there was a manifest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
+    /// The digest of the blob that it came as, whether that is kept or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The blob's bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub size: u64,
     /// Where else it can be had.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Anything else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl ImageRecord {
@@ -89,9 +100,12 @@ impl ImageRecord {
 /// An image that was imported or committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Imported {
-    /// What it is called.
+    /// What it is called: the first of its names.
     #[serde(rename = "ref")]
     pub reference: String,
+    /// All names that it was given.
+    #[serde(rename = "refs")]
+    pub references: Vec<String>,
     /// Digest of its config.
     pub image_id: Digest,
     /// Its layers, base first.
@@ -273,6 +287,38 @@ impl<'a> ImageStore<'a> {
         self.layers.write_file(&self.refs_dir().join(&own), &text)?;
         self.forget_other_spellings(reference, &own);
         Ok(())
+    }
+
+    /// Writes the records of one image's names: all of them or none.
+    pub(crate) fn write_records(&self, records: &[ImageRecord]) -> Result<(), Error> {
+        let mut written = Vec::new();
+        for record in records {
+            let reference = Reference::of_record(&record.reference)?;
+            let before = match self.get(&reference) {
+                Ok(before) => Some(before),
+                Err(Error::NoSuchImage { .. }) => None,
+                // A damaged one is replaced, and cannot be put back.
+                Err(_) => None,
+            };
+            if let Err(error) = self.write_record(&reference, record) {
+                self.put_back(written);
+                return Err(error);
+            }
+            written.push((reference, record, before));
+        }
+        Ok(())
+    }
+
+    fn put_back(&self, written: Vec<(Reference, &ImageRecord, Option<ImageRecord>)>) {
+        for (reference, record, before) in written {
+            let undone = match before {
+                Some(before) => self.write_record(&reference, &before),
+                None => self.delete_record(record),
+            };
+            if let Err(error) = undone {
+                tracing::warn!("the record of {reference} stays as it is now: {error}");
+            }
+        }
     }
 
     /// The name moves from whatever an earlier version recorded under another spelling of it. Its record is written by now: that an old one

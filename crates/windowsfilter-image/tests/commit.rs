@@ -182,3 +182,42 @@ fn with_a_time_the_same_changes_are_the_same_image_whenever_they_were_made() {
     let [one, two] = ["one", "two"].map(|sandbox| commit(&fixture, sandbox, sandbox, None).unwrap());
     assert_ne!(one.layers, two.layers);
 }
+
+#[test]
+fn a_base_image_as_microsoft_publishes_it_is_committed_and_exported() {
+    let tars = vec![common::layer(&[("License.txt", b"text")])];
+    let base = json!({
+        "architecture": "amd64", "os": "windows", "os.version": "10.0.19042.985",
+        "created": "2021-04-30T07:20:45.4345264+00:00",
+        "history": [{ "created": "2021-04-30T07:20:45.4345264+00:00", "created_by": "Apply image 20H2-amd64" }],
+        "rootfS": { "type": "layers", "diff_ids": [windowsfilter::Digest::of(&tars[0])] },
+        "config": { "user": "ContainerUser", "cmd": ["c:\\windows\\system32\\cmd.exe"] },
+    });
+    let mut layout = Layout::default();
+    layout.image(base.to_string().as_bytes(), &tars, |_| {});
+    let fixture = Fixture::new();
+    layout.write(&fixture.path("oci"));
+    fixture.import(&fixture.path("oci"), Some("base:1")).unwrap();
+    fixture.images().create_sandbox("base:1", &id("box"), SIZE).unwrap();
+    let view = fixture.store.mount(&id("box"), None).unwrap();
+    fs::write(view.join("new.txt"), "new").unwrap();
+    let image = commit(&fixture, "box", "app:1", Some(1_700_000_000)).unwrap();
+    fixture.store.unmount(&id("box")).unwrap();
+    assert_eq!(fixture.images().fsck(false).unwrap(), []);
+
+    let out = fixture.path("out");
+    fixture.images().export("app:1", &out, &windowsfilter_image::ExportOptions::default()).unwrap();
+    let config: Value =
+        serde_json::from_slice(&fs::read(out.join("blobs/sha256").join(image.image_id.hex())).unwrap())
+            .unwrap();
+    assert_eq!(config.get("rootfs"), None);
+    assert_eq!(config["rootfS"]["diff_ids"].as_array().unwrap().len(), 2);
+    assert_eq!(config["rootfS"]["diff_ids"][0], base["rootfS"]["diff_ids"][0]);
+    assert_eq!((&config["config"], &config["history"][0]), (&base["config"], &base["history"][0]));
+    assert_eq!(
+        (config["history"].as_array().unwrap().len(), &config["created"]),
+        (2, &json!("2023-11-14T22:13:20Z"))
+    );
+    let again = Fixture::new();
+    assert_eq!(again.import(&out, None).unwrap().layers, image.layers);
+}

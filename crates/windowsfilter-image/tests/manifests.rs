@@ -35,7 +35,7 @@ fn annotate(manifest: &mut Value) {
 }
 
 fn export(fixture: &Fixture, name: &str, format: Format, compression: Compression) -> Exported {
-    let options = ExportOptions { format, compression, progress: &() };
+    let options = ExportOptions { format, compression: Some(compression), ..ExportOptions::default() };
     let _ = fs::remove_dir_all(fixture.path("out"));
     fixture.images().export(name, &fixture.path("out"), &options).unwrap()
 }
@@ -45,7 +45,7 @@ fn json_at(path: &Path) -> Value {
 }
 
 fn exported(fixture: &Fixture, name: &str, compression: Compression) -> (Digest, Value) {
-    let Exported { digest, path } = export(fixture, name, Format::Oci, compression);
+    let Exported { digest, path, .. } = export(fixture, name, Format::Oci, compression);
     (digest, json_at(&path.join("blobs/sha256").join(digest.hex())))
 }
 
@@ -112,16 +112,22 @@ fn of_a_blob_that_stays_the_same_nothing_is_left_out() {
 }
 
 #[test]
-fn a_foreign_layer_becomes_an_ordinary_one() {
+fn a_foreign_layer_becomes_an_ordinary_one_if_that_is_asked_for() {
     let (fixture, _) = imported("win:1", &sample().1, |manifest| {
         annotate(manifest);
         manifest["layers"][0]["mediaType"] = json!(FOREIGN);
         manifest["layers"][0]["urls"] = json!(["https://example.test/base"]);
     });
-    let (_, manifest) = exported(&fixture, "win:1", Compression::None);
+    let options = ExportOptions { include_nondistributable: true, ..ExportOptions::default() };
+    let Exported { digest, path, .. } =
+        fixture.images().export("win:1", &fixture.path("ordinary"), &options).unwrap();
+    let manifest = json_at(&path.join("blobs/sha256").join(digest.hex()));
     assert_eq!(manifest["layers"][0]["mediaType"], common::OCI_LAYER);
     assert_eq!(manifest["layers"][0].get("urls"), None);
     assert_eq!(manifest["annotations"][BASE], "sha256:aa");
+    let (_, manifest) = exported(&fixture, "win:1", Compression::Gzip);
+    assert_eq!(manifest["layers"][0]["mediaType"], FOREIGN);
+    assert_eq!(manifest["layers"][0]["urls"], json!(["https://example.test/base"]));
 }
 
 #[test]
@@ -134,7 +140,11 @@ fn an_export_is_called_by_a_tag_or_by_its_own_digest() {
     }
     let names = |name: &str, compression| {
         let path = fixture.path("saved");
-        let options = ExportOptions { format: Format::DockerArchive, compression, progress: &() };
+        let options = ExportOptions {
+            format: Format::DockerArchive,
+            compression: Some(compression),
+            ..ExportOptions::default()
+        };
         fixture.images().export(name, &path, &options).unwrap();
         let mut tar = tar::Archive::new(fs::File::open(&path).unwrap());
         let mut documents = [Value::Null, Value::Null];

@@ -20,7 +20,7 @@ use windowsfilter::{DiffId, Digest, LayerId, Progress};
 use windowsfilter_image::{Compression, ExportOptions, Format, ImageProgress, Source};
 
 fn options(format: Format, compression: Compression) -> ExportOptions<'static> {
-    ExportOptions { format, compression, progress: &() }
+    ExportOptions { format, compression: Some(compression), ..ExportOptions::default() }
 }
 
 fn layout() -> Layout {

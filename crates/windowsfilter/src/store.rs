@@ -19,7 +19,7 @@
 //!   templates/                   empty sandbox images, one per size, and a record of each; may be deleted at any time
 //!             lock, making/      held by whoever makes one, and where
 //!   tmp/, tmp.lock               files being written, see `temporary.rs`
-//!   images/                      windowsfilter-image's: refs/, blobs/sha256/, lock, import.lock
+//!   images/                      windowsfilter-image's: refs/, blobs/sha256/, layer-blobs/, lock, import.lock
 //!   containerd/<set>/            windowsfilter-containerd's: snapshots.redb, snapshots.reserve (room for it on a full
 //!                                disk), mounts/ (links to what is held mounted), nothing/ (an empty directory)
 //! ```

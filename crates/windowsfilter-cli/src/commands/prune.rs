@@ -18,7 +18,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     session.output.print(&pruned, |out| {
         pruned.layers.iter().try_for_each(|id| writeln!(out, "layer {id}"))?;
         pruned.blobs.iter().try_for_each(|digest| writeln!(out, "document {digest}"))?;
-        if pruned.layers.is_empty() && pruned.blobs.is_empty() {
+        pruned.layer_blobs.iter().try_for_each(|digest| writeln!(out, "blob {digest}"))?;
+        if pruned.layers.is_empty() && pruned.blobs.is_empty() && pruned.layer_blobs.is_empty() {
             return writeln!(out, "nothing to remove");
         }
         let done = if args.dry_run { "would free" } else { "freed" };

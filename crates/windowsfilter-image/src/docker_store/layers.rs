@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 
-use wclayer::layer_chain;
 use windowsfilter::Progress;
 
 use super::place::{Place, Type};
 use super::walk::measure;
 use super::{Kind, MAX_ENTRIES, Problem, key};
+use crate::json;
 use crate::oci::MAX_LAYERS;
 
 /// What Docker's driver appends to the name of what it removes (`windows.go`, `Remove`).
@@ -150,7 +150,11 @@ fn with_chains(layers: Vec<(LayerDirectory, Place)>) -> Vec<LayerDirectory> {
 
 /// Parents are absolute paths on the machine that made them: what counts is the last component, in any case.
 fn read_chain(layer: &mut LayerDirectory, own: usize, text: &[u8], index: &HashMap<String, usize>) {
-    let chain = match layer_chain::parse(text) {
+    let chain = match json::read::<Vec<String>>(text) {
+        Ok(chain) if chain.iter().any(String::is_empty) => {
+            layer.problems.push(format!("{CHAIN} names a parent without a name"));
+            return;
+        }
         Ok(chain) if chain.len() <= MAX_LAYERS => chain,
         Ok(chain) => {
             layer
@@ -159,8 +163,7 @@ fn read_chain(layer: &mut LayerDirectory, own: usize, text: &[u8], index: &HashM
             return;
         }
         Err(error) => {
-            let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
-            layer.problems.push(format!("{CHAIN}: {error}{cause}"));
+            layer.problems.push(format!("{CHAIN} is not a JSON array of strings: {error}"));
             return;
         }
     };

@@ -233,9 +233,17 @@ pub fn read(path: &Path, progress: &dyn Progress) -> Result<DockerStore, Error> 
     let (home, data_root) = match root.subdirectory(DRIVER.as_ref()) {
         Ok(home) => (home, Some(&root)),
         Err(_) if layers::is_home(&root) => (Place::open(path).at("open", path)?, None),
+        Err(_) if containerds(&root).is_some() => {
+            return Err(Error::ImagesOfContainerd { path: path.to_owned() });
+        }
         Err(_) => return Err(Error::NotADockerStore { path: path.to_owned() }),
     };
     let directories = layers::list(&home, &mut problems, progress).at("list", home.path())?;
+    if let Some(place) = data_root.and_then(containerds) {
+        let problem = "Docker has images and containers in containerd's store here, which is not looked at: what is \
+                       listed is what its own store has";
+        problems.push(Problem { path: place.path().to_owned(), problem: problem.to_owned() });
+    }
     let records = data_root.map(|root| Records::read(root, &mut problems));
     let (layers, images, lost) = judge::judge(directories, records.as_ref());
     let has_records = records.is_some_and(|records| records.found);
@@ -248,6 +256,15 @@ pub fn read(path: &Path, progress: &dyn Progress) -> Result<DockerStore, Error> 
         lost,
         problems,
     })
+}
+
+/// Where Docker keeps images if it has containerd keep them. Source: moby `cmd/dockerd/daemon.go`, `initContainerd`, for the directory;
+/// containerd `plugins/snapshots/windows` for the snapshotters.
+fn containerds(root: &Place) -> Option<Place> {
+    const SNAPSHOTTERS: [&str; 2] =
+        ["io.containerd.snapshotter.v1.windows", "io.containerd.snapshotter.v1.cimfs"];
+    let place = root.subdirectory("containerd".as_ref()).ok()?.subdirectory("daemon".as_ref()).ok()?;
+    SNAPSHOTTERS.iter().find_map(|name| place.subdirectory(name.as_ref()).ok())
 }
 
 /// The key by which directories are found: Windows does not care for case.

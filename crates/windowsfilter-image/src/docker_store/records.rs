@@ -9,6 +9,7 @@ use windowsfilter::Digest;
 
 use super::place::Place;
 use super::{DRIVER, MAX_ENTRIES, Problem};
+use crate::json;
 use crate::oci::{MAX_JSON, MAX_LAYERS, RootFs, chain_ids};
 
 /// Longest of the files that hold one ID.
@@ -255,7 +256,7 @@ fn names(place: &Place, problems: &mut Vec<Problem>) -> BTreeMap<String, Vec<Str
     let file = "repositories.json";
     let mut problem = |problem: String| problems.push(Problem { path: place.path().join(file), problem });
     let repositories = match place.read(file.as_ref(), MAX_JSON) {
-        Ok(Some(content)) => serde_json::from_slice(&content).unwrap_or_else(|error| {
+        Ok(Some(content)) => json::read(&content).unwrap_or_else(|error| {
             problem(format!("the images have no names: {error}"));
             Repositories::default()
         }),
@@ -266,7 +267,8 @@ fn names(place: &Place, problems: &mut Vec<Problem>) -> BTreeMap<String, Vec<Str
         }
     };
     let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, id) in repositories.repositories.into_values().flatten() {
+    let named = repositories.repositories.into_values().flatten().filter(|(_, id)| !id.is_empty());
+    for (name, id) in named {
         match id.parse::<Digest>() {
             Ok(id) => names.entry(id.hex()).or_default().push(name),
             Err(_) => problem(format!("{} has an ID that is none", super::layers::shown(&name))),
@@ -289,8 +291,7 @@ fn image_record(content: &Place, file: &OsStr) -> Result<ImageRecord, String> {
     if Digest::of(&bytes).hex() != id {
         return Err("its content is not what its name says".to_owned());
     }
-    let config: Config =
-        serde_json::from_slice(&bytes).map_err(|error| format!("it is no config: {error}"))?;
+    let config: Config = json::read(&bytes).map_err(|error| format!("it is no config: {error}"))?;
     let diff_ids = config.rootfs.diff_ids;
     if diff_ids.len() > MAX_LAYERS {
         return Err(format!("it names {} layers; at most {MAX_LAYERS} are looked at", diff_ids.len()));

@@ -1,66 +1,146 @@
 //! The manifest of an export: the one that the image came with, if its blobs go out as they came in, else one that says the same of others.
 
+use serde::Deserialize;
 use windowsfilter::Digest;
 
-use super::json;
+use super::ExportOptions;
+use super::layers::Outgoing;
 use crate::error::Error;
-use crate::oci::{Descriptor, MANIFEST, Manifest, is_foreign, parse};
+use crate::json::{self, Object, Raw};
+use crate::oci::{CONFIG, Descriptor, MANIFEST, Manifest};
 use crate::records::{ImageRecord, ImageStore};
 
-/// Annotations of a layer that describe the bytes of its blob, which are others when it is compressed anew: zstd:chunked (containers/storage
-/// `pkg/chunked/internal`) and eStargz (containerd/stargz-snapshotter `estargz/types.go`).
-const OF_THE_BLOB: [&str; 3] =
-    ["io.github.containers.zstd-chunked.", "containerd.io/snapshot/stargz/", "io.containers.estargz."];
+/// The manifest that an image came with.
+pub(super) struct Stored {
+    manifest: Manifest,
+    /// The layers' descriptors, every field of them.
+    layers: Vec<Raw>,
+    bytes: Vec<u8>,
+}
 
-impl ImageStore<'_> {
-    /// The manifest with this config and these layers, and its bytes.
-    pub(super) fn export_manifest(
-        &self,
-        record: &ImageRecord,
-        config: Descriptor,
-        mut layers: Vec<Descriptor>,
-    ) -> Result<(Manifest, Vec<u8>), Error> {
-        let stored = match self.stored_manifest(record)? {
-            Some((manifest, bytes)) if is_kept(&manifest, &config, &layers) => return Ok((manifest, bytes)),
-            other => other.map(|(manifest, _)| manifest),
-        };
-        let came_as: Vec<Digest> =
-            stored.iter().flat_map(|manifest| &manifest.layers).map(|layer| layer.digest).collect();
-        for (i, (layer, source)) in layers.iter_mut().zip(&record.sources).enumerate() {
-            let mut annotations = source.annotations.clone();
-            if came_as.get(i) != Some(&layer.digest) {
-                annotations.retain(|key, _| !OF_THE_BLOB.iter().any(|prefix| key.starts_with(prefix)));
-            }
-            layer.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
-        }
-        let (annotations, other) =
-            stored.map(|manifest| (manifest.config.annotations, manifest.other)).unwrap_or_default();
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: MANIFEST.to_owned(),
-            config: Descriptor { annotations, ..config },
-            layers,
-            other,
-        };
-        let bytes = json(&manifest);
-        Ok((manifest, bytes))
-    }
-
-    fn stored_manifest(&self, record: &ImageRecord) -> Result<Option<(Manifest, Vec<u8>)>, Error> {
-        let Some(digest) = &record.manifest else { return Ok(None) };
-        let bytes = self.blob(digest)?;
-        Ok(Some((parse("the image's manifest", &bytes)?, bytes)))
+impl Stored {
+    pub(super) fn layer(&self, i: usize) -> Option<(&Descriptor, &Raw)> {
+        self.manifest.layers.get(i).zip(self.layers.get(i))
     }
 }
 
-/// Whether the manifest may go out as it came in. One with foreign layers may not: whoever reads it would fetch them, or leave them out. One of
-/// Docker's may not: skopeo does not find it in a layout.
-fn is_kept(manifest: &Manifest, config: &Descriptor, layers: &[Descriptor]) -> bool {
-    // Sizes too: what was in the store already was never compared with them.
-    let blobs =
-        |layers: &[Descriptor]| layers.iter().map(|layer| (layer.digest, layer.size)).collect::<Vec<_>>();
+/// The manifest of an export.
+pub(super) struct Exporting {
+    pub(super) media_type: String,
+    pub(super) config: Digest,
+    pub(super) config_type: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl ImageStore<'_> {
+    /// The manifest that an image came with, if it came with one.
+    pub(super) fn stored_manifest(&self, record: &ImageRecord) -> Result<Option<Stored>, Error> {
+        #[derive(Deserialize)]
+        struct Layers {
+            #[serde(default)]
+            layers: Vec<Raw>,
+        }
+        let Some(digest) = &record.manifest else { return Ok(None) };
+        let (what, bytes) = ("the image's manifest", self.blob(digest)?);
+        let Layers { layers } = json::parse(what, &bytes)?;
+        Ok(Some(Stored { manifest: json::parse(what, &bytes)?, layers, bytes }))
+    }
+}
+
+/// The manifest with this config and these layers.
+pub(super) fn of_export(
+    stored: Option<Stored>,
+    config: &[u8],
+    layers: &[Outgoing],
+    options: &ExportOptions<'_>,
+) -> Result<Exporting, Error> {
+    let config = Descriptor::new(CONFIG, Digest::of(config), config.len() as u64);
+    let mut document = Object::default();
+    let mut annotations = None;
+    if let Some(stored) = stored {
+        if is_kept(&stored, &config, layers, options) {
+            let Manifest { media_type, config, .. } = stored.manifest;
+            let media_type = if media_type.is_empty() { MANIFEST.to_owned() } else { media_type };
+            let config_type = config.media_type;
+            return Ok(Exporting { media_type, config: config.digest, config_type, bytes: stored.bytes });
+        }
+        document = Object::parse("the image's manifest", &stored.bytes)?;
+        annotations = stored.manifest.config.annotations;
+    }
+    let descriptors: Vec<Raw> = layers.iter().map(descriptor).collect();
+    let config = Descriptor { annotations, ..config };
+    document.set("schemaVersion", &2);
+    document.set("mediaType", &MANIFEST);
+    document.set("config", &config);
+    document.set_list("layers", &descriptors);
+    Ok(Exporting {
+        media_type: MANIFEST.to_owned(),
+        config: config.digest,
+        config_type: config.media_type,
+        bytes: document.text().into_bytes(),
+    })
+}
+
+/// Whether the manifest may go out as it came in. One of Docker's may not if another compression is asked for: then it is written anew now or the
+/// next time, and skopeo does not find one of Docker's in a layout by its name.
+fn is_kept(stored: &Stored, config: &Descriptor, layers: &[Outgoing], options: &ExportOptions<'_>) -> bool {
+    let manifest = &stored.manifest;
     manifest.config.digest == config.digest
-        && blobs(&manifest.layers) == blobs(layers)
-        && matches!(manifest.media_type.as_str(), MANIFEST | "")
-        && !manifest.layers.iter().any(|layer| is_foreign(&layer.media_type))
+        && manifest.config.size == config.size
+        && manifest.layers.len() == layers.len()
+        && layers.iter().all(|layer| layer.as_it_came.is_some())
+        && (options.compression.is_none() || matches!(manifest.media_type.as_str(), MANIFEST | ""))
+}
+
+/// A layer's descriptor in a manifest of OCI's.
+fn descriptor(layer: &Outgoing) -> Raw {
+    let media_type = oci_media_type(&layer.descriptor.media_type);
+    match &layer.as_it_came {
+        Some(raw) if media_type == layer.descriptor.media_type => raw.clone(),
+        _ => Raw::of(&Descriptor { media_type, ..layer.descriptor.clone() }),
+    }
+}
+
+/// OCI's media type for one of Docker's. Source: image-spec `media-types.md`, "Compatibility Matrix".
+fn oci_media_type(media_type: &str) -> String {
+    const OCI: &str = "application/vnd.oci.image.layer";
+    let docker = media_type.strip_prefix("application/vnd.docker.image.rootfs.");
+    let (kind, rest) = match docker.map(|rest| (rest.strip_prefix("foreign."), rest)) {
+        Some((Some(rest), _)) => (".nondistributable.v1.tar", rest),
+        Some((None, rest)) => (".v1.tar", rest),
+        None => return media_type.to_owned(),
+    };
+    match rest.strip_prefix("diff.tar") {
+        Some("") => format!("{OCI}{kind}"),
+        Some(compression) => format!("{OCI}{kind}+{}", compression.trim_start_matches(['.', '+'])),
+        None => media_type.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_media_types_have_equals_of_ocis() {
+        for (docker, oci) in [
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+            ),
+            ("application/vnd.docker.image.rootfs.diff.tar", "application/vnd.oci.image.layer.v1.tar"),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.zstd",
+                "application/vnd.oci.image.layer.v1.tar+zstd",
+            ),
+            (
+                "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            ),
+            ("application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
+            ("text/plain", "text/plain"),
+        ] {
+            assert_eq!(oci_media_type(docker), oci);
+        }
+    }
 }

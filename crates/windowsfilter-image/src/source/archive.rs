@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wclayer::tar::{Header, Reader, TarError, type_flag};
-use windowsfilter::{LayerStore, MAX_ZSTD_WINDOW_LOG};
+use windowsfilter::{CompressedFormat, LayerStore, MAX_ZSTD_WINDOW_LOG};
 
 use super::Blob;
 use super::section::Section;
@@ -50,9 +50,9 @@ impl Archive {
             return Self::spool(Box::new(file), label, store);
         }
         let file = Arc::new(file);
-        let mut magic = [0; 4];
-        let length = read_up_to(&mut Section::whole(&file, 4), &mut magic).at("read", path)?;
-        if is_compressed(&magic[..length]) {
+        let mut magic = [0; CompressedFormat::MAGIC_LENGTH];
+        let length = read_up_to(&mut Section::whole(&file, u64::MAX), &mut magic).at("read", path)?;
+        if CompressedFormat::of(&magic[..length]).is_some() {
             return Self::spool(Box::new(Section::whole(&file, u64::MAX)), label, store);
         }
         Self::indexed(file, label)
@@ -64,20 +64,27 @@ impl Archive {
         label: String,
         store: &LayerStore,
     ) -> Result<Self, Error> {
-        let broken = |source| Error::Archive { path: label.clone(), source };
+        let broken = |source: io::Error| match source.to_string() {
+            // The only words zstd has for it.
+            text if text.contains("too much memory") => Error::ZstdWindow { path: label.clone() },
+            _ => Error::Archive { path: label.clone(), source },
+        };
         let read = Cell::new(0);
         let mut stream = BufReader::with_capacity(1 << 18, Counted { stream, count: &read });
-        let mut magic = [0; 4];
+        let mut magic = [0; CompressedFormat::MAGIC_LENGTH];
         let length = read_up_to(&mut stream, &mut magic).map_err(broken)?;
         let whole = io::Cursor::new(magic).take(length as u64).chain(stream);
-        let mut plain: Box<dyn Read + '_> = match &magic[..length] {
-            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole))),
-            bytes if is_compressed(bytes) => {
+        let mut plain: Box<dyn Read + '_> = match CompressedFormat::of(&magic[..length]) {
+            Some(CompressedFormat::Gzip) => {
+                Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(whole)))
+            }
+            Some(CompressedFormat::Zstd) => {
                 let mut decoder = zstd::Decoder::with_buffer(BufReader::new(whole)).map_err(broken)?;
                 decoder.window_log_max(MAX_ZSTD_WINDOW_LOG).map_err(broken)?;
                 Box::new(decoder)
             }
-            _ => Box::new(whole),
+            Some(format) => return Err(Error::NotRead { path: label, format }),
+            None => Box::new(whole),
         };
         let mut file = store.spool()?;
         let mut buffer = vec![0; 1 << 18];
@@ -100,6 +107,11 @@ impl Archive {
     fn indexed(file: Arc<File>, label: String) -> Result<Self, Error> {
         let members = index(&file, &label)?;
         Ok(Self { label, file, members })
+    }
+
+    /// Whether what is in it lies where a layer has it.
+    pub(crate) fn is_layer(&self) -> bool {
+        self.members.keys().any(|name| is_of_a_layer(name))
     }
 
     /// Opens the file `name`.
@@ -135,10 +147,6 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-fn is_compressed(magic: &[u8]) -> bool {
-    matches!(magic, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd])
-}
-
 fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -157,7 +165,11 @@ fn index(file: &Arc<File>, label: &str) -> Result<HashMap<String, Member>, Error
     let broken = |source| Error::Archive { path: label.to_owned(), source };
     let length = file.metadata().map_err(broken)?.len();
     let (mut members, mut budget, mut position) = (HashMap::new(), MAX_NAMES, 0);
-    while let Some(header) = header_at(file, position, length).map_err(|e| broken(e.into()))? {
+    let unreadable = |position, error: TarError| match position {
+        0 => Error::NotAnArchive { path: label.to_owned(), source: error.into() },
+        _ => broken(error.into()),
+    };
+    while let Some(header) = header_at(file, position, length).map_err(|e| unreadable(position, e))? {
         let offset = position.saturating_add(header.data_offset);
         let end = offset.saturating_add(header.stored_size);
         let next = end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
@@ -169,8 +181,12 @@ fn index(file: &Arc<File>, label: &str) -> Result<HashMap<String, Member>, Error
         if let Some((name, member)) = member(&header, offset, name) {
             let cost =
                 name.len() + ENTRY_COST + if let Member::Link(target) = &member { target.len() } else { 0 };
-            budget = budget.checked_sub(cost).ok_or_else(|| too_many(label))?;
-            members.insert(name, member);
+            budget = budget.checked_sub(cost).ok_or_else(|| too_many(label, is_of_a_layer(&name)))?;
+            match header.name.contains(&b'\\') {
+                // As Windows writes separators; who has the name itself goes before.
+                true => drop(members.entry(name).or_insert(member)),
+                false => drop(members.insert(name, member)),
+            }
         }
     }
     Ok(members)
@@ -197,7 +213,10 @@ fn member(header: &Header, offset: u64, name: String) -> Option<(String, Member)
     Some((name, Member::Link(target)))
 }
 
-fn too_many(label: &str) -> Error {
+fn too_many(label: &str, is_layer: bool) -> Error {
+    if is_layer {
+        return Error::NotAnImage { path: label.to_owned(), is_layer };
+    }
     let reason = format!(
         "the names in it take more than {} MiB; an image archive has a few names per layer, so this is none",
         MAX_NAMES >> 20
@@ -205,10 +224,16 @@ fn too_many(label: &str) -> Error {
     Error::Malformed { what: label.to_owned(), reason }
 }
 
+/// Whether a name lies in one of the directories that layers have.
+fn is_of_a_layer(name: &str) -> bool {
+    let first = name.split('/').next().unwrap_or_default();
+    ["Files", "Hives", "UtilityVM"].iter().any(|directory| first.eq_ignore_ascii_case(directory))
+}
+
 /// `name`, seen from `directory`, without `.` and `..`. Names are keys of a map, never paths on this machine.
 fn clean(directory: &str, name: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
-    for part in directory.split('/').chain(name.split('/')) {
+    for part in directory.split('/').chain(name.split(['/', '\\'])) {
         match part {
             "" | "." => {}
             ".." => drop(parts.pop()),
@@ -227,5 +252,6 @@ mod tests {
         assert_eq!(clean("", "./blobs//sha256/x"), "blobs/sha256/x");
         assert_eq!(clean("abc", "../def/layer.tar"), "def/layer.tar");
         assert_eq!(clean("", "../../../etc/passwd"), "etc/passwd");
+        assert_eq!(clean("a772", r"..\b\layer.tar"), "b/layer.tar");
     }
 }

@@ -2,54 +2,133 @@
 //!
 //! Nothing here has a size or digest, but the config's name is its digest, and the config has the layers' diffIDs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use windowsfilter::{DiffId, Digest};
+use windowsfilter::Digest;
 
-use super::{Candidate, Container, FoundImage, FoundLayer, Wanted, choose};
+use super::choose::{Candidate, choose, references};
+use super::documents::Documents;
+use super::{Container, FoundImage, FoundLayer, Wanted};
 use crate::error::Error;
-use crate::oci::{Config, Descriptor, SavedImage, parse};
+use crate::json::{self, Lenient, Raw};
+use crate::oci::{Config, Descriptor, PlatformFields, SavedImage};
 
+/// Finds the image that is wanted, from `manifest.json`.
 pub(super) fn find(container: &Container, manifest: &[u8], wanted: &Wanted<'_>) -> Result<FoundImage, Error> {
-    let saved: Vec<SavedImage> = parse(&format!("manifest.json of {}", container.label()), manifest)?;
-    let mut found = Vec::new();
-    for image in saved {
-        let config = read_config(container, &image.config)?;
-        let platform = Config::parse(&config.1)?.platform;
-        let names = image.repo_tags.clone().unwrap_or_default();
-        found.push(Candidate { names, platform, present: true, image: (image, config) });
-    }
+    let what = format!("manifest.json of {}", container.label());
+    let entries: Vec<Raw> = json::parse(&what, manifest)?;
+    let search = Search { documents: Documents::of(container), what };
+    let chosen = choose(container, search.images(entries)?, wanted)?;
     if let Some(reference) = wanted.reference.filter(|reference| reference.digest().is_some()) {
         let reason = "the archive has no manifest to compare its digest with; give it a tag".to_owned();
         return Err(Error::Malformed { what: reference.to_string(), reason });
     }
-    let chosen = choose(container, found, wanted)?;
-    let (image, config) = chosen.image;
+    let names = references(container, &chosen.names, wanted)?;
+    let image = search.saved(&chosen.image)?;
+    let bytes = container.document(&image.config)?;
+    let config = checked_config(container, &image.config, bytes)?;
     let diff_ids = Config::parse(&config.1)?.rootfs.diff_ids;
-    let sources = image.layer_sources.unwrap_or_default();
     let layers = image.layers.into_iter().enumerate().map(|(i, file)| FoundLayer {
-        descriptor: diff_ids.get(i).and_then(|id| foreign(&sources, id)),
+        descriptor: diff_ids.get(i).and_then(|id| foreign(&image.layer_sources, &id.to_string())),
         file,
+        is_blob: false,
     });
-    Ok(FoundImage { names: chosen.names, manifest: None, config, layers: layers.collect() })
+    let layers = layers.collect();
+    Ok(FoundImage { names, manifest: None, config, diff_ids, layers })
+}
+
+/// The files in which an archive that has `manifest.json` too holds the layers of the image with this config.
+pub(super) fn layer_files(manifest: &[u8], config: &Digest) -> Option<Vec<String>> {
+    let images: Vec<Lenient<SavedImage>> = json::read(manifest).ok()?;
+    let is_its = |image: &SavedImage| named_digest(&image.config).as_ref() == Some(config);
+    images.into_iter().filter_map(|image| image.0).find(is_its).map(|image| image.layers)
+}
+
+struct Search<'a> {
+    documents: Documents<'a>,
+    /// What errors call `manifest.json`.
+    what: String,
+}
+
+impl Search<'_> {
+    fn saved(&self, entry: &Raw) -> Result<SavedImage, Error> {
+        entry.read().map_err(|source| Error::Json { what: format!("an entry of {}", self.what), source })
+    }
+
+    /// The images, each with all its names; configs are read once, and only what tells images apart is kept.
+    fn images(&self, entries: Vec<Raw>) -> Result<Vec<Candidate<Raw>>, Error> {
+        self.documents.count(entries.len(), 0)?;
+        let mut configs: HashMap<String, Option<(Digest, PlatformFields)>> = HashMap::new();
+        let mut places: HashMap<(Digest, Vec<String>), usize> = HashMap::new();
+        let mut found: Vec<Candidate<Raw>> = Vec::new();
+        let only = entries.len() == 1;
+        for entry in entries {
+            let image = match self.saved(&entry) {
+                Ok(image) => image,
+                Err(error) if only => return Err(error),
+                Err(_) => continue,
+            };
+            let config = match configs.get(&image.config) {
+                Some(config) => config.clone(),
+                None => {
+                    let config = match self.config(&image.config) {
+                        Ok(config) => Some(config),
+                        Err(error @ Error::TooManyDocuments { .. }) => return Err(error),
+                        // If it is chosen, it is read once more, and its error is the answer.
+                        Err(_) => None,
+                    };
+                    configs.insert(image.config.clone(), config.clone());
+                    config
+                }
+            };
+            let usable = config.is_some();
+            let (digest, platform) =
+                config.unwrap_or_else(|| (Digest::of(image.config.as_bytes()), PlatformFields::default()));
+            let place = *places.entry((digest, image.layers)).or_insert(found.len());
+            if place == found.len() {
+                let digest = digest.to_string();
+                found.push(Candidate { digest, names: Vec::new(), platform, usable, image: entry });
+            }
+            let names = image.repo_tags.unwrap_or_default();
+            self.documents.count(names.len(), 0)?;
+            for name in names {
+                found[place].call(Some(name));
+            }
+        }
+        Ok(found)
+    }
+
+    fn config(&self, name: &str) -> Result<(Digest, PlatformFields), Error> {
+        let (digest, bytes) = checked_config(self.documents.container, name, self.documents.read(name)?)?;
+        Ok((digest, Config::parse(&bytes)?.platform))
+    }
 }
 
 /// What `manifest.json` says of a foreign layer. It describes the blob to fetch, not the file in the archive.
-fn foreign(sources: &BTreeMap<String, Descriptor>, diff_id: &DiffId) -> Option<Descriptor> {
-    sources.get(&diff_id.to_string()).cloned()
+fn foreign(sources: &BTreeMap<String, Raw>, diff_id: &str) -> Option<Descriptor> {
+    sources.get(diff_id)?.read().ok()
 }
 
-fn read_config(container: &Container, name: &str) -> Result<(Digest, Vec<u8>), Error> {
-    let Some(bytes) = container.document(name)? else {
+/// The digest that a config's name says. Other tools name it otherwise (`config.json`); then there is nothing to compare with.
+fn named_digest(name: &str) -> Option<Digest> {
+    let base = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let digits = base.strip_suffix(".json").unwrap_or(base);
+    format!("sha256:{}", digits.strip_prefix("sha256:").unwrap_or(digits)).parse().ok()
+}
+
+fn checked_config(
+    container: &Container,
+    name: &str,
+    bytes: Option<Vec<u8>>,
+) -> Result<(Digest, Vec<u8>), Error> {
+    let Some(bytes) = bytes else {
         return Err(Error::MissingBlob { path: container.label(), what: format!("config {name}") });
     };
     let actual = Digest::of(&bytes);
-    let base = name.rsplit('/').next().unwrap_or(name);
-    let digits = base.strip_suffix(".json").unwrap_or(base);
-    // Other tools name it otherwise (`config.json`); then there is nothing to compare with.
-    let expected = format!("sha256:{digits}").parse::<Digest>();
-    if let Some(expected) = expected.ok().filter(|expected| *expected != actual) {
-        return Err(Error::DigestMismatch { what: format!("config {name}"), expected, actual });
+    match named_digest(name) {
+        Some(expected) if expected != actual => {
+            Err(Error::DigestMismatch { what: format!("config {name}"), expected, actual })
+        }
+        _ => Ok((actual, bytes)),
     }
-    Ok((actual, bytes))
 }

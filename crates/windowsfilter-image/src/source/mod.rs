@@ -1,10 +1,13 @@
-//! Where images come from: a directory or an archive of named files, holding an OCI layout or what `docker save` wrote.
+//! Where images come from: a directory or an archive of named files, holding an OCI layout, what `docker save` wrote, or skopeo's `dir:`.
 //!
-//! [`open`] finds the one image that is meant and reads its documents, checked. Layers are only pointed
+//! [`find`] finds the one image that is meant and reads its documents, checked. Layers are only pointed
 //! at; [`FoundImage::open_layer`] opens one.
 
 mod archive;
+mod choose;
 mod docker_archive;
+mod documents;
+mod location;
 mod oci_layout;
 mod section;
 
@@ -13,11 +16,12 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use windowsfilter::{Digest, LayerStore};
+use windowsfilter::{DiffId, Digest, LayerStore};
 
 use crate::error::{Error, IoContext};
-use crate::oci::{Config, Descriptor, MAX_JSON, PlatformFields, is_foreign};
-use crate::platform::Platform;
+use crate::json::{self, Lenient, Raw};
+use crate::oci::{Config, Descriptor, MAX_JSON, is_foreign};
+use crate::platform::{Platform, is_windows};
 use crate::reference::Reference;
 use archive::Archive;
 use section::Section;
@@ -53,7 +57,10 @@ impl Container {
         match source {
             Source::Path(path) if path.is_dir() => Ok(Self::Directory(path)),
             Source::Path(path) => {
-                let file = File::open(&path).at("open", &path)?;
+                let file = match File::open(&path) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(location::missing(&path, e)),
+                    file => file.at("open", &path)?,
+                };
                 Ok(Self::Archive(Archive::open(file, &path, store)?))
             }
             Source::Stream(stream) => {
@@ -74,6 +81,10 @@ impl Container {
     pub(crate) fn file(&self, name: &str) -> Result<Option<Blob>, Error> {
         match self {
             Self::Archive(archive) => archive.file(name),
+            // Windows writes separators so; elsewhere no tool makes such names.
+            Self::Directory(_) if !cfg!(windows) && name.contains('\\') => {
+                self.file(&name.replace('\\', "/"))
+            }
             // Names come from documents, which must not lead out of the directory.
             Self::Directory(_)
                 if Path::new(name).components().any(|c| !matches!(c, Component::Normal(_))) =>
@@ -99,6 +110,14 @@ impl Container {
                 let (file, size) = (Arc::new(file), metadata.len());
                 Ok(metadata.is_file().then(|| Blob { section: Section::whole(&file, size), size }))
             }
+        }
+    }
+
+    /// Whether this looks like one layer instead of an image.
+    fn is_layer(&self) -> bool {
+        match self {
+            Self::Archive(archive) => archive.is_layer(),
+            Self::Directory(path) => ["Files", "Hives"].iter().all(|name| path.join(name).is_dir()),
         }
     }
 
@@ -137,15 +156,19 @@ pub(crate) struct FoundLayer {
     pub(crate) descriptor: Option<Descriptor>,
     /// The file it is in.
     pub(crate) file: String,
+    /// Whether that is the blob which the descriptor describes: `docker save` describes the blob that was pulled, and has its tar.
+    pub(crate) is_blob: bool,
 }
 
 /// An image in a container: its documents, checked against their digests.
 pub(crate) struct FoundImage {
-    /// How it is called there.
-    pub(crate) names: Vec<String>,
+    /// What it will be called; at least one name.
+    pub(crate) names: Vec<Reference>,
     /// The manifest, unless it comes from `docker save`.
     pub(crate) manifest: Option<(Digest, Vec<u8>)>,
     pub(crate) config: (Digest, Vec<u8>),
+    /// The digests of its layers' tars, as the config has them.
+    pub(crate) diff_ids: Vec<DiffId>,
     pub(crate) layers: Vec<FoundLayer>,
 }
 
@@ -161,13 +184,21 @@ impl FoundImage {
             Some(d) if is_foreign(&d.media_type) => {
                 Err(Error::ForeignLayer { path, digest: d.digest, urls: d.urls.clone() })
             }
+            _ if layer.file.is_empty() => {
+                let what =
+                    format!("layer {} of {}, which {path} gives no file,", index + 1, self.layers.len());
+                Err(Error::MissingBlob { path, what })
+            }
             _ => Err(Error::MissingBlob { path, what: format!("layer {}", layer.file) }),
         }
     }
 }
 
-/// Which of several images to take.
+/// Which of several images to take, and what to call it.
 pub(crate) struct Wanted<'a> {
+    /// Which one: a name, a tag or a digest.
+    pub(crate) select: Option<&'a str>,
+    /// What it will be called. It also says which one, if one is called so.
     pub(crate) reference: Option<&'a Reference>,
     pub(crate) platform: Option<&'a Platform>,
     pub(crate) force: bool,
@@ -175,86 +206,79 @@ pub(crate) struct Wanted<'a> {
 
 /// Finds the image that is wanted.
 pub(crate) fn find(container: &Container, wanted: &Wanted<'_>) -> Result<FoundImage, Error> {
-    let found = match container.document("index.json")? {
-        Some(index) => oci_layout::find(container, &index, wanted)?,
-        None => match container.document("manifest.json")? {
-            Some(manifest) => docker_archive::find(container, &manifest, wanted)?,
-            None => return Err(Error::NotAnImage { path: container.label() }),
-        },
+    let manifest = container.document("manifest.json")?;
+    let saved = |manifest: &[u8]| {
+        // A list is what `docker save` writes, an object is a manifest.
+        let is_list = json::read::<Raw>(manifest).is_ok_and(|text| text.as_str().starts_with('['));
+        let found = match is_list || has_no_version(manifest) {
+            true => docker_archive::find(container, manifest, wanted),
+            false => oci_layout::find_skopeo(container, manifest, wanted),
+        };
+        found.and_then(|found| for_windows(found, wanted))
     };
-    let os = Config::parse(&found.config.1)?.platform.os;
-    if os != "windows" && !wanted.force {
-        return Err(Error::NotWindows { os: if os.is_empty() { "no named system".into() } else { os } });
+    let Some(index) = container.document("index.json")? else {
+        return match manifest {
+            Some(manifest) => saved(&manifest),
+            None => Err(Error::NotAnImage { path: container.label(), is_layer: container.is_layer() }),
+        };
+    };
+    let found = oci_layout::find(container, &index, wanted).and_then(|found| for_windows(found, wanted));
+    match (found, manifest) {
+        // An index that leads to no image does not make one of `manifest.json` go away: Docker writes such (moby#47210).
+        (Err(error), Some(manifest)) if leads_nowhere(&error) => saved(&manifest).map_err(|_| error),
+        (Ok(found), Some(manifest)) => with_foreign_layers(container, found, &manifest),
+        (found, _) => found,
+    }
+}
+
+/// Foreign layers may be left out of a layout, but `docker save` has them, beside it.
+fn with_foreign_layers(
+    container: &Container,
+    mut found: FoundImage,
+    manifest: &[u8],
+) -> Result<FoundImage, Error> {
+    let files = docker_archive::layer_files(manifest, &found.config.0).unwrap_or_default();
+    if files.len() != found.layers.len() {
+        return Ok(found);
+    }
+    for (layer, file) in found.layers.iter_mut().zip(files) {
+        let foreign = layer.descriptor.as_ref().is_some_and(|d| is_foreign(&d.media_type));
+        if foreign && container.file(&layer.file)?.is_none() && container.file(&file)?.is_some() {
+            (layer.file, layer.is_blob) = (file, false);
+        }
     }
     Ok(found)
 }
 
-/// One of several images, before its layers are looked at.
-struct Candidate<T> {
-    names: Vec<String>,
-    platform: PlatformFields,
-    /// Whether its manifest is there.
-    present: bool,
-    image: T,
-}
-
-/// Whether this is only a tag of some image, or at least need not be more. containerd takes it for that (`core/images/archive/reference.go`,
-/// `refTranslator`), umoci and users of skopeo (`oci:DIRECTORY:TAG`) write it; Podman makes a name of it.
-fn is_tag(name: &str) -> bool {
-    !name.contains(['/', ':', '@'])
-}
-
-/// Leaves what `wanted` names, if there is any: by its whole name, else by its tag.
-fn retain_named<T>(all: &mut Vec<Candidate<T>>, wanted: &Reference) -> bool {
-    let same = |name: &str| Reference::parse(name).is_ok_and(|reference| reference == *wanted);
-    let same_tag = |name: &str| wanted.tag() == Some(name);
-    for is_wanted in [&same as &dyn Fn(&str) -> bool, &same_tag] {
-        let named = |c: &Candidate<T>| c.names.iter().any(|name| is_wanted(name));
-        if all.iter().any(named) {
-            all.retain(named);
-            return true;
-        }
+/// Whether a document is not a manifest of any version.
+fn has_no_version(manifest: &[u8]) -> bool {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Versioned {
+        schema_version: Lenient<u64>,
+        media_type: Lenient<String>,
     }
-    false
-}
-
-/// Chooses: by name if that names one of them, what is there before what is not, by platform, else the first for Windows. Never between
-/// different names.
-fn choose<T>(
-    container: &Container,
-    mut all: Vec<Candidate<T>>,
-    wanted: &Wanted<'_>,
-) -> Result<Candidate<T>, Error> {
-    let path = container.label();
-    if all.is_empty() {
-        return Err(Error::NoManifest { path });
-    }
-    let by_name = wanted.reference.is_some_and(|reference| retain_named(&mut all, reference));
-    // Archives of containerd and Docker name the manifests of every platform, and have those of some.
-    if all.iter().any(|c| c.present) {
-        all.retain(|c| c.present);
-    }
-    let available: Vec<String> = all.iter().map(|c| c.platform.to_string()).collect();
-    match wanted.platform {
-        Some(platform) => all.retain(|c| platform.accepts(&c.platform)),
-        // A single image speaks for itself: whether it will do is decided by its config.
-        None if all.len() > 1 => {
-            let windows = |c: &Candidate<T>| c.platform.os == "windows";
-            if !wanted.force || all.iter().any(windows) {
-                all.retain(windows);
-            }
-        }
-        None => {}
-    }
-    let first_names = all.first().map(|c| c.names.clone()).unwrap_or_default();
-    if !by_name && all.iter().any(|c| c.names != first_names) {
-        let written = |name: &String| if is_tag(name) { format!("NAME:{name}") } else { name.clone() };
-        let names = all.iter().flat_map(|c| c.names.iter().map(written)).collect();
-        return Err(Error::SeveralImages { path, names });
-    }
-    all.into_iter().next().ok_or_else(|| Error::NoSuchPlatform {
-        path,
-        wanted: wanted.platform.map_or_else(|| "windows".into(), ToString::to_string),
-        available,
+    json::read::<Versioned>(manifest).is_ok_and(|versioned| {
+        versioned.schema_version.0.unwrap_or(0) == 0 && versioned.media_type.0.is_none()
     })
+}
+
+fn for_windows(found: FoundImage, wanted: &Wanted<'_>) -> Result<FoundImage, Error> {
+    let os = Config::parse(&found.config.1)?.platform.os;
+    if is_windows(&os) || wanted.force {
+        return Ok(found);
+    }
+    Err(Error::NotWindows { os: if os.is_empty() { "no named system".into() } else { os } })
+}
+
+/// Whether an index has no image, or not the one that is wanted; an error of another kind is damage, which no other document mends.
+fn leads_nowhere(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NoManifest { .. }
+            | Error::NoSuchPlatform { .. }
+            | Error::NotWindows { .. }
+            | Error::NotInSource { .. }
+            | Error::MissingBlob { .. }
+    )
 }

@@ -1,153 +1,338 @@
-//! OCI image layouts: `index.json`, and blobs by digest. Source: image-spec `image-layout.md`.
+//! OCI image layouts: `index.json`, and blobs by digest. Source: image-spec `image-layout.md`. `docker save` since Docker 25 writes this too,
+//! beside its own `manifest.json`.
 //!
-//! `docker save` since Docker 25 writes this too, beside its own `manifest.json`.
+//! skopeo's `dir:` is read as well: `manifest.json` is the manifest, or an index, and blobs lie beside it. Source: containers/image
+//! `directory/directory_transport.go`, `manifestPath` and `layerPath`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use serde::Deserialize;
 use windowsfilter::Digest;
 
-use super::{Candidate, Container, FoundImage, FoundLayer, Wanted, choose, is_tag};
+use super::choose::{Candidate, choose, references};
+use super::documents::{Documents, checked};
+use super::{Container, FoundImage, FoundLayer, Wanted};
 use crate::error::Error;
+use crate::json::{self, Lenient, Raw};
 use crate::oci::{
-    ATTACHED, Config, Descriptor, Index, Manifest, PlatformFields, is_image_config, is_manifest, parse,
+    ATTACHED, CONTAINERD_NAME, Config, Descriptor, Manifest, PlatformFields, REF_NAME, is_image_config,
+    is_manifest,
 };
 use crate::reference::Reference;
 
 /// Indexes in indexes: Docker writes one level. The format sets no bound, and this is untrusted.
 const MAX_DEPTH: usize = 4;
-/// Manifests in one layout; the largest official images have some dozens.
-const MAX_MANIFESTS: usize = 10_000;
 
+/// Where the documents and blobs of a layout are.
+pub(super) enum Layout {
+    /// `index.json` and `blobs/sha256/<hex>`.
+    Oci,
+    /// skopeo's `dir:`, with the digest of its `manifest.json`.
+    Skopeo(Digest),
+}
+
+impl Layout {
+    fn blob(&self, digest: &Digest) -> String {
+        match self {
+            Self::Oci => format!("blobs/sha256/{}", digest.hex()),
+            Self::Skopeo(_) => digest.hex(),
+        }
+    }
+
+    fn manifest(&self, digest: &Digest) -> String {
+        match self {
+            Self::Skopeo(top) if top == digest => "manifest.json".to_owned(),
+            Self::Skopeo(_) => format!("{}.manifest.json", digest.hex()),
+            Self::Oci => self.blob(digest),
+        }
+    }
+}
+
+/// Finds the image that is wanted, from `index.json`.
 pub(super) fn find(container: &Container, index: &[u8], wanted: &Wanted<'_>) -> Result<FoundImage, Error> {
     let what = format!("index.json of {}", container.label());
-    let mut search = Search { container, seen: HashSet::new(), read: 0, found: Vec::new() };
-    search.index(parse(&what, index)?, None, &[])?;
+    let index: Index = json::parse(&what, index)?;
+    find_in(container, Layout::Oci, &what, index, wanted)
+}
+
+/// Finds the image that is wanted, from the `manifest.json` of skopeo's `dir:`.
+pub(super) fn find_skopeo(
+    container: &Container,
+    manifest: &[u8],
+    wanted: &Wanted<'_>,
+) -> Result<FoundImage, Error> {
+    let what = format!("manifest.json of {}", container.label());
+    let digest = Digest::of(manifest);
+    let descriptor = Descriptor::new("", digest, manifest.len() as u64);
+    let index = Index { manifests: vec![Raw::of(&descriptor)] };
+    find_in(container, Layout::Skopeo(digest), &what, index, wanted)
+}
+
+fn find_in(
+    container: &Container,
+    layout: Layout,
+    what: &str,
+    index: Index,
+    wanted: &Wanted<'_>,
+) -> Result<FoundImage, Error> {
+    let mut search = Search::of(container, layout);
+    let entries = entries_of(index);
+    search.index(&entries, None, &[])?;
     let chosen = choose(container, search.found, wanted)?;
-    let names = whole_names(container, chosen.names, wanted)?;
     let pointer = chosen.image;
-    if let Some(name) = wanted.reference.cloned().or_else(|| Reference::parse(names.first()?).ok()) {
-        pointer.check_name(&name)?;
+    let descriptor: Descriptor =
+        pointer.entry.read().map_err(|source| Error::Json { what: format!("an entry of {what}"), source })?;
+    let names = references(container, &chosen.names, wanted)?;
+    for name in &names {
+        check_name(name, &descriptor, &pointer.indexes)?;
     }
-    let (digest, bytes) = (pointer.manifest.digest, read(container, "manifest", &pointer.manifest)?);
-    let manifest: Manifest = parse(&format!("manifest {digest}"), &bytes)?;
-    let config = read(container, "config", &manifest.config)?;
-    let layers = manifest
-        .layers
-        .into_iter()
-        .map(|descriptor| FoundLayer { file: blob_name(&descriptor.digest), descriptor: Some(descriptor) });
+    let layout = search.layout;
+    let read = |kind: &str, name: &str, descriptor: &Descriptor| {
+        checked(container, kind, container.document(name)?, descriptor)
+    };
+    let digest = descriptor.digest;
+    let bytes = read("manifest", &layout.manifest(&digest), &descriptor)?;
+    let manifest: Manifest = json::parse(&format!("manifest {digest}"), &bytes)?;
+    let config = read("config", &layout.blob(&manifest.config.digest), &manifest.config)?;
+    let diff_ids = Config::parse(&config)?.rootfs.diff_ids;
+    let layers = manifest.layers.into_iter().map(|descriptor| FoundLayer {
+        file: layout.blob(&descriptor.digest),
+        descriptor: Some(descriptor),
+        is_blob: true,
+    });
     Ok(FoundImage {
         names,
         manifest: Some((digest, bytes)),
         config: (manifest.config.digest, config),
+        diff_ids,
         layers: layers.collect(),
     })
 }
 
-/// What an image may be called without being asked: not by a tag alone.
-fn whole_names(container: &Container, names: Vec<String>, wanted: &Wanted<'_>) -> Result<Vec<String>, Error> {
-    let (tags, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| is_tag(name));
-    match tags.first() {
-        Some(tag) if wanted.reference.is_none() => {
-            Err(Error::NoName { path: format!("{} (tag {tag})", container.label()) })
+/// A name with a digest says which manifest it means, or, as registries do, which index with manifests for several platforms.
+fn check_name(name: &Reference, manifest: &Descriptor, indexes: &[Digest]) -> Result<(), Error> {
+    let actual = manifest.digest;
+    match name.digest() {
+        Some(expected) if expected != actual && !indexes.contains(&expected) => {
+            Err(Error::DigestMismatch { what: format!("the manifest of {name}"), expected, actual })
         }
-        _ => Ok(names),
+        _ => Ok(()),
     }
+}
+
+/// `index.json`, and every index it points to.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Index {
+    manifests: Vec<Raw>,
+}
+
+/// What is looked at of an entry of an index before it is known to matter. Nothing of it has to be right.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Glance {
+    media_type: Lenient<String>,
+    digest: Lenient<String>,
+    artifact_type: Lenient<String>,
+    annotations: Lenient<BTreeMap<String, Lenient<String>>>,
+    platform: Lenient<PlatformFields>,
+}
+
+/// An entry of an index that may lead to an image.
+struct Entry {
+    /// Its digest, of whatever kind.
+    digest: String,
+    is_index: bool,
+    name: Option<String>,
+    platform: Option<PlatformFields>,
+    /// All of it.
+    raw: Raw,
+}
+
+impl Entry {
+    /// `None` if it leads to no image: signatures, attestations and anything else may stand in an index.
+    fn of(raw: Raw) -> Option<Self> {
+        if raw.as_str() == "null" {
+            return None;
+        }
+        let Glance { media_type, digest, artifact_type, annotations, platform } = raw.read().ok()?;
+        let media_type = media_type.0.unwrap_or_default();
+        let artifact_type = artifact_type.0.unwrap_or_default();
+        let annotations = annotations.0.unwrap_or_default();
+        let platform = platform.0.filter(|platform| !platform.os.is_empty());
+        let may_be_image = is_manifest(&media_type)
+            && !is_artifact(&artifact_type)
+            && annotation(&annotations, ATTACHED).is_none()
+            && platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+        may_be_image.then(|| Self {
+            digest: digest.0.unwrap_or_default(),
+            is_index: media_type.contains("index") || media_type.contains("manifest.list"),
+            name: name(&annotations),
+            platform,
+            raw,
+        })
+    }
+}
+
+/// The entries of an index that may lead to an image.
+fn entries_of(index: Index) -> Rc<[Entry]> {
+    index.manifests.into_iter().filter_map(Entry::of).collect()
+}
+
+fn annotation<'a>(annotations: &'a BTreeMap<String, Lenient<String>>, key: &str) -> Option<&'a str> {
+    annotations.get(key)?.0.as_deref().filter(|value| !value.is_empty())
+}
+
+/// What an entry calls its image. containerd and BuildKit put only the tag, or the tag and a digest, into the OCI annotation; umoci gives an image
+/// another tag there and leaves containerd's name as it was, which is another image's then.
+fn name(annotations: &BTreeMap<String, Lenient<String>>) -> Option<String> {
+    let (name, full) = (annotation(annotations, REF_NAME), annotation(annotations, CONTAINERD_NAME));
+    let is_whole = |name: &&str| name.split('@').next().is_some_and(|name| name.contains([':', '/']));
+    let has_tag = |full: &&str| {
+        let tag = name.and_then(|name| name.split('@').next()).filter(|tag| !tag.is_empty());
+        let own = Reference::parse(full).ok();
+        tag.is_none_or(|tag| own.and_then(|own| own.tag().map(|own| own == tag)).unwrap_or(true))
+    };
+    name.filter(is_whole).or_else(|| full.filter(has_tag)).or(name).map(str::to_owned)
+}
+
+/// Whether a manifest of this `artifactType` is no image's. An image's may have that of its config. Source: image-spec `manifest.md`, "Guidelines
+/// for Artifact Usage"; distribution-spec, "Listing Referrers".
+fn is_artifact(artifact_type: &str) -> bool {
+    !artifact_type.is_empty() && !is_image_config(artifact_type)
 }
 
 /// Where a manifest is.
 struct Pointer {
-    manifest: Descriptor,
+    entry: Raw,
     /// The indexes on the way to it.
     indexes: Vec<Digest>,
 }
 
-impl Pointer {
-    /// A name with a digest says which manifest it means, or, as registries do, which index with manifests for several platforms.
-    fn check_name(&self, name: &Reference) -> Result<(), Error> {
-        let actual = self.manifest.digest;
-        match name.digest() {
-            Some(expected) if expected != actual && !self.indexes.contains(&expected) => {
-                Err(Error::DigestMismatch { what: format!("the manifest of {name}"), expected, actual })
-            }
-            _ => Ok(()),
-        }
-    }
+/// What a manifest turned out to be.
+#[derive(Clone)]
+enum Inside {
+    Index(Rc<[Entry]>),
+    Image(PlatformFields),
+    Artifact,
+    /// It is not there, or not what it should be.
+    Unusable,
 }
 
 struct Search<'a> {
-    container: &'a Container,
-    seen: HashSet<(Digest, Option<String>)>,
-    /// Descriptors so far. One index under many names counts each time: else a few of them, nested, would be billions.
-    read: usize,
+    documents: Documents<'a>,
+    layout: Layout,
+    /// What was read, by digest: nothing is read twice.
+    inside: HashMap<String, Inside>,
+    /// Indexes that were walked through, under which name.
+    walked: HashSet<(String, Option<String>)>,
     found: Vec<Candidate<Pointer>>,
+    /// Places in `found`, by digest.
+    places: HashMap<String, usize>,
 }
 
-impl Search<'_> {
-    /// Collects the manifests of `index`, which is called `name` and lies in `indexes`.
-    fn index(&mut self, index: Index, name: Option<&str>, indexes: &[Digest]) -> Result<(), Error> {
-        self.read += index.manifests.len();
-        if indexes.len() > MAX_DEPTH || self.read > MAX_MANIFESTS {
-            let reason = "it has too many manifests, or indexes in indexes".to_owned();
-            return Err(Error::Malformed { what: self.container.label(), reason });
+impl<'a> Search<'a> {
+    fn of(container: &'a Container, layout: Layout) -> Self {
+        let documents = Documents::of(container);
+        let (inside, walked, places) = Default::default();
+        Self { documents, layout, inside, walked, found: Vec::new(), places }
+    }
+
+    /// Collects the images of an index, which is called `name` and lies in `indexes`.
+    fn index(&mut self, entries: &Rc<[Entry]>, name: Option<&str>, indexes: &[Digest]) -> Result<(), Error> {
+        if indexes.len() > MAX_DEPTH {
+            let reason =
+                format!("it has too many manifests, or indexes in indexes: more than {MAX_DEPTH} levels");
+            return Err(Error::Malformed { what: self.documents.container.label(), reason });
         }
-        for descriptor in index.manifests {
-            let name = descriptor.name().or(name).map(str::to_owned);
-            if may_be_image(&descriptor) && self.seen.insert((descriptor.digest, name.clone())) {
-                self.descriptor(descriptor, name, indexes)?;
-            }
+        // One index under many names counts each time: else a few of them, nested, would be billions.
+        self.documents.count(entries.len(), 0)?;
+        for entry in entries.iter() {
+            self.entry(entry, entry.name.as_deref().or(name), indexes)?;
         }
         Ok(())
     }
 
-    fn descriptor(
-        &mut self,
-        descriptor: Descriptor,
-        name: Option<String>,
-        indexes: &[Digest],
-    ) -> Result<(), Error> {
-        let present = self.container.file(&blob_name(&descriptor.digest))?.is_some();
-        let known = descriptor.platform.clone().filter(|p| !p.os.is_empty());
-        let platform = match known {
+    fn entry(&mut self, entry: &Entry, name: Option<&str>, indexes: &[Digest]) -> Result<(), Error> {
+        let name = name.map(str::to_owned);
+        if let Some(&place) = self.places.get(&entry.digest) {
+            let found = &mut self.found[place];
+            found.call(name);
+            found.image.indexes.extend(indexes);
+            return Ok(());
+        }
+        let inside = match &entry.platform {
             // An archive need not have the images of other platforms, so nothing is read that need not be.
-            Some(platform) if !is_index(&descriptor) => platform,
-            _ if !present => PlatformFields::default(),
-            _ => match self.look_inside(&descriptor)? {
-                Inside::Index(index) => {
-                    return self.index(index, name.as_deref(), &[indexes, &[descriptor.digest]].concat());
-                }
-                Inside::Image(platform) => platform,
-                Inside::Artifact => return Ok(()),
+            Some(platform) if !entry.is_index => match self.is_present(entry)? {
+                true => Inside::Image(platform.clone()),
+                false => Inside::Unusable,
             },
+            _ => self.inside(entry)?,
         };
-        self.found.push(Candidate {
-            names: name.into_iter().collect(),
-            platform,
-            present,
-            image: Pointer { manifest: descriptor, indexes: indexes.to_vec() },
-        });
+        let (platform, usable) = match inside {
+            Inside::Artifact => return Ok(()),
+            Inside::Index(entries) => {
+                if !self.walked.insert((entry.digest.clone(), name.clone())) {
+                    return Ok(());
+                }
+                let below: Vec<Digest> = indexes.iter().copied().chain(entry.digest.parse()).collect();
+                return self.index(&entries, name.as_deref(), &below);
+            }
+            Inside::Image(platform) => (platform, true),
+            Inside::Unusable => (entry.platform.clone().unwrap_or_default(), false),
+        };
+        let image = Pointer { entry: entry.raw.clone(), indexes: indexes.to_vec() };
+        let names = name.into_iter().collect();
+        self.places.insert(entry.digest.clone(), self.found.len());
+        self.found.push(Candidate { digest: entry.digest.clone(), names, platform, usable, image });
         Ok(())
     }
 
-    fn look_inside(&self, descriptor: &Descriptor) -> Result<Inside, Error> {
+    fn is_present(&self, entry: &Entry) -> Result<bool, Error> {
+        let Ok(digest) = entry.digest.parse() else { return Ok(false) };
+        Ok(self.documents.container.file(&self.layout.manifest(&digest))?.is_some())
+    }
+
+    fn inside(&mut self, entry: &Entry) -> Result<Inside, Error> {
+        if let Some(inside) = self.inside.get(&entry.digest) {
+            return Ok(inside.clone());
+        }
+        let inside = match self.look_inside(entry) {
+            Ok(inside) => inside,
+            Err(error @ Error::TooManyDocuments { .. }) => return Err(error),
+            // If nothing else will do, it is read once more, and its error is the answer.
+            Err(_) => Inside::Unusable,
+        };
+        self.inside.insert(entry.digest.clone(), inside.clone());
+        Ok(inside)
+    }
+
+    fn look_inside(&self, entry: &Entry) -> Result<Inside, Error> {
         /// Either of the two: some tools leave media types out.
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Either {
-            manifests: Option<Vec<Descriptor>>,
+            manifests: Option<Vec<Raw>>,
             config: Option<Descriptor>,
-            artifact_type: Option<String>,
+            #[serde(default)]
+            artifact_type: String,
         }
+        let failed = |source| Error::Json { what: "an entry of an index".into(), source };
+        let descriptor: Descriptor = entry.raw.read().map_err(failed)?;
         let what = format!("manifest {}", descriptor.digest);
-        let either: Either = parse(&what, &read(self.container, "manifest", descriptor)?)?;
-        if is_artifact(either.artifact_type.as_deref()) {
+        let name = self.layout.manifest(&descriptor.digest);
+        let either: Either = json::parse(&what, &self.documents.described("manifest", &name, &descriptor)?)?;
+        if is_artifact(&either.artifact_type) {
             return Ok(Inside::Artifact);
         }
         match (either.manifests, either.config) {
-            (Some(manifests), None) => Ok(Inside::Index(Index { manifests })),
+            (Some(manifests), None) => Ok(Inside::Index(entries_of(Index { manifests }))),
             (None, Some(config)) if !is_image_config(&config.media_type) => Ok(Inside::Artifact),
             (None, Some(config)) => {
-                Ok(Inside::Image(Config::parse(&read(self.container, "config", &config)?)?.platform))
+                let name = self.layout.blob(&config.digest);
+                let config = self.documents.described("config", &name, &config)?;
+                Ok(Inside::Image(Config::parse(&config)?.platform))
             }
             _ => {
                 Err(Error::Malformed { what, reason: "it is neither an index nor an image manifest".into() })
@@ -156,47 +341,30 @@ impl Search<'_> {
     }
 }
 
-enum Inside {
-    Index(Index),
-    Image(PlatformFields),
-    Artifact,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether a descriptor of an index may lead to an image; signatures, attestations and anything else may stand beside it.
-fn may_be_image(descriptor: &Descriptor) -> bool {
-    is_manifest(&descriptor.media_type)
-        && !is_artifact(descriptor.artifact_type.as_deref())
-        && descriptor.annotation(ATTACHED).is_none()
-        && descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
-}
-
-/// Whether a manifest of this `artifactType` is no image's. An image's may have that of its config. Source: image-spec `manifest.md`, "Guidelines
-/// for Artifact Usage"; distribution-spec, "Listing Referrers".
-fn is_artifact(artifact_type: Option<&str>) -> bool {
-    artifact_type.is_some_and(|artifact_type| !is_image_config(artifact_type))
-}
-
-fn is_index(descriptor: &Descriptor) -> bool {
-    descriptor.media_type.contains("index") || descriptor.media_type.contains("manifest.list")
-}
-
-pub(super) fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
-}
-
-/// Reads a document that `descriptor` points to, checked.
-fn read(container: &Container, kind: &str, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
-    let what = format!("{kind} {}", descriptor.digest);
-    let Some(bytes) = container.document(&blob_name(&descriptor.digest))? else {
-        return Err(Error::MissingBlob { path: container.label(), what });
-    };
-    let actual = bytes.len() as u64;
-    if actual != descriptor.size {
-        return Err(Error::SizeMismatch { what, expected: descriptor.size, actual });
+    #[test]
+    fn a_tag_is_no_name_where_containerd_says_the_name() {
+        let name = |annotations: &[(&str, &str)]| {
+            let owned = annotations
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), Lenient(Some((*value).to_owned()))));
+            super::name(&owned.collect())
+        };
+        let digest = format!("v1@{}", Digest::of(b"x"));
+        for tag in ["v1", &digest] {
+            let annotations = [(REF_NAME, tag), (CONTAINERD_NAME, "docker.io/library/win:v1")];
+            assert_eq!(name(&annotations).as_deref(), Some("docker.io/library/win:v1"));
+        }
+        let annotations = [(REF_NAME, "win:v1"), (CONTAINERD_NAME, "docker.io/library/win:v1")];
+        assert_eq!(name(&annotations).as_deref(), Some("win:v1"));
+        assert_eq!(name(&[(REF_NAME, "v1")]).as_deref(), Some("v1"));
+        assert_eq!(name(&[(CONTAINERD_NAME, "win:v1")]).as_deref(), Some("win:v1"));
+        assert_eq!(name(&[]), None);
+        // umoci's copy of another image's name.
+        let annotations = [(REF_NAME, "v2"), (CONTAINERD_NAME, "docker.io/library/win:v1")];
+        assert_eq!(name(&annotations).as_deref(), Some("v2"));
     }
-    let actual = Digest::of(&bytes);
-    if actual != descriptor.digest {
-        return Err(Error::DigestMismatch { what, expected: descriptor.digest, actual });
-    }
-    Ok(bytes)
 }

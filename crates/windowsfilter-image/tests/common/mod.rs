@@ -79,7 +79,7 @@ impl Layout {
         self.manifests.last_mut().unwrap()
     }
 
-    fn complete(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn complete(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = self.files.clone();
         let index = json!({ "schemaVersion": 2, "manifests": self.manifests }).to_string().into_bytes();
         files.insert("index.json".into(), index);
@@ -141,6 +141,15 @@ impl Fixture {
         self.import_from(Source::Path(path.to_owned()), name, None, false)
     }
 
+    /// As [`Self::import`], of the image that `select` means.
+    pub fn select(&self, path: &Path, select: &str, name: Option<&str>) -> Result<Imported, Error> {
+        self.images().import(ImportOptions {
+            select: Some(select.into()),
+            reference: name.map(|name| name.parse().unwrap()),
+            ..ImportOptions::new(Source::Path(path.to_owned()))
+        })
+    }
+
     pub fn import_from(
         &self,
         path: Source<'_>,
@@ -149,11 +158,10 @@ impl Fixture {
         force: bool,
     ) -> Result<Imported, Error> {
         self.images().import(ImportOptions {
-            path,
             reference: name.map(|name| name.parse().unwrap()),
             platform: platform.map(|platform| platform.parse().unwrap()),
             force,
-            progress: &(),
+            ..ImportOptions::new(path)
         })
     }
 

@@ -230,3 +230,69 @@ fn what_is_no_home_is_refused() {
     assert_eq!((summary.in_use.layers, summary.orphan.layers, summary.half_removed.layers), (3, 3, 2));
     assert_eq!(summary.reclaimable / 100_000, 9);
 }
+
+/// Writes the config of an image whose only layer is the diff `base`, and names it `app:1`.
+fn with_config(home: &Home, config: &str) {
+    let image = windowsfilter::Digest::of(config.as_bytes()).hex();
+    fs::write(home.image_dir().join("imagedb/content/sha256").join(&image), config).unwrap();
+    let names =
+        format!(r#"{{"REPOSITORIES":{{"app":{{"app:1":"sha256:{image}","app:null":null}},"gone":null}}}}"#);
+    fs::write(home.image_dir().join("repositories.json"), names).unwrap();
+}
+
+#[test]
+fn records_are_read_as_docker_reads_them() {
+    let base = format!("[\"sha256:{}\"]", id("base"));
+    for config in [
+        format!(
+            r#"{{"os":"windows","rootfS":{{"type":"layers","diff_ids":{base}}},"config":{{"cmd":null}}}}"#
+        ),
+        format!(r#"{{"history":7,"ROOTFS":{{"Diff_IDs":{base},"x":1e999}}}}"#),
+        format!(r#"{{"rootfs":null,"rootfs":{{"diff_ids":{base}}},"x":"\ud800"}}"#),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let home = Home::new(root.path()).unwrap();
+        home.layer(&dir("base"), &[], 1000).unwrap();
+        home.record(&chain(&["base"])[0], &dir("base"), None).unwrap();
+        home.layer(&dir("orphan"), &[], 10).unwrap();
+        home.record(&id("orphan"), &dir("orphan"), None).unwrap();
+        with_config(&home, &config);
+        let store = look(&home);
+        assert_eq!(verdict(&store, &dir("base")), (State::InUse, "image app:1 has it"), "{config}");
+        assert_eq!(verdict(&store, &dir("orphan")).0, State::Orphan, "{config}");
+    }
+}
+
+#[test]
+fn a_config_that_says_no_layers_at_all_leaves_its_layers_in_doubt() {
+    let root = tempfile::tempdir().unwrap();
+    let home = Home::new(root.path()).unwrap();
+    home.layer(&dir("base"), &[], 1000).unwrap();
+    home.record(&chain(&["base"])[0], &dir("base"), None).unwrap();
+    with_config(&home, r#"{"os":"windows","rootfs":null}"#);
+    let store = look(&home);
+    assert_eq!(verdict(&store, &dir("base")).0, State::Unknown);
+    assert!(
+        store.problems.iter().any(|p| p.problem.contains("missing field `rootfs`")),
+        "{:?}",
+        store.problems
+    );
+}
+
+#[test]
+fn a_home_whose_images_are_containerds_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let home = with_image(root.path());
+    let snapshots = root.path().join("containerd/daemon/io.containerd.snapshotter.v1.windows");
+    fs::create_dir_all(&snapshots).unwrap();
+    let store = look(&home);
+    assert_eq!(verdict(&store, &dir("base")).0, State::InUse);
+    let [problem] = &store.problems[..] else { panic!("{:?}", store.problems) };
+    assert!(
+        problem.problem.contains("containerd's store")
+            && problem.path.ends_with("io.containerd.snapshotter.v1.windows")
+    );
+    fs::remove_dir_all(root.path().join("windowsfilter")).unwrap();
+    let error = read(root.path(), &()).unwrap_err();
+    assert!(matches!(error, Error::ImagesOfContainerd { .. }), "{error}");
+}

@@ -3,13 +3,19 @@
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use windowsfilter_image::{Compression, ExportOptions, Format};
+use windowsfilter::LayerId;
+use windowsfilter_image::{Compression, ExportOptions, Exported, Format};
 
 use crate::error::Error;
+use crate::human;
 use crate::progress::ImageBars;
 use crate::session::Session;
 
 /// Write an image for Windows hosts and other tools
+///
+/// An image that was imported with --keep-blobs goes out as it came in: the same manifest, the same blobs. Else layers are compressed anew, which is
+/// said, as their digests are others then. Foreign layers stay foreign: those whose blob is not here are named with their URLs and left out of an OCI
+/// layout; a docker-archive has them, as `docker save` has.
 ///
 /// PATH appears when it is complete. An export that is killed leaves a file or directory `.export-…` beside it, which may be removed.
 #[derive(Debug, clap::Args)]
@@ -23,9 +29,12 @@ pub(crate) struct Args {
     /// What to write
     #[arg(long, value_enum, default_value_t)]
     format: FormatName,
-    /// How to compress layers
-    #[arg(long, value_enum, default_value_t)]
-    compress: CompressionName,
+    /// How to compress layers [default: as they came, and gzip where they came from no other image]
+    #[arg(long, value_enum)]
+    compress: Option<CompressionName>,
+    /// Put foreign (nondistributable) layers in as ordinary ones: who pushes the image then publishes them
+    #[arg(long)]
+    include_nondistributable: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -39,12 +48,11 @@ enum FormatName {
     DockerArchive,
 }
 
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum CompressionName {
     /// Not at all: the layers' digests are their diff IDs
     None,
     /// What everything reads
-    #[default]
     Gzip,
     /// Smaller and faster
     Zstd,
@@ -74,8 +82,12 @@ impl From<CompressionName> for Compression {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let images = session.images()?;
     let bars = ImageBars::new(session.output);
-    let options =
-        ExportOptions { format: args.format.into(), compression: args.compress.into(), progress: &bars };
+    let options = ExportOptions {
+        format: args.format.into(),
+        compression: args.compress.map(Compression::from),
+        include_nondistributable: args.include_nondistributable,
+        progress: &bars,
+    };
     if args.path == Path::new("-") {
         session.output.no_json("image export to standard output")?;
         // An OCI layout does not fit there anyway.
@@ -83,7 +95,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
             return Err(Error::TerminalOutput);
         }
         let exported = images.export_to(&args.reference, &mut io::stdout().lock(), &options);
-        return exported.map(drop).map_err(|error| match error {
+        return exported.map(|exported| notes(session, args, &exported)).map_err(|error| match error {
             // Said of our own output, and taken, as everywhere.
             windowsfilter_image::Error::Io { path, source, .. } if path == Path::new("-") => {
                 Error::Stdout(source)
@@ -92,5 +104,27 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
         });
     }
     let exported = images.export(&args.reference, &args.path, &options)?;
+    drop(bars);
+    notes(session, args, &exported);
     session.output.print(&exported, |out| writeln!(out, "{}", exported.digest))
+}
+
+/// Says what did not go out as it came in, unless that was asked for.
+fn notes(session: &Session, args: &Args, exported: &Exported) {
+    let listed = |ids: &[LayerId]| {
+        let ids: Vec<&str> = ids.iter().map(|id| human::short_id(id.as_str())).collect();
+        ids.join(", ")
+    };
+    if args.compress.is_none() && !exported.recompressed.is_empty() {
+        session.output.note(&format!(
+            "compressed anew, so under other digests than they came with: {} (`image import --keep-blobs` keeps blobs as they come)",
+            listed(&exported.recompressed)
+        ));
+    }
+    if !exported.left_out.is_empty() {
+        session.output.note(&format!(
+            "left out, as they are nondistributable and their blobs are not here: {} (--include-nondistributable puts them in)",
+            listed(&exported.left_out)
+        ));
+    }
 }

@@ -13,22 +13,28 @@ use crate::session::Session;
 
 /// Import an image: every digest is checked, nothing is unpacked
 ///
-/// PATH is an OCI layout directory, an OCI archive, or an archive written by `docker save`; archives and layers may be
-/// compressed. Layers that are in the store already are not read again.
+/// PATH is an OCI layout directory, an OCI archive, an archive written by `docker save`, or what skopeo writes as `dir:`; archives and layers may
+/// be compressed. Layers that are in the store already are not read again. An image comes in under all its names, unless --ref gives it one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the image is; `-` reads an archive from standard input
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
-    /// What to call it [default: what it says it is called]
+    /// Which of several images: its name, its tag, or the beginning of its digest [default: the one that --ref names, or the only one]
+    #[arg(long, value_name = "NAME")]
+    select: Option<String>,
+    /// What to call it [default: all that it says it is called]
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<Reference>,
-    /// Which of several images: OS/ARCHITECTURE[:OSVERSION] [default: the first for Windows]
+    /// Which of several platforms: OS/ARCHITECTURE[:OSVERSION] [default: the first for Windows]
     #[arg(long)]
     platform: Option<Platform>,
     /// Import an image that is not for Windows, and layers that have nothing for it
     #[arg(long)]
     pub(crate) force: bool,
+    /// Keep the layers' compressed blobs, so that the image goes out as it came in
+    #[arg(long)]
+    keep_blobs: bool,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 }
@@ -41,11 +47,13 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
     }
     let progress = ImageBars::new(session.output);
     let options = ImportOptions {
-        path: Source::from_argument(&args.path),
+        select: args.select,
         reference: args.reference,
         platform: args.platform,
         force: args.force,
+        keep_blobs: args.keep_blobs,
         progress: &progress,
+        ..ImportOptions::new(Source::from_argument(&args.path))
     };
     let image = session.images()?.import(options)?;
     print_image(session, &image)

@@ -47,7 +47,11 @@ pub(super) fn print_image(session: &Session, image: &Imported) -> Result<(), Err
         session.output.note(note);
     }
     session.output.print(image, |out: &mut dyn Write| {
-        let mut fields = vec![("ref", image.reference.clone()), ("image id", image.image_id.to_string())];
+        let mut fields = Vec::new();
+        for (number, reference) in image.references.iter().enumerate() {
+            fields.push((if number == 0 { "ref" } else { "" }, reference.clone()));
+        }
+        fields.push(("image id", image.image_id.to_string()));
         for (number, layer) in image.layers.iter().enumerate() {
             fields.push((if number == 0 { "layers" } else { "" }, layer.to_string()));
         }

@@ -64,7 +64,8 @@ fn verify_all(session: &Session, jobs: Option<NonZeroUsize>) -> Result<(), Error
     let progress = Progress::new(session.output, "verify", Some(total));
     let layers = session.store.verify_all(jobs, &progress)?;
     drop(progress);
-    let images = session.images()?.fsck(false)?;
+    let mut images = session.images()?.fsck(false)?;
+    images.extend(session.images()?.verify_layer_blobs(false)?);
     let findings = layers.findings.into_iter().map(Finding::from);
     let findings: Vec<Finding> = findings.chain(images.into_iter().map(Finding::from)).collect();
     let verified = AllVerified { layers: layers.layers, bytes: layers.bytes, findings };

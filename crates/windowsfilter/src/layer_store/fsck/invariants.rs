@@ -89,6 +89,8 @@ invariants! {
     ImageLayers = "image-layers",
     /// A document of no image is as it came, too.
     SpareDocument = "spare-document",
+    /// A layer's blob that is kept is as it came.
+    LayerBlob = "layer-blob",
 
     /// The records of snapshots can be read, and are as they were written.
     SnapshotRecords = "snapshot-records",

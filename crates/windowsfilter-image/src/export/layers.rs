@@ -1,0 +1,190 @@
+//! How each layer goes out: as the blob that it came as, if that is here, else compressed anew.
+
+use std::io::{self, Read, Seek};
+
+use windowsfilter::{DiffId, Digest, Hashed, LayerId, Progress};
+
+use super::manifest::Stored;
+use super::sink::Sink;
+use super::{Compression, ExportOptions, Format};
+use crate::error::{Error, IoContext};
+use crate::json::Raw;
+use crate::oci::{Descriptor, LAYER, is_foreign};
+use crate::records::{ImageRecord, ImageStore};
+
+/// Annotations of a layer that describe the bytes of its blob, which are others when it is compressed anew: zstd:chunked (containers/storage
+/// `pkg/chunked/internal`) and eStargz (containerd/stargz-snapshotter `estargz/types.go`).
+const OF_THE_BLOB: [&str; 3] =
+    ["io.github.containers.zstd-chunked.", "containerd.io/snapshot/stargz/", "io.containers.estargz."];
+
+/// What a layer came as.
+pub(super) struct Came {
+    /// What is known of its blob; `None`: it came in none.
+    blob: Option<Descriptor>,
+    /// The same as the manifest has it, every field of it.
+    raw: Option<Raw>,
+    /// What is known even without a digest.
+    known: Descriptor,
+}
+
+impl Came {
+    /// Of layer number `i` of the image. The manifest says it; of an image that has none, as one that was committed, its record.
+    pub(super) fn of(record: &ImageRecord, stored: Option<&Stored>, i: usize) -> Self {
+        let source = record.sources.get(i).cloned().unwrap_or_default();
+        let zero = Digest::of(b"");
+        let known = Descriptor {
+            urls: source.urls,
+            annotations: Some(source.annotations).filter(|annotations| !annotations.is_empty()),
+            ..Descriptor::new(&source.media_type, source.digest.unwrap_or(zero), source.size)
+        };
+        match stored.and_then(|stored| stored.layer(i)) {
+            Some((descriptor, raw)) => Self { blob: Some(descriptor.clone()), raw: Some(raw.clone()), known },
+            None => Self { blob: source.digest.map(|_| known.clone()), raw: None, known },
+        }
+    }
+
+    fn media_type(&self) -> &str {
+        self.blob.as_ref().map_or(&self.known.media_type, |blob| &blob.media_type)
+    }
+}
+
+/// A layer as it goes out.
+pub(super) struct Outgoing {
+    /// Its descriptor.
+    pub(super) descriptor: Descriptor,
+    /// The same as it came, if it did.
+    pub(super) as_it_came: Option<Raw>,
+    /// The blob that the export has of it: that of the descriptor, or, for Docker, one of a foreign layer whose blob is not here.
+    pub(super) file: Option<Digest>,
+    /// The digest of its tar.
+    pub(super) diff_id: DiffId,
+    /// Whether it came in one blob and goes out in another.
+    pub(super) recompressed: bool,
+}
+
+impl ImageStore<'_> {
+    /// Writes layer `id`, which came as `came`.
+    pub(super) fn export_layer(
+        &self,
+        sink: &mut Sink<'_>,
+        id: &LayerId,
+        diff_id: DiffId,
+        came: Came,
+        options: &ExportOptions<'_>,
+    ) -> Result<Outgoing, Error> {
+        let foreign = is_foreign(came.media_type());
+        let stays_foreign = foreign && !options.include_nondistributable;
+        let as_asked = options.compression.is_none_or(|asked| asked == Compression::of(came.media_type()));
+        if let Some(blob) = came.blob.as_ref().filter(|_| stays_foreign || (as_asked && !foreign)) {
+            let file = match self.export_as_it_came(sink, id, diff_id, blob, options)? {
+                Some(file) => Some(file),
+                // Docker takes no layer that it cannot read, and keeps what is said of where it came from.
+                None if stays_foreign && options.format == Format::DockerArchive => {
+                    let compression = options.compression.unwrap_or_default();
+                    Some(self.compress(sink, id, diff_id, compression, options)?.digest)
+                }
+                None => None,
+            };
+            if file.is_some() || stays_foreign {
+                let descriptor = blob.clone();
+                return Ok(Outgoing { descriptor, as_it_came: came.raw, file, diff_id, recompressed: false });
+            }
+        }
+        let own = came.blob.as_ref().map(|blob| Compression::of(&blob.media_type));
+        let compression = options.compression.or(own).unwrap_or_default();
+        let mut descriptor = self.compress(sink, id, diff_id, compression, options)?;
+        let is_same = came.blob.as_ref().is_some_and(|blob| blob.digest == descriptor.digest);
+        descriptor.annotations =
+            came.known.annotations.or(came.blob.as_ref().and_then(|b| b.annotations.clone()));
+        if let Some(annotations) = descriptor.annotations.as_mut().filter(|_| !is_same) {
+            annotations.retain(|key, _| !OF_THE_BLOB.iter().any(|prefix| key.starts_with(prefix)));
+        }
+        descriptor.annotations = descriptor.annotations.filter(|annotations| !annotations.is_empty());
+        let as_it_came = came.raw.filter(|_| is_same && !foreign);
+        let file = Some(descriptor.digest);
+        let recompressed = came.blob.is_some() && !is_same;
+        Ok(Outgoing { descriptor, as_it_came, file, diff_id, recompressed })
+    }
+
+    /// Writes the blob that a layer came as, if it is kept or is the layer's tar.
+    fn export_as_it_came(
+        &self,
+        sink: &mut Sink<'_>,
+        id: &LayerId,
+        diff_id: DiffId,
+        blob: &Descriptor,
+        options: &ExportOptions<'_>,
+    ) -> Result<Option<Digest>, Error> {
+        if blob.digest == diff_id.0 {
+            let written = self.compress(sink, id, diff_id, Compression::None, options)?;
+            // What was in the store already was never compared with the size that the manifest says.
+            return match written.size == blob.size {
+                true => Ok(Some(blob.digest)),
+                false => Err(Error::SizeMismatch {
+                    what: format!("layer {id}"),
+                    expected: blob.size,
+                    actual: written.size,
+                }),
+            };
+        }
+        let Some(file) = self.open_layer_blob(&blob.digest, blob.size)? else { return Ok(None) };
+        let progress = options.progress.begin(id, blob.size);
+        let what = format!("the blob of layer {id}");
+        let mut kept = Checked { bytes: Hashed::new(file), progress: &*progress };
+        sink.blob(&blob.digest, blob.size, &mut kept, &what)?;
+        kept.verify(what, blob.digest)?;
+        Ok(Some(blob.digest))
+    }
+
+    /// Writes the tar of a layer, compressed.
+    fn compress(
+        &self,
+        sink: &mut Sink<'_>,
+        id: &LayerId,
+        diff_id: DiffId,
+        compression: Compression,
+        options: &ExportOptions<'_>,
+    ) -> Result<Descriptor, Error> {
+        let media_type = format!("{LAYER}{}", compression.suffix());
+        let tar = self.layers.open_tar(id)?;
+        let what = format!("layer {id}");
+        let size = self.layers.record(id)?.tar_size;
+        let progress = options.progress.begin(id, size);
+        let mut tar = Checked { bytes: Hashed::new(tar), progress: &*progress };
+        if compression == Compression::None {
+            sink.blob(&diff_id.0, size, &mut tar, &what)?;
+            tar.verify(what, diff_id.0)?;
+            return Ok(Descriptor::new(&media_type, diff_id.0, size));
+        }
+        let mut blob = sink.temporary(self.layers)?;
+        compression.copy(&mut tar, &mut blob.file).at("compress to a file in", &blob.place)?;
+        tar.verify(what.clone(), diff_id.0)?;
+        blob.file.rewind().at("read a file in", &blob.place)?;
+        let (digest, size) = Digest::of_reader(&mut blob.file).at("read a file in", &blob.place)?;
+        sink.finished_blob(&digest, size, blob, &what)?;
+        Ok(Descriptor::new(&media_type, digest, size))
+    }
+}
+
+/// A tar or blob on its way out.
+struct Checked<'a, R> {
+    bytes: Hashed<R>,
+    progress: &'a dyn Progress,
+}
+
+impl<R: Read> Read for Checked<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        self.progress.blob_bytes(count as u64);
+        Ok(count)
+    }
+}
+
+impl<R> Checked<'_, R> {
+    fn verify(self, what: String, expected: Digest) -> Result<(), Error> {
+        match self.bytes.finish() {
+            (actual, _) if actual == expected => Ok(()),
+            (actual, _) => Err(Error::DigestMismatch { what, expected, actual }),
+        }
+    }
+}

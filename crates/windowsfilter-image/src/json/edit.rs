@@ -1,0 +1,106 @@
+//! Editing a document: what is not edited stays as it is written, member by member, key by key.
+
+use serde::Serialize;
+
+use super::{JsonError, Raw, checked, equal_fold, members, parts, unquoted};
+use crate::error::Error;
+
+/// An object in the order and spelling of its text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Object {
+    /// Keys, with their quotes, and values.
+    members: Vec<(String, String)>,
+}
+
+impl Object {
+    /// Reads the document `bytes`; errors call it `what`.
+    pub(crate) fn parse(what: &str, bytes: &[u8]) -> Result<Self, Error> {
+        let failed = |source| Error::Json { what: what.into(), source };
+        let text = checked(bytes).map_err(failed)?;
+        let mut object = Self::default();
+        object.extend(&text).map_err(failed)?;
+        Ok(object)
+    }
+
+    fn extend(&mut self, text: &str) -> Result<(), JsonError> {
+        if !text.starts_with('{') {
+            return Err(JsonError::new("it is no object"));
+        }
+        self.members.extend(members(text).map(|(key, value)| (key.to_owned(), value.to_owned())));
+        Ok(())
+    }
+
+    /// The values that fill the field `name`, in whatever case their keys are.
+    fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
+        let of_field = move |(key, _): &&(String, String)| equal_fold(name, &unquoted(key));
+        self.members.iter().filter(of_field).map(|(_, value)| value.as_str())
+    }
+
+    /// The object in the field `name`; an empty one if it has none.
+    pub(crate) fn object(&self, name: &str) -> Result<Self, JsonError> {
+        let mut object = Self::default();
+        for value in self.values(name).filter(|value| *value != "null") {
+            object.extend(value).map_err(|error| error.within(name))?;
+        }
+        Ok(object)
+    }
+
+    /// The list in the field `name`; an empty one if it has none.
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<Raw>, JsonError> {
+        match self.values(name).next_back() {
+            None | Some("null") => Ok(Vec::new()),
+            Some(list) if list.starts_with('[') => Ok(parts(list).map(|part| Raw(part.to_owned())).collect()),
+            Some(_) => Err(JsonError::new("it is no list").within(name)),
+        }
+    }
+
+    /// Fills the field `name`, by the key that it has now; a second spelling of it goes.
+    pub(crate) fn set(&mut self, name: &str, value: &impl Serialize) {
+        self.set_text(name, json(value));
+    }
+
+    /// As [`Self::set`], with another object.
+    pub(crate) fn set_object(&mut self, name: &str, object: &Self) {
+        self.set_text(name, object.text());
+    }
+
+    /// As [`Self::set`], with a list.
+    pub(crate) fn set_list(&mut self, name: &str, list: &[Raw]) {
+        let parts: Vec<&str> = list.iter().map(Raw::as_str).collect();
+        self.set_text(name, format!("[{}]", parts.join(",")));
+    }
+
+    fn set_text(&mut self, name: &str, text: String) {
+        let is_field = |(key, _): &(String, String)| equal_fold(name, &unquoted(key));
+        // Of two spellings the last is the one that Go goes by.
+        let place = self.members.iter().rposition(is_field);
+        let key = place.map_or_else(|| json(&name), |place| self.members[place].0.clone());
+        let before =
+            place.map(|place| self.members[..place].iter().filter(|member| !is_field(member)).count());
+        self.members.retain(|member| !is_field(member));
+        self.members.insert(before.unwrap_or(self.members.len()), (key, text));
+    }
+
+    /// The object as a document.
+    pub(crate) fn text(&self) -> String {
+        let members: Vec<String> = self.members.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+        format!("{{{}}}", members.join(","))
+    }
+}
+
+impl Raw {
+    /// What `value` is written as.
+    pub(crate) fn of(value: &impl Serialize) -> Self {
+        Self(json(value))
+    }
+}
+
+impl From<&Object> for Raw {
+    fn from(object: &Object) -> Self {
+        Self(object.text())
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("documents have string keys and finite numbers")
+}
