@@ -28,16 +28,18 @@ fuzz_target!(|input: &[u8]| {
     let layers = LayerStore::open(&dir.path().join("store"), StorageOptions::default()).expect("a store");
     let images = ImageStore::open(&layers).expect("a store");
     if import(&images, source) {
-        let record = only(&images);
-        comes_out_again(&images, &record, dir.path());
-        images.remove(&record.reference).expect("an image that nobody uses");
+        let records = names(&images);
+        comes_out_again(&images, &records[0], dir.path());
+        for record in &records {
+            images.remove(&record.reference).expect("an image that nobody uses");
+        }
     }
     assert_eq!(layers.layers().expect("a store"), []);
     assert_eq!(images.fsck(false).expect("a store"), []);
 });
 
 fn import(images: &ImageStore<'_>, path: Source<'_>) -> bool {
-    let options = ImportOptions { path, reference: None, platform: None, force: true, progress: &() };
+    let options = ImportOptions { force: true, ..ImportOptions::new(path) };
     images.import(options).is_ok()
 }
 
@@ -50,13 +52,13 @@ fn comes_out_again(images: &ImageStore<'_>, record: &ImageRecord, dir: &Path) {
     let formats = if record.reference.contains('@') { &FORMATS[..1] } else { &FORMATS[..] };
     for (number, &format) in formats.iter().enumerate() {
         let out = dir.join(format!("out-{number}"));
-        let options = ExportOptions { format, compression: Compression::None, progress: &() };
+        let options = ExportOptions { format, compression: Some(Compression::None), include_nondistributable: true, ..ExportOptions::default() };
         images.export(&record.reference, &out, &options).expect("an image that was taken");
         let layers = LayerStore::open(&dir.join(format!("again-{number}")), StorageOptions::default());
         let layers = layers.expect("an empty store");
         let again = ImageStore::open(&layers).expect("an empty store");
         assert!(import(&again, Source::Path(out)), "an image that we wrote");
-        let again = only(&again);
+        let again = names(&again).remove(0);
         assert_eq!((again.image_id, &again.layers), (record.image_id, &record.layers));
         // Archives have the tag that a name without one means.
         let reference =
@@ -65,8 +67,10 @@ fn comes_out_again(images: &ImageStore<'_>, record: &ImageRecord, dir: &Path) {
     }
 }
 
-fn only(images: &ImageStore<'_>) -> ImageRecord {
-    let mut records = images.records().expect("a store");
-    assert_eq!(records.len(), 1);
-    records.remove(0)
+/// The records of the one image that is there, one for each of its names.
+fn names(images: &ImageStore<'_>) -> Vec<ImageRecord> {
+    let records = images.records().expect("a store");
+    assert!(records.windows(2).all(|pair| pair[0].image_id == pair[1].image_id), "{records:?}");
+    assert!(!records.is_empty());
+    records
 }

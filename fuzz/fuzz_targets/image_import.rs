@@ -12,11 +12,9 @@ fuzz_target!(|input: &[u8]| {
     let layers = LayerStore::open(root.path(), StorageOptions::default()).expect("an empty store");
     let images = ImageStore::open(&layers).expect("an empty store");
     let options = ImportOptions {
-        path: Source::Stream(Box::new(Cursor::new(input))),
         reference: Some(Reference::parse("fuzzed:latest").expect("a valid reference")),
-        platform: None,
         force: true,
-        progress: &(),
+        ..ImportOptions::new(Source::Stream(Box::new(Cursor::new(input))))
     };
     if images.import(options).is_err() {
         assert_eq!(layers.layers().expect("a store"), []);

@@ -81,6 +81,10 @@ pub struct LayerInfo {
     pub media_type: Option<String>,
     /// Where else it can be had.
     pub urls: Vec<String>,
+    /// Digest of the blob that it came as.
+    pub blob: Option<Digest>,
+    /// Whether that blob is kept.
+    pub blob_kept: bool,
 }
 
 impl ImageStore<'_> {
@@ -164,6 +168,11 @@ impl ImageStore<'_> {
                 entries: layer.entries,
                 media_type: Some(source.media_type).filter(|media_type| !media_type.is_empty()),
                 urls: source.urls,
+                blob: source.digest,
+                blob_kept: match &source.digest {
+                    Some(digest) => self.open_layer_blob(digest, source.size)?.is_some(),
+                    None => false,
+                },
             });
         }
         Ok(layers)

@@ -77,6 +77,9 @@ fn an_unchanged_image_goes_out_byte_for_byte() {
         let fixture = Fixture::new();
         keep(&fixture, &layout, "win:1").unwrap();
         assert_eq!(kept(&fixture), 2);
+        let told = fixture.images().inspect("win:1").unwrap().layers;
+        let told: Vec<_> = told.iter().map(|layer| (layer.blob, layer.blob_kept)).collect();
+        assert_eq!(told, [0, 1].map(|i| (Some(Digest::of(&blobs()[i])), true)));
         for format in [Format::Oci, Format::OciArchive, Format::DockerArchive] {
             let options = ExportOptions { format, ..ExportOptions::default() };
             let exported = export(&fixture, "win:1", &options);

@@ -163,7 +163,8 @@ fn homes() -> Result<Vec<Vec<u8>>> {
         ("image/windowsfilter/layerdb/mounts/%b/parent", "sha256:%e"),
         (
             "image/windowsfilter/imagedb/content/sha256/%&9",
-            r#"{"rootfs":{"type":"layers","diff_ids":["sha256:%e"]}}"#,
+            // As Microsoft's base images spell it.
+            r#"{"rootfS":{"type":"layers","diff_ids":["sha256:%e"]}}"#,
         ),
     ];
     Ok(vec![list_of_files(&home), list_of_files(small)])
@@ -198,10 +199,12 @@ fn image_documents() -> Vec<Vec<u8>> {
         ),
         ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
     ];
+    // As Microsoft's base images spell it.
+    let microsoft = config.replace("\"rootfs\"", "\"rootfS\"").replace("\"Cmd\"", "\"cmd\"");
     let docker: &[(&str, &str)] = &[
         ("%&0/layer.tar", "%Tbase"),
         ("%&1/layer.tar", "%Ttop"),
-        ("%&2.json", config),
+        ("%&2.json", &microsoft),
         (
             "manifest.json",
             r#"[{"Config":"%&2.json","RepoTags":["a:b","c/d:e"],"Layers":["%&0/layer.tar","%&1/layer.tar"]}]"#,

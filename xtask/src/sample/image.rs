@@ -143,6 +143,7 @@ impl Image {
             Ok(())
         })?;
         let config = to_json("configuration", &documents::config(spec, build, &layers))?;
+        let config = if layers.len() == 1 { documents::as_microsoft_spells(&config) } else { config };
         let config_digest = write_blob(layout, &config)?;
         let manifest = to_json("manifest", &documents::manifest(spec, &config, &config_digest, &layers))?;
         let manifest_digest = write_blob(layout, &manifest)?;

@@ -454,8 +454,7 @@ fn call(store: &LayerStore, images: &[PathBuf], verb: &Verb) -> Result<(), windo
     match verb {
         Verb::Import(number) => {
             let path = Source::Path(images[*number].clone());
-            let options =
-                ImportOptions { path, reference: None, platform: None, force: false, progress: &() };
+            let options = ImportOptions::new(path);
             all.import(options).map(drop)
         }
         Verb::RemoveImage(reference) => all.remove(reference).map(drop),
