@@ -271,7 +271,7 @@ fn for_windows(found: FoundImage, wanted: &Wanted<'_>) -> Result<FoundImage, Err
     Err(Error::NotWindows { os: if os.is_empty() { "no named system".into() } else { os } })
 }
 
-/// Whether an index has no image, or not the one that is wanted; an error of another kind is damage, which no other document mends.
+/// Whether an index has no image, not the one that is wanted, or no name for it; an error of another kind is damage, which no other document mends.
 fn leads_nowhere(error: &Error) -> bool {
     matches!(
         error,
@@ -279,6 +279,7 @@ fn leads_nowhere(error: &Error) -> bool {
             | Error::NoSuchPlatform { .. }
             | Error::NotWindows { .. }
             | Error::NotInSource { .. }
+            | Error::NoName { .. }
             | Error::MissingBlob { .. }
     )
 }

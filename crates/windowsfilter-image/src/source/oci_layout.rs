@@ -83,10 +83,6 @@ fn find_in(
     let pointer = chosen.image;
     let descriptor: Descriptor =
         pointer.entry.read().map_err(|source| Error::Json { what: format!("an entry of {what}"), source })?;
-    let names = references(container, &chosen.names, wanted)?;
-    for name in &names {
-        check_name(name, &descriptor, &pointer.indexes)?;
-    }
     let layout = search.layout;
     let read = |kind: &str, name: &str, descriptor: &Descriptor| {
         checked(container, kind, container.document(name)?, descriptor)
@@ -95,6 +91,10 @@ fn find_in(
     let bytes = read("manifest", &layout.manifest(&digest), &descriptor)?;
     let manifest: Manifest = json::parse(&format!("manifest {digest}"), &bytes)?;
     let config = read("config", &layout.blob(&manifest.config.digest), &manifest.config)?;
+    let names = references(container, &chosen.names, wanted)?;
+    for name in &names {
+        check_name(name, &descriptor, &pointer.indexes)?;
+    }
     let diff_ids = Config::parse(&config)?.rootfs.diff_ids;
     let layers = manifest.layers.into_iter().map(|descriptor| FoundLayer {
         file: layout.blob(&descriptor.digest),
