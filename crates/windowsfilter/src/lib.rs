@@ -3,8 +3,8 @@
 //! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on the host. See `ARCHITECTURE.md`
 //! in the repository for a map.
 
-mod diff_options;
 mod compressed;
+mod diff_options;
 mod digest;
 pub mod driver;
 pub mod engine;
@@ -20,8 +20,8 @@ pub mod sealed;
 mod store;
 mod temporary;
 
-pub use diff_options::{DiffOptions, LeftOut};
 pub use compressed::CompressedFormat;
+pub use diff_options::{DiffOptions, LeftOut};
 pub use digest::{DiffId, Digest, Hashed};
 pub use driver::{Applied, Change, ChangeKind, DiffGetter, Driver, Presence};
 pub use engine::hcs as hcs_engine;
