@@ -17,23 +17,26 @@ pub(crate) enum EngineChoice {
     Hcs,
 }
 
-/// Opens the store that the options name.
-pub(crate) fn open(global: &Global) -> Result<LayerStore, Error> {
+/// Opens the store that the options name; one that is not there is made if `make` says so.
+pub(crate) fn open(global: &Global, make: bool) -> Result<LayerStore, Error> {
+    let root = global.root();
     let hcs = match global.engine {
-        EngineChoice::Auto => LayerStore::is_hcs(&global.root),
+        EngineChoice::Auto => LayerStore::is_hcs(&root),
         EngineChoice::Portable => false,
         EngineChoice::Hcs => true,
     };
     if hcs {
         return open_hcs(global);
     }
-    let store = LayerStore::open(&global.root, StorageOptions::default())?;
+    let options = StorageOptions::default();
+    let store =
+        if make { LayerStore::open(&root, options) } else { LayerStore::open_existing(&root, options) }?;
     Ok(store.reclaim_with(commands::reclaim::in_background))
 }
 
 #[cfg(not(windows))]
 fn open_hcs(global: &Global) -> Result<LayerStore, Error> {
-    let what = format!("the hcs engine on {}", global.root.display());
+    let what = format!("the hcs engine on {}", global.root().display());
     Err(windowsfilter::Error::Unsupported { what, needs: "Windows" }.into())
 }
 
@@ -41,7 +44,7 @@ fn open_hcs(global: &Global) -> Result<LayerStore, Error> {
 fn open_hcs(global: &Global) -> Result<LayerStore, Error> {
     use windowsfilter::hcs_engine::ImportProcess;
 
-    let import = if global.no_reexec.as_ref().is_some_and(|value| !value.is_empty()) {
+    let import = if global.imports_here() {
         tracing::warn!(
             "layers are imported in this process, for looking for errors: do not use this otherwise"
         );
@@ -58,7 +61,7 @@ fn open_hcs(global: &Global) -> Result<LayerStore, Error> {
             .flat_map(|path| ["--hcs-library".to_owned(), path.to_string_lossy().into_owned()]);
         ImportProcess::Child { program, arguments: library.collect() }
     };
-    let store = LayerStore::open_hcs(&global.root, StorageOptions::default(), host(global)?, import)?;
+    let store = LayerStore::open_hcs(&global.root(), StorageOptions::default(), host(global)?, import)?;
     Ok(store)
 }
 

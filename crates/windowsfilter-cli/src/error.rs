@@ -26,8 +26,22 @@ pub(crate) enum Error {
     NoSuchTarget { name: String, similar: Option<String> },
     #[error("no sandbox or layer {name:?}")]
     NoSuchLayer { name: String, similar: Option<String> },
+    #[error("{name} is an image, not a sandbox")]
+    NotASandbox { name: String },
+    #[error("{name} is no image, but a {kind}")]
+    NotAnImage { name: String, id: LayerId, kind: &'static str },
+    #[error("nothing of this store is mounted at {}", path.display())]
+    NothingMounted { path: PathBuf },
     #[error("no {path} in {target}")]
-    NoSuchPath { target: String, path: String },
+    NoSuchPath { target: String, path: String, raw: bool },
+    #[error("{path} in {target} has no stream {stream:?}")]
+    NoSuchStream { target: String, path: String, stream: String, streams: Vec<String> },
+    #[error("{path}: Windows has no streams of the type {kind:?} here; the only one is $DATA")]
+    StreamType { path: String, kind: String },
+    #[error("name a layer, or --all")]
+    NothingToVerify,
+    #[error("the variable {name} is {value:?}")]
+    Variable { name: &'static str, value: String, source: jiff::Error },
     #[error("{path} in {target} is a {actual}, not a file")]
     NotAFile { target: String, path: String, actual: &'static str },
     #[error("{path} in {target} is a directory")]
@@ -54,7 +68,7 @@ pub(crate) enum Error {
     #[error("{command} prints the content itself and has no --json")]
     NoJson { command: &'static str },
     #[error("the store has {count} {}", if *count == 1 { "problem" } else { "problems" })]
-    Findings { count: usize },
+    Findings { count: usize, leftovers: bool },
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot write to standard output")]
@@ -70,18 +84,35 @@ impl Error {
             Self::Image(error) => error.kind(),
             #[cfg(target_os = "linux")]
             Self::Containerd(error) => containerd_kind(error),
-            Self::NoSuchTarget { .. } | Self::NoSuchLayer { .. } | Self::NoSuchPath { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NoSuchTarget { .. }
+            | Self::NoSuchLayer { .. }
+            | Self::NoSuchPath { .. }
+            | Self::NoSuchStream { .. }
+            | Self::NotAnImage { .. }
+            | Self::NothingMounted { .. } => ErrorKind::NotFound,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::TopOfImage { .. } => ErrorKind::InUse,
             #[cfg(target_os = "linux")]
             Self::OfContainerd { .. } => ErrorKind::InUse,
-            Self::TerminalInput | Self::TerminalOutput | Self::NoJson { .. } | Self::NotRemoved { .. } => {
-                ErrorKind::Usage
-            }
+            Self::TerminalInput
+            | Self::TerminalOutput
+            | Self::NoJson { .. }
+            | Self::NotRemoved { .. }
+            | Self::StreamType { .. }
+            | Self::NothingToVerify
+            | Self::Variable { .. } => ErrorKind::Usage,
             Self::Findings { .. } => ErrorKind::Verify,
             _ => ErrorKind::Failed,
+        }
+    }
+
+    /// Whether it is only that the user has called it off.
+    pub(crate) fn is_interruption(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Image(windowsfilter_image::Error::Store(error)) => {
+                windowsfilter::is_cancelled(error)
+            }
+            other => windowsfilter::is_cancelled(other),
         }
     }
 
@@ -127,11 +158,32 @@ impl Error {
             }
             Self::SandboxView { id, parent } => return Some(sandbox_hint(id, parent.as_ref())),
             Self::TerminalOutput => "name a file, or redirect standard output",
+            Self::Findings { leftovers: true, .. } => {
+                "`windowsfilter cleanup` removes what interrupted work has left"
+            }
             Self::Findings { .. } => "`windowsfilter fsck --repair` mends what can be mended",
+            Self::NotASandbox { name } => {
+                return Some(format!("`windowsfilter create {name}` makes a sandbox on it"));
+            }
+            Self::NotAnImage { id, .. } => {
+                return Some(format!("`windowsfilter layer inspect {id}` shows it"));
+            }
+            Self::NothingMounted { .. } => "`windowsfilter layer ls` shows what is mounted",
+            Self::NoSuchPath { path, raw: false, .. } if is_tar_name(path) => {
+                "with --raw, paths are names in the layers' tars: Files/\u{2026}, Hives/\u{2026}, UtilityVM/\u{2026}"
+            }
+            Self::NoSuchStream { streams, .. } if streams.is_empty() => "it has none but its content",
+            Self::NoSuchStream { streams, .. } => return Some(format!("it has {}", streams.join(", "))),
             _ => return None,
         };
         Some(text.to_owned())
     }
+}
+
+/// Whether this is a path as layers have it, and not as Windows does.
+fn is_tar_name(path: &str) -> bool {
+    let first = path.split(['/', '\\']).next().unwrap_or_default();
+    ["Files", "Hives", "UtilityVM"].iter().any(|area| area.eq_ignore_ascii_case(first))
 }
 
 fn sandbox_hint(id: &LayerId, parent: Option<&LayerId>) -> String {
@@ -222,8 +274,18 @@ fn store_hint(error: &windowsfilter::Error) -> Option<String> {
     Some(match error {
         Store::NoSuchLayer { .. } => "`windowsfilter layer ls` lists what there is".to_owned(),
         Store::AmbiguousId { .. } => "give more of its characters".to_owned(),
+        Store::NoStore { .. } => "--root or WINDOWSFILTER_ROOT name a store; `windowsfilter image import` and `windowsfilter layer apply` \
+                                 make one"
+            .to_owned(),
+        Store::ForeignStore { .. } => "run as its owner, or choose a store of your own with --root".to_owned(),
         Store::LayerExists { .. } => {
             "choose another ID, or remove that one with `windowsfilter layer rm`".to_owned()
+        }
+        Store::TargetTaken { target, .. } => {
+            format!("`windowsfilter umount {}` unmounts that", target.display())
+        }
+        Store::WrongKind { id, expected: "sandbox", actual: "layer" } => {
+            format!("`windowsfilter create {}` makes a sandbox on it", id.short())
         }
         Store::MissingParent { parent, .. } => format!("apply {parent} first"),
         Store::HasChildren { children, .. } => {
@@ -258,6 +320,10 @@ pub(crate) fn report(error: &Error) -> ExitCode {
     {
         // Whoever read the output has seen enough, as with `| head`.
         return ExitCode::SUCCESS;
+    }
+    if error.is_interruption() {
+        say(format_args!("error: interrupted"));
+        return ExitCode::FAILURE;
     }
     let mut last = error.to_string();
     say(format_args!("error: {last}"));

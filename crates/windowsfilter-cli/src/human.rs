@@ -52,20 +52,20 @@ pub(crate) fn rfc3339_minute(text: &str) -> String {
 }
 
 /// A name from an image as text. Control characters, which could play tricks on a terminal, and bytes that are no
-/// text are shown as `\u{…}` and U+FFFD.
+/// text are shown as `\u{…}` and `\x…`.
 pub(crate) fn name(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    if !text.chars().any(char::is_control) {
-        return text.into_owned();
-    }
-    text.chars().fold(String::new(), |mut out, c| {
-        if c.is_control() {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                out.extend(c.escape_unicode());
+            } else {
+                out.push(c);
+            }
         }
-        out
-    })
+        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    out
 }
 
 /// A layer ID short enough for a table: IDs that are digests are cut to what tells them apart.
@@ -103,7 +103,7 @@ mod tests {
     fn names_cannot_play_tricks_on_a_terminal() {
         assert_eq!(name("grün.txt".as_bytes()), "grün.txt");
         assert_eq!(name(b"a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
-        assert_eq!(name(b"\xff"), "\u{fffd}");
+        assert_eq!(name(b"a\xff\xfe"), "a\\xff\\xfe");
     }
 
     #[test]

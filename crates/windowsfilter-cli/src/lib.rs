@@ -1,7 +1,7 @@
 //! The `windowsfilter` command line.
 //!
 //! Each command is a file in `commands`: its arguments and help on top, one function below. What they share:
-//! `session` opens the store and finds what the user named, `location` reads `X:PATH`, `limits` says how much may come in, `output` prints
+//! `session` opens the store and finds what the user named, `interrupt` lets Ctrl-C end what runs, `location` reads `X:PATH`, `limits` says how much may come in, `output` prints
 //! tables or JSON, `file` writes files, `error` turns failures into messages, hints and exit codes. What scripts may
 //! rely on is pinned by the tests in `tests/cmd`.
 
@@ -11,9 +11,11 @@ mod engine;
 mod error;
 mod file;
 mod human;
+mod interrupt;
 mod limits;
 mod location;
 mod logging;
+mod mistyped;
 mod output;
 mod progress;
 mod session;
@@ -31,11 +33,12 @@ pub fn command() -> clap::Command {
 }
 
 /// Runs the command line of this process. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused
-/// because in use, 5 data does not verify.
+/// because in use, 5 data does not verify. After SIGINT, SIGTERM or SIGHUP it does not return: the process dies of it.
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
+        Err(mut error) => {
+            mistyped::explain(&mut error, &command());
             // Printing help fails only where nobody reads it.
             _ = error.print();
             return ExitCode::from(if error.use_stderr() { error::USAGE } else { 0 });
@@ -45,6 +48,10 @@ pub fn run() -> ExitCode {
     logging::start(global.quiet, global.verbose, global.json && command.is_a_service());
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::report(&error),
+        Err(error) => {
+            let code = error::report(&error);
+            interrupt::die_if_received();
+            code
+        }
     }
 }

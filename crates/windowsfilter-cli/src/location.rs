@@ -1,32 +1,69 @@
-//! `X:PATH`: a path inside an image or layer.
+//! `X:PATH`: a path inside an image or layer, or `X:PATH:STREAM`, a stream of what is there.
 //!
 //! References have colons, and so have Windows paths: in `sample:ltsc2022:C:\Users` the image is
 //! `sample:ltsc2022`. The longest part before a colon that names something is what is meant; without a
-//! path it is the root.
+//! path it is the root. In a path, a letter and a colon at the beginning are a drive, and any other colon begins the name of a stream, as on
+//! Windows: `C:x` is the file `x`, and `/C:x` the stream `x` of the file `C`.
 
-use windowsfilter::{LayerId, LayerKind, Node, View};
+use windowsfilter::{LayerId, LayerKind, Node, Stream, View};
 
 use crate::error::Error;
 use crate::human;
 use crate::session::Session;
+
+/// What commands that look into images take.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LocationArguments {
+    /// Image reference or layer ID, a colon, and a path, which may have a stream at its end: sample:ltsc2022:C:\License.txt
+    #[arg(value_name = "X:PATH[:STREAM]")]
+    location: String,
+    /// Take paths as names in the layers' tars (Files/…, Hives/…, UtilityVM/…), merged over all layers
+    #[arg(long)]
+    raw: bool,
+}
 
 /// A place in a view.
 pub(crate) struct Location {
     /// What the user called the image or layer.
     pub(crate) target: String,
     /// The layer it is.
-    pub(crate) id: LayerId,
+    id: LayerId,
     /// The path as the user wrote it.
-    pub(crate) path: String,
+    path: String,
+    raw: bool,
+}
+
+/// What is at a place.
+pub(crate) struct Found {
+    pub(crate) node: Node,
+    /// The stream that was asked for; else the thing itself.
+    pub(crate) stream: Option<Stream>,
+    /// Its path from the root of the view, or with `--raw` of the layers, and the stream's name.
+    pub(crate) path: Vec<u8>,
+}
+
+impl Found {
+    /// Its path for people.
+    pub(crate) fn shown(&self) -> String {
+        human::name(&self.path)
+    }
+
+    /// The last part of its path; empty for the root.
+    pub(crate) fn name(&self) -> &[u8] {
+        self.path.rsplit(|&b| b == b'/').next().unwrap_or_default()
+    }
 }
 
 impl Location {
-    /// Finds out what `text` names.
-    pub(crate) fn parse(session: &Session, text: &str) -> Result<Self, Error> {
+    /// Finds out what the arguments name.
+    pub(crate) fn parse(session: &Session, arguments: &LocationArguments) -> Result<Self, Error> {
+        let (text, raw) = (&arguments.location, arguments.raw);
         let mut problem = None;
         for (target, path) in splits(text) {
             match session.try_target(target) {
-                Ok(Some(id)) => return Ok(Self { target: target.to_owned(), id, path: path.to_owned() }),
+                Ok(Some(id)) => {
+                    return Ok(Self { target: target.to_owned(), id, path: path.to_owned(), raw });
+                }
                 Ok(None) => {}
                 // Another cut may fit; if none does, this is what to say.
                 Err(error) => problem = Some(error),
@@ -47,14 +84,68 @@ impl Location {
         Ok(session.store.view(&self.id)?)
     }
 
-    /// What is there; with `follow`, links are followed to their end.
-    pub(crate) fn node(&self, view: &View, follow: bool) -> Result<Node, Error> {
-        view.lookup(self.path.as_bytes(), follow)?.ok_or_else(|| self.missing())
+    /// What is there; with `follow`, links are followed to their end. A stream is a stream of that.
+    pub(crate) fn find(&self, view: &View, follow: bool) -> Result<Found, Error> {
+        let (file, stream) = split_stream(&self.path, self.raw)?;
+        let Some(node) = self.lookup(view, file, follow)? else { return Err(self.missing(file)) };
+        let path = self.path_of(&node, file);
+        let Some(name) = stream else { return Ok(Found { node, stream: None, path }) };
+        let streams = view.metadata(&node)?.streams;
+        let found = streams.iter().find(|stream| wclayer::name::eq(&stream.name, name.as_bytes()));
+        let Some(stream) = found.cloned() else {
+            return Err(Error::NoSuchStream {
+                target: self.target.clone(),
+                path: human::name(&path),
+                stream: name.to_owned(),
+                streams: streams.iter().map(|stream| human::name(&stream.name)).collect(),
+            });
+        };
+        let path = [&path[..], b":", &stream.name].concat();
+        Ok(Found { node, stream: Some(stream), path })
     }
 
-    fn missing(&self) -> Error {
-        Error::NoSuchPath { target: self.target.clone(), path: self.path.clone() }
+    fn lookup(&self, view: &View, path: &str, follow: bool) -> Result<Option<Node>, Error> {
+        Ok(if self.raw {
+            view.lookup_tar_name(path.as_bytes())?
+        } else {
+            view.lookup(path.as_bytes(), follow)?
+        })
     }
+
+    /// The path of what was found as `file`.
+    fn path_of(&self, node: &Node, file: &str) -> Vec<u8> {
+        if !self.raw {
+            return [b"/", &node.view_path[..]].concat();
+        }
+        let first = file.split(['/', '\\']).find(|part| !matches!(*part, "" | "."));
+        if first.is_none_or(|area| !area.eq_ignore_ascii_case("Files")) {
+            return node.view_path.clone();
+        }
+        // Below Files, paths are those of the view.
+        let separator: &[u8] = if node.view_path.is_empty() { b"" } else { b"/" };
+        [b"Files", separator, &node.view_path].concat()
+    }
+
+    fn missing(&self, path: &str) -> Error {
+        Error::NoSuchPath { target: self.target.clone(), path: path.to_owned(), raw: self.raw }
+    }
+}
+
+/// The path of a file and the name of its stream, if there is one; the unnamed stream is the file's content.
+fn split_stream(path: &str, raw: bool) -> Result<(&str, Option<&str>), Error> {
+    let drive = if !raw && path.get(..1).is_some_and(is_drive) && path[1..].starts_with(':') { 2 } else { 0 };
+    let last = path[drive..].rfind(['/', '\\']).map_or(drive, |at| drive + at + 1);
+    let Some(colon) = path[last..].find(':') else { return Ok((path, None)) };
+    let (file, rest) = (&path[..last + colon], &path[last + colon + 1..]);
+    let (stream, kind) = rest.split_once(':').unwrap_or((rest, "$DATA"));
+    if !kind.eq_ignore_ascii_case("$DATA") {
+        return Err(Error::StreamType { path: path.to_owned(), kind: kind.to_owned() });
+    }
+    // `x:` names nothing, `x::$DATA` the file itself.
+    if rest.is_empty() {
+        return Ok((path, None));
+    }
+    Ok((file, Some(stream).filter(|name| !name.is_empty())))
 }
 
 /// Every way to cut `text` at a colon, longest name first; before them all of it as a name.
@@ -78,11 +169,6 @@ fn is_drive(text: &str) -> bool {
     matches!(text.as_bytes(), [letter] if letter.is_ascii_alphabetic())
 }
 
-/// The path of `node` as text, from the root of the view.
-pub(crate) fn shown_path(node: &Node) -> String {
-    format!("/{}", human::name(&node.view_path).trim_start_matches('/'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +187,24 @@ mod tests {
         );
         assert_eq!(splits("box:").collect::<Vec<_>>(), [("box:", ""), ("box", "")]);
         assert_eq!(splits(":x").count(), 1);
+    }
+
+    #[test]
+    fn a_colon_begins_a_stream_unless_it_is_a_drives() {
+        let cut = |path| split_stream(path, false).unwrap();
+        assert_eq!(cut(r"C:\a\b.exe:Zone.Identifier"), (r"C:\a\b.exe", Some("Zone.Identifier")));
+        assert_eq!(cut("/a/b:s:$data"), ("/a/b", Some("s")));
+        assert_eq!(cut("/a/b::$DATA"), ("/a/b", None));
+        assert_eq!(cut("C:"), ("C:", None));
+        assert_eq!(cut("C:x"), ("C:x", None));
+        assert_eq!(cut("C:x:s"), ("C:x", Some("s")));
+        assert_eq!(cut("/C:x"), ("/C", Some("x")));
+        assert_eq!(cut(r"\:s"), (r"\", Some("s")));
+        assert_eq!(cut("x:"), ("x:", None));
+        assert_eq!(cut("gr\u{fc}n"), ("gr\u{fc}n", None));
+        assert_eq!(cut(""), ("", None));
+        assert!(split_stream("x:s:$INDEX_ALLOCATION", false).is_err());
+        assert_eq!(split_stream("F:s", true).unwrap(), ("F", Some("s")));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::interrupt;
 
 /// Where results go, and in which form.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +31,14 @@ impl Output {
         value: &T,
         text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), Error> {
+        interrupt::finished();
         let mut out = io::BufWriter::new(io::stdout().lock());
         if self.json {
-            serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from).map_err(Error::Stdout)?;
-            writeln!(out).map_err(Error::Stdout)?;
+            // Before anything is printed: half a document is none.
+            let mut document =
+                serde_json::to_vec_pretty(value).map_err(io::Error::from).map_err(Error::Stdout)?;
+            document.push(b'\n');
+            out.write_all(&document).map_err(Error::Stdout)?;
         } else {
             text(&mut out).map_err(Error::Stdout)?;
         }

@@ -1,11 +1,15 @@
 //! What a command works with: the store, its images, where to print; and how names become layers.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
 use windowsfilter::{ErrorKind, LayerId, LayerStore, Limits, StreamForm};
 use windowsfilter_image::ImageStore;
 
 use crate::arguments::Global;
 use crate::engine;
-use crate::error::Error;
+use crate::error::{Error, IoContext};
+use crate::interrupt;
 use crate::output::Output;
 use crate::suggest;
 
@@ -18,10 +22,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the store that the options name; layers come in up to `limits`, streams are shown in the form `streams`.
-    pub(crate) fn open(global: &Global, limits: Limits, streams: StreamForm) -> Result<Self, Error> {
-        let store = engine::open(global)?.with_limits(limits).with_streams(streams);
-        Ok(Self { store, output: Output::new(global.json, global.quiet) })
+    /// Opens the store that the options name, or makes it if `make` says so; layers come in up to `limits`, streams are shown in the form `streams`.
+    pub(crate) fn open(
+        global: &Global,
+        limits: Limits,
+        streams: StreamForm,
+        make: bool,
+    ) -> Result<Self, Error> {
+        let store = engine::open(global, make)?.with_limits(limits).with_streams(streams);
+        let output = Output::new(global.json, global.quiet);
+        interrupt::watch(store.cancel(), output);
+        Ok(Self { store, output })
     }
 
     /// The images.
@@ -29,14 +40,41 @@ impl Session {
         Ok(ImageStore::open(&self.store)?)
     }
 
-    /// The layer or sandbox whose ID is `name` or begins so.
+    /// The layer or sandbox whose ID is `name` or begins so, or the top layer of the image that is called so.
     pub(crate) fn layer(&self, name: &str) -> Result<LayerId, Error> {
         match self.store.find(name) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let ids = self.store.layers()?;
-                let similar = suggest::similar(name, ids.iter().map(LayerId::as_str)).map(str::to_owned);
-                Err(Error::NoSuchLayer { name: name.to_owned(), similar })
+            Err(error) if error.kind() == ErrorKind::NotFound => self.try_target(name)?.map_or_else(
+                || Err(Error::NoSuchLayer { name: name.to_owned(), similar: self.similar(name)? }),
+                Ok,
+            ),
+            other => Ok(other?),
+        }
+    }
+
+    /// The sandbox that `name` means, which no image can be.
+    pub(crate) fn sandbox(&self, name: &str) -> Result<LayerId, Error> {
+        match self.store.find(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound && self.try_target(name)?.is_some() => {
+                Err(Error::NotASandbox { name: name.to_owned() })
             }
+            _ => self.layer(name),
+        }
+    }
+
+    /// What `result` says, or, where no image is called `name` but a layer or sandbox, that.
+    pub(crate) fn of_image<T>(
+        &self,
+        name: &str,
+        result: Result<T, windowsfilter_image::Error>,
+    ) -> Result<T, Error> {
+        match result {
+            Err(windowsfilter_image::Error::NoSuchImage { text }) => match self.store.find(name) {
+                Ok(id) => {
+                    let kind = self.store.record(&id)?.kind.as_str();
+                    Err(Error::NotAnImage { name: text, id, kind })
+                }
+                Err(_) => Err(windowsfilter_image::Error::NoSuchImage { text }.into()),
+            },
             other => Ok(other?),
         }
     }
@@ -50,18 +88,36 @@ impl Session {
     }
 
     /// What is called `name` and is mounted: a mount must be undone by the name it was made with, even if something else has come to
-    /// be called so. If nothing is, what [`Session::target`] gives.
-    pub(crate) fn mounted_target(&self, name: &str) -> Result<LayerId, Error> {
+    /// be called so. Or what is mounted at that path, with the path. If nothing is, what [`Session::target`] gives.
+    pub(crate) fn mounted_target(&self, name: &OsStr) -> Result<(LayerId, Option<PathBuf>), Error> {
+        if let Some(id) = name.to_str().map(|name| self.mounted_name(name)).transpose()?.flatten() {
+            return Ok((id, None));
+        }
+        // Recorded by the name that the kernel has for it.
+        let path = Path::new(name);
+        let path = path.canonicalize().or_else(|_| std::path::absolute(path)).at("find", path)?;
+        if let Some(id) = self.store.mounted_at(&path)? {
+            return Ok((id, Some(path)));
+        }
+        match name.to_str() {
+            Some(name) if !path.exists() || self.try_target(name)?.is_some() => {
+                Ok((self.target(name)?, None))
+            }
+            _ => Err(Error::NothingMounted { path }),
+        }
+    }
+
+    fn mounted_name(&self, name: &str) -> Result<Option<LayerId>, Error> {
         let image = self.images()?.lookup(name).ok().and_then(|image| image.top().cloned());
         let exact = LayerId::new(name).ok().filter(|id| self.store.contains(id));
         for id in exact.into_iter().chain(image) {
             if self.is_mounted(&id)? {
-                return Ok(id);
+                return Ok(Some(id));
             }
         }
         match self.store.having_prefix(name)?.as_slice() {
-            [one] if self.is_mounted(one)? => Ok(one.clone()),
-            _ => self.target(name),
+            [one] if self.is_mounted(one)? => Ok(Some(one.clone())),
+            _ => Ok(None),
         }
     }
 
@@ -82,11 +138,15 @@ impl Session {
 
     /// The error for a `name` that nothing has, with the name that was probably meant.
     pub(crate) fn no_such_target(&self, name: &str) -> Result<Error, Error> {
+        Ok(Error::NoSuchTarget { name: name.to_owned(), similar: self.similar(name)? })
+    }
+
+    /// The name of an image, layer or sandbox that was probably meant.
+    fn similar(&self, name: &str) -> Result<Option<String>, Error> {
         let images = self.images()?.records()?;
         let ids = self.store.layers()?;
         let known =
             images.iter().map(|image| image.reference.as_str()).chain(ids.iter().map(LayerId::as_str));
-        let similar = suggest::similar(name, known).map(str::to_owned);
-        Ok(Error::NoSuchTarget { name: name.to_owned(), similar })
+        Ok(suggest::similar(name, known).map(str::to_owned))
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::{Map, json};
 use wclayer::filetime::FileTime;
 use windowsfilter::{
-    DiffId, DiffOptions, Digest, Driver, Expect, ImportRequest, LayerId, LeftOut, Progress, StoreLock,
+    DiffId, DiffOptions, Digest, Driver, Expect, ImportRequest, LayerId, LayerKind, LeftOut, Progress,
+    StoreLock,
 };
 
 use crate::error::{Error, IoContext};
@@ -40,8 +41,13 @@ impl ImageStore<'_> {
     /// No such sandbox; names in it that Windows cannot hold; [`Error::SeveralParents`].
     pub fn commit(&self, sandbox: &LayerId, options: CommitOptions<'_>) -> Result<Imported, Error> {
         let created = rfc3339(options.created)?;
+        let kind = self.layers.record(sandbox)?.kind;
+        if kind != LayerKind::Sandbox {
+            let (expected, actual) = (LayerKind::Sandbox.as_str(), kind.as_str());
+            return Err(windowsfilter::Error::WrongKind { id: sandbox.clone(), expected, actual }.into());
+        }
         let chain = self.layers.chain_ids(sandbox)?;
-        let (mut sources, mut config) = self.parent_config(sandbox, &chain)?;
+        let (mut sources, mut config) = self.parent_config(sandbox, &chain, &options.reference)?;
         let left_out = Arc::new(LeftOut::default());
         let (digest, changes) = self.spool_changes(sandbox, &options, &left_out)?;
         add_layer(&mut config, DiffId(digest), &created, &options)?;
@@ -90,7 +96,8 @@ impl ImageStore<'_> {
             },
         })?;
         spool.rewind().at("read a temporary file in", store)?;
-        let (digest, size) = Digest::of_reader(&mut spool).at("read a temporary file in", store)?;
+        let read = self.layers.cancel().reader(&mut spool);
+        let (digest, size) = Digest::of_reader(read).at("read a temporary file in", store)?;
         spool.rewind().at("read a temporary file in", store)?;
         let expect = Expect { blob: Some((digest, size)), diff_id: Some(DiffId(digest)) };
         let label = format!("changes of {sandbox}");
@@ -120,11 +127,12 @@ impl ImageStore<'_> {
     }
 
     /// The config that the sandbox's image starts from, and what is known of its layers. A sandbox that was made from a layer has the config of
-    /// the image with exactly this chain (nearest layer first), or one that says no more than its layers.
+    /// the image with exactly this chain (nearest layer first), or one that says no more than its layers, which a user who names it `new` is told.
     fn parent_config(
         &self,
         sandbox: &LayerId,
         chain: &[LayerId],
+        new: &Reference,
     ) -> Result<(Vec<SourceLayer>, Object), Error> {
         // What a record names does not go while it is read.
         let _lock = self.lock()?;
@@ -136,7 +144,8 @@ impl ImageStore<'_> {
         }
         let Some(image) = image.or(parents.first().map(|record| record.image_id)) else {
             tracing::warn!(
-                "no image has the layers below {sandbox}: the new one's config says no more than its layers"
+                "no image to take the config from: {} has no Cmd, Env or OS version, and Windows may refuse it",
+                new.as_str()
             );
             return Ok((Vec::new(), self.bare_config(chain)?));
         };

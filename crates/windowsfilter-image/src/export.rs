@@ -74,6 +74,7 @@ pub struct Exported {
     /// Digest of the manifest.
     pub digest: Digest,
     /// Where it is.
+    #[serde(serialize_with = "windowsfilter::serialize_path")]
     pub path: PathBuf,
     /// Layers that came in one blob and went out in another, since the first is not kept or another compression was asked for.
     pub recompressed: Vec<LayerId>,
@@ -91,7 +92,7 @@ impl ImageStore<'_> {
         if path.symlink_metadata().is_ok() {
             return Err(Error::Exists { path: path.to_owned() });
         }
-        let mut sink = Sink::create(path, options.format)?;
+        let mut sink = Sink::create(path, options.format, self.layers.cancel())?;
         let exported = self.write_image(&mut sink, &record, options)?;
         sink.finish(path)?;
         Ok(Exported { path: path.to_owned(), ..exported })
@@ -111,7 +112,7 @@ impl ImageStore<'_> {
             return Err(Error::DirectoryFormat);
         }
         let record = self.lookup(text)?;
-        let mut sink = Sink::stream(out)?;
+        let mut sink = Sink::stream(out, self.layers.cancel())?;
         let exported = self.write_image(&mut sink, &record, options)?;
         sink.finish(Path::new("-"))?;
         Ok(exported)

@@ -150,6 +150,7 @@ fn no_layers() -> Error {
 
 /// Removes what was published before `error`, topmost first; neither error is dropped.
 pub(crate) fn undo(store: &LayerStore, published: &[LayerId], error: Error) -> Error {
+    let store = store.undoing();
     for id in published.iter().rev() {
         if let Err(undo) = store.remove(id) {
             return match error {

@@ -116,7 +116,8 @@ impl ImageStore<'_> {
         self.layers.limits().check_archive(&format!("blob {digest}"), size, size)?;
         let broken = |source| Error::Archive { path: container.label(), source };
         let mut file = self.layers.new_file()?;
-        let mut blob = Hashed::new(blob.take(size.saturating_add(1)));
+        let blob = self.layers.cancel().reader(blob.take(size.saturating_add(1)));
+        let mut blob = Hashed::new(blob);
         let mut buffer = vec![0; 1 << 20];
         loop {
             match blob.read(&mut buffer) {

@@ -91,6 +91,7 @@ impl ImageStore<'_> {
         // A mounted layer needs its parents.
         let mut in_use = HashSet::new();
         for id in self.unneeded(&records)? {
+            self.layers.cancel().check().map_err(windowsfilter::Error::from)?;
             if in_use.contains(&id) || self.mounted_at(&id)?.is_some() {
                 in_use.extend(self.layers.chain_ids(&id)?);
                 continue;
@@ -195,7 +196,11 @@ impl ImageStore<'_> {
         }
         let dir = self.blobs_dir();
         let mut blobs = Vec::new();
-        for entry in fs::read_dir(&dir).at("list", &dir)? {
+        let entries = match fs::read_dir(&dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(blobs),
+            other => other.at("list", &dir)?,
+        };
+        for entry in entries {
             let name = entry.at("list", &dir)?.file_name().to_string_lossy().into_owned();
             // What is no digest is not ours.
             if let (false, Ok(digest)) = (needed.contains(&name), format!("sha256:{name}").parse()) {

@@ -91,6 +91,13 @@ impl ImageRecord {
         })
     }
 
+    /// Whether it came with the manifest `digest` and is in the repository of `reference`, whose tag says nothing beside a digest.
+    fn is_manifest_of(&self, reference: &Reference, digest: &Digest) -> bool {
+        self.manifest.as_ref() == Some(digest)
+            && Reference::of_record(&self.reference)
+                .is_ok_and(|own| own.repository() == reference.repository())
+    }
+
     /// The topmost layer.
     pub fn top(&self) -> Option<&LayerId> {
         self.layers.last()
@@ -117,14 +124,17 @@ pub struct Imported {
 }
 
 impl<'a> ImageStore<'a> {
-    /// Opens the images of `layers`; creates its directories where they are missing.
+    /// Opens the images of `layers`; creates its directories where they are missing. A store that cannot be written has no images then.
     ///
     /// # Errors
     /// When they cannot be created.
     pub fn open(layers: &'a LayerStore) -> Result<Self, Error> {
         let store = Self { layers, dir: layers.images_dir() };
         for dir in [store.blobs_dir(), store.refs_dir()] {
-            fs::create_dir_all(&dir).at("create directory", &dir)?;
+            match fs::create_dir_all(&dir) {
+                Err(e) if cannot_write(&e) => {}
+                other => other.at("create directory", &dir)?,
+            }
         }
         Ok(store)
     }
@@ -180,7 +190,8 @@ impl<'a> ImageStore<'a> {
         Err(Error::NoSuchImage { text: reference.to_string() })
     }
 
-    /// The image that `text` means: a reference, or the first 4 or more digits of an image ID.
+    /// The image that `text` means: a reference, a name with the digest of the manifest it came with, or the first 4 or more digits of an
+    /// image ID.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::AmbiguousImage`].
@@ -207,6 +218,13 @@ impl<'a> ImageStore<'a> {
             }
         }
         let missing = || Error::NoSuchImage { text: text.to_owned() };
+        if let Ok(reference) = Reference::of_record(text)
+            && let Some(digest) = reference.digest()
+        {
+            let mut matches = self.records()?;
+            matches.retain(|record| record.is_manifest_of(&reference, &digest));
+            return if matches.is_empty() { Err(missing()) } else { Ok(matches) };
+        }
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
         if digits.len() < MIN_PREFIX {
             return Err(missing());
@@ -346,7 +364,11 @@ impl<'a> ImageStore<'a> {
     pub(crate) fn record_names(&self) -> Result<Vec<String>, Error> {
         let dir = self.refs_dir();
         let mut names = Vec::new();
-        for entry in fs::read_dir(&dir).at("list", &dir)? {
+        let entries = match fs::read_dir(&dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(names),
+            other => other.at("list", &dir)?,
+        };
+        for entry in entries {
             let name = entry.at("list", &dir)?.file_name().to_string_lossy().into_owned();
             // Others are not ours.
             if name.ends_with(".json") && !name.starts_with('.') {
@@ -367,6 +389,11 @@ impl<'a> ImageStore<'a> {
         }
         Ok(record)
     }
+}
+
+/// Whether somebody who only wants to read can still do so.
+fn cannot_write(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
 }
 
 pub(crate) fn damaged(reference: &str, reason: &str) -> Error {

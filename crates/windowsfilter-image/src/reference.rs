@@ -76,6 +76,13 @@ impl Reference {
         name.rsplit('/').next()?.split_once(':').map(|(_, tag)| tag)
     }
 
+    /// Without tag and digest.
+    pub(crate) fn repository(&self) -> &str {
+        let name = self.full.split('@').next().unwrap_or(&self.full);
+        let tag = name.rfind('/').map_or(name, |slash| &name[slash..]).find(':');
+        tag.map_or(name, |tag| &name[..name.rfind('/').unwrap_or(0) + tag])
+    }
+
     /// The digest of the only manifest that may be called so.
     pub(crate) fn digest(&self) -> Option<Digest> {
         self.given.split_once('@').and_then(|(_, digest)| digest.parse().ok())

@@ -6,12 +6,26 @@ use std::path::{Path, PathBuf};
 use crate::digest::Digest;
 use crate::id::LayerId;
 use crate::limits::Exceeded;
+use crate::record::LayerKind;
 
 /// Why a call of the driver failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the messages say")]
 pub enum Error {
+    #[error(transparent)]
+    Cancelled(#[from] crate::cancel::Cancelled),
+    #[error("no store at {}", root.display())]
+    NoStore { root: PathBuf },
+    #[error("{} is a {what}, not a store", root.display())]
+    NotAStore { root: PathBuf, what: &'static str },
+    #[error("cannot read the store {}: it is for its owner ({owner}) only", root.display())]
+    ForeignStore {
+        root: PathBuf,
+        owner: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("invalid layer id {id:?}: {reason}")]
     InvalidId { id: String, reason: &'static str },
     #[error("invalid digest {text:?}: expected sha256: and 64 lower-case hexadecimal digits")]
@@ -29,13 +43,13 @@ pub enum Error {
     NoSuchLayer { id: String },
     #[error("{prefix:?} could be {}", matches.join(", "))]
     AmbiguousId { prefix: String, matches: Vec<String> },
-    #[error("layer {id} exists already")]
-    LayerExists { id: LayerId },
+    #[error("{} {id} exists already", if *kind == LayerKind::Sandbox { "a sandbox" } else { "layer" })]
+    LayerExists { id: LayerId, kind: LayerKind },
     #[error("cannot create layer {id}: its parent {parent} does not exist")]
     MissingParent { id: LayerId, parent: LayerId },
     #[error("cannot create layer {id}: its parent {parent} is being removed or was removed meanwhile")]
     ParentGone { id: LayerId, parent: LayerId },
-    #[error("cannot remove layer {id}: {} has it as parent", list(children))]
+    #[error("cannot remove layer {}: {} on it: {}", id.short(), stand(children.len()), first_of(children))]
     HasChildren { id: LayerId, children: Vec<LayerId> },
     #[error("cannot remove layer {id}: {} may stand on it, but cannot be read", list(unreadable))]
     MaybeNeeded { id: LayerId, unreadable: Vec<LayerId> },
@@ -43,12 +57,18 @@ pub enum Error {
     Owned { id: LayerId, owners: Vec<String> },
     #[error("the layer is removed, but its files in {} are not; cleanup will try again", dir.display())]
     Leftover { dir: PathBuf, source: Box<Error> },
+    #[error("cannot mount {id}: an earlier mount of it is still there: {source}")]
+    StaleMount { id: LayerId, source: Box<Error> },
+    #[error("cannot mount {id} on {}: {shown} is mounted there", target.display())]
+    TargetTaken { id: LayerId, target: PathBuf, shown: LayerId },
     #[error("layer {id} is mounted at {}", path.display())]
     Mounted { id: LayerId, path: PathBuf },
     #[error("layer {id} is not mounted")]
     NotMounted { id: LayerId },
     #[error("layer {id} is in use by another process")]
     Busy { id: LayerId },
+    #[error("{id} holds {}; a sandbox cannot shrink (asked: {})", crate::options::shown_size(*size), crate::options::shown_size(*asked))]
+    SandboxShrink { id: LayerId, size: u64, asked: u64 },
     #[error("{id} is a {actual}, not a {expected}")]
     WrongKind { id: LayerId, expected: &'static str, actual: &'static str },
     #[error("{parent} is not the parent of layer {id}; its parent is {}", actual.as_ref().map_or("none", LayerId::as_str))]
@@ -203,13 +223,15 @@ impl Error {
     /// The kind of this error, or of the one it wraps.
     pub fn kind(&self) -> ErrorKind {
         match self.innermost() {
-            Self::NoSuchLayer { .. } | Self::MissingParent { .. } | Self::NoSuchFile { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NoSuchLayer { .. }
+            | Self::MissingParent { .. }
+            | Self::NoSuchFile { .. }
+            | Self::NoStore { .. } => ErrorKind::NotFound,
             Self::HasChildren { .. }
             | Self::MaybeNeeded { .. }
             | Self::Owned { .. }
             | Self::Mounted { .. }
+            | Self::TargetTaken { .. }
             | Self::Busy { .. }
             | Self::ParentGone { .. } => ErrorKind::InUse,
             Self::Damaged { .. }
@@ -222,10 +244,12 @@ impl Error {
             | Self::UnknownOption { .. }
             | Self::RepeatedOption { .. }
             | Self::InvalidSize { .. }
+            | Self::NotAStore { .. }
             | Self::AmbiguousId { .. } => ErrorKind::Usage,
             Self::Hcs { error, .. } if error.code == hcs::Code::SHARING_VIOLATION => ErrorKind::InUse,
             #[cfg(target_os = "linux")]
             Self::Linux(error) => linux_kind(error),
+            Self::StaleMount { source, .. } => source.kind(),
             _ => ErrorKind::Failed,
         }
     }
@@ -309,6 +333,18 @@ fn entries(count: usize) -> String {
 
 fn none_of(entries: u64) -> String {
     if entries == 1 { "its one entry is not".to_owned() } else { format!("none of its {entries} entries is") }
+}
+
+/// How many, and what they do.
+fn stand(count: usize) -> String {
+    if count == 1 { "1 stands".to_owned() } else { format!("{count} stand") }
+}
+
+/// The first few of many, each short.
+fn first_of(ids: &[LayerId]) -> String {
+    const SHOWN: usize = 4;
+    let shown: Vec<&str> = ids.iter().take(SHOWN).map(LayerId::short).collect();
+    shown.join(", ") + if ids.len() > SHOWN { ", \u{2026}" } else { "" }
 }
 
 fn list(ids: &[LayerId]) -> String {

@@ -68,6 +68,12 @@ impl LayerId {
         start.eq_ignore_ascii_case(SERVERS).then_some(part)
     }
 
+    /// Short enough for a message: an ID that is a digest is cut to what tells it apart.
+    pub fn short(&self) -> &str {
+        let id = self.as_str();
+        if id.len() >= 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) { &id[..12] } else { id }
+    }
+
     /// The ID as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -24,6 +24,7 @@ pub use mounts::MountState;
 pub use removal::{Doomed, Reclaimer};
 pub use staging::{StagedDirectory, StagedLayer};
 
+use crate::cancel::Cancel;
 use crate::engine::hcs::{Hcs, ImportProcess, check_home};
 use crate::engine::portable::Portable;
 use crate::engine::portable::view::View;
@@ -59,7 +60,7 @@ impl LayerStore {
     /// Opens the store at `root`, creating it where there is none.
     ///
     /// # Errors
-    /// When its directories cannot be made or read.
+    /// [`Error::NotAStore`], [`Error::ForeignStore`]; when its directories cannot be made or read.
     pub fn open(root: &Path, options: StorageOptions) -> Result<Self, Error> {
         let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
         let paths = Paths::create(root, Placement::Aside)?;
@@ -72,6 +73,18 @@ impl LayerStore {
             streams: StreamForm::default(),
             engine,
         })
+    }
+
+    /// As [`Self::open`], for whoever only wants what is there: where no store is, none is made.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`]; as there.
+    pub fn open_existing(root: &Path, options: StorageOptions) -> Result<Self, Error> {
+        if store::is_store(root, Placement::Aside)? {
+            Self::open(root, options)
+        } else {
+            Err(Error::NoStore { root: root.to_owned() })
+        }
     }
 
     /// Opens the layers in `home`, which may be one of Docker's, with Windows' own engine. Layers are filled as `import` says.
@@ -144,6 +157,24 @@ impl LayerStore {
         &self.limits
     }
 
+    /// What ends the work on this store, wherever it is: for whoever wants to call it off.
+    pub fn cancel(&self) -> &Cancel {
+        self.paths.cancel()
+    }
+
+    /// The same store for what undoes: nothing of that is cancelled.
+    #[must_use]
+    pub fn undoing(&self) -> Self {
+        Self {
+            paths: self.paths.clone().with_cancel(Cancel::default()),
+            default_size: self.default_size,
+            reclaimer: self.reclaimer,
+            limits: self.limits,
+            streams: self.streams,
+            engine: Arc::clone(&self.engine),
+        }
+    }
+
     /// The store's directory, canonical.
     pub fn root(&self) -> &Path {
         self.paths.root()
@@ -200,7 +231,7 @@ impl LayerStore {
     /// # Errors
     /// When it can be opened neither for writing nor for reading.
     pub fn lock_file(&self, path: &Path, what: &str) -> Result<StoreLock, Error> {
-        Ok(StoreLock { _lock: lock::exclusive(path, what)? })
+        Ok(StoreLock { _lock: lock::exclusive(path, what, self.paths.cancel())? })
     }
 
     /// The directory of `id`, after looking up its alternate ID.

@@ -3,6 +3,7 @@
 //! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on the host. See `ARCHITECTURE.md`
 //! in the repository for a map.
 
+mod cancel;
 mod compressed;
 mod diff_options;
 mod digest;
@@ -10,6 +11,7 @@ pub mod driver;
 pub mod engine;
 mod error;
 mod id;
+mod json_name;
 mod layer_store;
 mod limits;
 mod lock;
@@ -20,6 +22,7 @@ pub mod sealed;
 mod store;
 mod temporary;
 
+pub use cancel::{Cancel, CancelReader, Cancelled, PipeReader, is_cancelled};
 pub use compressed::CompressedFormat;
 pub use diff_options::{DiffOptions, LeftOut};
 pub use digest::{DiffId, Digest, Hashed};
@@ -30,6 +33,7 @@ pub use engine::portable::view::{Node, View};
 pub use engine::{Expect, ImportRequest, Imported, Progress};
 pub use error::{Error, ErrorKind, TarContent};
 pub use id::LayerId;
+pub use json_name::{JsonName, serialize_path};
 pub use layer_store::{
     Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, StagedDirectory, StagedLayer, StoreLock,
     Verified,

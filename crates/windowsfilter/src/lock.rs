@@ -18,6 +18,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, IoContext};
 
 /// A held lock; dropping it releases.
@@ -160,18 +161,18 @@ impl Drop for Lock {
     }
 }
 
-/// Locks the file `path`, which is created, waiting for whoever holds it and saying so once.
-pub(crate) fn exclusive(path: &Path, what: &str) -> Result<Lock, Error> {
+/// Locks the file `path`, which is created, waiting for whoever holds it and saying so once. Waiting ends with `cancel`.
+pub(crate) fn exclusive(path: &Path, what: &str, cancel: &Cancel) -> Result<Lock, Error> {
     let lock = open(path)?;
-    wait(&lock, path, what)?;
+    wait(&lock, path, what, cancel)?;
     Ok(lock)
 }
 
 /// Locks the directory `path` as [`exclusive`] locks a file.
-pub(crate) fn exclusive_dir(path: &Path, what: &str) -> Result<Lock, Error> {
+pub(crate) fn exclusive_dir(path: &Path, what: &str, cancel: &Cancel) -> Result<Lock, Error> {
     loop {
         let lock = Lock::open_dir(path)?;
-        wait(&lock, path, what)?;
+        wait(&lock, path, what, cancel)?;
         if lock.is_current()? {
             return Ok(lock);
         }
@@ -180,10 +181,18 @@ pub(crate) fn exclusive_dir(path: &Path, what: &str) -> Result<Lock, Error> {
 }
 
 /// Locks `path` together with others who share it, waiting for whoever has it alone.
-pub(crate) fn shared(path: &Path) -> Result<Lock, Error> {
+pub(crate) fn shared(path: &Path, cancel: &Cancel) -> Result<Lock, Error> {
     let lock = open(path)?;
-    if !lock.absent {
-        lock.file.lock_shared().at("lock", path)?;
+    if lock.absent {
+        return Ok(lock);
+    }
+    match lock.file.try_lock_shared() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let file = lock.file.try_clone().at("lock", path)?;
+            cancel.wait(move || file.lock_shared()).at("lock", path)?;
+        }
+        Err(std::fs::TryLockError::Error(e)) => return Err(e).at("lock", path),
     }
     Ok(lock)
 }
@@ -218,12 +227,14 @@ fn forget_name(#[allow(unused_mut, reason = "names are the business of some syst
     drop(lock);
 }
 
-fn wait(lock: &Lock, path: &Path, what: &str) -> Result<(), Error> {
+fn wait(lock: &Lock, path: &Path, what: &str, cancel: &Cancel) -> Result<(), Error> {
     if try_lock(lock, path)? {
         return Ok(());
     }
     tracing::info!("waiting for another process to finish with {what}");
-    lock.file.lock().at("lock", path)
+    // A lock belongs to what is open, whatever descriptor it was taken through.
+    let file = lock.file.try_clone().at("lock", path)?;
+    cancel.wait(move || file.lock()).at("lock", path)
 }
 
 fn try_lock(lock: &Lock, path: &Path) -> Result<bool, Error> {
@@ -284,10 +295,32 @@ mod tests {
     fn a_lock_excludes_another_and_is_free_after_drop() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = exclusive(&path, "the test").unwrap();
+        let held = exclusive(&path, "the test", &Cancel::default()).unwrap();
         assert!(try_exclusive(&path).unwrap().is_none());
         drop(held);
         assert!(try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn waiting_for_a_lock_ends_when_it_is_cancelled() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = exclusive(&path, "the test", &Cancel::default()).unwrap();
+        let alone = |cancel: &Cancel| exclusive(&path, "the test", cancel);
+        let together = |cancel: &Cancel| shared(&path, cancel);
+        for take in [&alone as &(dyn Fn(&Cancel) -> Result<Lock, Error> + Sync), &together] {
+            let cancel = Cancel::default();
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| take(&cancel));
+                cancel.cancel();
+                assert!(crate::is_cancelled(&waiting.join().unwrap().unwrap_err()));
+            });
+        }
+        drop(held);
+        // What is free is taken all the same: somebody has to undo what was done.
+        let cancel = Cancel::default();
+        cancel.cancel();
+        exclusive(&path, "the test", &cancel).unwrap();
     }
 
     #[test]
@@ -295,12 +328,12 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("dir");
         std::fs::create_dir(&dir).unwrap();
-        let held = exclusive_dir(&dir, "the test").unwrap();
+        let held = exclusive_dir(&dir, "the test", &Cancel::default()).unwrap();
         assert!(held.still_at(&dir));
         assert!(try_exclusive_dir(&dir).unwrap().is_none());
         assert!(try_exclusive_dir(&dir).unwrap().is_none(), "to be refused changes nothing");
         drop(held);
-        drop(exclusive_dir(&dir, "the test").unwrap());
+        drop(exclusive_dir(&dir, "the test", &Cancel::default()).unwrap());
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 
@@ -314,7 +347,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..25 {
-                        let _held = exclusive_dir(&dir, "the test").unwrap();
+                        let _held = exclusive_dir(&dir, "the test", &Cancel::default()).unwrap();
                         assert_eq!(holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                         holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
                     }

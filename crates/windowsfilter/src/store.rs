@@ -48,6 +48,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::cancel::Cancel;
 use crate::engine::Placement;
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
@@ -80,19 +81,65 @@ pub(crate) struct Paths {
     own: PathBuf,
     root: PathBuf,
     placement: Placement,
+    cancel: Cancel,
 }
 
 /// Where our files are in a home that is the original's. No layer's ID starts with a dot.
 const OWN: &str = ".windowsfilter";
 
+/// Whether there is a store at `root`; refuses what can be none, and one that we may not read.
+pub(crate) fn is_store(root: &Path, placement: Placement) -> Result<bool, Error> {
+    let found = match fs::metadata(root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        other => other.at("look at", root)?,
+    };
+    if !found.is_dir() {
+        let what = if found.is_file() { "file" } else { "device, pipe or socket" };
+        return Err(Error::NotAStore { root: root.to_owned(), what });
+    }
+    if placement == Placement::InPlace {
+        return Ok(Paths::is_in_place(root));
+    }
+    let layers = root.join("layers");
+    match fs::read_dir(&layers) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            let owner = owner(&fs::metadata(&layers).unwrap_or(found));
+            Err(Error::ForeignStore { root: root.to_owned(), owner, source })
+        }
+        Err(e) => Err(e).at("list", &layers),
+    }
+}
+
+/// Whose it is.
+#[cfg(unix)]
+fn owner(of: &fs::Metadata) -> String {
+    match std::os::unix::fs::MetadataExt::uid(of) {
+        0 => "root".to_owned(),
+        user => format!("user {user}"),
+    }
+}
+
+#[cfg(not(unix))]
+fn owner(_: &fs::Metadata) -> String {
+    "another user".to_owned()
+}
+
 impl Paths {
     /// Creates the directories of a store below `root` where they are missing.
     pub(crate) fn create(root: &Path, placement: Placement) -> Result<Self, Error> {
+        is_store(root, placement)?;
         create_private_dir(root)?;
         // Recorded mounts and messages must name one path however the root was spelled.
         let root = root.canonicalize().at("resolve", root)?;
         let paths = match placement {
-            Placement::Aside => Self { layers: root.join("layers"), own: root.clone(), root, placement },
+            Placement::Aside => {
+                let (layers, own) = (root.join("layers"), root.clone());
+                Self { layers, own, root, placement, cancel: Cancel::default() }
+            }
             Placement::InPlace => Self::beside_layers(&root),
         };
         for dir in [paths.layers(), paths.images(), paths.mounts(), paths.tmp()] {
@@ -116,6 +163,7 @@ impl Paths {
             own: home.join(OWN),
             root: home.to_owned(),
             placement: Placement::InPlace,
+            cancel: Cancel::default(),
         }
     }
 
@@ -126,6 +174,15 @@ impl Paths {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub(crate) fn with_cancel(self, cancel: Cancel) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// What ends the work on this store.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     pub(crate) fn lock(&self) -> PathBuf {
@@ -162,10 +219,12 @@ impl Paths {
     /// may not be there yet, and nothing of it may be open while the compute service works on it.
     pub(crate) fn lock_directory(&self, dir: &Path, what: &str) -> Result<Lock, Error> {
         match self.placement {
-            Placement::Aside => lock::exclusive_dir(dir, what),
+            Placement::Aside => lock::exclusive_dir(dir, what, &self.cancel),
             // There such a file goes with its lock.
-            Placement::InPlace if cfg!(windows) => lock::exclusive_dir(&self.lock_file(dir), what),
-            Placement::InPlace => lock::exclusive(&self.lock_file(dir), what),
+            Placement::InPlace if cfg!(windows) => {
+                lock::exclusive_dir(&self.lock_file(dir), what, &self.cancel)
+            }
+            Placement::InPlace => lock::exclusive(&self.lock_file(dir), what, &self.cancel),
         }
     }
 
@@ -220,7 +279,7 @@ impl Paths {
     }
 
     pub(crate) fn temporaries(&self) -> Temporaries {
-        Temporaries::new(self.tmp())
+        Temporaries::new(self.tmp()).with_cancel(self.cancel.clone())
     }
 
     pub(crate) fn layer(&self, id: &LayerId) -> PathBuf {

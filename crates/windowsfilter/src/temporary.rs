@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 
+use crate::cancel::Cancel;
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
 use crate::store::{read_file, remove_file, sync_name};
@@ -18,6 +19,7 @@ use crate::store::{read_file, remove_file, sync_name};
 #[derive(Clone, Debug)]
 pub(crate) struct Temporaries {
     dir: PathBuf,
+    cancel: Cancel,
 }
 
 /// A file that nobody knows of yet. Dropping it removes it.
@@ -74,7 +76,17 @@ impl TemporaryDirectory {
 
 impl Temporaries {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, cancel: Cancel::default() }
+    }
+
+    /// Ends with `cancel` whatever is waited for.
+    pub(crate) fn with_cancel(self, cancel: Cancel) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// What ends the work that these files are made for.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     #[cfg(test)]
@@ -88,14 +100,14 @@ impl Temporaries {
 
     /// A new, empty file.
     pub(crate) fn file(&self) -> Result<Temporary, Error> {
-        let lock = lock::shared(&self.lock_path())?;
+        let lock = lock::shared(&self.lock_path(), &self.cancel)?;
         let file = NamedTempFile::new_in(&self.dir).at("create a temporary file in", &self.dir)?;
         Ok(Temporary { file, _lock: lock })
     }
 
     /// A new, empty directory.
     pub(crate) fn directory(&self) -> Result<TemporaryDirectory, Error> {
-        let lock = lock::shared(&self.lock_path())?;
+        let lock = lock::shared(&self.lock_path(), &self.cancel)?;
         let dir = tempfile::Builder::new().prefix("layer").tempdir_in(&self.dir);
         let dir = dir.at("create a temporary directory in", &self.dir)?;
         Ok(TemporaryDirectory { dir, _lock: lock })
@@ -105,7 +117,7 @@ impl Temporaries {
     /// else can open.
     pub(crate) fn anonymous(&self) -> Result<File, Error> {
         // Elsewhere it may have a name for a moment.
-        let _lock = lock::shared(&self.lock_path())?;
+        let _lock = lock::shared(&self.lock_path(), &self.cancel)?;
         tempfile::tempfile_in(&self.dir).at("create a temporary file in", &self.dir)
     }
 

@@ -5,15 +5,15 @@ use std::io::{self, Read, Write};
 use erofs_index::FileType;
 
 use crate::error::Error;
-use crate::location::{Location, shown_path};
+use crate::interrupt;
+use crate::location::{Location, LocationArguments};
 use crate::session::Session;
 
 /// Print a file inside an image or layer, without mounting it
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Image reference or layer ID, a colon, and a path: sample:ltsc2022:C:\License.txt
-    #[arg(value_name = "X:PATH")]
-    location: String,
+    #[command(flatten)]
+    location: LocationArguments,
 }
 
 /// Prints it.
@@ -21,14 +21,15 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     session.output.no_json("cat")?;
     let location = Location::parse(session, &args.location)?;
     let view = location.view(session)?;
-    let node = location.node(&view, true)?;
-    let (target, path) = (location.target.clone(), shown_path(&node));
-    match node.info.kind {
-        FileType::Regular => {}
-        FileType::Directory => return Err(Error::NotAFile { target, path, actual: "directory" }),
-        _ => return Err(Error::NotAFile { target, path, actual: "link" }),
-    }
-    let mut content = view.open_file(&node)?;
+    let found = location.find(&view, true)?;
+    let (target, path) = (location.target.clone(), found.shown());
+    let mut content: Box<dyn Read> = match (&found.stream, found.node.info.kind) {
+        (Some(stream), _) => Box::new(view.open_stream(stream)?),
+        (None, FileType::Regular) => Box::new(view.open_file(&found.node)?),
+        (None, FileType::Directory) => return Err(Error::NotAFile { target, path, actual: "directory" }),
+        (None, _) => return Err(Error::NotAFile { target, path, actual: "link" }),
+    };
+    interrupt::finished();
     let mut out = io::stdout().lock();
     let mut buffer = vec![0; 1 << 18];
     loop {

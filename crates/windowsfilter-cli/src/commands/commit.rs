@@ -3,6 +3,7 @@
 use windowsfilter_image::{CommitOptions, Reference};
 
 use super::image::print_image;
+use crate::arguments::variable;
 use crate::error::Error;
 use crate::limits::LimitArguments;
 use crate::progress::Progress;
@@ -25,8 +26,8 @@ pub(crate) struct Args {
     #[arg(long, short)]
     message: Option<String>,
     /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z; files changed later get it, too, so that the same changes
-    /// are the same image [default: now]
-    #[arg(long, value_name = "TIME", value_parser = parse_time, env = "SOURCE_DATE_EPOCH", hide_env_values = true)]
+    /// are the same image [env: SOURCE_DATE_EPOCH] [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     created: Option<i64>,
     /// Refuse attributes of files that no layer has, instead of leaving them out with a note
     #[arg(long)]
@@ -37,19 +38,28 @@ pub(crate) struct Args {
 
 /// Commits it and prints the image.
 pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
-    let id = session.layer(&args.id)?;
+    let id = session.sandbox(&args.id)?;
+    let created = args.created.map_or_else(source_date_epoch, |created| Ok(Some(created)))?;
     let progress = Progress::new(session.output, "commit", None);
     let options = CommitOptions {
         reference: args.reference,
         author: args.author,
         message: args.message,
-        created: args.created,
+        created,
         strict: args.strict,
         progress: &progress,
     };
     let image = session.images()?.commit(&id, options)?;
     drop(progress);
     print_image(session, &image)
+}
+
+/// What reproducible-builds.org calls so.
+fn source_date_epoch() -> Result<Option<i64>, Error> {
+    let Some(value) = variable("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let value = value.to_string_lossy().into_owned();
+    let time = parse_time(&value);
+    time.map(Some).map_err(|source| Error::Variable { name: "SOURCE_DATE_EPOCH", value, source })
 }
 
 fn parse_time(text: &str) -> Result<i64, jiff::Error> {

@@ -8,11 +8,11 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use erofs_index::FileType;
-use windowsfilter::{Node, View};
+use windowsfilter::{Cancel, JsonName, Node, View};
 
 use crate::error::{Error, IoContext};
 use crate::human;
-use crate::location::{Location, shown_path};
+use crate::location::{Location, LocationArguments};
 use crate::progress::Progress;
 use crate::session::Session;
 
@@ -30,9 +30,8 @@ pub(crate) struct Args {
     /// Also copy directories, with all that is in them
     #[arg(short, long)]
     recursive: bool,
-    /// Image reference or layer ID, a colon, and a path: sample:ltsc2022:C:\Users
-    #[arg(value_name = "X:PATH")]
-    location: String,
+    #[command(flatten)]
+    location: LocationArguments,
     /// Existing directory to copy into, or name of the copy
     #[arg(value_name = "DEST", value_hint = clap::ValueHint::AnyPath)]
     destination: PathBuf,
@@ -46,43 +45,45 @@ struct Copied {
     links: u64,
     bytes: u64,
     /// Links that were left out.
-    skipped: Vec<String>,
+    skipped: Vec<JsonName>,
 }
 
 /// Copies the file or directory.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let location = Location::parse(session, &args.location)?;
     let view = location.view(session)?;
-    let node = location.node(&view, true)?;
-    let is_directory = node.info.kind == FileType::Directory;
+    let found = location.find(&view, true)?;
+    let node = &found.node;
+    let is_directory = found.stream.is_none() && node.info.kind == FileType::Directory;
     if is_directory && !args.recursive {
-        return Err(Error::IsDirectory { target: location.target, path: shown_path(&node) });
+        return Err(Error::IsDirectory { target: location.target, path: found.shown() });
     }
-    let (directory, name) = place(&args.destination, &node)?;
+    let (directory, name) = place(&args.destination, found.name())?;
     let progress = Progress::new(session.output, "copy", None);
     let mut copy = Copy {
         view: &view,
         target: &location.target,
         root: &node.view_path,
         progress,
+        cancel: session.store.cancel(),
         done: Copied::default(),
     };
-    if is_directory {
-        copy.tree(&node, &directory, &name)?;
-    } else {
-        copy.file(&node, &directory, &name)?;
+    match &found.stream {
+        Some(stream) => copy.content(view.open_stream(stream)?, &found.shown(), (&directory, &name))?,
+        None if is_directory => copy.tree(node, &directory, &name)?,
+        None => copy.file(node, &directory, &name)?,
     }
     let done = copy.done;
     for skipped in &done.skipped {
+        let skipped = human::name(skipped.as_bytes());
         session.output.note(&format!("left out {skipped}: it leads out of what is copied"));
     }
     session.output.print(&done, |_| Ok(()))
 }
 
 /// The directory to write into and the name of the copy: as `cp` does, a directory that exists is copied into.
-fn place(destination: &Path, node: &Node) -> Result<(Directory, Vec<u8>), Error> {
+fn place(destination: &Path, name: &[u8]) -> Result<(Directory, Vec<u8>), Error> {
     if destination.is_dir() {
-        let name = last_name(node);
         // The root has no name; its content goes into a directory called after the drive.
         let name = if name.is_empty() { b"C" } else { name };
         return Ok((Directory::open(destination)?, name.to_vec()));
@@ -100,6 +101,16 @@ fn last_name(node: &Node) -> &[u8] {
     node.view_path.rsplit(|&b| b == b'/').next().unwrap_or_default()
 }
 
+/// A node's path from the root of the view.
+fn full_path(node: &Node) -> Vec<u8> {
+    [b"/", &node.view_path[..]].concat()
+}
+
+/// The same for people.
+fn shown_path(node: &Node) -> String {
+    human::name(&full_path(node))
+}
+
 /// A directory that is being copied.
 struct Level {
     to: Directory,
@@ -113,6 +124,7 @@ struct Copy<'a> {
     /// The path in the view of what is copied.
     root: &'a [u8],
     progress: Progress,
+    cancel: &'a Cancel,
     done: Copied,
 }
 
@@ -125,6 +137,7 @@ impl Copy<'_> {
                 levels.pop();
                 continue;
             };
+            self.cancel.check().map_err(windowsfilter::Error::from)?;
             match node.info.kind {
                 FileType::Directory => {
                     let next = self.enter(&node, &level.to, &name)?;
@@ -138,7 +151,7 @@ impl Copy<'_> {
                         self.link(&node, &level.to, &name, depth)?;
                     }
                 }
-                FileType::CharDevice => self.done.skipped.push(shown_path(&node)),
+                FileType::CharDevice => self.done.skipped.push(full_path(&node).into()),
             }
         }
         Ok(())
@@ -158,7 +171,16 @@ impl Copy<'_> {
             let (target, path) = (self.target.to_owned(), shown_path(node));
             return Err(Error::NotAFile { target, path, actual: "link" });
         }
-        let mut content = self.view.open_file(node)?;
+        self.content(self.view.open_file(node)?, &shown_path(node), (into, name))
+    }
+
+    fn content(
+        &mut self,
+        content: impl Read,
+        path: &str,
+        (into, name): (&Directory, &[u8]),
+    ) -> Result<(), Error> {
+        let mut content = self.cancel.reader(content);
         let mut new = into.file(name)?;
         let mut buffer = vec![0; 1 << 18];
         loop {
@@ -171,7 +193,7 @@ impl Copy<'_> {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
-                    let (target, path) = (self.target.to_owned(), shown_path(node));
+                    let (target, path) = (self.target.to_owned(), path.to_owned());
                     return Err(Error::Content { target, path, source });
                 }
             }
@@ -190,7 +212,7 @@ impl Copy<'_> {
                 into.link(name, &target)?;
                 self.done.links += 1;
             }
-            None => self.done.skipped.push(format!("{} -> {}", shown_path(node), human::name(&text))),
+            None => self.done.skipped.push([&full_path(node)[..], b" -> ", &text].concat().into()),
         }
         Ok(())
     }

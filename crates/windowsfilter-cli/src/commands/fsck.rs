@@ -56,6 +56,18 @@ impl From<windowsfilter_containerd::Finding> for Finding {
 }
 
 impl Finding {
+    /// Whether cleanup removes what it is about.
+    fn is_leftover(&self) -> bool {
+        matches!(
+            self.invariant,
+            Invariant::InterruptedWork
+                | Invariant::TemporaryFiles
+                | Invariant::UnfinishedTemplate
+                | Invariant::MountsInUse
+                | Invariant::LocksOfLayers
+        )
+    }
+
     /// Prints what a person needs of it, on one line.
     fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let place = match (&self.id, &self.reference, &self.set) {
@@ -107,8 +119,9 @@ pub(crate) fn write_all(findings: &[Finding], out: &mut dyn io::Write) -> io::Re
 
 /// The command's end: a failure if there is anything left to repair.
 pub(crate) fn result(findings: &[Finding]) -> Result<(), Error> {
-    match findings.iter().filter(|finding| !finding.repaired).count() {
+    let left: Vec<&Finding> = findings.iter().filter(|finding| !finding.repaired).collect();
+    match left.len() {
         0 => Ok(()),
-        count => Err(Error::Findings { count }),
+        count => Err(Error::Findings { count, leftovers: left.iter().all(|finding| finding.is_leftover()) }),
     }
 }

@@ -3,12 +3,12 @@
 use erofs_index::FileType;
 use wclayer::attributes::{self, *};
 use wclayer::reparse::ReparsePoint;
-use windowsfilter::{Node, View, Win32Metadata};
+use windowsfilter::{JsonName, Node, View, Win32Metadata};
 
 use super::stat::target;
 use crate::error::Error;
 use crate::human;
-use crate::location::Location;
+use crate::location::{Location, LocationArguments};
 use crate::output::{Align, Table};
 use crate::session::Session;
 
@@ -18,21 +18,20 @@ pub(crate) struct Args {
     /// Also show attributes, sizes, times and where links lead
     #[arg(short)]
     long: bool,
-    /// Image reference or layer ID, a colon, and a path: sample:ltsc2022:C:\Users
-    #[arg(value_name = "X:PATH")]
-    location: String,
+    #[command(flatten)]
+    location: LocationArguments,
 }
 
 #[derive(serde::Serialize)]
 struct Entry {
-    name: String,
+    name: JsonName,
     #[serde(rename = "type")]
     kind: &'static str,
     size: u64,
     attributes: Vec<String>,
     /// RFC 3339.
     modified: String,
-    target: Option<String>,
+    target: Option<JsonName>,
     #[serde(skip)]
     mode: String,
     #[serde(skip)]
@@ -43,20 +42,24 @@ struct Entry {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let location = Location::parse(session, &args.location)?;
     let view = location.view(session)?;
-    let node = location.node(&view, true)?;
-    let children = if node.info.kind == FileType::Directory {
-        view.list(&node)?
-    } else {
-        let name = node.view_path.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
-        vec![(name, node)]
+    let found = location.find(&view, true)?;
+    let entries = match &found.stream {
+        Some(stream) => {
+            let entry = entry(&view, found.name(), &found.node)?;
+            let size = stream.content.size();
+            vec![Entry { kind: "stream", size, target: None, ..entry }]
+        }
+        None if found.node.info.kind == FileType::Directory => {
+            let children = view.list(&found.node)?;
+            children.iter().map(|(name, node)| entry(&view, name, node)).collect::<Result<_, _>>()?
+        }
+        None => vec![entry(&view, found.name(), &found.node)?],
     };
-    let entries =
-        children.iter().map(|(name, node)| entry(&view, name, node)).collect::<Result<Vec<_>, _>>()?;
     session.output.print(&entries, |out| {
         if args.long {
             return table(&entries).write(out);
         }
-        entries.iter().try_for_each(|entry| writeln!(out, "{}", entry.name))
+        entries.iter().try_for_each(|entry| writeln!(out, "{}", human::name(entry.name.as_bytes())))
     })
 }
 
@@ -64,7 +67,7 @@ fn entry(view: &View, name: &[u8], node: &Node) -> Result<Entry, Error> {
     let metadata = view.metadata(node)?;
     let (seconds, nanoseconds) = node.info.mtime;
     Ok(Entry {
-        name: human::name(name),
+        name: name.into(),
         kind: type_of(node, &metadata),
         size: if node.info.kind == FileType::Regular { node.info.size } else { 0 },
         attributes: metadata.attributes.map(attributes::names).unwrap_or_default(),
@@ -110,10 +113,13 @@ fn table(entries: &[Entry]) -> Table {
     ]);
     for entry in entries {
         let name = match &entry.target {
-            Some(target) => format!("{} -> {target}", entry.name),
-            None => entry.name.clone(),
+            Some(target) => {
+                format!("{} -> {}", human::name(entry.name.as_bytes()), human::name(target.as_bytes()))
+            }
+            None => human::name(entry.name.as_bytes()),
         };
-        let size = if entry.kind == "file" { entry.size.to_string() } else { "-".to_owned() };
+        let size =
+            if matches!(entry.kind, "file" | "stream") { entry.size.to_string() } else { "-".to_owned() };
         table.row([entry.mode.clone(), size, entry.minute.clone(), name]);
     }
     table

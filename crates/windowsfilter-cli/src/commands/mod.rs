@@ -16,6 +16,7 @@ mod prune;
 pub(crate) mod reclaim;
 #[cfg(target_os = "linux")]
 mod serve;
+mod several;
 mod stat;
 mod umount;
 mod write_layer;
@@ -64,6 +65,11 @@ impl Command {
         return false;
     }
 
+    /// Whether it makes a store where there is none. All others have nothing to do there.
+    fn makes_a_store(&self) -> bool {
+        matches!(self, Self::Image(image::Command::Import(_)) | Self::Layer(layer::Command::Apply(_)))
+    }
+
     /// What layers that come in may be at most.
     fn limits(&self) -> Limits {
         let (arguments, foreign_layers) = match self {
@@ -100,7 +106,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Serve(args) => return serve::run(&global, args),
         _ => {}
     }
-    let session = Session::open(&global, command.limits(), command.streams())?;
+    if let Command::Layer(layer::Command::Verify(args)) = &command {
+        args.check()?;
+    }
+    let make = command.makes_a_store();
+    let session = Session::open(&global, command.limits(), command.streams(), make)?;
     match command {
         Command::Image(command) => image::run(&session, command),
         Command::Layer(command) => layer::run(&session, command),

@@ -1,15 +1,15 @@
 //! `mount`: a view by the kernel's own file systems.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use windowsfilter::{LayerId, StreamForm};
+use windowsfilter::{JsonName, LayerId, StreamForm};
 
 use crate::error::{Error, IoContext};
 use crate::session::Session;
 
 /// Mount an image or layer read-only, or a sandbox writable, and print where
 ///
-/// Mounts are counted: each mount needs its umount.
+/// Mounts are counted: each mount needs its umount. At one DIR there is one of them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Image reference, layer ID or sandbox ID
@@ -27,7 +27,7 @@ pub(crate) struct Args {
 #[derive(serde::Serialize)]
 struct Mounted<'a> {
     id: &'a LayerId,
-    path: &'a Path,
+    path: JsonName,
 }
 
 /// Mounts it.
@@ -38,5 +38,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
         dir.metadata().at("find mount point", dir)?;
     }
     let path = session.store.mount(&id, args.target_dir.as_deref())?;
-    session.output.print(&Mounted { id: &id, path: &path }, |out| writeln!(out, "{}", path.display()))
+    let mounted = Mounted { id: &id, path: JsonName::of_path(&path) };
+    session.output.print(&mounted, |out| {
+        // The very bytes, which a script passes on.
+        out.write_all(mounted.path.as_bytes())?;
+        writeln!(out)
+    })
 }

@@ -15,6 +15,13 @@ pub(crate) struct Args {
 /// Prunes and prints what went.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let pruned = session.images()?.prune(args.dry_run)?;
+    let (interrupted, bytes) = session.store.interrupted()?;
+    if interrupted > 0 {
+        let bytes = human::size(bytes);
+        session.output.note(&format!(
+            "interrupted imports and removals have left {bytes}: `windowsfilter cleanup` removes them"
+        ));
+    }
     session.output.print(&pruned, |out| {
         pruned.layers.iter().try_for_each(|id| writeln!(out, "layer {id}"))?;
         pruned.blobs.iter().try_for_each(|digest| writeln!(out, "document {digest}"))?;

@@ -58,12 +58,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Error> {
             return Err(Error::NoJson { command: "serve --print-config" });
         }
         let server =
-            Configured { socket: &args.address, root: &global.root, skip_existing: args.skip_existing };
+            Configured { socket: &args.address, root: &global.root(), skip_existing: args.skip_existing };
         let text = configuration(version, &server);
         return io::stdout().write_all(text.as_bytes()).map_err(Error::Stdout);
     }
     // Freeing gigabytes takes a while that no caller should wait for.
-    let store = LayerStore::open(&global.root, StorageOptions::default())?;
+    let store = LayerStore::open(&global.root(), StorageOptions::default())?;
     let limits = Limits { foreign_layers: args.foreign_layers, ..args.limits.into() };
     let store = store.with_limits(limits).reclaim_with(|doomed| {
         std::thread::spawn(move || {

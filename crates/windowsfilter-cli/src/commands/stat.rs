@@ -6,12 +6,12 @@ use wclayer::attributes;
 use wclayer::filetime::FileTime;
 use wclayer::reparse::ReparsePoint;
 use wclayer::security::SecurityDescriptor;
-use windowsfilter::{Node, View, Win32Metadata};
+use windowsfilter::{JsonName, Node, View, Win32Metadata};
 
 use super::ls::type_of;
 use crate::error::Error;
 use crate::human;
-use crate::location::{Location, shown_path};
+use crate::location::{Found, Location, LocationArguments};
 use crate::output::write_fields;
 use crate::session::Session;
 
@@ -20,14 +20,13 @@ use crate::session::Session;
 /// A link is shown itself, not what it leads to.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Image reference or layer ID, a colon, and a path: sample:ltsc2022:C:\Windows\notepad.exe
-    #[arg(value_name = "X:PATH")]
-    location: String,
+    #[command(flatten)]
+    location: LocationArguments,
 }
 
 #[derive(serde::Serialize)]
 struct Stat {
-    path: String,
+    path: JsonName,
     #[serde(rename = "type")]
     kind: &'static str,
     size: u64,
@@ -35,7 +34,7 @@ struct Stat {
     times: Times,
     sddl: Option<String>,
     /// Where a link leads, as Windows shows it.
-    target: Option<String>,
+    target: Option<JsonName>,
     streams: Vec<Stream>,
     eas: Vec<ExtendedAttribute>,
     /// The layer it comes from.
@@ -53,13 +52,13 @@ struct Times {
 
 #[derive(serde::Serialize)]
 struct Stream {
-    name: String,
+    name: JsonName,
     size: u64,
 }
 
 #[derive(serde::Serialize)]
 struct ExtendedAttribute {
-    name: String,
+    name: JsonName,
     flags: u8,
     size: usize,
 }
@@ -68,15 +67,16 @@ struct ExtendedAttribute {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let location = Location::parse(session, &args.location)?;
     let view = location.view(session)?;
-    let node = location.node(&view, false)?;
-    let stat = stat(&view, &node)?;
+    let found = location.find(&view, false)?;
+    let stat = stat(&view, &found)?;
     session.output.print(&stat, |out| write(out, &stat))
 }
 
-fn stat(view: &View, node: &Node) -> Result<Stat, Error> {
+fn stat(view: &View, found: &Found) -> Result<Stat, Error> {
+    let node = &found.node;
     let metadata = view.metadata(node)?;
-    Ok(Stat {
-        path: shown_path(node),
+    let whole = Stat {
+        path: found.path.clone().into(),
         kind: type_of(node, &metadata),
         size: if node.info.kind == erofs_index::FileType::Regular { node.info.size } else { 0 },
         attributes: metadata.attributes.map(attributes::names).unwrap_or_default(),
@@ -91,18 +91,30 @@ fn stat(view: &View, node: &Node) -> Result<Stat, Error> {
         streams: metadata
             .streams
             .iter()
-            .map(|stream| Stream { name: human::name(&stream.name), size: stream.content.size() })
+            .map(|stream| Stream { name: stream.name.clone().into(), size: stream.content.size() })
             .collect(),
         eas: metadata
             .eas
             .iter()
             .map(|ea| ExtendedAttribute {
-                name: human::name(&ea.name),
+                name: ea.name.clone().into(),
                 flags: ea.flags,
                 size: ea.value.len(),
             })
             .collect(),
         layer: view.layer_of(node).map(ToString::to_string),
+    };
+    Ok(match &found.stream {
+        // What Windows knows of a stream besides its length is its file's.
+        Some(stream) => Stat {
+            kind: "stream",
+            size: stream.content.size(),
+            target: None,
+            streams: Vec::new(),
+            eas: Vec::new(),
+            ..whole
+        },
+        None => whole,
     })
 }
 
@@ -120,7 +132,7 @@ fn sddl(security: &[u8]) -> String {
 }
 
 /// Where a link leads: what Windows shows, or else what Windows follows, or else what the view has.
-pub(super) fn target(view: &View, node: &Node, metadata: &Win32Metadata) -> Result<Option<String>, Error> {
+pub(super) fn target(view: &View, node: &Node, metadata: &Win32Metadata) -> Result<Option<JsonName>, Error> {
     if node.info.kind != erofs_index::FileType::Symlink {
         return Ok(None);
     }
@@ -131,13 +143,14 @@ pub(super) fn target(view: &View, node: &Node, metadata: &Win32Metadata) -> Resu
         _ => None,
     };
     let name = name.map_or_else(|| view.link_target(node), Ok)?;
-    Ok(Some(human::name(&name)))
+    Ok(Some(name.into()))
 }
 
 fn write(out: &mut dyn Write, stat: &Stat) -> io::Result<()> {
     let none = || "-".to_owned();
+    let text = |name: &JsonName| human::name(name.as_bytes());
     let mut fields = vec![
-        ("path", stat.path.clone()),
+        ("path", text(&stat.path)),
         ("type", stat.kind.to_owned()),
         ("size", stat.size.to_string()),
         ("attributes", if stat.attributes.is_empty() { none() } else { stat.attributes.join(", ") }),
@@ -148,13 +161,13 @@ fn write(out: &mut dyn Write, stat: &Stat) -> io::Result<()> {
         ("sddl", stat.sddl.clone().unwrap_or_else(none)),
     ];
     if let Some(target) = &stat.target {
-        fields.push(("target", target.clone()));
+        fields.push(("target", text(target)));
     }
     for stream in &stat.streams {
-        fields.push(("stream", format!("{}, {} bytes", stream.name, stream.size)));
+        fields.push(("stream", format!("{}, {} bytes", text(&stream.name), stream.size)));
     }
     for ea in &stat.eas {
-        fields.push(("ea", format!("{}, {} bytes", ea.name, ea.size)));
+        fields.push(("ea", format!("{}, {} bytes", text(&ea.name), ea.size)));
     }
     fields.push(("layer", stat.layer.clone().unwrap_or_else(none)));
     write_fields(out, &fields)

@@ -1,5 +1,7 @@
 //! `umount`: undoes one `mount`.
 
+use std::ffi::OsString;
+
 use windowsfilter::LayerId;
 
 use crate::error::Error;
@@ -7,12 +9,13 @@ use crate::session::Session;
 
 /// Undo one mount; the last one unmounts
 ///
-/// If several things are called so, what is mounted is meant: first the layer or sandbox with this ID, then the image.
+/// If several things are called so, what is mounted is meant: first the layer or sandbox with this ID, then the image, then whatever is mounted
+/// at this path.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What was mounted: image reference, layer ID or sandbox ID
-    #[arg(value_name = "REF|ID")]
-    target: String,
+    /// What was mounted: image reference, layer ID or sandbox ID; or where
+    #[arg(value_name = "REF|ID|PATH", value_hint = clap::ValueHint::DirPath)]
+    target: OsString,
 }
 
 #[derive(serde::Serialize)]
@@ -24,8 +27,8 @@ struct Unmounted<'a> {
 
 /// Unmounts it.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let id = session.mounted_target(&args.target)?;
-    session.store.unmount(&id)?;
+    let (id, path) = session.mounted_target(&args.target)?;
+    session.store.unmount_from(&id, path.as_deref())?;
     let mounted = session.store.mounts(&id)?.count;
     session.output.print(&Unmounted { id: &id, mounted }, |_| Ok(()))
 }

@@ -34,6 +34,30 @@ pub fn layer(names: &[&str], content: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
+/// A layer with a file that has streams, one whose name is no text for every byte of `odd`, a directory with a stream, and an area beside `Files`.
+pub fn rich_layer(odd: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    let directory = |name: &str| entry(name, FILE_ATTRIBUTE_DIRECTORY, 0);
+    let mut write = |entry: LayerEntry, content: &[u8], streams: &[(&str, &[u8])]| {
+        writer.write_file(&entry, &mut &*content).unwrap();
+        for &(name, mut content) in streams {
+            let size = content.len() as u64;
+            writer.write_stream(&entry, name.as_bytes(), size, &mut content).unwrap();
+        }
+    };
+    write(directory("Files"), b"", &[]);
+    write(directory("Files/dir"), b"", &[("note", &b"of a directory"[..])]);
+    let streams = &[("Zone.Identifier", &b"ZoneId=3\r\n"[..]), ("more", &[7; 100_000][..])];
+    write(entry("Files/dir/file.txt", FILE_ATTRIBUTE_ARCHIVE, 7), b"content", streams);
+    for byte in odd {
+        let name = [b"Files/dir/odd", &[*byte][..]].concat();
+        write(LayerEntry { name, ..entry("", FILE_ATTRIBUTE_ARCHIVE, 1) }, b"x", &[]);
+    }
+    write(directory("Hives"), b"", &[]);
+    write(entry("Hives/Software_Delta", FILE_ATTRIBUTE_ARCHIVE, 4), b"hive", &[]);
+    writer.finish().unwrap()
+}
+
 /// Writes an image with these layers as an OCI layout.
 pub fn write_image(dir: &Path, tars: &[Vec<u8>]) {
     let blobs = dir.join("blobs/sha256");

@@ -42,6 +42,7 @@ const DRIVER: &str = "windowsfilter";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DockerStore {
     /// The directory of layers.
+    #[serde(serialize_with = "windowsfilter::serialize_path")]
     pub home: PathBuf,
     /// Whether Docker's records of images and containers were there to be read.
     pub has_records: bool,
@@ -173,6 +174,7 @@ pub struct LostLayer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Where.
+    #[serde(serialize_with = "windowsfilter::serialize_path")]
     pub path: PathBuf,
     /// What.
     pub problem: String,

@@ -146,7 +146,8 @@ impl ImageStore<'_> {
         options: &ExportOptions<'_>,
     ) -> Result<Descriptor, Error> {
         let media_type = format!("{LAYER}{}", compression.suffix());
-        let tar = self.layers.open_tar(id)?;
+        let cancel = self.layers.cancel();
+        let tar = cancel.reader(self.layers.open_tar(id)?);
         let what = format!("layer {id}");
         let size = self.layers.record(id)?.tar_size;
         let progress = options.progress.begin(id, size);
@@ -160,7 +161,8 @@ impl ImageStore<'_> {
         compression.copy(&mut tar, &mut blob.file).at("compress to a file in", &blob.place)?;
         tar.verify(what.clone(), diff_id.0)?;
         blob.file.rewind().at("read a file in", &blob.place)?;
-        let (digest, size) = Digest::of_reader(&mut blob.file).at("read a file in", &blob.place)?;
+        let (digest, size) =
+            Digest::of_reader(cancel.reader(&mut blob.file)).at("read a file in", &blob.place)?;
         sink.finished_blob(&digest, size, blob, &what)?;
         Ok(Descriptor::new(&media_type, digest, size))
     }

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir, TempPath};
-use windowsfilter::{Digest, LayerStore};
+use windowsfilter::{Cancel, Digest, LayerStore};
 
 use super::Format;
 use crate::error::{Error, IoContext};
@@ -19,6 +19,7 @@ pub(super) struct Sink<'a> {
     parent: PathBuf,
     /// A blob is written once: two layers may be equal.
     written: HashSet<Digest>,
+    cancel: Cancel,
 }
 
 enum Kind<'a> {
@@ -58,7 +59,7 @@ pub(super) struct Blob {
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn create(path: &Path, format: Format) -> Result<Self, Error> {
+    pub(super) fn create(path: &Path, format: Format, cancel: &Cancel) -> Result<Self, Error> {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let mut builder = tempfile::Builder::new();
         builder.prefix(".export-");
@@ -71,14 +72,14 @@ impl<'a> Sink<'a> {
             let file = builder.tempfile_in(&parent).at("create a file in", &parent)?;
             begin_archive(Target::File(file), &parent)?
         };
-        Ok(Self { kind, parent, written: HashSet::new() })
+        Ok(Self { kind, parent, written: HashSet::new(), cancel: cancel.clone() })
     }
 
     /// An archive that goes to `stream`.
-    pub(super) fn stream(stream: &'a mut dyn Write) -> Result<Self, Error> {
+    pub(super) fn stream(stream: &'a mut dyn Write, cancel: &Cancel) -> Result<Self, Error> {
         let parent = PathBuf::from("-");
         let kind = begin_archive(Target::Stream(stream), &parent)?;
-        Ok(Self { kind, parent, written: HashSet::new() })
+        Ok(Self { kind, parent, written: HashSet::new(), cancel: cancel.clone() })
     }
 
     /// A temporary file on the file system of the export; for a stream, on that of the store.
@@ -155,13 +156,14 @@ impl<'a> Sink<'a> {
             Kind::Directory(dir) => {
                 let path = dir.path().join(name);
                 let mut file = File::create_new(&path).at("create", &path)?;
-                let copied = io::copy(&mut data, &mut file).at("write", &path)?;
+                let copied = io::copy(&mut self.cancel.reader(&mut data), &mut file).at("write", &path)?;
                 file.sync_all().at("sync", &path)?;
                 copied
             }
             Kind::Archive(tar) => {
                 let before = data.limit();
-                append(tar, header(tar::EntryType::Regular, 0o644, size), name, &mut data)
+                let mut read = self.cancel.reader(&mut data);
+                append(tar, header(tar::EntryType::Regular, 0o644, size), name, &mut read)
                     .at("write to", &self.parent)?;
                 before - data.limit()
             }

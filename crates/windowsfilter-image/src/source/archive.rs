@@ -47,7 +47,8 @@ impl Archive {
         let label = path.display().to_string();
         let metadata = file.metadata().at("read", path)?;
         if !metadata.is_file() {
-            return Self::spool(Box::new(file), label, store);
+            let pipe = store.cancel().pipe(move || Ok(file)).at("read", path)?;
+            return Self::spool(Box::new(pipe), label, store);
         }
         let file = Arc::new(file);
         let mut magic = [0; CompressedFormat::MAGIC_LENGTH];
@@ -70,6 +71,7 @@ impl Archive {
             _ => Error::Archive { path: label.clone(), source },
         };
         let read = Cell::new(0);
+        let stream = store.cancel().reader(stream);
         let mut stream = BufReader::with_capacity(1 << 18, Counted { stream, count: &read });
         let mut magic = [0; CompressedFormat::MAGIC_LENGTH];
         let length = read_up_to(&mut stream, &mut magic).map_err(broken)?;

@@ -34,17 +34,6 @@ pub enum Source<'a> {
     Stream(Box<dyn Read + Send + 'a>),
 }
 
-impl Source<'_> {
-    /// A path as given on the command line: `-` is standard input.
-    pub fn from_argument(path: &Path) -> Self {
-        if path.as_os_str() == "-" {
-            Self::Stream(Box::new(io::stdin()))
-        } else {
-            Self::Path(path.to_owned())
-        }
-    }
-}
-
 /// Named files: those below a directory, or those in a tar.
 pub(crate) enum Container {
     Directory(PathBuf),
@@ -56,6 +45,11 @@ impl Container {
     pub(crate) fn open(source: Source<'_>, store: &LayerStore) -> Result<Self, Error> {
         match source {
             Source::Path(path) if path.is_dir() => Ok(Self::Directory(path)),
+            // Opening a named pipe waits for somebody to write to it.
+            Source::Path(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
+                let stream = store.cancel().open(&path).at("open", &path)?;
+                Ok(Self::Archive(Archive::spool(stream, path.display().to_string(), store)?))
+            }
             Source::Path(path) => {
                 let file = match File::open(&path) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(location::missing(&path, e)),

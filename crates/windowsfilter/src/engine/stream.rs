@@ -5,6 +5,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::cancel::Cancel;
 use crate::error::Error;
 
 /// Bytes handed from the writing thread to the reader at once.
@@ -15,12 +16,13 @@ const CHUNKS: usize = 4;
 /// Lets `write` write on a thread called `name`, and gives what it writes. Its error ends the stream, behind whatever it wrote before.
 ///
 /// The end of the stream is read after `write` has returned, and dropping the stream half-way makes its writes fail and then waits for
-/// it: whatever `write` undoes at its end is undone then.
+/// it: whatever `write` undoes at its end is undone then. Once `cancel` is, reading fails.
 ///
 /// # Errors
 /// When no thread can be started; `write` has not been called then.
 pub(crate) fn piped(
     name: &str,
+    cancel: &Cancel,
     write: impl FnOnce(&mut dyn Write) -> Result<(), Error> + Send + 'static,
 ) -> io::Result<Box<dyn Read + Send>> {
     let (sender, receiver) = bounded(CHUNKS);
@@ -37,7 +39,12 @@ pub(crate) fn piped(
         }
     };
     let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
-    Ok(Box::new(ChunkReader { receiver: Some(receiver), chunk: Cursor::default(), thread: Some(thread) }))
+    Ok(Box::new(ChunkReader {
+        receiver: Some(receiver),
+        cancel: cancel.clone(),
+        chunk: Cursor::default(),
+        thread: Some(thread),
+    }))
 }
 
 struct ChunkWriter(Sender<io::Result<Vec<u8>>>);
@@ -55,6 +62,7 @@ impl Write for ChunkWriter {
 
 struct ChunkReader {
     receiver: Option<Receiver<io::Result<Vec<u8>>>>,
+    cancel: Cancel,
     chunk: Cursor<Vec<u8>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -66,9 +74,10 @@ impl Read for ChunkReader {
             if n > 0 || buffer.is_empty() {
                 return Ok(n);
             }
-            match self.receiver.as_ref().map(Receiver::recv) {
-                Some(Ok(chunk)) => self.chunk = Cursor::new(chunk?),
-                Some(Err(_)) | None => return Ok(0),
+            let Some(receiver) = &self.receiver else { return Ok(0) };
+            match self.cancel.receive(receiver)? {
+                Some(chunk) => self.chunk = Cursor::new(chunk?),
+                None => return Ok(0),
             }
         }
     }
@@ -94,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_an_error_comes_behind_it() {
-        let mut stream = piped("test", |out| {
+        let mut stream = piped("test", &Cancel::default(), |out| {
             out.write_all(&[7; 1 << 20]).map_err(|source| Error::Io {
                 action: "write",
                 path: "x".into(),
@@ -112,7 +121,7 @@ mod tests {
     fn a_stream_that_is_dropped_waits_for_its_writer() {
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
-        let mut stream = piped("test", move |out| {
+        let mut stream = piped("test", &Cancel::default(), move |out| {
             while out.write_all(&[7; CHUNK]).is_ok() {}
             seen.store(true, Ordering::SeqCst);
             Ok(())

@@ -50,7 +50,7 @@ impl Driver for LayerStore {
     ) -> Result<Applied, Error> {
         // Both known before the first byte is read; publishing checks again, under the lock.
         if self.contains(id) && self.record(id)?.kind != LayerKind::Empty {
-            return Err(Error::LayerExists { id: id.clone() });
+            return Err(self.layer_exists(id));
         }
         if let Some(parent) = parent
             && !self.contains(parent)

@@ -45,6 +45,7 @@ impl LayerStore {
         // Layers whose indexes say nothing of those above them.
         let mut hidden = BTreeSet::new();
         for id in &layers {
+            self.cancel().check()?;
             for violation in self.check_layer(id, Tar::Measured) {
                 let finding = self.settle(id, violation, repair);
                 if !finding.repaired && hides_chain_index(finding.invariant) {
@@ -54,10 +55,13 @@ impl LayerStore {
             }
         }
         for id in &layers {
+            self.cancel().check()?;
             if let Some(violation) = self.check_visible_chain_index(id, &hidden) {
                 findings.push(self.settle(id, violation, repair));
             }
         }
+        // What was called off half-way is no finding.
+        self.cancel().check()?;
         // Somebody removes layers while this goes on.
         findings.retain(|found| {
             found.id.as_ref().is_none_or(|id| !layers.contains(id) || self.has_directory(id))

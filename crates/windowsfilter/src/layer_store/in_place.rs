@@ -55,7 +55,7 @@ impl LayerStore {
         if !self.paths.layer(id).is_dir() {
             return Ok(None);
         }
-        let exists = || Error::LayerExists { id: id.clone() };
+        let exists = || self.layer_exists(id);
         let old = self.read_record(id)?;
         let fills = made.record.kind == LayerKind::Layer && old.kind == LayerKind::Empty;
         if !fills || self.read_chain(id)? != chain {

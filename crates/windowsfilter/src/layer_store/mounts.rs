@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use super::LayerStore;
 use crate::engine::Place;
+#[cfg(target_os = "linux")]
+use crate::engine::portable::linux::LinuxError;
 use crate::error::{Error, ErrorKind, IoContext};
 use crate::id::LayerId;
 use crate::lock::{self, Lock};
@@ -57,7 +59,7 @@ impl LayerStore {
     pub(super) fn mount_lock(&self, id: &LayerId) -> Result<Lock, Error> {
         let path = lock::beside(&self.paths.mount(id));
         loop {
-            let lock = lock::exclusive(&path, &format!("layer {id}"))?;
+            let lock = lock::exclusive(&path, &format!("layer {id}"), self.cancel())?;
             // Whoever removed the layer while we waited has removed the lock's name: others would lock another file.
             if lock.still_at(&path) {
                 return Ok(lock);
@@ -100,6 +102,14 @@ impl LayerStore {
         Ok(if state.boot == self.engine.boot() { state } else { MountState::default() })
     }
 
+    /// Whether `id` was mounted when the machine was stopped or crashed.
+    pub(super) fn is_of_another_boot(&self, id: &LayerId) -> Result<bool, Error> {
+        let path = self.paths.mount(id).join(STATE);
+        let Some(content) = store::read_file(&path)? else { return Ok(false) };
+        let state = sealed::unseal::<MountState>(STATE_VERSION, &content);
+        Ok(state.is_ok_and(|state| state.boot != self.engine.boot()))
+    }
+
     /// What is wrong with the record of `id`'s mounts, if it cannot be read and so counts as none.
     pub(super) fn mount_record_problem(&self, id: &LayerId) -> Result<Option<String>, Error> {
         let path = self.paths.mount(id).join(STATE);
@@ -125,6 +135,12 @@ impl LayerStore {
     /// What could not be mounted and why; everything done before is undone.
     pub fn mount(&self, id: &LayerId, target: Option<&Path>) -> Result<PathBuf, Error> {
         let target = target.map(|target| self.mount_point(target)).transpose()?;
+        if let Some(target) = &target
+            && let Some(shown) = self.mounted_at(target)?
+        {
+            // A second one would hide the first, and each unmount would take off the wrong one.
+            return Err(Error::TargetTaken { id: id.clone(), target: target.clone(), shown });
+        }
         self.mount_and(id, |store, id, state, view| store.count_mount(id, state, view, target))
     }
 
@@ -212,6 +228,20 @@ impl LayerStore {
         fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
     }
 
+    /// What is mounted at `path`, as a view or where a mount was asked to appear.
+    ///
+    /// # Errors
+    /// When the records of mounts cannot be read.
+    pub fn mounted_at(&self, path: &Path) -> Result<Option<LayerId>, Error> {
+        for id in self.mount_directories()? {
+            let state = self.mounts(&id)?;
+            if state.path.iter().chain(&state.targets).any(|place| place == path) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whom `id` is held by, for all that are mounted.
     ///
     /// # Errors
@@ -239,7 +269,10 @@ impl LayerStore {
         let mut state = self.mounts(&id)?;
         let first = state.users() == 0;
         if first {
-            self.clear(&id)?;
+            let stale = |source| Error::StaleMount { id: id.clone(), source: Box::new(source) };
+            self.clear(&id)
+                .map_err(|error| if error.kind() == ErrorKind::InUse { stale(error) } else { error })?;
+            self.cancel().check()?;
             let view = self.set_up(&id)?;
             state = MountState { path: Some(view), boot: self.engine.boot(), ..MountState::default() };
         } else if state.unprepared || !self.engine.is_prepared(&self.place(&id)?) {
@@ -250,7 +283,9 @@ impl LayerStore {
             self.engine.resume(&self.place(&id)?)?;
         }
         let view = state.path.clone().ok_or_else(|| Error::NotMounted { id: id.clone() })?;
-        match record(self, &id, &mut state, &view) {
+        let recorded =
+            self.cancel().check().map_err(Error::from).and_then(|()| record(self, &id, &mut state, &view));
+        match recorded {
             Err(e) if first => Err(e.with_undo(self.tear_down(&id))),
             other => other,
         }
@@ -329,11 +364,19 @@ impl LayerStore {
         fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
     }
 
-    /// Undoes one mount; the last one unmounts everything.
+    /// Undoes one mount; the last one unmounts everything. A place where it was asked to appear goes first, the last of several.
     ///
     /// # Errors
     /// [`Error::NotMounted`]; a busy mount names who uses it, and stays mounted and counted.
     pub fn unmount(&self, id: &LayerId) -> Result<(), Error> {
+        self.unmount_from(id, None)
+    }
+
+    /// As [`Self::unmount`], but undoes the mount that was asked to appear at `target`, if that is one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unmount_from(&self, id: &LayerId, target: Option<&Path>) -> Result<(), Error> {
         let id = self.resolve(id)?;
         if !self.is_known(&id) {
             return Err(Error::NoSuchLayer { id: id.to_string() });
@@ -350,9 +393,10 @@ impl LayerStore {
                 Error::NoSuchLayer { id: id.to_string() }
             });
         }
-        if let Some(target) = state.targets.last() {
-            self.engine.hide_at(target)?;
-            state.targets.truncate(state.targets.len() - 1);
+        let asked = target.and_then(|target| state.targets.iter().position(|place| place == target));
+        if let Some(number) = asked.or(state.targets.len().checked_sub(1)) {
+            self.engine.hide_at(&state.targets[number])?;
+            state.targets.remove(number);
         }
         if state.users() > 1 {
             state.count -= 1;
@@ -420,7 +464,13 @@ impl LayerStore {
         self.expect_kind(&place.id, LayerKind::Sandbox)?;
         let _lock = self.mount_lock(&place.id)?.for_changes()?;
         let record = self.expect_kind(&place.id, LayerKind::Sandbox)?;
-        self.engine.expand(&place, size)?;
+        self.engine.expand(&place, size).map_err(|error| match error {
+            #[cfg(target_os = "linux")]
+            Error::Linux(LinuxError::SandboxShrink { current, requested, .. }) => {
+                Error::SandboxShrink { id: place.id.clone(), size: current, asked: requested }
+            }
+            other => other,
+        })?;
         // Written last: should this fail, asking for the same size again only writes it.
         let record = LayerRecord { sandbox_size: Some(size), ..record };
         record::replace_record(&place.dir, &record, &self.paths.temporaries())

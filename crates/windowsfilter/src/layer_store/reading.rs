@@ -44,7 +44,12 @@ impl LayerStore {
     pub(super) fn read_diff(&self, id: &LayerId) -> Result<Box<dyn Read + Send>, Error> {
         let guard = self.guard(id)?;
         let layer = self.layer(id)?;
-        self.engine.read(&layer, self.is_mounted(id)?, guard).map_err(|error| missing_in(&layer, error))
+        let tar = self.engine.read(&layer, self.is_mounted(id)?, guard);
+        tar.map(|tar| self.cancellable(tar)).map_err(|error| missing_in(&layer, error))
+    }
+
+    fn cancellable(&self, tar: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
+        Box::new(self.cancel().reader(tar))
     }
 
     /// As [`crate::Driver::diff`], but what a sandbox changed has no time later than `newest`, so that the same changes at different times
@@ -67,7 +72,7 @@ impl LayerStore {
             LayerKind::Sandbox => self.engine.read_sandbox(&layer, options, guard),
             LayerKind::Layer | LayerKind::Empty => self.engine.read(&layer, self.is_mounted(id)?, guard),
         };
-        tar.map_err(|error| missing_in(&layer, error))
+        tar.map(|tar| self.cancellable(tar)).map_err(|error| missing_in(&layer, error))
     }
 
     /// What a layer or sandbox changes.

@@ -177,6 +177,7 @@ impl LayerStore {
 
     pub(super) fn clean_up(&self) -> Result<(), Error> {
         for dir in self.leftovers()? {
+            self.cancel().check()?;
             // Whoever writes it holds its lock; only the dead leave it free.
             match self.paths.try_lock_directory(&dir) {
                 // Its maker may have said so until just now.
@@ -208,6 +209,7 @@ impl LayerStore {
         }
         self.clean_up_templates();
         for id in self.mount_directories()? {
+            self.cancel().check()?;
             if let Err(e) = self.clean_up_mount(&id) {
                 tracing::warn!("cannot clean up the mounts of {id}: {e}");
             }

@@ -103,8 +103,10 @@ impl LayerStore {
     pub fn stage(&self, id: &LayerId, request: ImportRequest<'_>) -> Result<StagedLayer<'_>, Error> {
         let staging = Staging::claim(&self.paths, id)?;
         let label = request.label.clone();
+        let request = ImportRequest { blob: Box::new(self.cancel().reader(request.blob)), ..request };
         let imported =
             self.engine.stage(&staging.dir, request, &self.limits).map_err(|error| error.in_layer(label))?;
+        self.cancel().check()?;
         Ok(StagedLayer { store: self, staging, imported })
     }
 
@@ -162,12 +164,19 @@ impl LayerStore {
         // What it is going to stand on is the kernel's, once it is mounted.
         let sandbox = Layer { place, kind: LayerKind::Sandbox, chain: Vec::new(), streams: self.streams };
         self.engine.create_sandbox(&sandbox, size)?;
+        self.cancel().check()?;
         self.publish(staging, id, parent, &record)
+    }
+
+    /// That there is something called `id`, whatever it is.
+    pub(super) fn layer_exists(&self, id: &LayerId) -> Error {
+        let kind = self.record(id).map_or(LayerKind::Layer, |record| record.kind);
+        Error::LayerExists { id: id.clone(), kind }
     }
 
     fn claim_new(&self, id: &LayerId) -> Result<Staging, Error> {
         if self.contains(id) {
-            return Err(Error::LayerExists { id: id.clone() });
+            return Err(self.layer_exists(id));
         }
         Staging::claim(&self.paths, id)
     }
@@ -201,7 +210,7 @@ impl LayerStore {
         let target = self.paths.layer(id);
         let old = record::read_record(&target, id)?;
         if old.kind != LayerKind::Empty || self.read_chain(id)? != chain {
-            return Err(Error::LayerExists { id: id.clone() });
+            return Err(Error::LayerExists { id: id.clone(), kind: old.kind });
         }
         if self.mounts(id)?.users() > 0 {
             return Err(Error::Mounted { id: id.clone(), path: self.paths.mount(id) });

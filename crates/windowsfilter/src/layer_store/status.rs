@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::LayerStore;
 use crate::error::{Error, IoContext};
-use crate::id::{IMPORTING, REMOVING};
+use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::record::LayerKind;
 
 impl LayerStore {
@@ -71,6 +71,32 @@ impl LayerStore {
     #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Linux")]
     fn backing_file_system(&self) -> Result<String, Error> {
         Ok("unknown".to_owned())
+    }
+}
+
+impl LayerStore {
+    /// Bytes that the files of a layer or sandbox take on the disk.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn allocated(&self, id: &LayerId) -> Result<u64, Error> {
+        allocated_in(&self.dir(id)?)
+    }
+
+    /// Directories that interrupted imports and removals have left, and the bytes in them.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn interrupted(&self) -> Result<(u64, u64), Error> {
+        let (mut count, mut bytes) = (0, 0);
+        for dir in self.leftovers()? {
+            // Whoever fills or empties it holds its lock.
+            if matches!(self.paths.try_lock_directory(&dir), Ok(Some(_))) {
+                count += 1;
+                bytes += allocated_in(&dir)?;
+            }
+        }
+        Ok((count, bytes))
     }
 }
 

@@ -8,6 +8,7 @@ use windowsfilter_image::{Compression, ExportOptions, Exported, Format};
 
 use crate::error::Error;
 use crate::human;
+use crate::interrupt;
 use crate::progress::ImageBars;
 use crate::session::Session;
 
@@ -17,7 +18,7 @@ use crate::session::Session;
 /// said, as their digests are others then. Foreign layers stay foreign: those whose blob is not here are named with their URLs and left out of an OCI
 /// layout; a docker-archive has them, as `docker save` has.
 ///
-/// PATH appears when it is complete. An export that is killed leaves a file or directory `.export-…` beside it, which may be removed.
+/// PATH appears when it is complete. An export that is killed (SIGKILL) leaves a file or directory `.export-…` beside it, which may be removed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Image reference
@@ -94,16 +95,19 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
         if io::stdout().is_terminal() && options.format != Format::Oci {
             return Err(Error::TerminalOutput);
         }
+        // The only files that it makes have no name.
+        interrupt::finished();
         let exported = images.export_to(&args.reference, &mut io::stdout().lock(), &options);
+        let exported = session.of_image(&args.reference, exported);
         return exported.map(|exported| notes(session, args, &exported)).map_err(|error| match error {
             // Said of our own output, and taken, as everywhere.
-            windowsfilter_image::Error::Io { path, source, .. } if path == Path::new("-") => {
+            Error::Image(windowsfilter_image::Error::Io { path, source, .. }) if path == Path::new("-") => {
                 Error::Stdout(source)
             }
-            other => other.into(),
+            other => other,
         });
     }
-    let exported = images.export(&args.reference, &args.path, &options)?;
+    let exported = session.of_image(&args.reference, images.export(&args.reference, &args.path, &options))?;
     drop(bars);
     notes(session, args, &exported);
     session.output.print(&exported, |out| writeln!(out, "{}", exported.digest))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use windowsfilter_image::{ImportOptions, Platform, Reference, Source};
 
 use super::print_image;
-use crate::error::Error;
+use crate::error::{Error, IoContext};
 use crate::limits::LimitArguments;
 use crate::progress::ImageBars;
 use crate::session::Session;
@@ -46,7 +46,14 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
         return Err(Error::TerminalInput);
     }
     let progress = ImageBars::new(session.output);
+    let path = if from_stdin {
+        let stdin = session.store.cancel().pipe(|| Ok(io::stdin())).at("read", "standard input")?;
+        Source::Stream(Box::new(stdin))
+    } else {
+        Source::Path(args.path)
+    };
     let options = ImportOptions {
+        path,
         select: args.select,
         reference: args.reference,
         platform: args.platform,

@@ -28,7 +28,7 @@ struct Inspected<'a> {
 
 /// Prints it.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let image = session.images()?.inspect(&args.reference)?;
+    let image = session.of_image(&args.reference, session.images()?.inspect(&args.reference))?;
     let diff_ids = image.layers.iter().map(|layer| layer.diff_id).collect();
     session.output.print(&Inspected { image: &image, diff_ids }, |out| write(out, &image))
 }

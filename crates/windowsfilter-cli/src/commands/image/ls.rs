@@ -1,5 +1,8 @@
 //! `image ls`: all images.
 
+use std::collections::BTreeSet;
+
+use windowsfilter::Digest;
 use windowsfilter_image::ImageSummary;
 
 use crate::error::Error;
@@ -8,21 +11,38 @@ use crate::output::{Align, Table};
 use crate::session::Session;
 
 /// List images
+///
+/// With -q only their IDs, each once.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Print IDs in full
+    #[arg(long)]
+    no_trunc: bool,
+}
 
 /// Prints the list. A damaged image is reported, and does not hide the others.
-pub(crate) fn run(session: &Session, _args: &Args) -> Result<(), Error> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let images = session.images()?.list()?;
     for image in &images {
         if let Some(problem) = &image.problem {
             session.output.note(&format!("image {}: {problem}", human::name(image.reference.as_bytes())));
         }
     }
-    session.output.print(&images, |out| table(&images).write(out))
+    session.output.print(&images, |out| {
+        if !session.output.is_quiet() {
+            return table(&images, args.no_trunc).write(out);
+        }
+        let ids: BTreeSet<String> =
+            images.iter().map(|image| shown_id(&image.image_id, args.no_trunc)).collect();
+        ids.iter().try_for_each(|id| writeln!(out, "{id}"))
+    })
 }
 
-fn table(images: &[ImageSummary]) -> Table {
+fn shown_id(id: &Digest, whole: bool) -> String {
+    if whole { id.to_string() } else { human::short_id(&id.hex()).to_owned() }
+}
+
+fn table(images: &[ImageSummary], whole: bool) -> Table {
     let mut table = Table::new(&[
         ("REF", Align::Left),
         ("IMAGE ID", Align::Left),
@@ -34,7 +54,7 @@ fn table(images: &[ImageSummary]) -> Table {
     for image in images {
         table.row([
             human::name(image.reference.as_bytes()),
-            human::short_id(&image.image_id.hex()).to_owned(),
+            shown_id(&image.image_id, whole),
             image
                 .os_version
                 .as_deref()

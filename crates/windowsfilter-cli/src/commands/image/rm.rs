@@ -1,21 +1,24 @@
-//! `image rm`: an image goes, and the layers only it needs.
+//! `image rm`: images go, and the layers only they need.
 
+use crate::commands::several;
 use crate::error::Error;
 use crate::human;
 use crate::session::Session;
 
-/// Remove an image, and the layers that nothing else needs
+/// Remove images, and the layers that nothing else needs
+///
+/// Of several, those that can be removed are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Image reference, or the beginning of the ID of an image with one reference
-    #[arg(value_name = "REF")]
-    reference: String,
+    /// Image references, or beginnings of the IDs of images with one reference
+    #[arg(value_name = "REF", required = true)]
+    references: Vec<String>,
 }
 
-/// Removes it and prints the reference and the layers that went with it.
+/// Removes them and prints each reference and the layers that went with it.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let removed = session.images()?.remove(&args.reference)?;
-    session.output.print(&removed, |out| {
+    let remove = |name: &str| session.of_image(name, session.images()?.remove(name));
+    several::each(session, &args.references, remove, |removed, out| {
         writeln!(out, "image {}", human::name(removed.reference.as_bytes()))?;
         removed.layers.iter().try_for_each(|id| writeln!(out, "layer {id}"))
     })

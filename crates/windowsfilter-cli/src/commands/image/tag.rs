@@ -23,6 +23,6 @@ struct Tagged<'a> {
 
 /// Tags it.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    session.images()?.tag(&args.reference, &args.new)?;
+    session.of_image(&args.reference, session.images()?.tag(&args.reference, &args.new))?;
     session.output.print(&Tagged { reference: args.new.as_str() }, |_| Ok(()))
 }

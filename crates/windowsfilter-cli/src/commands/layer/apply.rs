@@ -1,10 +1,9 @@
 //! `layer apply`: a tar becomes a layer.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{DiffId, Expect, ImportRequest, LayerId};
+use windowsfilter::{Cancel, DiffId, Expect, ImportRequest, LayerId};
 
 use crate::arguments::new_id;
 use crate::error::{Error, IoContext};
@@ -45,7 +44,7 @@ struct Applied<'a> {
 /// Imports the layer; it appears whole or not at all.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let parent = args.parent.as_deref().map(|parent| session.layer(parent)).transpose()?;
-    let (blob, total) = open(&args.file)?;
+    let (blob, total) = open(session.store.cancel(), &args.file)?;
     let progress = Progress::new(session.output, "import", total);
     let request = ImportRequest {
         blob,
@@ -68,16 +67,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     session.output.print(&printed, |out| write_applied(out, &printed))
 }
 
-fn open(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Error> {
+fn open(cancel: &Cancel, path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Error> {
     if path == Path::new("-") {
         if io::stdin().is_terminal() {
             return Err(Error::TerminalInput);
         }
-        return Ok((Box::new(io::stdin()), None));
+        let stdin = cancel.pipe(|| Ok(io::stdin())).at("read", "standard input")?;
+        return Ok((Box::new(stdin), None));
     }
-    let file = File::open(path).at("open", path)?;
-    let length = file.metadata().at("read", path)?.len();
-    Ok((Box::new(file), Some(length).filter(|&length| length != 0)))
+    let file = cancel.open(path).at("open", path)?;
+    let length = path.metadata().at("read", path)?.len();
+    Ok((file, Some(length).filter(|&length| length != 0)))
 }
 
 fn write_applied(out: &mut dyn Write, applied: &Applied<'_>) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! `layer changes`: what a layer adds, modifies and deletes.
 
-use windowsfilter::{Change, ChangeKind, Driver};
+use windowsfilter::{Change, ChangeKind, Driver, JsonName};
 
 use crate::error::Error;
 use crate::human;
@@ -9,14 +9,15 @@ use crate::session::Session;
 /// List what a layer or sandbox adds (A), modifies (M) and deletes (D)
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// ID of a layer or sandbox
+    /// ID of a layer or sandbox, or image reference: its top layer
+    #[arg(value_name = "ID|REF")]
     id: String,
 }
 
 #[derive(serde::Serialize)]
 struct Line {
     kind: ChangeKind,
-    path: String,
+    path: JsonName,
 }
 
 /// Prints the changes, sorted by path.
@@ -25,20 +26,22 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let changes = session.store.changes(&id, None)?;
     let lines: Vec<Line> = changes.iter().map(line).collect();
     session.output.print(&lines, |out| {
-        lines.iter().try_for_each(|line| writeln!(out, "{} {}", line.kind.letter(), line.path))
+        lines.iter().try_for_each(|line| {
+            writeln!(out, "{} {}", line.kind.letter(), human::name(line.path.as_bytes()))
+        })
     })
 }
 
 fn line(change: &Change) -> Line {
-    Line { kind: change.kind, path: shown(&change.path) }
+    Line { kind: change.kind, path: view_path(&change.path).into() }
 }
 
 /// Files as the view has them, with a leading slash; what no view shows by its name in the tar.
-fn shown(tar_name: &[u8]) -> String {
+fn view_path(tar_name: &[u8]) -> &[u8] {
     match tar_name.strip_prefix(b"Files") {
-        Some([]) => "/".to_owned(),
-        Some(path @ [b'/', ..]) => human::name(path),
-        _ => human::name(tar_name),
+        Some([]) => b"/",
+        Some(path @ [b'/', ..]) => path,
+        _ => tar_name,
     }
 }
 
@@ -54,7 +57,7 @@ mod tests {
             (b"Hives/Software_Delta", "Hives/Software_Delta"),
             (b"Filesystem/x", "Filesystem/x"),
         ] {
-            assert_eq!(shown(tar_name), text);
+            assert_eq!(view_path(tar_name), text.as_bytes());
         }
     }
 }

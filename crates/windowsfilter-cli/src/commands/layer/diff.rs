@@ -3,10 +3,11 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{DiffId, Digest, Driver, Hashed, LayerId};
+use windowsfilter::{DiffId, Digest, Driver, Hashed, JsonName, LayerId};
 
 use crate::error::Error;
 use crate::file::OutputFile;
+use crate::interrupt;
 use crate::progress::Progress;
 use crate::session::Session;
 
@@ -15,7 +16,8 @@ use crate::session::Session;
 /// Exits with 5 if the bytes of a layer are not those that came in. FILE appears, or is replaced, when it is complete.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// ID of a layer or sandbox
+    /// ID of a layer or sandbox, or image reference: its top layer
+    #[arg(value_name = "ID|REF")]
     id: String,
     /// File to write; `-` is standard output [default: -]
     #[arg(short, long = "output", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -25,7 +27,7 @@ pub(crate) struct Args {
 #[derive(serde::Serialize)]
 struct Written<'a> {
     id: &'a LayerId,
-    path: &'a Path,
+    path: JsonName,
     size: u64,
 }
 
@@ -39,6 +41,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let mut file = OutputFile::create(path)?;
     let size = pump(session, &id, &mut tar, |bytes| file.write(bytes))?;
     file.finish()?;
+    let path = JsonName::of_path(path);
     session.output.print(&Written { id: &id, path, size }, |_| Ok(()))
 }
 
@@ -48,6 +51,8 @@ fn to_stdout(session: &Session, id: &LayerId) -> Result<(), Error> {
         return Err(Error::TerminalOutput);
     }
     let mut tar = session.store.diff(id, None)?;
+    // What it is read from goes with this process, however that ends.
+    interrupt::finished();
     let mut out = io::stdout().lock();
     pump(session, id, &mut tar, |bytes| out.write_all(bytes).map_err(Error::Stdout))?;
     out.flush().map_err(Error::Stdout)

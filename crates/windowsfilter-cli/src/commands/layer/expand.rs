@@ -26,7 +26,7 @@ struct Expanded<'a> {
 
 /// Expands it.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let id = session.layer(&args.id)?;
+    let id = session.sandbox(&args.id)?;
     session.store.expand(&id, args.size)?;
     let expanded = Expanded { id: &id, size: args.size };
     session.output.print(&expanded, |out| writeln!(out, "{id} holds {}", human::size(args.size)))

@@ -1,9 +1,8 @@
 //! `layer inspect`: all about one layer.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 
-use windowsfilter::{DiffId, LayerId, LayerKind};
+use windowsfilter::{DiffId, JsonName, LayerId, LayerKind};
 
 use crate::error::Error;
 use crate::human;
@@ -13,7 +12,8 @@ use crate::session::Session;
 /// Show a layer or sandbox
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// ID of a layer or sandbox
+    /// ID of a layer or sandbox, or image reference: its top layer
+    #[arg(value_name = "ID|REF")]
     id: String,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Layer {
     /// Nearest first.
     pub(super) parents: Vec<LayerId>,
     pub(super) diff_id: Option<DiffId>,
-    /// Bytes of file content.
+    /// Bytes of file content; of a sandbox, bytes that it takes on the disk.
     pub(super) size: u64,
     /// Bytes of the uncompressed tar.
     pub(super) tar_size: u64,
@@ -37,9 +37,9 @@ pub(super) struct Layer {
     /// Mounts that are not unmounted yet.
     pub(super) mounts: u64,
     /// Where it is mounted in the store.
-    pub(super) mounted: Option<PathBuf>,
+    pub(super) mounted: Option<JsonName>,
     /// Where else it is to be seen.
-    pub(super) targets: Vec<PathBuf>,
+    pub(super) targets: Vec<JsonName>,
     #[serde(skip)]
     pub(super) created_seconds: i64,
 }
@@ -53,15 +53,15 @@ impl Layer {
             kind: record.kind,
             parents: session.store.chain_ids(&id)?,
             diff_id: record.diff_id,
-            size: record.size,
+            size: if record.kind == LayerKind::Sandbox { session.store.allocated(&id)? } else { record.size },
             tar_size: record.tar_size,
             entries: record.entries,
             sandbox_size: record.sandbox_size,
             created: human::unix_time(record.created, 0),
             created_seconds: record.created,
             mounts: mounts.count,
-            mounted: mounts.path,
-            targets: mounts.targets,
+            mounted: mounts.path.as_deref().map(JsonName::of_path),
+            targets: mounts.targets.iter().map(|target| JsonName::of_path(target)).collect(),
             id,
         })
     }
@@ -79,10 +79,14 @@ impl Layer {
             fields.push(("tar size", human::size(self.tar_size)));
         }
         if let Some(size) = self.sandbox_size {
-            fields.push(("holds", human::size(size)));
+            fields.push(("size", format!("{} of {}", human::size(self.size), human::size(size))));
         }
-        for (number, path) in self.mounted.iter().chain(&self.targets).enumerate() {
-            fields.push((if number == 0 { "mounted" } else { "" }, path.display().to_string()));
+        if let Some(path) = &self.mounted {
+            let times = if self.mounts == 1 { "once".to_owned() } else { format!("{} times", self.mounts) };
+            fields.push(("mounted", format!("{times}, at {}", human::name(path.as_bytes()))));
+        }
+        for (number, path) in self.targets.iter().enumerate() {
+            fields.push((if number == 0 { "targets" } else { "" }, human::name(path.as_bytes())));
         }
         for (number, parent) in self.parents.iter().enumerate() {
             fields.push((if number == 0 { "parents" } else { "" }, parent.to_string()));

@@ -1,6 +1,6 @@
 //! `layer ls`: all layers and sandboxes.
 
-use windowsfilter::LayerKind;
+use windowsfilter::{LayerId, LayerKind};
 
 use super::inspect::Layer;
 use crate::error::Error;
@@ -9,6 +9,8 @@ use crate::output::{Align, Table};
 use crate::session::Session;
 
 /// List layers and sandboxes
+///
+/// With -q only their IDs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Print IDs in full
@@ -27,7 +29,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     }
     layers
         .sort_by_key(|layer| (layer.kind == LayerKind::Sandbox, layer.parents.len(), layer.created_seconds));
-    session.output.print(&layers, |out| table(&layers, args.no_trunc).write(out))
+    session.output.print(&layers, |out| {
+        if session.output.is_quiet() {
+            return layers
+                .iter()
+                .try_for_each(|layer| writeln!(out, "{}", shown_id(&layer.id, args.no_trunc)));
+        }
+        table(&layers, args.no_trunc).write(out)
+    })
+}
+
+fn shown_id(id: &LayerId, whole: bool) -> String {
+    if whole { id.to_string() } else { id.short().to_owned() }
 }
 
 fn table(layers: &[Layer], whole: bool) -> Table {
@@ -40,21 +53,20 @@ fn table(layers: &[Layer], whole: bool) -> Table {
         ("CREATED", Align::Left),
         ("MOUNTED", Align::Left),
     ]);
-    let short = |id: &str| if whole { id.to_owned() } else { human::short_id(id).to_owned() };
     for layer in layers {
         let counted = layer.diff_id.is_some();
         table.row([
-            short(layer.id.as_str()),
+            shown_id(&layer.id, whole),
             layer.kind.as_str().to_owned(),
-            layer.parents.first().map_or("-".to_owned(), |parent| short(parent.as_str())),
-            if counted { human::size(layer.size) } else { "-".to_owned() },
+            layer.parents.first().map_or("-".to_owned(), |parent| shown_id(parent, whole)),
+            if counted || layer.sandbox_size.is_some() { human::size(layer.size) } else { "-".to_owned() },
             if counted { layer.entries.to_string() } else { "-".to_owned() },
             human::unix_minute(layer.created_seconds),
             layer
                 .targets
                 .last()
                 .or(layer.mounted.as_ref())
-                .map_or_else(String::new, |path| path.display().to_string()),
+                .map_or_else(String::new, |path| human::name(path.as_bytes())),
         ]);
     }
     table

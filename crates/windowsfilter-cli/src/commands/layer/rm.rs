@@ -1,27 +1,34 @@
-//! `layer rm`: removes one layer or sandbox.
+//! `layer rm`: removes layers or sandboxes.
 
 use windowsfilter::{Driver, LayerId};
 
+use crate::commands::several;
 use crate::error::Error;
 use crate::session::Session;
 
-/// Remove a layer or sandbox
+/// Remove layers or sandboxes
 ///
-/// Refused while it is mounted, while another layer stands on it, and while it is the top of an image or containerd's.
+/// Refused while it is mounted, while another layer stands on it, and while it is the top of an image or containerd's. Of several, those that can
+/// be removed are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// ID of a layer or sandbox
-    id: String,
+    /// IDs of layers or sandboxes
+    #[arg(value_name = "ID|REF", required = true)]
+    ids: Vec<String>,
 }
 
 #[derive(serde::Serialize)]
-struct Removed<'a> {
-    id: &'a LayerId,
+struct Removed {
+    id: LayerId,
 }
 
-/// Removes it.
+/// Removes them.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    let id = session.layer(&args.id)?;
+    several::each(session, &args.ids, |name| remove(session, name), |_, _| Ok(()))
+}
+
+fn remove(session: &Session, name: &str) -> Result<Removed, Error> {
+    let id = session.layer(name)?;
     let images = session.images()?.records()?;
     let references: Vec<String> =
         images.into_iter().filter(|image| image.top() == Some(&id)).map(|image| image.reference).collect();
@@ -30,7 +37,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     }
     refuse_containerds(session, &id)?;
     session.store.remove(&id)?;
-    session.output.print(&Removed { id: &id }, |_| Ok(()))
+    Ok(Removed { id })
 }
 
 /// Refuses what a server keeps for containerd, and says for which of its snapshots.

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use windowsfilter::{DiffId, LayerId};
 
 use crate::commands::fsck::{self, Finding};
+use crate::commands::several;
 use crate::error::Error;
 use crate::human;
 use crate::progress::Progress;
@@ -15,11 +16,11 @@ use crate::session::Session;
 /// Exits with 5 if it does not verify. With --all everything is read and everything that does not verify is printed, as by `fsck`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// ID of a layer
-    #[arg(required_unless_present = "all")]
-    id: Option<String>,
+    /// IDs of layers, or image references: their top layers
+    #[arg(value_name = "ID|REF")]
+    ids: Vec<String>,
     /// Read every layer, and check sandboxes and images too
-    #[arg(long, conflicts_with = "id")]
+    #[arg(long, conflicts_with = "ids")]
     all: bool,
     /// Layers to read at a time; as many as there are processors if not given
     #[arg(long, value_name = "N", requires = "all")]
@@ -27,8 +28,8 @@ pub(crate) struct Args {
 }
 
 #[derive(serde::Serialize)]
-struct Verified<'a> {
-    id: &'a LayerId,
+struct Verified {
+    id: LayerId,
     diff_id: Option<DiffId>,
 }
 
@@ -39,21 +40,29 @@ struct AllVerified {
     findings: Vec<Finding>,
 }
 
-/// Verifies it, or all.
-pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
-    match &args.id {
-        Some(id) => verify(session, &session.layer(id)?),
-        None => verify_all(session, args.jobs),
+impl Args {
+    /// Refuses to verify nothing. clap would ask for an ID alone.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.all || !self.ids.is_empty() { Ok(()) } else { Err(Error::NothingToVerify) }
     }
 }
 
-fn verify(session: &Session, id: &LayerId) -> Result<(), Error> {
-    session.store.verify(id)?;
-    let diff_id = session.store.record(id)?.diff_id;
-    session.output.print(&Verified { id, diff_id }, |out| match diff_id {
+/// Verifies them, or all.
+pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
+    if args.all {
+        return verify_all(session, args.jobs);
+    }
+    let verify = |name: &str| verify(session, session.layer(name)?);
+    several::each(session, &args.ids, verify, |Verified { id, diff_id }, out| match diff_id {
         Some(diff_id) => writeln!(out, "layer {id} is intact: {diff_id}"),
         None => writeln!(out, "layer {id} is intact"),
     })
+}
+
+fn verify(session: &Session, id: LayerId) -> Result<Verified, Error> {
+    session.store.verify(&id)?;
+    let diff_id = session.store.record(&id)?.diff_id;
+    Ok(Verified { id, diff_id })
 }
 
 fn verify_all(session: &Session, jobs: Option<NonZeroUsize>) -> Result<(), Error> {

@@ -88,7 +88,7 @@ impl<H: Host> Hcs<H> {
         let source = self.source(layer)?;
         self.begin_reading(layer, mounted)?;
         let (engine, read) = (self.clone(), layer.clone());
-        let stream = piped("layer diff", move |out| {
+        let stream = piped("layer diff", self.temporaries.cancel(), move |out| {
             let _guard = guard;
             let written = source.read(|items| {
                 let writer = layer_tar::Writer::new(out);

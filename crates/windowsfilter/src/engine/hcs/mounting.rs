@@ -67,7 +67,7 @@ impl<H: Host> Hcs<H> {
 
     /// Calls that overlap time out (hcsshim `internal/wclayer/preparelayer.go`), those of other processes too.
     fn prepare_alone(&self, id: &LayerId, parents: &[LayerDescriptor]) -> Result<hcs::Result<()>, Error> {
-        let _alone = lock::exclusive(&self.prepare_lock, "preparing a layer")?;
+        let _alone = lock::exclusive(&self.prepare_lock, "preparing a layer", self.temporaries.cancel())?;
         Ok(self.host.prepare_layer(&self.info, id.as_str(), parents))
     }
 

@@ -70,6 +70,7 @@ pub(crate) fn write_chain_index(
     temporaries: &Temporaries,
     form: StreamForm,
 ) -> Result<(), Error> {
+    temporaries.cancel().check()?;
     let mut new = temporaries.file()?;
     build_chain_index(chain, form, BufWriter::with_capacity(1 << 18, new.as_file_mut()))?;
     new.persist(out)?;

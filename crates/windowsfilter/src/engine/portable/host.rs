@@ -16,6 +16,7 @@ use super::linux::snapshot::{self, SandboxView};
 use super::linux::{bind, erofs_mount, loop_device, mount_table, sandbox_image};
 use super::sandbox_diff;
 use super::view::View;
+use crate::cancel::Cancel;
 use crate::diff_options::DiffOptions;
 use crate::driver::Change;
 use crate::engine::stream::piped;
@@ -30,8 +31,13 @@ const IMAGE: &str = "image";
 const STORAGE: &str = "storage";
 const VIEW: &str = "view";
 
-pub(super) fn create_sandbox(templates: &Path, image: &Path, size: u64) -> Result<(), Error> {
-    Ok(sandbox_image::create(templates, image, size)?)
+pub(super) fn create_sandbox(
+    templates: &Path,
+    image: &Path,
+    size: u64,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    Ok(sandbox_image::create(templates, image, size, cancel)?)
 }
 
 pub(super) fn expand(image: &Path, size: u64, temporaries: &Temporaries) -> Result<(), Error> {
@@ -39,7 +45,7 @@ pub(super) fn expand(image: &Path, size: u64, temporaries: &Temporaries) -> Resu
         Growth::Done => Ok(()),
         Growth::NeedsCopy => {
             let copy = temporaries.file()?;
-            sandbox_image::expand_copy(image, copy.path(), size)?;
+            sandbox_image::expand_copy(image, copy.path(), size, temporaries.cancel())?;
             copy.persist(image).map(drop)
         }
     }
@@ -145,18 +151,18 @@ fn made(place: &Place, name: &str) -> Result<PathBuf, Error> {
     Ok(dir)
 }
 
-fn opened(sandbox: &Layer) -> Result<SandboxView, Error> {
-    Ok(SandboxView::open(&sandbox.place.dir.join(file::SANDBOX))?)
+fn opened(sandbox: &Layer, cancel: &Cancel) -> Result<SandboxView, Error> {
+    Ok(SandboxView::open(&sandbox.place.dir.join(file::SANDBOX), cancel)?)
 }
 
-pub(super) fn sandbox_changes(sandbox: &Layer, below: &View) -> Result<Vec<Change>, Error> {
-    let view = opened(sandbox)?;
+pub(super) fn sandbox_changes(sandbox: &Layer, below: &View, cancel: &Cancel) -> Result<Vec<Change>, Error> {
+    let view = opened(sandbox, cancel)?;
     let changes = sandbox_diff::changes(view.upper(), below, sandbox.streams);
     finish(changes, view)
 }
 
-pub(super) fn changed_bytes(sandbox: &Layer) -> Result<u64, Error> {
-    let view = opened(sandbox)?;
+pub(super) fn changed_bytes(sandbox: &Layer, cancel: &Cancel) -> Result<u64, Error> {
+    let view = opened(sandbox, cancel)?;
     finish(sandbox_diff::content_size(view.upper()), view)
 }
 
@@ -166,15 +172,16 @@ pub(super) fn read_sandbox(
     below: View,
     options: DiffOptions,
     guard: Guard,
+    cancel: &Cancel,
 ) -> Result<Box<dyn Read + Send>, Error> {
-    let view = opened(sandbox)?;
+    let view = opened(sandbox, cancel)?;
     let streams = sandbox.streams;
     let walk = move |out: &mut dyn Write| {
         // Held until the walk ends: nobody mounts the image that is being read.
         let _guard = guard;
         finish(sandbox_diff::write_diff(view.upper(), &below, streams, &options, out).map(drop), view)
     };
-    piped("sandbox-diff", walk).at("start a thread for", &sandbox.place.dir)
+    piped("sandbox-diff", cancel, walk).at("start a thread for", &sandbox.place.dir)
 }
 
 fn finish<T>(result: Result<T, Error>, view: SandboxView) -> Result<T, Error> {

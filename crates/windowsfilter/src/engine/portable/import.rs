@@ -70,7 +70,7 @@ pub(crate) fn rebuild_index(
     index: &Path,
     temporaries: &Temporaries,
 ) -> Result<Imported, Error> {
-    let blob = Box::new(File::open(tar).at("open", tar)?);
+    let blob = Box::new(temporaries.cancel().reader(File::open(tar).at("open", tar)?));
     let label = tar.display().to_string();
     let expect = Expect { diff_id: Some(diff_id), ..Expect::default() };
     let request = ImportRequest { blob, expect, progress: &(), label };

@@ -80,7 +80,8 @@ impl Engine for Portable {
     }
 
     fn create_sandbox(&self, sandbox: &Layer, size: u64) -> Result<(), Error> {
-        host::create_sandbox(&self.templates, &sandbox.place.dir.join(file::SANDBOX), size)
+        let image = sandbox.place.dir.join(file::SANDBOX);
+        host::create_sandbox(&self.templates, &image, size, self.temporaries.cancel())
     }
 
     fn expand(&self, sandbox: &Place, size: u64) -> Result<(), Error> {
@@ -138,7 +139,7 @@ impl Engine for Portable {
             }
             LayerKind::Sandbox => {
                 let view = Self::view(layer, &self.temporaries)?;
-                host::read_sandbox(layer, view, DiffOptions::default(), guard)
+                host::read_sandbox(layer, view, DiffOptions::default(), guard, self.temporaries.cancel())
             }
         }
     }
@@ -149,19 +150,23 @@ impl Engine for Portable {
         options: DiffOptions,
         guard: Guard,
     ) -> Result<Box<dyn Read + Send>, Error> {
-        host::read_sandbox(sandbox, Self::view(sandbox, &self.temporaries)?, options, guard)
+        let view = Self::view(sandbox, &self.temporaries)?;
+        host::read_sandbox(sandbox, view, options, guard, self.temporaries.cancel())
     }
 
     fn changes(&self, layer: &Layer, _: bool) -> Result<Vec<Change>, Error> {
         match layer.kind {
             LayerKind::Empty => Ok(Vec::new()),
             LayerKind::Layer => layer_changes::list(&layer.place, self.view_below(layer)?.as_ref()),
-            LayerKind::Sandbox => host::sandbox_changes(layer, &Self::view(layer, &self.temporaries)?),
+            LayerKind::Sandbox => {
+                let view = Self::view(layer, &self.temporaries)?;
+                host::sandbox_changes(layer, &view, self.temporaries.cancel())
+            }
         }
     }
 
     fn changed_bytes(&self, sandbox: &Layer, _: bool) -> Result<u64, Error> {
-        host::changed_bytes(sandbox)
+        host::changed_bytes(sandbox, self.temporaries.cancel())
     }
 
     fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error> {

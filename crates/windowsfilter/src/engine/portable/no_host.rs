@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::view::View;
+use crate::cancel::Cancel;
 use crate::diff_options::DiffOptions;
 use crate::driver::Change;
 use crate::engine::{Guard, Layer, Place};
@@ -14,7 +15,7 @@ fn unsupported<T>(what: String) -> Result<T, Error> {
     Err(Error::Unsupported { what, needs: "Linux" })
 }
 
-pub(super) fn create_sandbox(_: &Path, image: &Path, _: u64) -> Result<(), Error> {
+pub(super) fn create_sandbox(_: &Path, image: &Path, _: u64, _: &Cancel) -> Result<(), Error> {
     unsupported(format!("making the sandbox {}", image.display()))
 }
 
@@ -71,14 +72,15 @@ pub(super) fn read_sandbox(
     _: View,
     _: DiffOptions,
     _: Guard,
+    _: &Cancel,
 ) -> Result<Box<dyn Read + Send>, Error> {
     unsupported(format!("reading sandbox {}", sandbox.place.id))
 }
 
-pub(super) fn sandbox_changes(sandbox: &Layer, _: &View) -> Result<Vec<Change>, Error> {
+pub(super) fn sandbox_changes(sandbox: &Layer, _: &View, _: &Cancel) -> Result<Vec<Change>, Error> {
     unsupported(format!("reading sandbox {}", sandbox.place.id))
 }
 
-pub(super) fn changed_bytes(sandbox: &Layer) -> Result<u64, Error> {
+pub(super) fn changed_bytes(sandbox: &Layer, _: &Cancel) -> Result<u64, Error> {
     unsupported(format!("reading sandbox {}", sandbox.place.id))
 }

@@ -170,7 +170,8 @@ impl LayerStore {
         match reading {
             Tar::Measured => Ok(()),
             Tar::Read(progress) => {
-                super::verify::check_digest(id, record, &tar, &path, progress).breaks(Invariant::TarDigest)
+                super::verify::check_digest(id, record, (&tar, &path), (progress, self.cancel()))
+                    .breaks(Invariant::TarDigest)
             }
         }
     }

@@ -113,6 +113,12 @@ impl LayerStore {
             // One whose record is damaged is forgotten for that reason.
             let (invariant, problem) = match self.mount_record_problem(&id)? {
                 Some(problem) => (Invariant::MountRecord, problem),
+                None if self.is_of_another_boot(&id)? => {
+                    let problem = format!(
+                        "{id} was mounted when the machine stopped; `windowsfilter cleanup` forgets it"
+                    );
+                    (Invariant::MountsInUse, problem)
+                }
                 None => (Invariant::MountsInUse, format!("mounts of {id} were left by a process that died")),
             };
             found.push(Leftover::new(invariant, path, Some(id), problem));

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::Invariant;
 use super::findings::Violation;
 use super::layers::unopened;
+use crate::cancel::Cancel;
 use crate::engine::portable::ext4::Superblock;
 #[cfg(target_os = "linux")]
 use crate::engine::portable::linux::{LinuxError, loop_device, sandbox_image};
@@ -49,7 +50,7 @@ impl LayerStore {
             let problem = format!("it is {length} bytes, its file system {size}");
             return broken(Invariant::SandboxSize, damaged(problem));
         }
-        let error = Self::check_file_system(&path).err()?;
+        let error = Self::check_file_system(&path, self.cancel()).err()?;
         broken(Invariant::SandboxFileSystem, error)
     }
 
@@ -71,8 +72,8 @@ impl LayerStore {
     }
 
     #[cfg(target_os = "linux")]
-    fn check_file_system(image: &Path) -> Result<(), Error> {
-        match sandbox_image::check_file_system(image) {
+    fn check_file_system(image: &Path, cancel: &Cancel) -> Result<(), Error> {
+        match sandbox_image::check_file_system(image, cancel) {
             Err(error @ LinuxError::ToolMissing { .. }) => {
                 tracing::warn!("{}: only the superblock was checked: {error}", image.display());
                 Ok(())
@@ -83,7 +84,7 @@ impl LayerStore {
 
     #[cfg(not(target_os = "linux"))]
     #[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
-    fn check_file_system(_: &Path) -> Result<(), Error> {
+    fn check_file_system(_: &Path, _: &Cancel) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::layers::diff_id;
 use super::{Finding, Tar, hides_chain_index};
+use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::engine::Progress;
 use crate::error::{Error, IoContext};
@@ -42,7 +43,9 @@ impl LayerStore {
         if record.kind == LayerKind::Layer {
             self.check_has_tars(&format!("layer {id}"))?;
         }
-        match self.check_layer(&id, Tar::Read(&())).into_iter().next() {
+        let found = self.check_layer(&id, Tar::Read(&())).into_iter().next();
+        self.cancel().check()?;
+        match found {
             Some(violation) => Err(violation.error),
             None if record.kind == LayerKind::Layer => self.check_chain_index(&id),
             None => Ok(()),
@@ -58,7 +61,12 @@ impl LayerStore {
         self.check_has_tars("the layers")?;
         let counted = Counted { progress, bytes: AtomicU64::new(0) };
         let layers = self.largest_first()?;
-        let found = in_parallel(jobs, &layers, |id| self.check_layer(id, Tar::Read(&counted)));
+        let found = in_parallel(jobs, &layers, |id| match self.cancel().check() {
+            Ok(()) => self.check_layer(id, Tar::Read(&counted)),
+            Err(_) => Vec::new(),
+        });
+        // What was not read to its end is no finding.
+        self.cancel().check()?;
         let mut findings = Vec::new();
         let mut hidden = BTreeSet::new();
         for (id, violation) in
@@ -69,7 +77,11 @@ impl LayerStore {
             }
             findings.push(violation.of(id));
         }
-        let chains = in_parallel(jobs, &layers, |id| self.check_visible_chain_index(id, &hidden));
+        let chains = in_parallel(jobs, &layers, |id| {
+            self.cancel().check().ok()?;
+            self.check_visible_chain_index(id, &hidden)
+        });
+        self.cancel().check()?;
         findings.extend(layers.iter().zip(chains).filter_map(|(id, found)| Some(found?.of(id))));
         // Somebody removes layers while this goes on.
         findings.retain(|found| found.id.as_ref().is_none_or(|id| self.has_directory(id)));
@@ -135,13 +147,12 @@ fn in_parallel<T: Sync, R: Send>(jobs: NonZeroUsize, items: &[T], work: impl Fn(
 pub(super) fn check_digest(
     id: &LayerId,
     record: &LayerRecord,
-    tar: &File,
-    path: &Path,
-    progress: &dyn Progress,
+    (tar, path): (&File, &Path),
+    (progress, cancel): (&dyn Progress, &Cancel),
 ) -> Result<(), Error> {
     let expected = diff_id(id, record)?;
     read_ahead(tar);
-    let (actual, _) = Digest::of_reader(Heard { reader: tar, progress }).at("read", path)?;
+    let (actual, _) = Digest::of_reader(cancel.reader(Heard { reader: tar, progress })).at("read", path)?;
     if actual == expected {
         return Ok(());
     }

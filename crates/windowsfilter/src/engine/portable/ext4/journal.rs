@@ -67,13 +67,14 @@ mod tests {
     fn an_error_noted_in_the_journal_is_seen_until_the_next_mount() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sandbox.img");
-        sandbox_image::create(&dir.path().join("templates"), &path, 16 << 20).unwrap();
+        sandbox_image::create(&dir.path().join("templates"), &path, 16 << 20, &crate::Cancel::default())
+            .unwrap();
         let image = File::options().read(true).write(true).open(&path).unwrap();
         let has_error = || Superblock::read(&image).unwrap().journal_has_error(&image).unwrap();
         assert!(!has_error());
         let at = note_error(&image);
         assert!(has_error());
-        sandbox_image::check_file_system(&path).unwrap();
+        sandbox_image::check_file_system(&path, &crate::Cancel::default()).unwrap();
         image.write_all_at(&[0xFF], at + ERROR as u64).unwrap();
         assert!(has_error(), "the same byte");
         image.write_all_at(&[0xFE], at + ERROR as u64).unwrap();
@@ -85,6 +86,6 @@ mod tests {
         mount_table::unmount(&target).unwrap();
         loop_device::wait_until_detached(&path).unwrap();
         assert!(!has_error());
-        sandbox_image::check_file_system(&path).unwrap();
+        sandbox_image::check_file_system(&path, &crate::Cancel::default()).unwrap();
     }
 }

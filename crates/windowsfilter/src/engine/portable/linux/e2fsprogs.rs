@@ -1,9 +1,12 @@
 //! The programs that make, grow and check ext4, and what they say when they fail.
 
 use super::error::LinuxError;
+use crate::cancel::Cancel;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The package of the programs used here.
 const PACKAGE: &str = "e2fsprogs";
@@ -32,15 +35,15 @@ impl<'a> Tool<'a> {
         self
     }
 
-    /// Runs it; an exit status that is not among `good` is an error with what the program wrote.
-    pub(super) fn run(&self, good: &[i32]) -> Result<(), LinuxError> {
-        let output = self.complete()?;
+    /// Runs it; an exit status that is not among `good` is an error with what the program wrote. `cancel` kills it.
+    pub(super) fn run(&self, good: &[i32], cancel: &Cancel) -> Result<(), LinuxError> {
+        let output = self.complete(cancel)?;
         let succeeded = output.status.code().is_some_and(|code| good.contains(&code));
         if succeeded { Ok(()) } else { Err(self.failed(&output)) }
     }
 
-    pub(super) fn complete(&self) -> Result<Output, LinuxError> {
-        self.output().map_err(|source| match source.kind() {
+    pub(super) fn complete(&self, cancel: &Cancel) -> Result<Output, LinuxError> {
+        self.output(cancel).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => LinuxError::ToolMissing { tool: self.name, package: PACKAGE, source },
             _ => LinuxError::system("execve", Path::new(self.name))(source),
         })
@@ -56,17 +59,61 @@ impl<'a> Tool<'a> {
     }
 
     /// Looks in the places for administrators too, which many users' `PATH` does not name.
-    fn output(&self) -> io::Result<Output> {
+    fn output(&self, cancel: &Cancel) -> io::Result<Output> {
         let names =
             [self.name.to_string(), format!("/usr/sbin/{}", self.name), format!("/sbin/{}", self.name)];
         let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
         for name in names {
             // Fixed language: the messages end up in an error that people search for.
-            result = Command::new(name).args(&self.arguments).arg(self.image).env("LC_ALL", "C").output();
+            let mut command = Command::new(name);
+            command.args(&self.arguments).arg(self.image).env("LC_ALL", "C");
+            result = output_of(command, cancel);
             if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::NotFound) {
                 break;
             }
         }
         result
+    }
+}
+
+/// Runs `command` to its end, or kills it. What a terminal sends to all of its programs does not reach it: that it is to end, and when, is for
+/// us to say.
+fn output_of(mut command: Command, cancel: &Cancel) -> io::Result<Output> {
+    cancel.check()?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn()?;
+    let process = Pid::from_child(&child);
+    // Names this process, and no other that gets its number.
+    let process = pidfd_open(process, PidfdFlags::empty());
+    let (send, receive) = crossbeam_channel::bounded(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || send.send(child.wait_with_output()));
+        let received = cancel.receive(&receive);
+        if received.is_err()
+            && let Ok(process) = &process
+        {
+            pidfd_send_signal(process, Signal::KILL)?;
+        }
+        received?.unwrap_or_else(|| Err(io::Error::other("the thread that waited for it has panicked")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_cancelled_is_killed() {
+        let cancel = Cancel::default();
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| output_of(command, &cancel));
+            cancel.cancel();
+            assert!(crate::is_cancelled(&running.join().unwrap().unwrap_err()));
+        });
+        let mut command = Command::new("echo");
+        command.arg("done");
+        assert_eq!(output_of(command, &Cancel::default()).unwrap().stdout, b"done\n");
     }
 }

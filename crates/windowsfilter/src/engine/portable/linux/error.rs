@@ -23,6 +23,10 @@ pub enum LinuxError {
         source: io::Error,
     },
 
+    /// The work was called off.
+    #[error(transparent)]
+    Cancelled(#[from] crate::cancel::Cancelled),
+
     /// The kernel refused to mount a file system.
     #[error("cannot mount {} as {file_system}: {call} failed{}", path.display(), KernelLog(log))]
     Mount {
@@ -159,7 +163,7 @@ pub enum LinuxError {
     },
 
     /// A program that makes file systems failed.
-    #[error("{tool} on {} failed with {status}: {}", path.display(), stderr.trim())]
+    #[error("{tool} on {} failed with {status}: {}", path.display(), Excerpt { path, text: stderr })]
     ToolFailed {
         /// The program.
         tool: &'static str,
@@ -373,6 +377,32 @@ impl LinuxError {
             Self::BothBackings { loop_backed, .. } => loop_backed.raw_os_error(),
             Self::Undo { first, .. } => first.raw_os_error(),
             _ => None,
+        }
+    }
+}
+
+/// The first lines of what a program wrote: e2fsck has a line for every fault, and a damaged image has thousands.
+struct Excerpt<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+/// Lines that are shown of it.
+const EXCERPT_LINES: usize = 4;
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<&str> = self.text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        f.write_str(&lines[..lines.len().min(EXCERPT_LINES)].join("\n"))?;
+        match lines.len().saturating_sub(EXCERPT_LINES) {
+            0 => Ok(()),
+            more => {
+                write!(
+                    f,
+                    "\n\u{2026} and {more} more lines: `e2fsck -f -n {}` shows all",
+                    self.path.display()
+                )
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use super::error::LinuxError;
 use super::loop_device::{self, LoopDevice};
 use super::sandbox_mount::{Access, detached_storage};
 use super::{mount_table, sparse_copy, template_record};
+use crate::cancel::Cancel;
 use crate::engine::portable::ext4::Superblock;
 use crate::options::{MAXIMUM_SANDBOX_SIZE as MAXIMUM_SIZE, MINIMUM_SANDBOX_SIZE as MINIMUM_SIZE};
 use rustix::fd::OwnedFd;
@@ -41,15 +42,16 @@ const TEMPLATE_VERSION: u32 = 1;
 
 /// Makes the sandbox image `image`, which must not exist yet, of `size` bytes (rounded up to whole blocks), and syncs it.
 /// `templates` is a directory for templates, made if missing; any number of processes may share it.
-pub fn create(templates: &Path, image: &Path, size: u64) -> Result<(), LinuxError> {
+/// Ends with `cancel`.
+pub fn create(templates: &Path, image: &Path, size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
     let size = checked_size(size)?;
     let template_path = templates.join(format!("sandbox-v{TEMPLATE_VERSION}-{size}.img"));
-    let template = open_or_make(&template_path, templates, size)?;
+    let template = open_or_make(&template_path, templates, size, cancel)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
     let target: File = rustix::fs::openat(CWD, image, flags, Mode::from_raw_mode(0o600))
         .map_err(LinuxError::system("openat", image))?
         .into();
-    let copied = sparse_copy::copy((&template, &template_path), (&target, image))
+    let copied = sparse_copy::copy((&template, &template_path), (&target, image), cancel)
         .and_then(|_| target.sync_all().map_err(LinuxError::system("fsync", image)));
     copied.map_err(|first| {
         first.with_undo(std::fs::remove_file(image).map_err(LinuxError::system("unlink", image)))
@@ -66,7 +68,7 @@ fn checked_size(size: u64) -> Result<u64, LinuxError> {
     Ok(size.next_multiple_of(BLOCK))
 }
 
-fn open_or_make(template: &Path, templates: &Path, size: u64) -> Result<File, LinuxError> {
+fn open_or_make(template: &Path, templates: &Path, size: u64, cancel: &Cancel) -> Result<File, LinuxError> {
     match File::open(template) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result.map_err(LinuxError::system("open", template)),
@@ -75,16 +77,18 @@ fn open_or_make(template: &Path, templates: &Path, size: u64) -> Result<File, Li
     let lock_path = templates.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
     let lock = lock.map_err(LinuxError::system("open", &lock_path))?;
-    lock.lock().map_err(LinuxError::system("flock", &lock_path))?;
+    // A lock belongs to what is open, whatever descriptor it was taken through.
+    let waiting = lock.try_clone().map_err(LinuxError::system("dup", &lock_path))?;
+    cancel.wait(move || waiting.lock()).map_err(LinuxError::system("flock", &lock_path))?;
     // Whoever had the lock before may have made it, or died over it. The lock goes with its descriptor.
     if !template.exists() {
-        make_template(template, templates, size)?;
+        make_template(template, templates, size, cancel)?;
     }
     File::open(template).map_err(LinuxError::system("open", template))
 }
 
 /// Makes a template beside its final name and renames it, so that nobody ever sees half of one.
-fn make_template(template: &Path, templates: &Path, size: u64) -> Result<(), LinuxError> {
+fn make_template(template: &Path, templates: &Path, size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
     let folder = Making::begin(templates)?;
     let root = folder.0.join("root");
     for name in ["", UPPER, WORK] {
@@ -95,7 +99,7 @@ fn make_template(template: &Path, templates: &Path, size: u64) -> Result<(), Lin
     let file = File::options().read(true).write(true).create_new(true).open(&image);
     let file = file.map_err(LinuxError::system("open", &image))?;
     file.set_len(size).map_err(LinuxError::system("ftruncate", &image))?;
-    make_file_system(&image, &root, size)?;
+    make_file_system(&image, &root, size, cancel)?;
     file.sync_all().map_err(LinuxError::system("fsync", &image))?;
     template_record::write(template, &file)?;
     std::fs::rename(&image, template).map_err(LinuxError::system("rename", template))?;
@@ -170,14 +174,14 @@ impl UnfinishedTemplate {
     }
 }
 
-fn make_file_system(image: &Path, root: &Path, size: u64) -> Result<(), LinuxError> {
+fn make_file_system(image: &Path, root: &Path, size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
     let journal = format!("size={}", journal_mebibytes(size));
     let mut command = Tool::new("mkfs.ext4", image);
     let inode = INODE.to_string();
     command.arguments(&["-q", "-F", "-b", "4096", "-I", &inode, "-i", "32768", "-m", "0", "-J", &journal]);
     command.arguments(&["-O", "ea_inode,meta_bg,^resize_inode,metadata_csum,64bit"]);
     command.arguments(&["-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1", "-d"]);
-    command.path(root).run(&[0])
+    command.path(root).run(&[0], cancel)
 }
 
 /// As little as keeps a sandbox of that size quick: the journal is copied by snapshots and never given back.
@@ -256,19 +260,19 @@ fn grow(mount: &OwnedFd, image: &Path, new_size: u64) -> Result<Growth, LinuxErr
 }
 
 /// Makes `copy`, an empty file, a larger copy of the sandbox in `image`, which nobody may use meanwhile. The caller puts it in the
-/// place of the image: the tools that grow an ext4 leave half of one when they are killed.
-pub fn expand_copy(image: &Path, copy: &Path, new_size: u64) -> Result<(), LinuxError> {
+/// place of the image: the tools that grow an ext4 leave half of one when they are killed, as `cancel` has them.
+pub fn expand_copy(image: &Path, copy: &Path, new_size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
     let new_size = checked_size(new_size)?;
     let source = File::open(image).map_err(LinuxError::system("open", image))?;
     let target =
         File::options().read(true).write(true).open(copy).map_err(LinuxError::system("open", copy))?;
-    sparse_copy::copy((&source, image), (&target, copy))?;
+    sparse_copy::copy((&source, image), (&target, copy), cancel)?;
     // resize2fs insists on a check; this one also replays the journal after a crash. 1 means: errors were corrected.
-    Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-p"]).run(&[0, 1])?;
+    Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-p"]).run(&[0, 1], cancel)?;
     target.set_len(new_size).map_err(LinuxError::system("ftruncate", copy))?;
-    Tool { subject: image, ..Tool::new("resize2fs", copy) }.run(&[0])?;
+    Tool { subject: image, ..Tool::new("resize2fs", copy) }.run(&[0], cancel)?;
     // resize2fs ends with success although it could not write everything.
-    Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-n"]).run(&[0])
+    Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-n"]).run(&[0], cancel)
 }
 
 fn expand_mounted(
@@ -304,7 +308,7 @@ fn expand_mounted(
 ///
 /// # Errors
 /// [`LinuxError::ToolFailed`] with what e2fsck says; [`LinuxError::ToolMissing`].
-pub fn check_file_system(image: &Path) -> Result<(), LinuxError> {
+pub fn check_file_system(image: &Path, cancel: &Cancel) -> Result<(), LinuxError> {
     let is_for_the_next_mount = |file: File| {
         let superblock = Superblock::read(&file)?;
         Ok(superblock.needs_recovery() || superblock.journal_has_error(&file)?)
@@ -313,7 +317,7 @@ pub fn check_file_system(image: &Path) -> Result<(), LinuxError> {
         return Ok(());
     }
     let mut tool = Tool::new("e2fsck", image);
-    let output = tool.arguments(&["-f", "-n"]).complete()?;
+    let output = tool.arguments(&["-f", "-n"]).complete(cancel)?;
     // A wrong checksum of a group descriptor is said to be ignored, and the exit status is that of success.
     let is_ignored = |line: &[u8]| line.ends_with(b"IGNORED.");
     let is_sound = output.status.success() && !output.stdout.split(|&byte| byte == b'\n').any(is_ignored);

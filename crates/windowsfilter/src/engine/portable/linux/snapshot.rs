@@ -15,6 +15,7 @@ use super::sandbox_mount::{Access, detached_storage, detached_storage_of};
 use super::sparse_copy;
 use super::sys;
 use super::upper::UpperDirectory;
+use crate::cancel::Cancel;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::fs::File;
@@ -32,10 +33,10 @@ pub struct SandboxView {
 
 impl SandboxView {
     /// Opens the changes of the sandbox in this image. The caller keeps others from mounting, unmounting or opening the
-    /// same sandbox meanwhile; what runs in it may go on. A copy takes its place beside the image.
-    pub fn open(image: &Path) -> Result<Self, LinuxError> {
+    /// same sandbox meanwhile; what runs in it may go on. A copy takes its place beside the image; `cancel` ends copying.
+    pub fn open(image: &Path, cancel: &Cancel) -> Result<Self, LinuxError> {
         match mounted_at(image)? {
-            Some(storage) => Self::new(image, mount_copy(image, &storage)?, false),
+            Some(storage) => Self::new(image, mount_copy(image, &storage, cancel)?, false),
             None => Self::new(image, detached_storage(image, Access::ReadAfterReplay)?, true),
         }
     }
@@ -71,12 +72,12 @@ fn mounted_at(image: &Path) -> Result<Option<PathBuf>, LinuxError> {
 }
 
 /// Copies the image of a mounted sandbox and mounts the copy.
-fn mount_copy(image: &Path, storage: &Path) -> Result<OwnedFd, LinuxError> {
+fn mount_copy(image: &Path, storage: &Path, cancel: &Cancel) -> Result<OwnedFd, LinuxError> {
     let folder = image.parent().unwrap_or(Path::new("/"));
     let copy = tempfile::tempfile_in(folder).map_err(LinuxError::system("open O_TMPFILE", folder))?;
     let source = File::open(image).map_err(LinuxError::system("open", image))?;
     let frozen = Frozen::new(storage)?;
-    let copied = sparse_copy::copy((&source, image), (&copy, image));
+    let copied = sparse_copy::copy((&source, image), (&copy, image), cancel);
     let thawed = frozen.thaw();
     match (copied, thawed) {
         (Ok(_), Ok(())) => detached_storage_of(&copy, image, Access::Read),
@@ -150,7 +151,13 @@ mod tests {
     impl Store {
         fn new() -> Self {
             let store = Self(tempfile::tempdir().unwrap());
-            sandbox_image::create(&store.0.path().join("templates"), &store.image(), 1 << 30).unwrap();
+            sandbox_image::create(
+                &store.0.path().join("templates"),
+                &store.image(),
+                1 << 30,
+                &Cancel::default(),
+            )
+            .unwrap();
             store
         }
         fn image(&self) -> PathBuf {
@@ -200,7 +207,7 @@ mod tests {
         let mounted = store.mount();
         std::fs::write(mounted.0.join("upper/before"), vec![5; 3 << 20]).unwrap();
         let start = Instant::now();
-        let view = SandboxView::open(&store.image()).unwrap();
+        let view = SandboxView::open(&store.image(), &Cancel::default()).unwrap();
         eprintln!("view of a mounted sandbox with 3 MiB: {:?}", start.elapsed());
         std::fs::write(mounted.0.join("upper/after"), b"1").unwrap();
         std::fs::write(mounted.0.join("upper/before"), b"changed").unwrap();
@@ -216,7 +223,7 @@ mod tests {
         let mounted = store.mount();
         let before = (store.files(), store.loop_devices(), store.mounts());
         assert_eq!((before.1.len(), before.2), (1, 1), "of the sandbox itself");
-        let view = SandboxView::open(&store.image()).unwrap();
+        let view = SandboxView::open(&store.image(), &Cancel::default()).unwrap();
         assert_eq!(store.loop_devices().len(), 2, "the copy has one, too");
         assert_eq!((store.files(), store.mounts()), (before.0, before.2), "neither can be seen");
         drop(view);
@@ -235,7 +242,7 @@ mod tests {
     fn a_sandbox_not_in_use_is_read_in_place_and_free_again_after_closing() {
         let store = Store::new();
         std::fs::write(store.mount().0.join("upper/x"), b"text").unwrap();
-        let view = SandboxView::open(&store.image()).unwrap();
+        let view = SandboxView::open(&store.image(), &Cancel::default()).unwrap();
         assert_eq!(names(&view), ["x"]);
         assert_eq!(read(&view, "x"), b"text");
         assert_eq!(loop_device::attached_to(&store.image()).unwrap().len(), 1);
@@ -253,8 +260,8 @@ mod tests {
         // What a power cut leaves: the image as it is now, journal and all.
         let crashed = store.0.path().join("crashed.img");
         let (source, target) = (File::open(store.image()).unwrap(), File::create_new(&crashed).unwrap());
-        sparse_copy::copy((&source, &store.image()), (&target, &crashed)).unwrap();
-        let view = SandboxView::open(&crashed).unwrap();
+        sparse_copy::copy((&source, &store.image()), (&target, &crashed), &Cancel::default()).unwrap();
+        let view = SandboxView::open(&crashed, &Cancel::default()).unwrap();
         assert_eq!(names(&view), ["synced"]);
         assert_eq!(read(&view, "synced"), b"1");
     }
@@ -274,12 +281,12 @@ mod tests {
                 count
             });
             for _ in 0..5 {
-                SandboxView::open(&store.image()).unwrap().close().unwrap();
+                SandboxView::open(&store.image(), &Cancel::default()).unwrap().close().unwrap();
             }
             stop.store(true, Ordering::Relaxed);
             assert!(writer.join().unwrap() > 0);
         });
-        let missing = mount_copy(&store.0.path().join("missing.img"), &mounted.0);
+        let missing = mount_copy(&store.0.path().join("missing.img"), &mounted.0, &Cancel::default());
         assert!(missing.is_err());
         std::fs::write(mounted.0.join("upper/y"), b"not frozen").unwrap();
     }
@@ -290,7 +297,7 @@ mod tests {
         let mounted = store.mount();
         std::fs::write(mounted.0.join("upper/x"), b"1").unwrap();
         sys::freeze(File::open(&mounted.0).unwrap()).unwrap();
-        let view = SandboxView::open(&store.image()).unwrap();
+        let view = SandboxView::open(&store.image(), &Cancel::default()).unwrap();
         assert_eq!(names(&view), ["x"]);
         std::fs::write(mounted.0.join("upper/y"), b"not frozen").unwrap();
     }
@@ -311,7 +318,7 @@ mod tests {
     fn a_file_left_open_is_reported_when_closing() {
         let store = Store::new();
         std::fs::write(store.mount().0.join("upper/x"), b"text").unwrap();
-        let view = SandboxView::open(&store.image()).unwrap();
+        let view = SandboxView::open(&store.image(), &Cancel::default()).unwrap();
         let open = view.upper().open_file(b"x").unwrap();
         assert!(matches!(view.close(), Err(LinuxError::ImageAttached { .. })));
         drop(open);

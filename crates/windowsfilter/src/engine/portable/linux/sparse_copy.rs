@@ -4,6 +4,7 @@
 
 use super::aligned_buffer::{ALIGNMENT, AlignedBuffer};
 use super::error::LinuxError;
+use crate::cancel::Cancel;
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::File;
@@ -25,10 +26,11 @@ pub enum CopyMethod {
 }
 
 /// Makes the empty file `target` equal to `source`, whose length must be a multiple of 4096 bytes. The paths are for
-/// errors. Nothing is synced.
+/// errors. Nothing is synced. Ends half-way with `cancel`.
 pub fn copy(
     (source, source_path): (&File, &Path),
     (target, target_path): (&File, &Path),
+    cancel: &Cancel,
 ) -> Result<CopyMethod, LinuxError> {
     if rustix::fs::ioctl_ficlone(target, source).is_ok() {
         return Ok(CopyMethod::Reflink);
@@ -42,6 +44,7 @@ pub fn copy(
         target_path,
         buffer: AlignedBuffer::new(PIECE_BYTES),
         bytes: 0,
+        cancel,
     };
     copier.set_direct(true);
     let result = copier.copy_data(length);
@@ -56,6 +59,7 @@ struct Copier<'a> {
     target_path: &'a Path,
     buffer: AlignedBuffer,
     bytes: u64,
+    cancel: &'a Cancel,
 }
 
 impl Copier<'_> {
@@ -92,6 +96,7 @@ impl Copier<'_> {
 
     fn copy_range(&mut self, mut offset: u64, end: u64) -> Result<(), LinuxError> {
         while offset < end {
+            self.cancel.check()?;
             match self.copy_piece(offset, end - offset) {
                 Ok(count) => offset += count,
                 Err(PieceError::Refused) => self.set_direct(false),
@@ -158,7 +163,8 @@ mod tests {
         for &(offset, count) in pieces {
             source.write_all_at(&vec![offset as u8 | 1; count], offset).unwrap();
         }
-        copy((&source, &folder.join("source")), (&target, &folder.join("target"))).unwrap();
+        copy((&source, &folder.join("source")), (&target, &folder.join("target")), &Cancel::default())
+            .unwrap();
         (source, target)
     }
 

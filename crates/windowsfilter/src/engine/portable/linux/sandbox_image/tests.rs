@@ -20,7 +20,7 @@ impl Store {
     }
     fn create(&self, name: &str, size: u64) -> Result<PathBuf, LinuxError> {
         let image = self.path(name);
-        create(&self.path("templates"), &image, size).map(|()| image)
+        create(&self.path("templates"), &image, size, &Cancel::default()).map(|()| image)
     }
     fn mount(&self, image: &Path) -> Mounted {
         let target = image.with_extension("mounted");
@@ -36,7 +36,7 @@ fn capacity(folder: &Path) -> u64 {
 }
 
 fn assert_sound(image: &Path) {
-    Tool::new("e2fsck", image).arguments(&["-f", "-n"]).run(&[0]).unwrap();
+    Tool::new("e2fsck", image).arguments(&["-f", "-n"]).run(&[0], &Cancel::default()).unwrap();
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn many_at_once_make_one_template_and_leave_nothing_behind() {
 fn expanded(image: &Path, size: u64) -> Result<(), LinuxError> {
     if expand(image, size)? == Growth::NeedsCopy {
         let copy = tempfile::NamedTempFile::new_in(image.parent().unwrap()).unwrap();
-        expand_copy(image, copy.path(), size)?;
+        expand_copy(image, copy.path(), size, &Cancel::default())?;
         copy.persist(image).unwrap();
     }
     Ok(())
@@ -186,14 +186,14 @@ fn the_sandbox_is_as_it_was_until_its_larger_copy_is_complete() {
     let image = store.create("a", MINIMUM_SIZE).unwrap();
     let before = std::fs::read(&image).unwrap();
     let copy = tempfile::NamedTempFile::new_in(image.parent().unwrap()).unwrap();
-    expand_copy(&image, copy.path(), 2 * MINIMUM_SIZE).unwrap();
+    expand_copy(&image, copy.path(), 2 * MINIMUM_SIZE, &Cancel::default()).unwrap();
     assert!(std::fs::read(&image).unwrap() == before);
     assert_eq!(copy.path().metadata().unwrap().len(), 2 * MINIMUM_SIZE);
 }
 
 #[test]
 fn a_missing_program_names_its_package() {
-    let error = Tool::new("mkfs.nosuchfs", Path::new("/x")).run(&[0]).unwrap_err();
+    let error = Tool::new("mkfs.nosuchfs", Path::new("/x")).run(&[0], &Cancel::default()).unwrap_err();
     assert_eq!(error.to_string(), "mkfs.nosuchfs is not installed: it is in the package e2fsprogs");
 }
 

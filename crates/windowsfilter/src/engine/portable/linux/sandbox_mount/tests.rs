@@ -25,7 +25,8 @@ impl Running {
         mount_index(&layers.index(), &layers.tars(), &view).unwrap();
         let view = Mounted(view);
         let image = layers.folder("image").join("sandbox.img");
-        sandbox_image::create(&layers.folder("templates"), &image, 256 << 20).unwrap();
+        sandbox_image::create(&layers.folder("templates"), &image, 256 << 20, &crate::Cancel::default())
+            .unwrap();
         let (storage, target) = (layers.folder("storage"), layers.folder("target"));
         let start = Instant::now();
         let lower = view.0.join("Files");
@@ -246,7 +247,7 @@ fn a_failed_overlay_leaves_nothing_mounted_and_no_loop_device() {
     let running = Running::with(|_, _| {});
     let layers = &running.layers;
     let image = layers.folder("image").join("other.img");
-    sandbox_image::create(&layers.folder("templates"), &image, 256 << 20).unwrap();
+    sandbox_image::create(&layers.folder("templates"), &image, 256 << 20, &crate::Cancel::default()).unwrap();
     let (storage, target) = (layers.folder("storage-2"), layers.folder("target-2"));
     let missing = running.lower("missing");
     let sandbox = Sandbox { image: &image, storage: &storage, lower: &missing, target: &target };
@@ -322,7 +323,7 @@ fn a_full_disk_does_not_harm_a_sandbox_that_nobody_writes_to() {
     assert_eq!(std::fs::read(running.target("saved")).unwrap(), b"before");
     unmount_sandbox(&sandbox).unwrap();
     loop_device::wait_until_detached(sandbox.image).unwrap();
-    sandbox_image::check_file_system(sandbox.image).unwrap();
+    sandbox_image::check_file_system(sandbox.image, &crate::Cancel::default()).unwrap();
 }
 
 #[test]

@@ -113,7 +113,8 @@ impl Mounted<'_> {
         let mounted = Mounted(folder);
         let (view, image) = (mounted.path("view"), mounted.path("sandbox.img"));
         mount_index(&mounted.path("chain.erofs"), &[mounted.path("layer.tar")], &view).unwrap();
-        sandbox_image::create(&mounted.path("templates"), &image, 256 << 20).unwrap();
+        sandbox_image::create(&mounted.path("templates"), &image, 256 << 20, &crate::Cancel::default())
+            .unwrap();
         let (storage, lower, target) = (mounted.path("storage"), view.join("Files"), mounted.path("target"));
         mount_sandbox(&Sandbox { image: &image, storage: &storage, lower: &lower, target: &target }).unwrap();
         mounted

@@ -1,0 +1,114 @@
+//! Ctrl-C and its like: the command ends, and nothing of it is left.
+//!
+//! The first SIGINT, SIGTERM or SIGHUP cancels what the store is doing (`windowsfilter::Cancel`): streams fail, waiting ends, and every step
+//! undoes what it did, as after any other error. Then the process dies of that signal, so that a shell that runs it in a loop ends too. A
+//! second signal ends it at once; so does the first, once there is nothing to undo any more. A signal that whoever started us ignores, as
+//! `nohup` does, stays ignored.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use windowsfilter::Cancel;
+
+use crate::output::{Output, say};
+
+/// When somebody who pressed Ctrl-C begins to wonder.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether there is nothing to undo any more.
+static FINISHED: AtomicBool = AtomicBool::new(false);
+/// The first signal that came.
+static RECEIVED: OnceLock<i32> = OnceLock::new();
+
+/// Has signals cancel what the store with this `cancel` does; `output` says whether the user wants to hear of it.
+pub(crate) fn watch(cancel: &Cancel, output: Output) {
+    let cancel = cancel.clone();
+    if let Err(error) = system::listen(move |signal| received(signal, &cancel, output)) {
+        tracing::debug!(
+            "an interrupt ends this at once, and leaves what `windowsfilter cleanup` removes: {error}"
+        );
+    }
+}
+
+/// From now on there is nothing to undo: what is left to do is to print.
+pub(crate) fn finished() {
+    FINISHED.store(true, Ordering::SeqCst);
+}
+
+/// Ends the process as the signal does that came, if one has come. Called when everything is undone.
+pub(crate) fn die_if_received() {
+    if let Some(&signal) = RECEIVED.get() {
+        system::die(signal);
+    }
+}
+
+fn received(signal: i32, cancel: &Cancel, output: Output) {
+    let is_first = RECEIVED.set(signal).is_ok();
+    if FINISHED.load(Ordering::SeqCst) {
+        system::die(signal);
+    }
+    if !is_first {
+        say(format_args!("error: ended at once; `windowsfilter cleanup` removes what is left"));
+        system::die(signal);
+    }
+    cancel.cancel();
+    // Most commands are done by then.
+    std::thread::spawn(move || {
+        std::thread::sleep(PATIENCE);
+        output.note(
+            "undoing what was done; a second Ctrl-C ends at once, and leaves what `windowsfilter cleanup` removes",
+        );
+    });
+}
+
+#[cfg(unix)]
+mod system {
+    use std::io;
+
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    /// Calls `handle` on a thread of its own for every signal that ends us and that is not ignored.
+    pub(super) fn listen(mut handle: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
+        let ignored = ignored();
+        let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        let mut signals = Signals::new(wanted)?;
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            signals.forever().for_each(&mut handle);
+        })?;
+        Ok(())
+    }
+
+    /// The signals that whoever started us has told us to ignore, a bit each: `SigIgn` of proc_pid_status(5).
+    fn ignored() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    }
+
+    /// Dies of `signal`, for which shells have the exit codes 130, 143 and 129.
+    pub(super) fn die(signal: i32) -> ! {
+        _ = signal_hook::low_level::emulate_default_handler(signal);
+        // Not reached: the default of each of these signals is death.
+        std::process::exit(128 + signal)
+    }
+}
+
+#[cfg(windows)]
+mod system {
+    use std::io;
+
+    /// STATUS_CONTROL_C_EXIT
+    const CONTROL_C_EXIT: i32 = 0xC000_013A_u32 as i32;
+
+    /// Calls `handle` on a thread of its own for every Ctrl-C and Ctrl-Break.
+    pub(super) fn listen(mut handle: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
+        ctrlc::set_handler(move || handle(CONTROL_C_EXIT)).map_err(io::Error::other)
+    }
+
+    /// Ends as Ctrl-C ends programs.
+    pub(super) fn die(code: i32) -> ! {
+        std::process::exit(code)
+    }
+}
