@@ -21,7 +21,8 @@
 //!   tmp/, tmp.lock               files being written, see `temporary.rs`
 //!   images/                      windowsfilter-image's: refs/, blobs/sha256/, layer-blobs/, lock, import.lock
 //!   containerd/<set>/            windowsfilter-containerd's: snapshots.redb, snapshots.reserve (room for it on a full
-//!                                disk), mounts/ (links to what is held mounted), nothing/ (an empty directory)
+//!                                disk), snapshots.lost (records that were given up), mounts/ (links to what is held
+//!                                mounted), nothing/ (an empty directory), thrown/ (what clients unpack by themselves)
 //! ```
 //!
 //! Where an engine makes layers in place, the root is what the original calls home: layers lie directly in it, as Docker

@@ -155,12 +155,14 @@ fn our_own_command_makes_an_image_of_a_sandbox(version: Version) {
     let mnt = rig.path("mnt");
     rig.prepare("box", &image.top(), &mnt);
     change(&mnt);
-    let expected = super::compare::tree(&mnt);
     let layers = rig.ask(&["layer", "ls"]);
     let sandbox = layers.as_array().unwrap().iter().find(|layer| layer["kind"] == "sandbox").unwrap();
     let (sandbox, changed) = (sandbox["id"].as_str().unwrap(), "registry.example/changed:1");
     rig.ask(&["image", "import", &image.archive.to_string_lossy()]);
     rig.ask(&["commit", sandbox, "--ref", changed]);
+    let view = rig.ask(&["mount", changed]);
+    let expected = super::compare::tree(Path::new(view["path"].as_str().unwrap()));
+    rig.ask(&["umount", changed]);
     let archive = rig.path("changed.tar");
     rig.ask(&["image", "export", changed, &archive.to_string_lossy(), "--format", "oci-archive"]);
     // What is containerd's stays, and who wants it gone is told whom to ask.
