@@ -60,9 +60,7 @@ impl ImageStore<'_> {
             }
         }
         for id in &unneeded {
-            if let Some(path) = self.mounted_at(id)? {
-                return Err(windowsfilter::Error::Mounted { id: id.clone(), path }.into());
-            }
+            self.layers.ensure_unused(id)?;
         }
         self.delete_record(&record)?;
         let mut removed = Vec::new();

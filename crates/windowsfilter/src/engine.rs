@@ -30,6 +30,7 @@ use crate::id::LayerId;
 use crate::limits::Limits;
 use crate::metadata::StreamForm;
 use crate::record::LayerKind;
+use crate::remove_tree::remove_tree;
 
 pub mod hcs;
 pub mod portable;
@@ -205,8 +206,36 @@ pub trait Engine: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Whether a path that [`Engine::mount_path`] gave still shows its layer.
-    fn is_mounted(&self, path: &Path) -> bool;
+    /// Whether a path that [`Engine::mount_path`] gave still shows its layer, as far as this process sees mounts.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    fn is_mounted(&self, path: &Path) -> Result<bool, Error>;
+
+    /// Whether anything is mounted in [`Place::mounts`], as far as this process sees mounts.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    fn has_mounts(&self, _place: &Place) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Who uses what the layer is made of, here or where this process does not see it, such as in another mount namespace: the words that follow
+    /// `is in use`. `None` if it is free.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    fn in_use(&self, _place: &Place) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
+    /// As [`Engine::in_use`], once those had a moment who are about to end.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    fn stays_in_use(&self, _place: &Place) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
 
     /// Shows what is at `path` at the directory `target`, too.
     ///
@@ -295,7 +324,15 @@ pub trait Engine: Debug + Send + Sync {
     /// # Errors
     /// What could not be deleted.
     fn destroy(&self, dir: &Path) -> Result<(), Error> {
-        fs::remove_dir_all(dir).at("remove", dir)
+        remove_tree(dir).at("remove", dir)
+    }
+
+    /// The number of the mount namespace that this process sees, where the host has such; another namespace may get it once this one is gone.
+    fn namespace(&self) -> Option<u64> {
+        #[cfg(unix)]
+        return fs::metadata("/proc/self/ns/mnt").ok().map(|file| std::os::unix::fs::MetadataExt::ino(&file));
+        #[cfg(not(unix))]
+        None
     }
 
     /// Something that is another after every start of the machine, since then nothing is mounted.

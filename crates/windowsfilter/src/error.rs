@@ -69,6 +69,8 @@ pub enum Error {
     Busy { id: LayerId },
     #[error("{id} holds {}; a sandbox cannot shrink (asked: {})", crate::options::shown_size(*size), crate::options::shown_size(*asked))]
     SandboxShrink { id: LayerId, size: u64, asked: u64 },
+    #[error("layer {id} is in use{by}")]
+    InUse { id: LayerId, by: String },
     #[error("{id} is a {actual}, not a {expected}")]
     WrongKind { id: LayerId, expected: &'static str, actual: &'static str },
     #[error("{parent} is not the parent of layer {id}; its parent is {}", actual.as_ref().map_or("none", LayerId::as_str))]
@@ -233,6 +235,7 @@ impl Error {
             | Self::Mounted { .. }
             | Self::TargetTaken { .. }
             | Self::Busy { .. }
+            | Self::InUse { .. }
             | Self::ParentGone { .. } => ErrorKind::InUse,
             Self::Damaged { .. }
             | Self::DigestMismatch { .. }
@@ -319,7 +322,7 @@ impl From<Exceeded> for Error {
 fn linux_kind(error: &crate::engine::portable::linux::LinuxError) -> ErrorKind {
     use crate::engine::portable::linux::LinuxError as Linux;
     match error {
-        Linux::Busy { .. } => ErrorKind::InUse,
+        error if error.is_in_use() => ErrorKind::InUse,
         Linux::SandboxTooSmall { .. } | Linux::SandboxTooLarge { .. } => ErrorKind::Usage,
         // Of a sandbox that is larger than the store's file system lets a file be.
         Linux::System { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => ErrorKind::Usage,

@@ -17,7 +17,9 @@ mod limits;
 mod lock;
 pub mod metadata;
 mod options;
+mod path_text;
 mod record;
+mod remove_tree;
 pub mod sealed;
 mod store;
 mod temporary;
@@ -44,4 +46,5 @@ pub use options::{
     DEFAULT_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE, StorageOptions, parse_size,
 };
 pub use record::{LayerKind, LayerRecord};
+pub use remove_tree::remove_tree;
 pub use temporary::NewFile;

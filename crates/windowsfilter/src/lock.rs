@@ -25,7 +25,7 @@ use crate::error::{Error, IoContext};
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
-    /// There is no lock file and none can be made, so nobody else has it either: what is open is the directory it would be in.
+    /// There is no lock file and none can be made, or it may not be opened; what is open is the directory it would be in.
     absent: bool,
     /// Why it was opened for reading only: enough for whoever only reads.
     unwritable: Option<(PathBuf, io::Error)>,
@@ -203,6 +203,19 @@ pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Lock>, Error> {
     Ok(try_lock(&lock, path)?.then_some(lock))
 }
 
+/// As [`try_exclusive`], of a lock file that is there; `None` if there is none.
+pub(crate) fn try_existing(path: &Path) -> Result<Option<Lock>, Error> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A store that is only read.
+        Err(error) if cannot_write(&error) => Ok(None),
+        other => {
+            let lock = Lock::of_file(other.at("open", path)?);
+            Ok(try_lock(&lock, path)?.then_some(lock))
+        }
+    }
+}
+
 /// Locks the directory `path` unless somebody else holds it.
 pub(crate) fn try_exclusive_dir(path: &Path) -> Result<Option<Lock>, Error> {
     loop {
@@ -249,7 +262,11 @@ fn try_lock(lock: &Lock, path: &Path) -> Result<bool, Error> {
 }
 
 fn open(path: &Path) -> Result<Lock, Error> {
-    match OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path) {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
         Err(error) if cannot_write(&error) => match open_to_read(path) {
             Ok(mut lock) => {
                 lock.unwritable = Some((path.to_owned(), error));
@@ -257,9 +274,26 @@ fn open(path: &Path) -> Result<Lock, Error> {
             }
             Err(_) => Err(error).at("open", path),
         },
-        other => Ok(Lock::of_file(other.at("open", path)?)),
+        other => {
+            let file = other.at("open", path)?;
+            keep_from_others(&file, path);
+            Ok(Lock::of_file(file))
+        }
     }
 }
+
+/// Whoever may open a lock can hold it for ever, so a lock is its owner's only; older versions made ones that all can read.
+#[cfg(unix)]
+fn keep_from_others(file: &File, path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let is_open = file.metadata().is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+    if is_open && let Err(error) = file.set_permissions(std::fs::Permissions::from_mode(0o600)) {
+        tracing::debug!("others can lock {}: {error}", path.display());
+    }
+}
+
+#[cfg(not(unix))]
+fn keep_from_others(_: &File, _: &Path) {}
 
 /// Whether somebody who only wants to read can still do so. On Windows a lock file that is being removed is refused, too.
 pub(crate) fn cannot_write(error: &io::Error) -> bool {
@@ -270,7 +304,8 @@ pub(crate) fn cannot_write(error: &io::Error) -> bool {
 /// Opens a lock in a store that we cannot write. Whoever wants to change something fails a little later, for the same reason.
 fn open_to_read(path: &Path) -> io::Result<Lock> {
     match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        // None is there, or it is its owner's only: whoever may merely read cannot keep the owner waiting either.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
             let dir = File::open(path.parent().unwrap_or(Path::new(".")))?;
             let mut lock = Lock::of_file(dir);
             lock.absent = true;
@@ -299,6 +334,31 @@ mod tests {
         assert!(try_exclusive(&path).unwrap().is_none());
         drop(held);
         assert!(try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_its_owners_only_also_one_that_was_not() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        drop(exclusive(&path, "the test", &Cancel::default()).unwrap());
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        drop(shared(&path, &Cancel::default()).unwrap());
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn a_lock_that_is_not_there_is_not_made_by_asking_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(try_existing(&path).unwrap().is_none() && !path.exists());
+        let held = exclusive(&path, "the test", &Cancel::default()).unwrap();
+        assert!(try_existing(&path).unwrap().is_none());
+        drop(held);
+        assert!(try_existing(&path).unwrap().is_some());
     }
 
     #[test]

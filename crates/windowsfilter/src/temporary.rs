@@ -13,6 +13,7 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::cancel::Cancel;
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
+use crate::remove_tree::remove_any;
 use crate::store::{read_file, remove_file, sync_name};
 
 /// The directory of temporary files.
@@ -159,13 +160,15 @@ impl Temporaries {
             tracing::debug!("{} is in use", self.dir.display());
             return Ok(());
         };
+        let mut result = Ok(());
         for path in self.list()? {
-            let is_directory = fs::symlink_metadata(&path).at("look at", &path)?.is_dir();
-            let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.at("remove", &path)?;
-            tracing::info!("removed {}", path.display());
+            match remove_any(&path).at("remove", &path) {
+                Ok(()) => tracing::info!("removed {}", path.display()),
+                // The others go all the same.
+                Err(error) => result = result.and(Err(error)),
+            }
         }
-        Ok(())
+        result
     }
 
     fn list(&self) -> Result<Vec<PathBuf>, Error> {

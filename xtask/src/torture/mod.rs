@@ -9,6 +9,7 @@ pub mod crash;
 pub mod depot;
 pub mod full_disk;
 pub mod lost_writes;
+pub mod namespaces;
 pub mod operations;
 pub mod report;
 pub mod state;
@@ -65,6 +66,8 @@ pub enum Part {
     FullDisk,
     /// Many processes and threads at once.
     Together,
+    /// Two mount namespaces that see the store at two paths.
+    Namespaces,
 }
 
 /// When to stop.
@@ -141,8 +144,15 @@ pub fn run(args: &Args) -> Result<()> {
     let mut failures: u64 = tables.iter().map(|(_, table)| table.failures()).sum();
     if is_wanted(Part::Together) {
         println!("\n== {} processes and {} threads at once", together::PROCESSES, together::THREADS);
-        let time = Duration::from_secs(args.minutes.map_or(120, |minutes| minutes * 60 * 15 / 100));
+        let time = Duration::from_secs(args.minutes.map_or(120, |minutes| minutes * 60 * 10 / 100));
         let report = together::run(&depot, seed, time)?;
+        println!("{report}");
+        failures += report.problems.len() as u64;
+    }
+    if is_wanted(Part::Namespaces) {
+        println!("\n== two mount namespaces, two paths, one store");
+        let time = Duration::from_secs(args.minutes.map_or(60, |minutes| minutes * 60 * 5 / 100));
+        let report = namespaces::run(&depot, seed, time)?;
         println!("{report}");
         failures += report.problems.len() as u64;
     }

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if !removed {
         return Err(Error::NotRemoved { dir: args.dir.clone() });
     }
-    std::fs::remove_dir_all(&args.dir).map_err(|source| Error::Io {
+    windowsfilter::remove_tree(&args.dir).map_err(|source| Error::Io {
         action: "remove",
         path: args.dir.clone(),
         source,
@@ -53,7 +53,7 @@ pub(crate) fn in_background(doomed: Doomed) -> Result<(), windowsfilter::Error> 
     // The child is not waited for: when this process ends, it becomes init's.
     if let Err(error) = command.stdin(doomed.into_lock()).spawn() {
         tracing::debug!("{} is deleted here, since no process could be started: {error}", dir.display());
-        return std::fs::remove_dir_all(&dir).map_err(|source| windowsfilter::Error::Leftover {
+        return windowsfilter::remove_tree(&dir).map_err(|source| windowsfilter::Error::Leftover {
             source: Box::new(windowsfilter::Error::Io { action: "remove", path: dir.clone(), source }),
             dir,
         });

@@ -2,8 +2,6 @@
 
 use std::sync::PoisonError;
 
-use windowsfilter::Driver;
-
 use super::Snapshotter;
 use crate::error::{Error, chain};
 use crate::records::{Kind, Record, State};
@@ -67,7 +65,7 @@ impl Snapshotter {
                 let id = self.layer_id(record.number)?;
                 self.store.abandon(&id, &owner)?;
                 if self.store.contains(&id) {
-                    self.store.remove(&id)?;
+                    self.store.remove_abandoned(&id)?;
                 }
             }
             (Kind::Committed, Some(layer)) => {

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use super::LayerStore;
+use super::removal::Users;
 use crate::driver::{Applied, Change, DiffGetter, Driver, Presence};
 use crate::engine::{Expect, ImportRequest};
 use crate::error::Error;
@@ -116,7 +117,7 @@ impl Driver for LayerStore {
     }
 
     fn remove(&self, id: &LayerId) -> Result<(), Error> {
-        self.remove_layer(id, None)
+        self.remove_layer(id, None, Users::Keep)
     }
 
     fn cleanup(&self) -> Result<(), Error> {

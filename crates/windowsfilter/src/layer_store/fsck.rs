@@ -17,7 +17,8 @@ pub use findings::Finding;
 pub use invariants::Invariant;
 pub use verify::Verified;
 
-use findings::{Breaks, Violation, chain_text};
+pub(super) use findings::chain_text;
+use findings::{Breaks, Violation};
 
 use super::LayerStore;
 use crate::engine::Progress;
@@ -46,7 +47,7 @@ impl LayerStore {
         let mut hidden = BTreeSet::new();
         for id in &layers {
             self.cancel().check()?;
-            for violation in self.check_layer(id, Tar::Measured) {
+            for violation in self.settled(id, || self.check_layer(id, Tar::Measured)) {
                 let finding = self.settle(id, violation, repair);
                 if !finding.repaired && hides_chain_index(finding.invariant) {
                     hidden.insert(id.clone());
@@ -56,7 +57,7 @@ impl LayerStore {
         }
         for id in &layers {
             self.cancel().check()?;
-            if let Some(violation) = self.check_visible_chain_index(id, &hidden) {
+            for violation in self.settled(id, || self.check_visible_chain_index(id, &hidden)) {
                 findings.push(self.settle(id, violation, repair));
             }
         }
@@ -71,6 +72,34 @@ impl LayerStore {
 
     fn has_directory(&self, id: &LayerId) -> bool {
         self.paths.layer(id).is_dir()
+    }
+
+    /// What is wrong with a layer that was the same one all the time it was looked at. Somebody may remove it meanwhile, and import it again.
+    fn settled<T: IntoIterator<Item = Violation>>(
+        &self,
+        id: &LayerId,
+        look: impl Fn() -> T,
+    ) -> Vec<Violation> {
+        const LOOKS: usize = 5;
+        let mut found = Vec::new();
+        for _ in 0..LOOKS {
+            let before = self.which_directory(id);
+            found = look().into_iter().collect();
+            if found.is_empty() || before == self.which_directory(id) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Tells a layer's directory from one that has its name later; `None` if there is none.
+    fn which_directory(&self, id: &LayerId) -> Option<(u64, std::time::SystemTime)> {
+        let directory = std::fs::metadata(self.paths.layer(id)).ok()?;
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(&directory);
+        #[cfg(not(unix))]
+        let number = 0;
+        Some((number, directory.modified().ok()?))
     }
 
     /// The finding for a violation, put right if that is wanted and can be done.

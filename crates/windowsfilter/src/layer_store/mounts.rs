@@ -8,6 +8,10 @@
 //! mounts/<id>/            the engine's mounts
 //! mounts/<id>.lock        held while mounting, unmounting, and reading a sandbox
 //! ```
+//!
+//! Other mount namespaces have a copy of each mount that was there when they were made, and a container may mount what the others do not see. So
+//! what is not mounted *here* may be in use: the kernel is asked ([`crate::engine::Engine::in_use`]). A mount point whose mount may be another
+//! namespace's is never removed, for it would take that mount with it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +24,9 @@ use crate::engine::portable::linux::LinuxError;
 use crate::error::{Error, ErrorKind, IoContext};
 use crate::id::LayerId;
 use crate::lock::{self, Lock};
+use crate::path_text;
 use crate::record::{self, LayerKind, LayerRecord};
+use crate::remove_tree::remove_tree;
 use crate::sealed;
 use crate::store;
 
@@ -34,8 +40,10 @@ pub struct MountState {
     /// Mounts not yet undone.
     pub count: u64,
     /// The view, if it is mounted.
+    #[serde(with = "path_text::option")]
     pub path: Option<PathBuf>,
     /// Further places it was asked to appear at, in order.
+    #[serde(with = "path_text::list")]
     pub targets: Vec<PathBuf>,
     /// Who mounted it once and for all, by name, see [`LayerStore::hold`].
     #[serde(default)]
@@ -43,6 +51,9 @@ pub struct MountState {
     /// Half unmounted: the next attempt goes on from there.
     #[serde(default)]
     unprepared: bool,
+    /// The mount namespace in which it was mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<u64>,
     /// The boot in which this was true.
     boot: String,
 }
@@ -61,21 +72,44 @@ impl LayerStore {
         loop {
             let lock = lock::exclusive(&path, &format!("layer {id}"), self.cancel())?;
             // Whoever removed the layer while we waited has removed the lock's name: others would lock another file.
-            if lock.still_at(&path) {
-                return Ok(lock);
+            if !lock.still_at(&path) {
+                continue;
             }
+            return match self.unless_gone(id, &path, lock) {
+                Some(lock) => Ok(lock),
+                None => Err(Error::NoSuchLayer { id: id.to_string() }),
+            };
         }
     }
 
-    /// As [`Self::mount_lock`], but `None` if somebody holds it.
+    /// As [`Self::mount_lock`], but `None` if somebody holds it, or the layer is gone.
     pub(super) fn try_mount_lock(&self, id: &LayerId) -> Result<Option<Lock>, Error> {
         let path = lock::beside(&self.paths.mount(id));
         loop {
             match lock::try_exclusive(&path)? {
-                Some(lock) if !lock.still_at(&path) => {}
-                other => return Ok(other),
+                Some(lock) if lock.still_at(&path) => return Ok(self.unless_gone(id, &path, lock)),
+                Some(_) => {}
+                None => return Ok(None),
             }
         }
+    }
+
+    /// The lock, unless it was made for a layer that turned out to be gone: then it goes, too, or its name would stay for ever.
+    fn unless_gone(&self, id: &LayerId, path: &Path, lock: Lock) -> Option<Lock> {
+        if self.is_known(id) {
+            return Some(lock);
+        }
+        if let Err(error) = store::remove_file(path) {
+            tracing::debug!("{error}; cleanup will");
+        }
+        None
+    }
+
+    /// The lock of a layer that is gone, if it is there and free.
+    pub(super) fn try_lock_of_gone_layer(&self, id: &LayerId) -> Result<Option<Lock>, Error> {
+        let path = lock::beside(&self.paths.mount(id));
+        let lock = lock::try_existing(&path)?;
+        Ok(lock.filter(|lock| lock.still_at(&path) && !self.is_known(id)))
     }
 
     /// Whether there is or was something to mount: where not, no lock is made either.
@@ -89,8 +123,106 @@ impl LayerStore {
     /// When the record or the mount table cannot be read.
     pub fn mounts(&self, id: &LayerId) -> Result<MountState, Error> {
         let state = self.recorded(id)?;
-        let alive = state.path.as_deref().is_some_and(|path| self.engine.is_mounted(path));
+        let alive = match state.path.as_deref() {
+            Some(path) => self.engine.is_mounted(path)?,
+            None => false,
+        };
         Ok(if alive { state } else { MountState::default() })
+    }
+
+    /// Refuses a layer that is mounted, here or where this process does not see it.
+    ///
+    /// # Errors
+    /// [`Error::Mounted`], [`Error::InUse`].
+    pub fn ensure_unused(&self, id: &LayerId) -> Result<(), Error> {
+        let place = self.place(id)?;
+        let state = self.mounts(&place.id)?;
+        if state.users() > 0 {
+            return Err(Error::Mounted { path: state.path.unwrap_or(place.mounts), id: place.id });
+        }
+        self.ensure_free(&place)
+    }
+
+    /// Refuses a layer that the kernel has in use, once those had a moment who are about to end.
+    pub(super) fn ensure_free(&self, place: &Place) -> Result<(), Error> {
+        match self.engine.stays_in_use(place)? {
+            Some(by) => Err(Error::InUse { id: place.id.clone(), by }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses, before anything is changed, what somebody has mounted where this process does not see it. A sandbox is nobody else's while it is
+    /// mounted; a view may be mounted anew, unless its mounts are counted in another namespace.
+    fn check_mountable(&self, id: &LayerId) -> Result<(), Error> {
+        let place = self.place(id)?;
+        if self.engine.has_mounts(&place)? {
+            return Ok(());
+        }
+        if self.record(id)?.kind == LayerKind::Sandbox {
+            return self.ensure_free(&place);
+        }
+        match self.used_elsewhere(&place)? {
+            Some(by) => Err(Error::InUse { id: place.id, by }),
+            None => Ok(()),
+        }
+    }
+
+    /// Who has `id` mounted where this process does not see it. Nobody's is a view that was mounted here and taken off by hand, though other
+    /// namespaces may have copies of it: whoever mounts it again disturbs none of them.
+    pub(super) fn used_elsewhere(&self, place: &Place) -> Result<Option<String>, Error> {
+        let recorded = self.recorded(&place.id)?;
+        if recorded.users() == 0 || self.engine.has_mounts(place)? {
+            return Ok(None);
+        }
+        let is_sandbox = self.record(&place.id).is_ok_and(|record| record.kind == LayerKind::Sandbox);
+        if is_sandbox || self.is_of_another_namespace(&recorded) {
+            self.engine.in_use(place)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn is_of_another_namespace(&self, state: &MountState) -> bool {
+        state.namespace.is_some() && state.namespace != self.engine.namespace()
+    }
+
+    /// Whether the directory of `id`'s mounts is there for other namespaces' sake only: nothing is mounted here, and the record says so.
+    pub(super) fn is_left_for_others(&self, id: &LayerId) -> Result<bool, Error> {
+        let place = self.place(id)?;
+        let has_record = self.mount_record_problem(id)?.is_none() && place.mounts.join(STATE).exists();
+        let state = self.recorded(id)?;
+        Ok(has_record
+            && state.boot == self.engine.boot()
+            && state.users() == 0
+            && !self.engine.has_mounts(&place)?)
+    }
+
+    /// Ends the record of mounts that are off here, and removes their directory unless others may have mounts on it.
+    fn forget(&self, place: &Place) -> Result<(), Error> {
+        if !place.mounts.exists() {
+            return Ok(());
+        }
+        let Some(by) = self.lasting_use(place)? else {
+            return remove_tree(&place.mounts).at("remove", &place.mounts);
+        };
+        let recorded = self.recorded(&place.id)?;
+        if recorded.users() > 0 && self.is_of_another_namespace(&recorded) {
+            // It counts those mounts.
+            return Ok(());
+        }
+        tracing::debug!("{} stays for now: {} is in use{by}", place.mounts.display(), place.id);
+        self.save_mounts(&place.id, &MountState { boot: self.engine.boot(), ..MountState::default() })
+    }
+
+    /// Who uses `place`, but for those who are gone in a moment, such as a search through all loop devices.
+    fn lasting_use(&self, place: &Place) -> Result<Option<String>, Error> {
+        for _ in 0..10 {
+            if self.engine.in_use(place)?.is_none() {
+                return Ok(None);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        self.engine.in_use(place)
     }
 
     /// What the record says that was written since the machine started.
@@ -225,7 +357,7 @@ impl LayerStore {
     fn detach(&self, id: &LayerId) -> Result<(), Error> {
         let place = self.place(id)?;
         self.engine.detach(&place)?;
-        fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
+        self.forget(&place)
     }
 
     /// What is mounted at `path`, as a view or where a mount was asked to appear.
@@ -269,12 +401,14 @@ impl LayerStore {
         let mut state = self.mounts(&id)?;
         let first = state.users() == 0;
         if first {
+            self.check_mountable(&id)?;
             let stale = |source| Error::StaleMount { id: id.clone(), source: Box::new(source) };
             self.clear(&id)
                 .map_err(|error| if error.kind() == ErrorKind::InUse { stale(error) } else { error })?;
             self.cancel().check()?;
             let view = self.set_up(&id)?;
-            state = MountState { path: Some(view), boot: self.engine.boot(), ..MountState::default() };
+            let (namespace, boot) = (self.engine.namespace(), self.engine.boot());
+            state = MountState { path: Some(view), namespace, boot, ..MountState::default() };
         } else if state.unprepared || !self.engine.is_prepared(&self.place(&id)?) {
             self.engine.prepare(&self.layer(&id)?)?;
             state.unprepared = false;
@@ -332,7 +466,7 @@ impl LayerStore {
         let layer = self.layer(id)?;
         let (place, dir) = (&layer.place, &layer.place.mounts);
         fs::create_dir_all(dir).at("create directory", dir)?;
-        let remove = || fs::remove_dir_all(dir).at("remove", dir);
+        let remove = || self.forget(place);
         self.engine.activate(&layer).map_err(|e| e.with_undo(remove()))?;
         let deactivate = || self.engine.deactivate(place).and_then(|()| remove());
         self.engine.prepare(&layer).map_err(|e| e.with_undo(deactivate()))?;
@@ -361,7 +495,7 @@ impl LayerStore {
             }
             other => other?,
         }
-        fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
+        self.forget(&place)
     }
 
     /// Undoes one mount; the last one unmounts everything. A place where it was asked to appear goes first, the last of several.
@@ -384,6 +518,9 @@ impl LayerStore {
         let _lock = self.mount_lock(&id)?.for_changes()?;
         let mut state = self.mounts(&id)?;
         if state.count == 0 {
+            if let Some(by) = self.used_elsewhere(&self.place(&id)?)? {
+                return Err(Error::InUse { id, by });
+            }
             if state.users() == 0 {
                 self.tear_down(&id)?;
             }
@@ -427,7 +564,7 @@ impl LayerStore {
             state.unprepared = unprepared;
             return Err(error.with_undo(self.save_mounts(id, &state)));
         }
-        fs::remove_dir_all(&place.mounts).at("remove", &place.mounts)
+        self.forget(&place)
     }
 
     /// The answer is whether it was done. That something cannot be saved is an error only once: the kernel does not try a second time, so staying

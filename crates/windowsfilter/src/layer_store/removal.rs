@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::LayerStore;
+use super::fsck::chain_text;
 use super::staging::is_kept;
 use crate::engine::Engine;
 #[cfg(target_os = "linux")]
@@ -15,6 +16,7 @@ use crate::error::{Error, IoContext};
 use crate::id::{LayerId, REMOVING};
 use crate::lock::{self, Lock};
 use crate::record::LayerKind;
+use crate::remove_tree::remove_tree;
 use crate::store;
 
 /// A layer that is out of the store already, but whose bytes are still there.
@@ -55,6 +57,15 @@ impl Doomed {
     }
 }
 
+/// What those who use a layer without being counted mean to its removal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Users {
+    /// The layer stays.
+    Keep,
+    /// It goes.
+    DoNotCount,
+}
+
 /// Who stands on a layer.
 #[derive(Default)]
 struct Children {
@@ -69,22 +80,40 @@ impl LayerStore {
     /// # Errors
     /// As [`crate::Driver::remove`]; [`Error::Owned`] by others.
     pub fn remove_owned(&self, id: &LayerId, owner: &str) -> Result<(), Error> {
-        self.remove_layer(id, Some(owner))
+        self.remove_layer(id, Some(owner), Users::Keep)
     }
 
-    pub(super) fn remove_layer(&self, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
+    /// Removes a sandbox although somebody may still use it whose mounts are not counted: a process in one that [`Self::abandon`] took off, or another
+    /// mount namespace. They keep what they have until they end. For programs that know that nobody needs it any more.
+    ///
+    /// # Errors
+    /// As [`crate::Driver::remove`].
+    pub fn remove_abandoned(&self, id: &LayerId) -> Result<(), Error> {
+        self.remove_layer(id, None, Users::DoNotCount)
+    }
+
+    pub(super) fn remove_layer(&self, id: &LayerId, owner: Option<&str>, users: Users) -> Result<(), Error> {
         let id = self.resolve(id)?;
         let dir = self.paths.layer(&id);
         if !dir.is_dir() {
             return Err(Error::NoSuchLayer { id: id.to_string() });
         }
-        let Some(mount_lock) = self.try_mount_lock(&id)? else { return Err(Error::Busy { id }) };
+        let Some(mount_lock) = self.try_mount_lock(&id)? else {
+            return Err(if dir.is_dir() {
+                Error::Busy { id }
+            } else {
+                Error::NoSuchLayer { id: id.to_string() }
+            });
+        };
         let state = self.mounts(&id)?;
         if state.users() > 0 {
             return Err(Error::Mounted { path: state.path.unwrap_or_else(|| self.paths.mount(&id)), id });
         }
         self.tear_down(&id)?;
         self.lock().and_then(|_store_lock| self.check_removable(&id, owner))?;
+        if users == Users::Keep {
+            self.ensure_free(&self.place(&id)?)?;
+        }
         self.engine.release(&self.place(&id)?)?;
         let doomed = self.hide(&id, &dir, owner)?;
         let lock_file = lock::beside(&self.paths.mount(&id));
@@ -184,12 +213,15 @@ impl LayerStore {
                 Ok(Some(_lock)) if is_kept(&dir) => {
                     tracing::debug!("{} is kept for whoever staged it", dir.display());
                 }
+                // Finished, and perhaps begun anew, since it was listed.
+                Ok(Some(lock)) if !self.paths.is_locked(&lock, &dir) => {}
                 Ok(Some(_lock)) => match self.destroy_leftover(&dir) {
                     Ok(()) => tracing::info!("removed {}", dir.display()),
                     Err(e) => {
                         tracing::warn!(
-                            "cannot remove {}: {e}; the next cleanup will try again",
-                            dir.display()
+                            "cannot remove {}: {}; the next cleanup will try again",
+                            dir.display(),
+                            chain_text(&e)
                         );
                     }
                 },
@@ -205,13 +237,13 @@ impl LayerStore {
             }
         }
         if let Err(e) = self.paths.temporaries().sweep() {
-            tracing::warn!("cannot remove temporary files: {e}");
+            tracing::warn!("cannot remove temporary files: {}", chain_text(&e));
         }
         self.clean_up_templates();
         for id in self.mount_directories()? {
             self.cancel().check()?;
             if let Err(e) = self.clean_up_mount(&id) {
-                tracing::warn!("cannot clean up the mounts of {id}: {e}");
+                tracing::warn!("cannot clean up the mounts of {id}: {}", chain_text(&e));
             }
         }
         for (id, path) in self.abandoned_locks()? {
@@ -240,15 +272,17 @@ impl LayerStore {
     }
 
     fn clean_up_lock(&self, id: &LayerId, path: &Path) -> Result<(), Error> {
-        let Some(_lock) = self.try_mount_lock(id)? else { return Ok(()) };
         // Those who wait for it look whether it still is the one they know.
-        if self.paths.layer(id).exists() { Ok(()) } else { fs::remove_file(path).at("remove", path) }
+        match self.try_lock_of_gone_layer(id)? {
+            Some(_lock) => fs::remove_file(path).at("remove", path),
+            None => Ok(()),
+        }
     }
 
     /// What was staged is files of ours; what was removed is the engine's.
     fn destroy_leftover(&self, dir: &Path) -> Result<(), Error> {
         if self.is_in_place() && dir.parent() == Some(&self.paths.staging()) {
-            return fs::remove_dir_all(dir).at("remove", dir);
+            return remove_tree(dir).at("remove", dir);
         }
         self.engine.destroy(dir)
     }
@@ -269,10 +303,17 @@ impl LayerStore {
     fn clean_up_templates(&self) {}
 
     /// Mount directories that nobody needs any more: of a process that died, or of another boot.
-    pub(super) fn abandoned_mounts(&self) -> Result<Vec<LayerId>, Error> {
+    /// With `say`, it is said which ones only look so.
+    pub(super) fn abandoned_mounts(&self, say: bool) -> Result<Vec<LayerId>, Error> {
         let mut abandoned = Vec::new();
         for id in self.mount_directories()? {
-            if self.mounts(&id)?.users() > 0 {
+            if self.mounts(&id)?.users() > 0 || self.is_left_for_others(&id)? {
+                continue;
+            }
+            if let Some(by) = self.used_elsewhere(&self.place(&id)?)? {
+                if say {
+                    say_left_alone(&id, &by);
+                }
                 continue;
             }
             // Or somebody is in the middle of mounting it, and has been done since.
@@ -302,10 +343,20 @@ impl LayerStore {
         let Some(_lock) = self.try_mount_lock(id)? else { return Ok(()) };
         // Looked at again now that nobody is in the middle of mounting it.
         if self.mounts(id)?.users() == 0 {
-            self.tear_down(id)
+            match self.used_elsewhere(&self.place(id)?)? {
+                Some(by) => {
+                    say_left_alone(id, &by);
+                    Ok(())
+                }
+                None => self.tear_down(id),
+            }
         } else {
             // Its lock is free, so whoever stopped it to read it has died.
             self.engine.resume(&self.place(id)?)
         }
     }
+}
+
+fn say_left_alone(id: &LayerId, by: &str) {
+    tracing::warn!("the mounts of {id} are left alone: in use{by}");
 }

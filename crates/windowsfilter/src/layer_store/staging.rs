@@ -14,6 +14,7 @@ use crate::id::{IMPORTING, LayerId};
 use crate::lock::{self, Lock};
 use crate::options::StorageOptions;
 use crate::record::{self, LayerKind, LayerRecord};
+use crate::remove_tree::remove_tree;
 use crate::sealed;
 use crate::store::{self, Paths};
 
@@ -85,7 +86,7 @@ impl Drop for Staging {
         if !self.remove {
             return;
         }
-        match fs::remove_dir_all(&self.dir) {
+        match remove_tree(&self.dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!("cannot remove {}: {e}; cleanup will", self.dir.display());
             }
@@ -220,7 +221,7 @@ impl LayerStore {
             return Err(Error::Busy { id: id.clone() });
         };
         let swapped_out = self.exchange(staging, &target)?;
-        fs::remove_dir_all(&swapped_out).at("remove", &swapped_out)
+        remove_tree(&swapped_out).at("remove", &swapped_out)
     }
 
     /// Puts the staged directory in the place of `target` and says where that is now.

@@ -158,5 +158,7 @@ fn a_held_mount_that_is_in_use_goes_with_its_last_user() {
     assert!(!view.exists());
     assert!(open.metadata().unwrap().len() > 0);
     assert_eq!(store.mounts(&id("base")).unwrap().users(), 0);
+    assert!(matches!(store.remove(&id("base")), Err(Error::InUse { .. })), "its user would lose it");
+    drop(open);
     store.remove(&id("base")).unwrap();
 }

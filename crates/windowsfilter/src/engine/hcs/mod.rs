@@ -189,8 +189,8 @@ impl<H: Host> Engine for Hcs<H> {
         self.deactivate(place)
     }
 
-    fn is_mounted(&self, path: &Path) -> bool {
-        path.exists()
+    fn is_mounted(&self, path: &Path) -> Result<bool, Error> {
+        Ok(path.exists())
     }
 
     fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error> {

@@ -10,10 +10,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::linux::LinuxError;
 use super::linux::sandbox_image::Growth;
 use super::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
 use super::linux::snapshot::{self, SandboxView};
-use super::linux::{bind, erofs_mount, loop_device, mount_table, sandbox_image};
+use super::linux::{bind, erofs_mount, in_use, mount_table, sandbox_image};
 use super::sandbox_diff;
 use super::view::View;
 use crate::cancel::Cancel;
@@ -89,17 +90,13 @@ pub(super) fn resume(place: &Place) -> Result<(), Error> {
 pub(super) fn unprepare(place: &Place) -> Result<(), Error> {
     // What is frozen stays attached after it was unmounted, for ever.
     resume(place)?;
-    let image = place.dir.join(file::SANDBOX);
-    unmount_sandbox(&Sandbox {
-        image: &image,
+    // Mounts of it in other namespaces keep the image attached; here it is unmounted all the same.
+    Ok(unmount_sandbox(&Sandbox {
+        image: &place.dir.join(file::SANDBOX),
         storage: &place.mounts.join(STORAGE),
         lower: &files(place),
         target: &place.mounts.join(VIEW),
-    })?;
-    if image.exists() {
-        loop_device::wait_until_detached(&image)?;
-    }
-    Ok(())
+    })?)
 }
 
 /// Unmounts whatever is mounted for the layer, also what a process that died has left.
@@ -118,9 +115,44 @@ pub(super) fn detach(place: &Place) -> Result<(), Error> {
 }
 
 /// Whether the path, or the mount it lies in, is in the mount table.
-pub(super) fn is_mounted(path: &Path) -> bool {
+pub(super) fn is_mounted(path: &Path) -> Result<bool, Error> {
+    let mounts = mount_table::read()?;
     let parent = path.parent().unwrap_or(path);
-    [path, parent].iter().any(|place| matches!(mount_table::at(place), Ok(Some(_))))
+    let is_mount_point = |place: &Path| {
+        place.canonicalize().is_ok_and(|place| mounts.iter().any(|mount| mount.mount_point == place))
+    };
+    Ok([path, parent].into_iter().any(is_mount_point))
+}
+
+/// Whether anything is mounted for the layer in this mount namespace.
+pub(super) fn has_mounts(place: &Place) -> Result<bool, Error> {
+    // Asked in any case: where it cannot be known, what is mounted would be forgotten.
+    mount_table::read()?;
+    Ok(place.mounts.exists() && !mount_table::under(&place.mounts)?.is_empty())
+}
+
+/// Who uses the sandbox's image, or the index of the layer's view.
+pub(super) fn in_use(place: &Place) -> Result<Option<String>, Error> {
+    let image = place.dir.join(file::SANDBOX);
+    let holders = if image.exists() {
+        in_use::of_image(&image)?
+    } else {
+        in_use::of_index(&place.dir.join(file::CHAIN_INDEX))?
+    };
+    Ok(holders.map(|holders| in_use::text(&holders)))
+}
+
+/// As [`in_use`], once those had a moment who are about to end.
+pub(super) fn stays_in_use(place: &Place) -> Result<Option<String>, Error> {
+    let image = place.dir.join(file::SANDBOX);
+    if !image.exists() {
+        let holders = in_use::wait_for_index(&place.dir.join(file::CHAIN_INDEX))?;
+        return Ok(holders.map(|holders| in_use::text(&holders)));
+    }
+    match in_use::wait_for_image(&image) {
+        Err(LinuxError::ImageAttached { holders, .. }) => Ok(Some(in_use::text(&holders))),
+        other => Ok(other.map(|()| None)?),
+    }
 }
 
 pub(super) fn show_at(path: &Path, target: &Path) -> Result<(), Error> {

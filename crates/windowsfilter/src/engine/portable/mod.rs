@@ -117,8 +117,20 @@ impl Engine for Portable {
         host::resume(place)
     }
 
-    fn is_mounted(&self, path: &Path) -> bool {
+    fn is_mounted(&self, path: &Path) -> Result<bool, Error> {
         host::is_mounted(path)
+    }
+
+    fn has_mounts(&self, place: &Place) -> Result<bool, Error> {
+        host::has_mounts(place)
+    }
+
+    fn in_use(&self, place: &Place) -> Result<Option<String>, Error> {
+        host::in_use(place)
+    }
+
+    fn stays_in_use(&self, place: &Place) -> Result<Option<String>, Error> {
+        host::stays_in_use(place)
     }
 
     fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error> {

@@ -55,8 +55,24 @@ pub(super) fn resume(_: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn is_mounted(_: &Path) -> bool {
-    false
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn is_mounted(_: &Path) -> Result<bool, Error> {
+    Ok(false)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn has_mounts(_: &Place) -> Result<bool, Error> {
+    Ok(false)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn in_use(_: &Place) -> Result<Option<String>, Error> {
+    Ok(None)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn stays_in_use(_: &Place) -> Result<Option<String>, Error> {
+    Ok(None)
 }
 
 pub(super) fn show_at(path: &Path, _: &Path) -> Result<(), Error> {

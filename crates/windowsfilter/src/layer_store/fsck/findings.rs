@@ -48,7 +48,7 @@ impl<T> Breaks<T> for Result<T, Error> {
 }
 
 /// The error with its causes, on one line.
-pub(super) fn chain_text(error: &Error) -> String {
+pub(in crate::layer_store) fn chain_text(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

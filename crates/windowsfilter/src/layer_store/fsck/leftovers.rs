@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Finding, Invariant};
 use crate::engine::Placement;
@@ -32,6 +33,8 @@ impl Leftover {
     }
 }
 
+/// How long there may be between making a directory and locking it.
+const BEGINNING: Duration = Duration::from_millis(100);
 const DIED: &str = "was left by a process that died";
 
 impl LayerStore {
@@ -42,7 +45,8 @@ impl LayerStore {
             found.push(Leftover::at(Invariant::TemporaryFiles, path, DIED));
         }
         found.extend(self.damaged_templates(repair)?);
-        found.extend(self.forgotten_mounts()?);
+        // A repair says it when it leaves them alone.
+        found.extend(self.forgotten_mounts(!repair)?);
         found.extend(self.strangers()?);
         if repair {
             self.clean_up()?;
@@ -53,8 +57,7 @@ impl LayerStore {
 
     fn interrupted_work(&self) -> Result<Vec<Leftover>, Error> {
         let mut found = Vec::new();
-        for dir in self.leftovers()? {
-            let Ok(Some(_lock)) = self.paths.try_lock_directory(&dir) else { continue };
+        for dir in self.abandoned_directories()? {
             if is_kept(&dir) {
                 if let Some(problem) = kept_record_problem(&dir)? {
                     found.push(Leftover::new(Invariant::StagedLayer, dir, None, problem));
@@ -74,6 +77,22 @@ impl LayerStore {
             ));
         }
         Ok(found)
+    }
+
+    /// Directories of something unfinished that nobody works on. One may have been finished, or begun anew, since it was listed; and whoever begins
+    /// one has it locked only a moment after it is there.
+    fn abandoned_directories(&self) -> Result<Vec<PathBuf>, Error> {
+        let is_free = |dir: &PathBuf| {
+            let lock = self.paths.try_lock_directory(dir).ok().flatten();
+            lock.is_some_and(|lock| self.paths.is_locked(&lock, dir))
+        };
+        let mut dirs = self.leftovers()?;
+        dirs.retain(is_free);
+        if !dirs.is_empty() {
+            std::thread::sleep(BEGINNING);
+            dirs.retain(is_free);
+        }
+        Ok(dirs)
     }
 
     #[cfg(target_os = "linux")]
@@ -106,9 +125,9 @@ impl LayerStore {
         Ok(Vec::new())
     }
 
-    fn forgotten_mounts(&self) -> Result<Vec<Leftover>, Error> {
+    fn forgotten_mounts(&self, say: bool) -> Result<Vec<Leftover>, Error> {
         let mut found = Vec::new();
-        for id in self.abandoned_mounts()? {
+        for id in self.abandoned_mounts(say)? {
             let path = self.paths.mount(&id);
             // One whose record is damaged is forgotten for that reason.
             let (invariant, problem) = match self.mount_record_problem(&id)? {
@@ -124,7 +143,7 @@ impl LayerStore {
             found.push(Leftover::new(invariant, path, Some(id), problem));
         }
         for (id, path) in self.abandoned_locks()? {
-            if self.try_mount_lock(&id)?.is_some() {
+            if self.try_lock_of_gone_layer(&id)?.is_some() {
                 found.push(Leftover::at(
                     Invariant::LocksOfLayers,
                     path,

@@ -12,7 +12,7 @@ use super::layers::unopened;
 use crate::cancel::Cancel;
 use crate::engine::portable::ext4::Superblock;
 #[cfg(target_os = "linux")]
-use crate::engine::portable::linux::{LinuxError, loop_device, sandbox_image};
+use crate::engine::portable::linux::{LinuxError, sandbox_image};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::layer_store::LayerStore;
@@ -38,7 +38,7 @@ impl LayerStore {
             return broken(Invariant::SandboxSize, damaged(problem));
         }
         // Of a file system that is mounted, the kernel knows more than the image says.
-        let _lock = self.unmounted(id, &path)?;
+        let _lock = self.unmounted(id)?;
         let superblock = match Superblock::read(&image).at("read", &path) {
             Ok(superblock) => superblock,
             Err(error) => return broken(Invariant::SandboxSuperblock, error),
@@ -55,20 +55,11 @@ impl LayerStore {
     }
 
     /// The lock that keeps a sandbox as it is, if nobody has it mounted.
-    fn unmounted(&self, id: &LayerId, image: &Path) -> Option<crate::lock::Lock> {
+    fn unmounted(&self, id: &LayerId) -> Option<crate::lock::Lock> {
         let lock = self.try_mount_lock(id).ok()??;
-        let is_free = self.mounts(id).is_ok_and(|state| state.users() == 0) && !Self::is_attached(image);
+        let is_free = self.mounts(id).is_ok_and(|state| state.users() == 0)
+            && self.place(id).and_then(|place| self.engine.in_use(&place)).is_ok_and(|by| by.is_none());
         is_free.then_some(lock)
-    }
-
-    #[cfg(target_os = "linux")]
-    fn is_attached(image: &Path) -> bool {
-        loop_device::attached_to(image).is_ok_and(|devices| !devices.is_empty())
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn is_attached(_: &Path) -> bool {
-        false
     }
 
     #[cfg(target_os = "linux")]

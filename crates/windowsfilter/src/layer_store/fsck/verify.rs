@@ -43,7 +43,7 @@ impl LayerStore {
         if record.kind == LayerKind::Layer {
             self.check_has_tars(&format!("layer {id}"))?;
         }
-        let found = self.check_layer(&id, Tar::Read(&())).into_iter().next();
+        let found = self.settled(&id, || self.check_layer(&id, Tar::Read(&()))).into_iter().next();
         self.cancel().check()?;
         match found {
             Some(violation) => Err(violation.error),
@@ -62,7 +62,7 @@ impl LayerStore {
         let counted = Counted { progress, bytes: AtomicU64::new(0) };
         let layers = self.largest_first()?;
         let found = in_parallel(jobs, &layers, |id| match self.cancel().check() {
-            Ok(()) => self.check_layer(id, Tar::Read(&counted)),
+            Ok(()) => self.settled(id, || self.check_layer(id, Tar::Read(&counted))),
             Err(_) => Vec::new(),
         });
         // What was not read to its end is no finding.
@@ -77,12 +77,13 @@ impl LayerStore {
             }
             findings.push(violation.of(id));
         }
-        let chains = in_parallel(jobs, &layers, |id| {
-            self.cancel().check().ok()?;
-            self.check_visible_chain_index(id, &hidden)
+        let chains = in_parallel(jobs, &layers, |id| match self.cancel().check() {
+            Ok(()) => self.settled(id, || self.check_visible_chain_index(id, &hidden)),
+            Err(_) => Vec::new(),
         });
         self.cancel().check()?;
-        findings.extend(layers.iter().zip(chains).filter_map(|(id, found)| Some(found?.of(id))));
+        let chains = layers.iter().zip(chains);
+        findings.extend(chains.flat_map(|(id, found)| found.into_iter().map(move |found| found.of(id))));
         // Somebody removes layers while this goes on.
         findings.retain(|found| found.id.as_ref().is_none_or(|id| self.has_directory(id)));
         findings.sort_by(|a, b| (&a.id, a.invariant).cmp(&(&b.id, b.invariant)));

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
     use crate::engine::portable::linux::sandbox_image;
     use crate::engine::portable::linux::sandbox_mount::mount_storage;
-    use crate::engine::portable::linux::{loop_device, mount_table};
+    use crate::engine::portable::linux::{in_use, mount_table};
 
     /// Notes an error in the journal, as the kernel does when it cannot write.
     fn note_error(image: &File) -> u64 {
@@ -84,7 +84,7 @@ mod tests {
         std::fs::create_dir(&target).unwrap();
         mount_storage(&path, &target).unwrap();
         mount_table::unmount(&target).unwrap();
-        loop_device::wait_until_detached(&path).unwrap();
+        in_use::wait_for_image(&path).unwrap();
         assert!(!has_error());
         sandbox_image::check_file_system(&path, &crate::Cancel::default()).unwrap();
     }

@@ -58,15 +58,22 @@ impl<'a> Tool<'a> {
         }
     }
 
+    /// The image by its name alone, run in its directory: in a path these programs take `?` for the beginning of options, and `=` for a label's.
+    ///
     /// Looks in the places for administrators too, which many users' `PATH` does not name.
     fn output(&self, cancel: &Cancel) -> io::Result<Output> {
         let names =
             [self.name.to_string(), format!("/usr/sbin/{}", self.name), format!("/sbin/{}", self.name)];
+        let (folder, image) = match (self.image.parent(), self.image.file_name()) {
+            (Some(folder), Some(name)) => (folder, Path::new(".").join(name)),
+            _ => (Path::new("/"), self.image.to_path_buf()),
+        };
         let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
         for name in names {
-            // Fixed language: the messages end up in an error that people search for.
             let mut command = Command::new(name);
-            command.args(&self.arguments).arg(self.image).env("LC_ALL", "C");
+            command.args(&self.arguments).arg(&image).current_dir(folder);
+            // Fixed language: the messages end up in an error that people search for.
+            command.env("LC_ALL", "C");
             result = output_of(command, cancel);
             if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::NotFound) {
                 break;

@@ -111,7 +111,7 @@ fn mount(context: &mut FsContext, source: &Path, devices: &[PathBuf]) -> Result<
 mod tests {
     use super::*;
     use crate::engine::portable::linux::test_support::{Layers, Mounted};
-    use crate::engine::portable::linux::{loop_device, mount_table};
+    use crate::engine::portable::linux::{in_use, loop_device, mount_table};
     use std::time::Instant;
 
     fn mounted(layers: &Layers, backing: Backing) -> Mounted {
@@ -154,7 +154,7 @@ mod tests {
         let start = Instant::now();
         let view = mounted(&layers, Backing::Auto);
         eprintln!("130 devices from files: {:?}", start.elapsed());
-        let loop_devices = loop_device::attached_to(&layers.index()).unwrap();
+        let loop_devices = loop_device::attachments(&layers.index()).unwrap();
         assert_eq!(loop_devices.is_empty(), kernel_mounts_files(&layers));
         assert_shows_all(&view.0, &layers);
     }
@@ -166,10 +166,10 @@ mod tests {
         let view = mounted(&layers, Backing::LoopDevices);
         eprintln!("9 loop devices: {:?}", start.elapsed());
         assert_shows_all(&view.0, &layers);
-        assert_eq!(loop_device::attached_to(&layers.tars()[8]).unwrap().len(), 1);
+        assert_eq!(loop_device::attachments(&layers.tars()[8]).unwrap().len(), 1);
         drop(view);
         for file in layers.tars().into_iter().chain([layers.index()]) {
-            loop_device::wait_until_detached(&file).unwrap();
+            in_use::wait_for_image(&file).unwrap();
         }
     }
 
@@ -177,7 +177,7 @@ mod tests {
     fn memory_file_systems_fall_back_to_loop_devices() {
         let layers = Layers::new_in(Path::new("/dev/shm"), 3);
         let view = mounted(&layers, Backing::Auto);
-        let loop_devices = loop_device::attached_to(&layers.index()).unwrap();
+        let loop_devices = loop_device::attachments(&layers.index()).unwrap();
         assert_eq!(loop_devices.is_empty(), kernel_mounts_files(&layers));
         assert_shows_all(&view.0, &layers);
     }
@@ -208,7 +208,7 @@ mod tests {
         let error = mount_index(&layers.index(), &layers.tars(), &layers.folder("view")).unwrap_err();
         assert!(matches!(error, LinuxError::BothBackings { .. }), "{error}");
         assert!(error.to_string().contains("index.erofs"), "{error}");
-        loop_device::wait_until_detached(&layers.index()).unwrap();
+        in_use::wait_for_image(&layers.index()).unwrap();
     }
 
     #[test]

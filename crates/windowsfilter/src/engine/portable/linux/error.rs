@@ -214,12 +214,19 @@ pub enum LinuxError {
     },
 
     /// A sandbox image is attached to a loop device already; attaching it twice would corrupt it.
-    #[error("{} is in use by {}", path.display(), device.display())]
+    #[error("{} is in use{}", path.display(), HolderList(holders))]
     ImageAttached {
         /// The image.
         path: PathBuf,
-        /// The loop device that has it.
-        device: PathBuf,
+        /// Who has it, as far as can be seen from here.
+        holders: Vec<Holder>,
+    },
+
+    /// There is no list of mounts, so nothing can be known of what is mounted.
+    #[error("the list of mounts cannot be read: mount a proc at /proc")]
+    NoMountTable {
+        /// The kernel's answer.
+        source: io::Error,
     },
 
     /// An upper directory holds something that this store never makes overlayfs create.
@@ -275,10 +282,28 @@ pub enum Holder {
         /// Its name, as in `/proc/PID/comm`.
         name: String,
     },
-    /// Another mount below the mount point.
+    /// Another mount below the mount point, or one of the same thing.
     Mount {
         /// Where it is.
         mount_point: PathBuf,
+    },
+    /// A mount in another mount namespace.
+    Namespace {
+        /// The namespace, as in `/proc/PID/ns/mnt`.
+        namespace: u64,
+        /// A process in it.
+        pid: u32,
+        /// Its name, as in `/proc/PID/comm`.
+        name: String,
+        /// How many more processes are in it.
+        others: usize,
+        /// Where the mount is there.
+        mount_point: PathBuf,
+    },
+    /// A loop device that no process or mount that can be seen from here has.
+    Device {
+        /// Its node.
+        path: PathBuf,
     },
 }
 
@@ -287,12 +312,22 @@ impl fmt::Display for Holder {
         match self {
             Self::Process { pid, name } => write!(f, "{name} (process {pid})"),
             Self::Mount { mount_point } => write!(f, "the mount {}", mount_point.display()),
+            Self::Namespace { namespace, pid, name, others, mount_point } => {
+                write!(f, "{name} (process {pid}")?;
+                if *others > 0 {
+                    write!(f, " and {others} more")?;
+                }
+                write!(f, ") in mount namespace {namespace}, at {}", mount_point.display())
+            }
+            Self::Device { path } => {
+                write!(f, "{}, for a mount that cannot be seen from here", path.display())
+            }
         }
     }
 }
 
 /// ` by x, y`, or nothing.
-struct HolderList<'a>(&'a [Holder]);
+pub(super) struct HolderList<'a>(pub(super) &'a [Holder]);
 
 impl fmt::Display for HolderList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -362,6 +397,15 @@ impl LinuxError {
         }
     }
 
+    /// Whether it is refused because something uses what it is about.
+    pub(crate) fn is_in_use(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::ImageAttached { .. } => true,
+            Self::Undo { first, .. } => first.is_in_use(),
+            _ => false,
+        }
+    }
+
     /// The kernel's error number, looking through wrappers to the first failure.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
@@ -372,6 +416,7 @@ impl LinuxError {
             | Self::LoopMissing { source, .. }
             | Self::NotPermitted { source, .. }
             | Self::Busy { source, .. }
+            | Self::NoMountTable { source }
             | Self::GrowNotPermitted { source, .. }
             | Self::ToolMissing { source, .. } => source.raw_os_error(),
             Self::BothBackings { loop_backed, .. } => loop_backed.raw_os_error(),
@@ -423,6 +468,21 @@ mod tests {
         assert_eq!(
             busy(vec![process, mount]).to_string(),
             "/mnt/c is in use by bash (process 7), the mount /mnt/c/x"
+        );
+    }
+
+    #[test]
+    fn a_mount_in_another_namespace_is_named_with_its_process_and_place() {
+        let holder = Holder::Namespace {
+            namespace: 4_026_532_210,
+            pid: 77,
+            name: "sleep".into(),
+            others: 2,
+            mount_point: "/s/mounts/box/storage".into(),
+        };
+        assert_eq!(
+            LinuxError::ImageAttached { path: "/s/sandbox.img".into(), holders: vec![holder] }.to_string(),
+            "/s/sandbox.img is in use by sleep (process 77 and 2 more) in mount namespace 4026532210, at /s/mounts/box/storage"
         );
     }
 

@@ -14,7 +14,6 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 const CONTROL: &str = "/dev/loop-control";
 /// Major device number of loop devices. Source: `Documentation/admin-guide/devices.txt`.
@@ -22,9 +21,6 @@ const LOOP_MAJOR: u32 = 7;
 /// How often another process may win the race for a free device before we give up. Each loss is someone else's gain, so
 /// this many in a row mean that something is wrong.
 const ATTEMPTS: usize = 256;
-/// How long a device without a mount, which is to go by itself, may take to let go of its file. A moment mostly; on a busy machine, whoever
-/// looks through all devices keeps it as long as the look takes.
-const DETACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a file is attached. Everything off: writable, kept until [`LoopDevice::detach`], through the page cache.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,10 +115,13 @@ fn open_control() -> Result<File, LinuxError> {
 /// Opens the device node, making it first where `/dev` is not kept by the kernel, as in many containers.
 fn open_node(path: &Path, number: u32, read_only: bool) -> Result<File, LinuxError> {
     let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+    open_numbered(path, rustix::fs::makedev(LOOP_MAJOR, number), access)
+}
+
+fn open_numbered(path: &Path, device: rustix::fs::Dev, access: OFlags) -> Result<File, LinuxError> {
     let open = || rustix::fs::openat(CWD, path, access | OFlags::CLOEXEC, Mode::empty()).map(File::from);
     match open() {
         Err(Errno::NOENT) => {
-            let device = rustix::fs::makedev(LOOP_MAJOR, number);
             match rustix::fs::mknodat(CWD, path, FileType::BlockDevice, Mode::from_raw_mode(0o660), device) {
                 Ok(()) | Err(Errno::EXIST) => open().map_err(LinuxError::system("open", path)),
                 Err(error) => Err(LinuxError::system("mknodat", path)(error)),
@@ -151,11 +150,6 @@ fn info(image: &Path, options: LoopOptions) -> LoopInfo {
     info
 }
 
-/// Whether a device lets go of its file when nobody has it open any more; `None` if it is free.
-fn goes_by_itself(device: &Path) -> Result<Option<bool>, LinuxError> {
-    Ok(attribute(device, "autoclear")?.map(|text| text == b"1\n"))
-}
-
 /// The file a loop device is attached to, as the kernel names it now (it follows renames), or `None` if it is free.
 pub fn backing_file(device: &Path) -> Result<Option<PathBuf>, LinuxError> {
     let file = attribute(device, "backing_file")?;
@@ -178,52 +172,74 @@ fn attribute(device: &Path, name: &str) -> Result<Option<Vec<u8>>, LinuxError> {
     }
 }
 
-/// The loop devices that have this very file attached, whatever it was called then.
-pub fn attached_to(image: &Path) -> Result<Vec<PathBuf>, LinuxError> {
+/// A loop device that has a file attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its node, such as `/dev/loop3`.
+    pub device: PathBuf,
+    /// Its device number, major and minor, by which mount tables know it.
+    pub number: (u32, u32),
+}
+
+/// The loop devices that have this very file attached, whatever it was called then and wherever it was seen: the kernel is asked for the device and
+/// inode numbers of what is attached.
+pub fn attachments(image: &Path) -> Result<Vec<Attachment>, LinuxError> {
     let wanted = std::fs::metadata(image).map_err(LinuxError::system("stat", image))?;
     let block = Path::new("/sys/block");
     let devices = std::fs::read_dir(block).map_err(LinuxError::system("opendir", block))?;
     let mut found = Vec::new();
     for device in devices {
         let name = device.map_err(LinuxError::system("readdir", block))?.file_name();
-        if !name.as_bytes().starts_with(b"loop") {
+        // Of a device that is free there is no `loop`.
+        if !name.as_bytes().starts_with(b"loop") || !block.join(&name).join("loop").exists() {
             continue;
         }
+        let Some(number) = device_number(&block.join(&name).join("dev"))? else { continue };
         let device = Path::new("/dev").join(&name);
-        let same = |file: PathBuf| {
-            std::fs::metadata(file).is_ok_and(|file| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino()))
-        };
-        if backing_file(&device)?.is_some_and(same) {
-            found.push(device);
+        let is_it = |file: (u64, u64)| file == (wanted.dev(), wanted.ino());
+        if attached_file(&device, number)?.is_some_and(is_it) {
+            found.push(Attachment { device, number });
         }
     }
-    found.sort();
+    found.sort_by(|a, b| a.device.cmp(&b.device));
     Ok(found)
 }
 
-/// Waits until no loop device has this file attached. The kernel lets go of it a moment after its file system was
-/// unmounted, as soon as nobody (such as a search for a free device) looks at the loop device. An image that is mounted,
-/// or attached to stay, or still attached after ten seconds, is an error.
-pub fn wait_until_detached(image: &Path) -> Result<(), LinuxError> {
-    let start = Instant::now();
-    while let Some(device) = attached_to(image)?.into_iter().next() {
-        let is_mounted = mount_table::read()?.iter().any(|mount| mount.source == device);
-        // One that let go in the meantime says nothing; the next look finds it free.
-        let stays = goes_by_itself(&device)? == Some(false);
-        let is_over = is_mounted || stays || start.elapsed() > DETACH_TIMEOUT;
-        // Or it let go, and what was just said is about the next file that it was attached to.
-        if is_over && attached_to(image)?.contains(&device) {
-            return Err(LinuxError::ImageAttached { path: image.to_path_buf(), device });
-        }
-        std::thread::sleep(Duration::from_millis(1));
+/// The device number in a file of sysfs, `7:3`.
+fn device_number(path: &Path) -> Result<Option<(u32, u32)>, LinuxError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(mount_table::parse_device(text.trim_end().as_bytes())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(LinuxError::system("read", path)(error)),
     }
-    Ok(())
+}
+
+/// Device and inode number of the file that a device has attached; `None` if it is free by now.
+fn attached_file(device: &Path, (major, minor): (u32, u32)) -> Result<Option<(u64, u64)>, LinuxError> {
+    let number = rustix::fs::makedev(major, minor);
+    let node = open_numbered(device, number, OFlags::RDONLY).ok();
+    let Some(node) = node.filter(|node| rustix::fs::fstat(node).is_ok_and(|node| node.st_rdev == number))
+    else {
+        // A `/dev` without the device, where none may be made. The path is better than nothing, and there is the lock besides.
+        let file = backing_file(device)?.and_then(|file| std::fs::metadata(file).ok());
+        return Ok(file.map(|file| (file.dev(), file.ino())));
+    };
+    match sys::loop_status(&node) {
+        Ok(status) => Ok(Some((status.device, status.inode))),
+        Err(Errno::NXIO | Errno::NODEV) => Ok(None),
+        Err(error) => Err(LinuxError::system("ioctl LOOP_GET_STATUS64", device)(error)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::portable::linux::in_use;
     use std::io::{Read, Write};
+
+    fn devices_of(image: &Path) -> Vec<PathBuf> {
+        attachments(image).unwrap().into_iter().map(|attachment| attachment.device).collect()
+    }
 
     fn image(folder: &Path, length: u64) -> PathBuf {
         let path = folder.join("image");
@@ -243,14 +259,14 @@ mod tests {
         File::open(device.path()).unwrap().read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"first bytes");
         assert_eq!(backing_file(device.path()).unwrap(), Some(image.clone()));
-        assert_eq!(attached_to(&image).unwrap(), [device.path()]);
+        assert_eq!(devices_of(&image), [device.path()]);
         let writable = File::options().write(true).open(device.path());
         assert!(
             writable.and_then(|mut file| file.write_all(&[0; 512])).is_err(),
             "a read-only device was written to"
         );
         drop(device);
-        wait_until_detached(&image).unwrap();
+        in_use::wait_for_image(&image).unwrap();
     }
 
     #[test]
@@ -261,7 +277,7 @@ mod tests {
         let device = LoopDevice::attach_path(&image, options).unwrap();
         let renamed = folder.path().join("renamed");
         std::fs::rename(&image, &renamed).unwrap();
-        assert_eq!(attached_to(&renamed).unwrap(), [device.path()]);
+        assert_eq!(devices_of(&renamed), [device.path()]);
     }
 
     #[test]
@@ -284,10 +300,10 @@ mod tests {
         let device = LoopDevice::attach_path(&image, LoopOptions::default()).unwrap();
         let path = device.path().to_path_buf();
         drop(device);
-        assert_eq!(attached_to(&image).unwrap(), std::slice::from_ref(&path));
-        assert!(matches!(wait_until_detached(&image), Err(LinuxError::ImageAttached { .. })));
+        assert_eq!(devices_of(&image), std::slice::from_ref(&path));
+        assert!(in_use::of_image(&image).unwrap().is_some());
         LoopDevice::open(&path).unwrap().detach().unwrap();
-        wait_until_detached(&image).unwrap();
+        in_use::wait_for_image(&image).unwrap();
     }
 
     #[test]
@@ -304,7 +320,7 @@ mod tests {
         paths.sort();
         paths.dedup();
         assert_eq!(paths.len(), 12);
-        assert_eq!(attached_to(&image).unwrap().len(), 12);
+        assert_eq!(devices_of(&image).len(), 12);
     }
 
     #[test]

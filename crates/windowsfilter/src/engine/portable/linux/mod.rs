@@ -12,6 +12,8 @@ mod e2fsprogs;
 pub mod erofs_mount;
 pub mod error;
 mod fs_context;
+mod holders;
+pub mod in_use;
 pub mod loop_device;
 pub mod mount_table;
 pub mod sandbox_image;

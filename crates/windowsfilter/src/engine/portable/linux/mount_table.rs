@@ -3,7 +3,8 @@
 //! The table is the truth about what is mounted: it survives a crash of this program, which its own notes would not.
 //! Source of the format: `proc_pid_mountinfo(5)`.
 
-use super::error::{Holder, LinuxError};
+use super::error::LinuxError;
+use super::holders;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::ffi::OsString;
@@ -43,7 +44,7 @@ pub struct Mount {
 
 /// All mounts of this process' mount namespace, in the order they were made.
 pub fn read() -> Result<Vec<Mount>, LinuxError> {
-    parse(&std::fs::read(TABLE).map_err(LinuxError::system("read", Path::new(TABLE)))?)
+    parse(&std::fs::read(TABLE).map_err(|source| LinuxError::NoMountTable { source })?)
 }
 
 /// Parses the text of a `mountinfo` file.
@@ -82,7 +83,7 @@ fn number(field: &[u8]) -> Option<u64> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-fn parse_device(field: &[u8]) -> Option<(u32, u32)> {
+pub(super) fn parse_device(field: &[u8]) -> Option<(u32, u32)> {
     let (major, minor) = std::str::from_utf8(field).ok()?.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
@@ -165,44 +166,21 @@ pub fn detach(path: &Path) -> Result<(), LinuxError> {
 
 fn unmount_error(path: &Path, error: Errno) -> LinuxError {
     match error {
-        Errno::BUSY => {
-            LinuxError::Busy { path: path.to_path_buf(), holders: holders(path), source: error.into() }
-        }
+        Errno::BUSY => LinuxError::Busy {
+            path: path.to_path_buf(),
+            holders: holders::of_path(path),
+            source: error.into(),
+        },
         Errno::INVAL => LinuxError::NotMounted { path: path.to_path_buf() },
         Errno::PERM => LinuxError::NotPermitted { path: path.to_path_buf(), source: error.into() },
         _ => LinuxError::system("umount2", path)(error),
     }
 }
 
-/// Who keeps a mount busy, as far as can be found by looking: mounts below it, and processes by their working directory,
-/// root, program and open files. Best effort: what cannot be read is left out.
-fn holders(path: &Path) -> Vec<Holder> {
-    let Ok(path) = std::fs::canonicalize(path) else { return Vec::new() };
-    let mounts = read().unwrap_or_default();
-    let below = mounts.into_iter().filter(|m| m.mount_point != path && m.mount_point.starts_with(&path));
-    let mut holders: Vec<_> = below.map(|mount| Holder::Mount { mount_point: mount.mount_point }).collect();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    holders.extend(processes.filter_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let folder = entry.path();
-        process_uses(&folder, &path).then(|| Holder::Process { pid, name: process_name(&folder) })
-    }));
-    holders
-}
-
-fn process_uses(process: &Path, path: &Path) -> bool {
-    let uses = |link: PathBuf| std::fs::read_link(link).is_ok_and(|target| target.starts_with(path));
-    ["cwd", "root", "exe"].iter().any(|name| uses(process.join(name)))
-        || std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten().any(|fd| uses(fd.path()))
-}
-
-fn process_name(process: &Path) -> String {
-    std::fs::read_to_string(process.join("comm")).map_or_else(|_| "?".into(), |name| name.trim_end().into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::portable::linux::Holder;
     use crate::engine::portable::linux::bind::bind;
     use std::fs::File;
 

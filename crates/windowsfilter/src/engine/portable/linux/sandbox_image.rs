@@ -14,9 +14,11 @@
 
 use super::e2fsprogs::Tool;
 use super::error::LinuxError;
-use super::loop_device::{self, LoopDevice};
+use super::in_use;
+use super::loop_device::{Attachment, LoopDevice};
+use super::mount_table::Mount;
 use super::sandbox_mount::{Access, detached_storage};
-use super::{mount_table, sparse_copy, template_record};
+use super::{sparse_copy, template_record};
 use crate::cancel::Cancel;
 use crate::engine::portable::ext4::Superblock;
 use crate::options::{MAXIMUM_SANDBOX_SIZE as MAXIMUM_SIZE, MINIMUM_SANDBOX_SIZE as MINIMUM_SIZE};
@@ -25,6 +27,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The directory of the image that holds the changes.
@@ -75,8 +78,7 @@ fn open_or_make(template: &Path, templates: &Path, size: u64, cancel: &Cancel) -
     }
     std::fs::create_dir_all(templates).map_err(LinuxError::system("mkdir", templates))?;
     let lock_path = templates.join("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-    let lock = lock.map_err(LinuxError::system("open", &lock_path))?;
+    let lock = open_lock(&lock_path)?;
     // A lock belongs to what is open, whatever descriptor it was taken through.
     let waiting = lock.try_clone().map_err(LinuxError::system("dup", &lock_path))?;
     cancel.wait(move || waiting.lock()).map_err(LinuxError::system("flock", &lock_path))?;
@@ -128,7 +130,7 @@ impl Drop for Making {
 }
 
 fn remove_making(making: &Path) -> Result<(), LinuxError> {
-    match std::fs::remove_dir_all(making) {
+    match crate::remove_tree(making) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(LinuxError::system("rmdir", making)(error))
         }
@@ -136,11 +138,17 @@ fn remove_making(making: &Path) -> Result<(), LinuxError> {
     }
 }
 
+/// Opens the templates' lock, which is its owner's only.
+fn open_lock(path: &Path) -> Result<File, LinuxError> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(path).map_err(LinuxError::system("open", path))
+}
+
 /// The lock without which nobody makes a template; `None` if somebody has it.
 pub(super) fn try_lock_templates(templates: &Path) -> Result<Option<File>, LinuxError> {
     let lock_path = templates.join("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-    let lock = lock.map_err(LinuxError::system("open", &lock_path))?;
+    let lock = open_lock(&lock_path)?;
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
@@ -220,21 +228,26 @@ pub fn expand(image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
     if new_size == current {
         return Ok(Growth::Done);
     }
-    match loop_device::attached_to(image)?.into_iter().next() {
-        Some(device) => expand_mounted(&file, image, &device, (length, new_size)).map(|()| Growth::Done),
+    match in_use::mounted_at(image)? {
+        Some((attached, mount)) => {
+            expand_mounted(&file, image, (&attached, &mount), (length, new_size)).map(|()| Growth::Done)
+        }
         None => expand_unmounted(&file, image, (length, new_size)),
     }
 }
 
 /// Mounts the image where nobody sees it, and has the kernel grow it.
 fn expand_unmounted(file: &File, image: &Path, (length, new_size): (u64, u64)) -> Result<Growth, LinuxError> {
+    // Before anything is changed: it may be in use where we do not see it.
+    in_use::wait_for_image(image)?;
     file.set_len(new_size).map_err(LinuxError::system("ftruncate", image))?;
     let grown = match detached_storage(image, Access::Write) {
+        Err(error @ LinuxError::ImageAttached { .. }) => Err(error),
         // Where the file system is damaged, e2fsck says more; where mounting is not permitted, it is not needed.
         Err(_) => Ok(Growth::NeedsCopy),
         Ok(mount) => grow(&mount, image, new_size),
     };
-    loop_device::wait_until_detached(image)?;
+    in_use::wait_for_image(image)?;
     match grown {
         Ok(Growth::NeedsCopy) => {
             file.set_len(length).map_err(LinuxError::system("ftruncate", image)).map(|()| Growth::NeedsCopy)
@@ -264,6 +277,7 @@ fn grow(mount: &OwnedFd, image: &Path, new_size: u64) -> Result<Growth, LinuxErr
 pub fn expand_copy(image: &Path, copy: &Path, new_size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
     let new_size = checked_size(new_size)?;
     let source = File::open(image).map_err(LinuxError::system("open", image))?;
+    in_use::claim(&source, image)?;
     let target =
         File::options().read(true).write(true).open(copy).map_err(LinuxError::system("open", copy))?;
     sparse_copy::copy((&source, image), (&target, copy), cancel)?;
@@ -278,14 +292,10 @@ pub fn expand_copy(image: &Path, copy: &Path, new_size: u64, cancel: &Cancel) ->
 fn expand_mounted(
     file: &File,
     image: &Path,
-    device: &Path,
+    (attached, mount): (&Attachment, &Mount),
     (current, new_size): (u64, u64),
 ) -> Result<(), LinuxError> {
-    let mount = mount_table::read()?.into_iter().find(|mount| mount.source == device);
-    let Some(mount) = mount else {
-        return Err(LinuxError::ImageAttached { path: image.to_path_buf(), device: device.to_path_buf() });
-    };
-    let device = LoopDevice::open(device)?;
+    let device = LoopDevice::open(&attached.device)?;
     let directory = File::open(&mount.mount_point).map_err(LinuxError::system("open", &mount.mount_point))?;
     file.set_len(new_size).map_err(LinuxError::system("ftruncate", image))?;
     device.set_capacity()?;

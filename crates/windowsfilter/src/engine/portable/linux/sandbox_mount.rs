@@ -7,9 +7,9 @@
 
 use super::error::LinuxError;
 use super::fs_context::{FsContext, attach};
-use super::loop_device::{self, LoopDevice, LoopOptions};
+use super::loop_device::{LoopDevice, LoopOptions};
 use super::sandbox_image::{UPPER, WORK};
-use super::{mount_table, xattrs};
+use super::{in_use, mount_table, xattrs};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timestamps};
 use rustix::mount::MountAttrFlags;
@@ -68,7 +68,7 @@ fn unmount_if_mounted(path: &Path) -> Result<(), LinuxError> {
     }
 }
 
-/// Mounts the image's file system at `target`. An image that is mounted anywhere already is refused.
+/// Mounts the image's file system at `target`. An image that is mounted anywhere already, in any mount namespace, is refused.
 pub fn mount_storage(image: &Path, target: &Path) -> Result<(), LinuxError> {
     attach(detached_storage(image, Access::Write)?.as_fd(), target)
 }
@@ -86,12 +86,14 @@ pub(super) enum Access {
 
 /// Mounts the image nowhere, see [`FsContext`].
 pub(super) fn detached_storage(image: &Path, access: Access) -> Result<OwnedFd, LinuxError> {
-    loop_device::wait_until_detached(image)?;
     let file = File::options().read(true).write(access != Access::Read).open(image);
-    detached_storage_of(&file.map_err(LinuxError::system("open", image))?, image, access)
+    let file = file.map_err(LinuxError::system("open", image))?;
+    // The lock goes with the file to the loop device, and lasts as long as that has it.
+    in_use::claim(&file, image)?;
+    detached_storage_of(&file, image, access)
 }
 
-/// As [`detached_storage`], of an open file.
+/// As [`detached_storage`], of an open file that is the caller's alone.
 pub(super) fn detached_storage_of(file: &File, image: &Path, access: Access) -> Result<OwnedFd, LinuxError> {
     let mut context = FsContext::open("ext4", image)?;
     // Without direct I/O the page cache holds everything twice: 1 GB was written and synced in 1.7 to 4.6 s instead of

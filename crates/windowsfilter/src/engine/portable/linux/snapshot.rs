@@ -8,8 +8,7 @@
 //! Should the program be killed while a sandbox is frozen, the next snapshot of it finds it frozen and thaws it in the end.
 
 use super::error::LinuxError;
-use super::loop_device;
-use super::mount_table;
+use super::in_use;
 use super::sandbox_image::UPPER;
 use super::sandbox_mount::{Access, detached_storage, detached_storage_of};
 use super::sparse_copy;
@@ -35,8 +34,8 @@ impl SandboxView {
     /// Opens the changes of the sandbox in this image. The caller keeps others from mounting, unmounting or opening the
     /// same sandbox meanwhile; what runs in it may go on. A copy takes its place beside the image; `cancel` ends copying.
     pub fn open(image: &Path, cancel: &Cancel) -> Result<Self, LinuxError> {
-        match mounted_at(image)? {
-            Some(storage) => Self::new(image, mount_copy(image, &storage, cancel)?, false),
+        match in_use::mounted_at(image)? {
+            Some((_, storage)) => Self::new(image, mount_copy(image, &storage.mount_point, cancel)?, false),
             None => Self::new(image, detached_storage(image, Access::ReadAfterReplay)?, true),
         }
     }
@@ -57,18 +56,8 @@ impl SandboxView {
         let Self { image, upper, mount, original } = self;
         drop(upper);
         drop(mount);
-        if original { loop_device::wait_until_detached(&image) } else { Ok(()) }
+        if original { in_use::wait_for_image(&image) } else { Ok(()) }
     }
-}
-
-/// Where the image is mounted, if it is.
-fn mounted_at(image: &Path) -> Result<Option<PathBuf>, LinuxError> {
-    let devices = loop_device::attached_to(image)?;
-    if devices.is_empty() {
-        return Ok(None);
-    }
-    let mount = mount_table::read()?.into_iter().find(|mount| devices.contains(&mount.source));
-    Ok(mount.map(|mount| mount.mount_point))
 }
 
 /// Copies the image of a mounted sandbox and mounts the copy.
@@ -138,9 +127,9 @@ impl Drop for Frozen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::portable::linux::sandbox_image;
     use crate::engine::portable::linux::sandbox_mount::mount_storage;
     use crate::engine::portable::linux::test_support::Mounted;
+    use crate::engine::portable::linux::{loop_device, mount_table, sandbox_image};
     use std::io::Read;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
@@ -234,7 +223,7 @@ mod tests {
         }
         assert_eq!((store.files(), store.loop_devices(), store.mounts()), before);
         drop(mounted);
-        loop_device::wait_until_detached(&store.image()).unwrap();
+        in_use::wait_for_image(&store.image()).unwrap();
         assert_eq!((store.loop_devices(), store.mounts()), (Vec::new(), 0));
     }
 
@@ -245,7 +234,7 @@ mod tests {
         let view = SandboxView::open(&store.image(), &Cancel::default()).unwrap();
         assert_eq!(names(&view), ["x"]);
         assert_eq!(read(&view, "x"), b"text");
-        assert_eq!(loop_device::attached_to(&store.image()).unwrap().len(), 1);
+        assert_eq!(loop_device::attachments(&store.image()).unwrap().len(), 1);
         view.close().unwrap();
         drop(store.mount());
     }
@@ -322,6 +311,6 @@ mod tests {
         let open = view.upper().open_file(b"x").unwrap();
         assert!(matches!(view.close(), Err(LinuxError::ImageAttached { .. })));
         drop(open);
-        loop_device::wait_until_detached(&store.image()).unwrap();
+        in_use::wait_for_image(&store.image()).unwrap();
     }
 }

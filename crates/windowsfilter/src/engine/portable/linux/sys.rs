@@ -1,4 +1,4 @@
-//! The ioctls that rustix has no function for: loop devices, freezing, trimming, ext4's checkpoint. Nothing here decides anything.
+//! The ioctls that rustix has no function for (loop devices, freezing, trimming, ext4's checkpoint), and leases. Nothing here decides anything.
 //!
 //! UNSAFETY: an ioctl's argument type is only known from its number, so each call must promise that the two fit. The
 //! promises are made here, next to the structures as `linux/loop.h`, `linux/fs.h` and `linux/ext4.h` define them; callers get safe functions.
@@ -178,3 +178,24 @@ pub(super) fn trim(directory: impl AsFd) -> Result<()> {
     // SAFETY: FITRIM reads one `struct fstrim_range`, whose layout `TrimRange` has, and writes the number of bytes trimmed into it.
     unsafe { ioctl::ioctl(directory, Updater::<FITRIM, TrimRange>::new(&mut range)) }
 }
+
+/// Takes a write lease on a file that is open for reading, and gives it back at once: `EAGAIN` if the file is open in any other way, be it by the
+/// kernel itself. Source: `fcntl(2)`, F_SETLEASE.
+pub(super) fn try_write_lease(file: impl AsFd) -> Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    let set = |command: libc::c_int, argument: libc::c_int| {
+        // SAFETY: these commands take an int and touch no memory; the descriptor is open for the length of the call.
+        match unsafe { libc::fcntl(fd, command, argument) } {
+            -1 => Err(rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
+                .unwrap_or(rustix::io::Errno::IO)),
+            _ => Ok(()),
+        }
+    };
+    // Whoever opens the file while the lease is held has us told so by a signal: one that ends no process.
+    set(F_SETSIG, libc::SIGURG)?;
+    set(libc::F_SETLEASE, libc::F_WRLCK)?;
+    set(libc::F_SETLEASE, libc::F_UNLCK)
+}
+
+/// Source: `asm-generic/fcntl.h`.
+const F_SETSIG: libc::c_int = 10;

@@ -211,7 +211,7 @@ fn deleting_gives_the_space_back_to_the_store() {
     let full = used();
     std::fs::remove_file(running.target("large")).unwrap();
     running.unmount().unwrap();
-    loop_device::wait_until_detached(&running.image()).unwrap();
+    in_use::wait_for_image(&running.image()).unwrap();
     assert!(full > 128 << 20 && used() < 16 << 20, "{full} bytes before, {} after", used());
 }
 
@@ -254,7 +254,7 @@ fn a_failed_overlay_leaves_nothing_mounted_and_no_loop_device() {
     let error = mount_sandbox(&sandbox).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
     assert_eq!(mount_table::at(&storage).unwrap(), None);
-    loop_device::wait_until_detached(&image).unwrap();
+    in_use::wait_for_image(&image).unwrap();
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn unmounting_is_refused_while_in_use_and_can_be_repeated() {
     drop(open);
     running.unmount().unwrap();
     running.unmount().unwrap();
-    loop_device::wait_until_detached(&running.image()).unwrap();
+    in_use::wait_for_image(&running.image()).unwrap();
 }
 
 /// A file system of 32 MiB for a store, and a sandbox in it.
@@ -322,7 +322,7 @@ fn a_full_disk_does_not_harm_a_sandbox_that_nobody_writes_to() {
     mount_sandbox(&sandbox).unwrap();
     assert_eq!(std::fs::read(running.target("saved")).unwrap(), b"before");
     unmount_sandbox(&sandbox).unwrap();
-    loop_device::wait_until_detached(sandbox.image).unwrap();
+    in_use::wait_for_image(sandbox.image).unwrap();
     sandbox_image::check_file_system(sandbox.image, &crate::Cancel::default()).unwrap();
 }
 

@@ -1,0 +1,193 @@
+//! Whether an image is in use, as the kernel knows it: in whatever mount namespace or container, under whatever path it was found there, and also if
+//! nothing of it is mounted any more but somebody still has a file of it open.
+//!
+//! * A *sandbox's image* carries a `flock` on the open file description that the loop device got. The device keeps the description, so the lock lasts
+//!   exactly as long as the attachment. Besides, the kernel tells the device and inode number of what is attached: that finds images which another
+//!   program has attached, without the lock.
+//! * A *view's index* is opened by EROFS itself, by its path, so no lock of ours lives with the mount. But the kernel grants a write lease only on a
+//!   file that nobody else has open, and EROFS has its index open as long as it is mounted. So has a loop device, where it needs one.
+//!
+//! Why so, and what else could have been: `docs/decisions/0010-in-use.md`.
+
+use super::error::{Holder, LinuxError};
+use super::loop_device::Attachment;
+use super::mount_table::Mount;
+use super::{holders, loop_device, mount_table, sys};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long an image may be in use by what cannot be seen, before that is an error. Mostly a moment: whoever looks through all loop devices keeps one
+/// attached as long as the look takes, and a child of any thread has every file open between `fork` and `exec`.
+const UNSEEN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long somebody may have it whom we can name, and who may be about to end.
+const SEEN_PATIENCE: Duration = Duration::from_secs(3);
+/// How long before looking for whom to name: looking takes longer than most waits.
+const LOOK_AFTER: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Locks an open image for its attachment to a loop device, waiting a little for the one before. The lock is the open file description's.
+///
+/// # Errors
+/// [`LinuxError::ImageAttached`], which names whoever has it.
+pub(super) fn claim(file: &File, image: &Path) -> Result<(), LinuxError> {
+    wait(image, || {
+        if !try_lock(file, FlockOperation::NonBlockingLockExclusive, image)? {
+            return Ok(false);
+        }
+        if loop_device::attachments(image)?.is_empty() {
+            return Ok(true);
+        }
+        unlock(file, image).map(|()| false)
+    })
+}
+
+/// Who has the image attached; `None` if it is free.
+pub fn of_image(image: &Path) -> Result<Option<Vec<Holder>>, LinuxError> {
+    if is_free(image)? { Ok(None) } else { holders_of_image(image).map(Some) }
+}
+
+/// Waits a little until the image is free.
+///
+/// # Errors
+/// [`LinuxError::ImageAttached`], which names whoever has it.
+pub fn wait_for_image(image: &Path) -> Result<(), LinuxError> {
+    wait(image, || is_free(image))
+}
+
+fn wait(image: &Path, mut is_done: impl FnMut() -> Result<bool, LinuxError>) -> Result<(), LinuxError> {
+    let start = Instant::now();
+    let mut looked = false;
+    loop {
+        if is_done()? {
+            return Ok(());
+        }
+        let elapsed = start.elapsed();
+        if elapsed > UNSEEN_PATIENCE || !looked && elapsed > LOOK_AFTER || elapsed > SEEN_PATIENCE {
+            looked = true;
+            let holders = holders_of_image(image)?;
+            let is_ours = |holder: &Holder| matches!(holder, Holder::Mount { .. });
+            let is_seen = |holder: &Holder| !matches!(holder, Holder::Device { .. });
+            let is_over = elapsed > UNSEEN_PATIENCE
+                || holders.iter().any(is_ours)
+                || elapsed > SEEN_PATIENCE && holders.iter().any(is_seen);
+            // Or it was let go while we looked.
+            if is_over && !is_done()? {
+                return Err(LinuxError::ImageAttached { path: image.to_path_buf(), holders });
+            }
+            if is_over {
+                return Ok(());
+            }
+        }
+        std::thread::sleep(if elapsed > LOOK_AFTER { 20 * PAUSE } else { PAUSE });
+    }
+}
+
+fn is_free(image: &Path) -> Result<bool, LinuxError> {
+    let file = File::open(image).map_err(LinuxError::system("open", image))?;
+    // Shared: two who ask at once do not take each other for users.
+    if !try_lock(&file, FlockOperation::NonBlockingLockShared, image)? {
+        return Ok(false);
+    }
+    Ok(loop_device::attachments(image)?.is_empty())
+}
+
+fn try_lock(file: &File, how: FlockOperation, image: &Path) -> Result<bool, LinuxError> {
+    match rustix::fs::flock(file, how) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(LinuxError::system("flock", image)(error)),
+    }
+}
+
+fn unlock(file: &File, image: &Path) -> Result<(), LinuxError> {
+    rustix::fs::flock(file, FlockOperation::Unlock).map_err(LinuxError::system("flock", image))
+}
+
+/// Where the image is mounted in this mount namespace, if it is, and what it is attached to.
+pub(super) fn mounted_at(image: &Path) -> Result<Option<(Attachment, Mount)>, LinuxError> {
+    let attachments = loop_device::attachments(image)?;
+    if attachments.is_empty() {
+        return Ok(None);
+    }
+    let mounts = mount_table::read()?;
+    let mounted = |attached: Attachment| {
+        let mount = mounts.iter().find(|mount| mount.device == attached.number)?;
+        Some((attached, mount.clone()))
+    };
+    Ok(attachments.into_iter().find_map(mounted))
+}
+
+fn holders_of_image(image: &Path) -> Result<Vec<Holder>, LinuxError> {
+    let attachments = loop_device::attachments(image)?;
+    let numbers: Vec<_> = attachments.iter().map(|attachment| attachment.number).collect();
+    let found = holders::of_devices(&numbers);
+    if found.is_empty() {
+        return Ok(attachments
+            .into_iter()
+            .map(|attached| Holder::Device { path: attached.device })
+            .collect());
+    }
+    Ok(found)
+}
+
+/// Who has the index of a view mounted or open; `None` if it is free, or if its file system cannot tell.
+pub fn of_index(index: &Path) -> Result<Option<Vec<Holder>>, LinuxError> {
+    let file = match File::open(index) {
+        // What was never made was never mounted.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(LinuxError::system("open", index))?,
+    };
+    match sys::try_write_lease(&file) {
+        Ok(()) => Ok(None),
+        Err(Errno::AGAIN) => Ok(Some(holders_of_index(index)?)),
+        // No leases here (NFS, FUSE), or not for us: what can be seen has to do.
+        Err(Errno::INVAL | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOLCK) => {
+            Ok(Some(holders_of_index(index)?).filter(|holders| !holders.is_empty()))
+        }
+        Err(error) => Err(LinuxError::system("fcntl F_SETLEASE", index)(error)),
+    }
+}
+
+/// Waits a little until nobody has the index of a view mounted or open; the answer is who still has.
+pub fn wait_for_index(index: &Path) -> Result<Option<Vec<Holder>>, LinuxError> {
+    let start = Instant::now();
+    loop {
+        match of_index(index)? {
+            Some(_) if start.elapsed() < SEEN_PATIENCE => std::thread::sleep(20 * PAUSE),
+            other => return Ok(other),
+        }
+    }
+}
+
+fn holders_of_index(index: &Path) -> Result<Vec<Holder>, LinuxError> {
+    let numbers: Vec<_> =
+        loop_device::attachments(index)?.into_iter().map(|attachment| attachment.number).collect();
+    let is_source = |source: &Path| same_file(source, index);
+    let mut found = holders::mounts_of(|mount| {
+        mount.file_system == "erofs" && (numbers.contains(&mount.device) || is_source(&mount.source))
+    });
+    if found.is_empty() {
+        let us = std::process::id();
+        found = holders::of_file(index);
+        found.retain(|holder| !matches!(holder, Holder::Process { pid, .. } if *pid == us));
+    }
+    Ok(found)
+}
+
+/// For a name only: in another namespace the path may be another file's.
+fn same_file(path: &Path, index: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    matches!((identity(path), identity(index)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// The text ` by x, y` of those who have something; of none that can be seen, that it is so.
+pub fn text(holders: &[Holder]) -> String {
+    if holders.is_empty() {
+        return " by a process or mount that cannot be seen from here".to_owned();
+    }
+    super::error::HolderList(holders).to_string()
+}
