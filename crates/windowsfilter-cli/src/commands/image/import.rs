@@ -53,14 +53,13 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
         Source::Path(args.path)
     };
     let options = ImportOptions {
-        path,
         select: args.select,
         reference: args.reference,
         platform: args.platform,
         force: args.force,
         keep_blobs: args.keep_blobs,
         progress: &progress,
-        ..ImportOptions::new(Source::from_argument(&args.path))
+        ..ImportOptions::new(path)
     };
     let image = session.images()?.import(options)?;
     print_image(session, &image)
