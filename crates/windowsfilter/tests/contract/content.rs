@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat};
 use wclayer::filetime::FileTime;
-use wclayer::tar::{Reader, type_flag};
+use wclayer::tar::{NewEntry, Reader, Writer, type_flag};
 use windowsfilter::{ChangeKind, Driver, Error};
 
 use crate::support::{TestLayer, TestStore, id};
@@ -394,5 +394,28 @@ fn changes_of_a_layer_name_what_a_new_directory_hides_however_deep() {
     let changes = store.changes(&id("opaque"), None).unwrap();
     for path in ["Files/web/index.htm", "Files/web/pics/logo"] {
         assert!(changes.contains(&change(ChangeKind::Delete, path)), "{path}: {changes:?}");
+    }
+}
+
+#[test]
+fn names_with_backslashes_are_kept_and_found_by_them() {
+    let mut tar = Writer::new(Vec::new());
+    for (name, data) in [(&br"Files\d\x"[..], &b"data"[..]), (br"Files\d\x:s", b"stream"), (b"Files/y", b"y")]
+    {
+        tar.begin(&NewEntry { name, size: data.len() as u64, ..NewEntry::default() }).unwrap();
+        tar.write_data(data).unwrap();
+    }
+    let tar = tar.finish().unwrap();
+    let store = TestStore::new();
+    store.apply_diff(&id("l"), None, &mut &tar[..]).unwrap();
+    assert_eq!(bytes(store.diff(&id("l"), None).unwrap()), tar);
+    let getter = store.diff_getter(&id("l")).unwrap();
+    for (name, data) in [
+        (&br"Files\d\x"[..], "data"),
+        (br"Files\d\x:s", "stream"),
+        (b"Files/d/x", "data"),
+        (br"files\Y", "y"),
+    ] {
+        assert_eq!(bytes(getter.get(name).unwrap()), data.as_bytes(), "{}", name.escape_ascii());
     }
 }
