@@ -11,6 +11,7 @@ pub mod deny;
 pub mod error;
 pub mod fuzz;
 pub mod man;
+pub mod mutants;
 pub mod packages;
 pub mod process;
 pub mod readme;

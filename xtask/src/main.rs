@@ -9,7 +9,7 @@ use xtask::error::{Result, chain};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 use xtask::torture;
 use xtask::{
-    demo, deny, fuzz, man, packages, readme, sample_docker_store, sample_image, test, windows,
+    demo, deny, fuzz, man, mutants, packages, readme, sample_docker_store, sample_image, test, windows,
     windows_host_check,
 };
 
@@ -40,6 +40,8 @@ enum Task {
     Bench(bench::Args),
     /// Run the fuzz targets for a while each.
     Fuzz(fuzz::Args),
+    /// Change the code one place at a time, and show which changes no test notices.
+    Mutants(mutants::Args),
     /// Kill, starve and race the tool, and see that the store survives.
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Torture(torture::Args),
@@ -80,6 +82,7 @@ fn run(task: Task) -> Result<()> {
         #[cfg(unix)]
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Mutants(args) => mutants::run(&args),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Task::Torture(args) => torture::run(&args),
         Task::Readme(args) => readme::run(&args),

@@ -4,7 +4,7 @@
 //!   checksum of images with smaller ones.
 //! * Two containerds, so that the snapshotter is tested with the oldest major version it supports and the newest; a registry; and
 //!   containerd's own suite for snapshotters (`suite.rs`).
-//! * `cargo deny`, built from source unless it is installed. An unoptimised build takes a minute and is fast enough.
+//! * `cargo deny` and `cargo mutants`, built from source unless they are installed. An unoptimised build takes a minute each and is fast enough.
 
 mod release;
 mod suite;
@@ -107,13 +107,25 @@ pub fn containerds() -> Result<Containerds> {
 /// # Errors
 /// What `cargo install` fails with.
 pub fn cargo_deny() -> Result<PathBuf> {
-    if let Some(installed) = find("cargo-deny") {
+    cargo_tool("cargo-deny")
+}
+
+/// `cargo mutants`: the installed one, else one built into `target/tools`.
+///
+/// # Errors
+/// What `cargo install` fails with.
+pub fn cargo_mutants() -> Result<PathBuf> {
+    cargo_tool("cargo-mutants")
+}
+
+fn cargo_tool(name: &str) -> Result<PathBuf> {
+    if let Some(installed) = find(name) {
         return Ok(installed);
     }
-    let program = tools_dir().join("bin/cargo-deny");
+    let program = tools_dir().join("bin").join(name);
     if !program.is_file() {
         let mut install = cargo();
-        install.args(["install", "cargo-deny", "--locked", "--debug", "--root"]).arg(tools_dir());
+        install.args(["install", name, "--locked", "--debug", "--root"]).arg(tools_dir());
         run(install.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("CARGO_TARGET_DIR"))?;
     }
     Ok(program)

@@ -407,6 +407,37 @@ mod tests {
     }
 
     #[test]
+    fn the_tag_is_that_of_the_buffer() {
+        let names = || (b"a".to_vec(), b"b".to_vec());
+        let ((substitute, print), other) = (names(), 0x8000_0017);
+        let symlink = ReparsePoint::Symlink { substitute, print, relative: true };
+        let (substitute, print) = names();
+        let mount_point = ReparsePoint::MountPoint { substitute, print };
+        let foreign = ReparsePoint::Other { tag: other, data: vec![1] };
+        for (point, tag) in
+            [(symlink, IO_REPARSE_TAG_SYMLINK), (mount_point, IO_REPARSE_TAG_MOUNT_POINT), (foreign, other)]
+        {
+            assert_eq!(point.tag(), tag);
+            assert_eq!(point.encode().unwrap()[..4], tag.to_le_bytes());
+        }
+    }
+
+    /// The flags of a symbolic link belong to its fixed part, which a mount point has without them.
+    #[test]
+    fn a_link_that_ends_in_its_fixed_part_is_too_short() {
+        for (is_mount_point, needed) in [(false, 20), (true, 16)] {
+            let buffer = encode_go("", is_mount_point).unwrap();
+            for actual in 8..needed {
+                let expected = Err(ReparseError::TooShort { needed, actual });
+                assert_eq!(ReparsePoint::decode(&buffer[..actual]), expected);
+                assert_eq!(decode_go(&buffer[..actual]), Err(ReparseError::TooShort { needed, actual }));
+            }
+            let outside = ReparsePoint::decode(&buffer[..needed]);
+            assert!(matches!(outside, Err(ReparseError::NameOutside { which: "print", available: 0, .. })));
+        }
+    }
+
+    #[test]
     fn a_length_that_would_wrap_is_an_error() {
         assert!(encode_go("y".repeat(16_375), false).is_ok());
         let error = encode_go("y".repeat(16_380), false);

@@ -15,6 +15,8 @@ use wclayer::layer_tar::{
     BackupSource, FileInfo, LayerEntry, LayerSink, LayerTarError, Loss, Lost, SourceItem, Writer, export,
     import,
 };
+use wclayer::security::SecurityDescriptor;
+use wclayer::tar::Header;
 
 /// Keeps the backup streams.
 #[derive(Default)]
@@ -211,4 +213,14 @@ fn data_that_is_both_in_its_record_and_in_blocks_is_refused() {
     let result =
         writer.write_backup_stream(b"f", 4, FileInfo::default(), BackupSource::Seekable(&mut source));
     assert!(matches!(result, Err(LayerTarError::UnknownRecord { id: backup::SPARSE_BLOCK, .. })));
+}
+
+/// The text of an old layer's descriptor: what it grants under a condition, and what its conditions refer to.
+#[test]
+fn conditions_of_an_old_layers_descriptor_are_read() {
+    let sddl = r#"O:BAG:SYD:(XA;;FX;;;WD;(@USER.Title == "PM"))S:(RA;;;;;WD;("Secrecy",TU,0x0,3))"#;
+    let mut header = Header { name: b"Files/f".to_vec(), ..Header::default() };
+    header.pax.insert(b"MSWINDOWS.sd", sddl.as_bytes());
+    let security = LayerEntry::from_header(&header).unwrap().security.unwrap();
+    assert_eq!(SecurityDescriptor::parse(&security).unwrap().to_sddl().as_deref(), Ok(sddl));
 }

@@ -11,7 +11,8 @@ use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{EntryKind, FileInfo, LayerEntry, Writer};
 use wclayer::security::SecurityDescriptor;
 
-const SDDL: &str = "O:BAG:BAD:(A;;FA;;;SY)";
+const SDDL: &str =
+    r#"O:BAG:BAD:(A;;FA;;;SY)(XA;;FX;;;WD;(@USER.Title == "PM"))S:(RA;;;;;WD;("Secrecy",TU,0x0,3))"#;
 
 /// A store in a directory of its own.
 struct Store {
