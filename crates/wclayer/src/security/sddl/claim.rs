@@ -22,7 +22,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<u8>, SddlError> {
     };
     expect(reader, "(")?;
     reader.skip_white_space();
-    let name = reader.quoted().and_then(names::decode).filter(|name| !name.is_empty());
+    let name = reader.quoted().and_then(names::decode).filter(|name| !name.is_empty() && !name.contains(&0));
     let name = name.ok_or_else(|| reader.condition_error("the name of an attribute in quotes"))?;
     expect(reader, ",")?;
     reader.skip_white_space();

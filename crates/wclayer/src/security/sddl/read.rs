@@ -154,12 +154,12 @@ impl<'a> Reader<'a> {
         self.sid(text, position)
     }
 
-    /// Text in quotes, which it cannot have in it.
+    /// Text in quotes, which it cannot have in it, as it cannot have a NUL.
     pub(super) fn quoted(&mut self) -> Option<&'a str> {
         let inner = self.rest().strip_prefix('"')?;
-        let length = inner.find('"')?;
-        self.position += length + 2;
-        Some(&inner[..length])
+        let text = &inner[..inner.find('"')?];
+        self.position += text.len() + 2;
+        (!text.contains('\0')).then_some(text)
     }
 
     /// Hexadecimal digits, of which `#` is zero. An odd number of them has a zero in front.
@@ -263,10 +263,14 @@ impl<'a> Reader<'a> {
             return Err(self.missing_field(ace, 6));
         }
         self.skip_white_space();
+        let too_large = self.condition_error("no more than an ACE holds");
         let extra = match form {
             tables::Form::ResourceAttribute => claim::read(self)?,
             _ => condition::read(self)?,
         };
+        if extra.len() > usize::from(u16::MAX) {
+            return Err(too_large);
+        }
         self.skip_white_space();
         Ok(extra)
     }

@@ -148,6 +148,8 @@ fn what_is_wrong_in_a_condition_is_named_with_its_position() {
         r#"("a",TX,0,)"#,
         r#"("a",TU,0,-1)"#,
         r#"("a",TS,0,b)"#,
+        "(\"a\",TS,0,\"b\0\")",
+        r#"("a%0000",TS,0,"b")"#,
     ] {
         let error = SecurityDescriptor::from_sddl(&format!("S:(RA;;;;;WD;{text})")).unwrap_err();
         assert!(matches!(error, SddlError::Condition { .. }), "{text}: {error}");
@@ -196,6 +198,22 @@ fn bytes_that_no_text_gives_have_no_text() {
     values.extend([b'a', 0].repeat(15_000));
     values.extend([0, 0]);
     assert!(Claim::parse(&values).is_none());
+}
+
+#[test]
+fn more_than_an_ace_holds_is_refused_before_it_is_written() {
+    for text in [
+        format!("D:(XA;;FX;;;WD;(a == \"{}\"))", "x".repeat(40_000)),
+        format!("S:(RA;;;;;WD;(\"a\",TX,0,{}))", "77".repeat(70_000)),
+    ] {
+        let error = SecurityDescriptor::from_sddl(&text).unwrap_err();
+        assert!(
+            matches!(error, SddlError::Condition { expected: "no more than an ACE holds", .. }),
+            "{error}"
+        );
+    }
+    let most = format!("D:(XA;;FX;;;WD;(a == \"{}\"))", "x".repeat(32_000));
+    assert!(read(&most).to_sddl().is_ok());
 }
 
 #[test]
