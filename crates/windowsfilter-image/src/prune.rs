@@ -1,10 +1,10 @@
 //! Removing images, and what no image or sandbox needs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use serde::Serialize;
-use windowsfilter::{Digest, Driver, ErrorKind, LayerId, LayerKind, LayerRecord};
+use windowsfilter::{Chains, Digest, ErrorKind, LayerId, LayerKind};
 
 use crate::error::{Error, IoContext};
 use crate::records::{ImageRecord, ImageStore};
@@ -32,14 +32,13 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// What there is to see of a layer that was listed.
-enum Look {
-    /// Somebody removed it since: sandboxes and single layers go without our lock.
-    Gone,
-    /// Nobody knows what it is and what it stands on.
-    Unreadable(windowsfilter::Error),
-    /// Its record and chain.
-    Read(LayerRecord, Vec<LayerId>),
+/// A layer that nobody needs.
+struct Unneeded {
+    id: LayerId,
+    /// How many layers it stands on.
+    height: usize,
+    /// Bytes of its tar.
+    bytes: u64,
 }
 
 impl ImageStore<'_> {
@@ -51,24 +50,19 @@ impl ImageStore<'_> {
         let _lock = self.lock()?;
         let record = self.only_name(text)?;
         let others: Vec<ImageRecord> = self.records()?.into_iter().filter(|other| *other != record).collect();
-        let mut unneeded = self.unneeded(&others)?;
-        unneeded.retain(|id| record.layers.contains(id));
+        let own: HashSet<&LayerId> = record.layers.iter().collect();
+        let chains = self.layers.chains()?;
         // A layer of no image, put on top by hand, keeps what is below it.
-        for id in self.layers.layers()?.iter().filter(|id| !record.layers.contains(id)) {
-            if let Look::Read(_, chain) = self.look(id) {
-                unneeded.retain(|id| !chain.contains(id));
-            }
-        }
+        let by_hand = chains.layers().into_iter().filter(|id| !own.contains(id));
+        let kept: HashSet<&LayerId> = by_hand.filter_map(|id| chains.parents(id)).flatten().collect();
+        let mut unneeded = self.unneeded(&others, &chains)?;
+        unneeded.retain(|layer| own.contains(&layer.id) && !kept.contains(&layer.id));
+        let unneeded: Vec<LayerId> = unneeded.into_iter().map(|layer| layer.id).collect();
         for id in &unneeded {
             self.layers.ensure_unused(id)?;
         }
         self.delete_record(&record)?;
-        let mut removed = Vec::new();
-        for id in unneeded {
-            if self.remove_unless_needed(&id)? {
-                removed.push(id);
-            }
-        }
+        let removed = self.remove_unless_needed(unneeded, chains)?;
         for digest in self.unneeded_blobs(&others)? {
             self.delete_blob(&digest)?;
         }
@@ -85,20 +79,19 @@ impl ImageStore<'_> {
     pub fn prune(&self, dry_run: bool) -> Result<Pruned, Error> {
         let _lock = self.lock()?;
         let records = self.records()?;
+        let chains = self.layers.chains()?;
         let mut pruned = Pruned { blobs: self.unneeded_blobs(&records)?, ..Pruned::default() };
         // A mounted layer needs its parents.
         let mut in_use = HashSet::new();
-        for id in self.unneeded(&records)? {
+        let mut sizes = HashMap::new();
+        for layer in self.unneeded(&records, &chains)? {
             self.layers.cancel().check().map_err(windowsfilter::Error::from)?;
-            if in_use.contains(&id) || self.mounted_at(&id)?.is_some() {
-                in_use.extend(self.layers.chain_ids(&id)?);
+            if in_use.contains(&layer.id) || self.mounted_at(&layer.id)?.is_some() {
+                in_use.extend(chains.parents(&layer.id).into_iter().flatten());
                 continue;
             }
-            let Look::Read(record, _) = self.look(&id) else { continue };
-            if dry_run || self.remove_unless_needed(&id)? {
-                pruned.bytes += record.tar_size;
-                pruned.layers.push(id);
-            }
+            sizes.insert(layer.id.clone(), layer.bytes);
+            pruned.layers.push(layer.id);
         }
         for (digest, size) in self.unneeded_layer_blobs(&records)? {
             if !dry_run {
@@ -108,40 +101,52 @@ impl ImageStore<'_> {
             pruned.layer_blobs.push(digest);
         }
         if !dry_run {
+            pruned.layers = self.remove_unless_needed(pruned.layers, chains)?;
             for digest in &pruned.blobs {
                 self.delete_blob(digest)?;
             }
         }
+        pruned.bytes += pruned.layers.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
         Ok(pruned)
     }
 
     /// Layers that nobody owns and neither `records` nor a sandbox stands on; those with the longest chain first, so that each can be removed in turn.
     /// A layer that cannot be read stays, and so does whatever it may stand on.
-    fn unneeded(&self, records: &[ImageRecord]) -> Result<Vec<LayerId>, Error> {
-        let mut needed: HashSet<LayerId> =
-            records.iter().flat_map(|record| record.layers.iter().cloned()).collect();
+    fn unneeded(&self, records: &[ImageRecord], chains: &Chains) -> Result<Vec<Unneeded>, Error> {
+        let mut needed: HashSet<&LayerId> = records.iter().flat_map(|record| &record.layers).collect();
         let (mut layers, mut unreadable) = (Vec::new(), Vec::new());
-        for id in self.layers.layers()? {
-            match self.look(&id) {
-                Look::Gone => {}
-                Look::Unreadable(error) => unreadable.push((id, error)),
-                Look::Read(record, chain)
-                    if record.kind == LayerKind::Layer
-                        && !needed.contains(&id)
-                        // Owners that cannot be read are owners.
-                        && self.layers.owners(&id).is_ok_and(|owners| owners.is_empty()) =>
-                {
-                    layers.push((chain, id));
+        for id in chains.layers() {
+            let (record, parents) = match (self.layers.record(id), chains.parents(id)) {
+                // Somebody removed it since: sandboxes and single layers go without our lock.
+                (Err(windowsfilter::Error::NoSuchLayer { .. }), _) => continue,
+                (Ok(record), Some(parents)) => (record, parents),
+                // Nobody knows what it is and what it stands on.
+                (Err(error), _) => {
+                    unreadable.push((id, error));
+                    continue;
                 }
-                Look::Read(_, chain) => needed.extend(chain),
+                (Ok(_), None) => {
+                    unreadable.extend(self.layers.chain_ids(id).err().map(|error| (id, error)));
+                    continue;
+                }
+            };
+            if record.kind == LayerKind::Layer
+                && !needed.contains(id)
+                // Owners that cannot be read are owners.
+                && self.layers.owners(id).is_ok_and(|owners| owners.is_empty())
+            {
+                layers.push(Unneeded { id: id.clone(), height: parents.len(), bytes: record.tar_size });
+            } else {
+                needed.extend(parents);
             }
         }
-        layers.retain(|(_, id)| !needed.contains(id));
-        layers.sort_by_key(|(chain, _)| std::cmp::Reverse(chain.len()));
+        layers.retain(|layer| !needed.contains(&layer.id));
+        layers.sort_by_key(|layer| std::cmp::Reverse(layer.height));
         for (damaged, error) in unreadable {
             let before = layers.len();
             // What stands on it is not below it.
-            layers.retain(|(chain, _)| chain.contains(&damaged));
+            let on_it: HashSet<LayerId> = chains.children(damaged).into_iter().collect();
+            layers.retain(|layer| on_it.contains(&layer.id));
             let kept = before - layers.len();
             if kept > 0 {
                 tracing::warn!(
@@ -149,27 +154,23 @@ impl ImageStore<'_> {
                 );
             }
         }
-        Ok(layers.into_iter().map(|(_, id)| id).collect())
+        Ok(layers)
     }
 
-    fn look(&self, id: &LayerId) -> Look {
-        match self.layers.record(id).and_then(|record| Ok((record, self.layers.chain_ids(id)?))) {
-            Ok((record, chain)) => Look::Read(record, chain),
-            Err(windowsfilter::Error::NoSuchLayer { .. }) => Look::Gone,
-            Err(error) => Look::Unreadable(error),
-        }
-    }
-
-    /// Whether the layer was removed: not if somebody has put a sandbox on it, mounted it or removed it since it was found unneeded.
-    fn remove_unless_needed(&self, id: &LayerId) -> Result<bool, Error> {
-        match self.layers.remove(id) {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::InUse | ErrorKind::NotFound) => {
-                tracing::info!("{error}");
-                Ok(false)
+    /// Removes layers, and says which: not those that somebody has put a sandbox on, mounted or removed since they were found unneeded.
+    fn remove_unless_needed(&self, ids: Vec<LayerId>, chains: Chains) -> Result<Vec<LayerId>, Error> {
+        let results = self.layers.remove_all(&ids, chains);
+        let mut removed = Vec::new();
+        for (id, result) in ids.into_iter().zip(results) {
+            match result {
+                Ok(()) => removed.push(id),
+                Err(error) if matches!(error.kind(), ErrorKind::InUse | ErrorKind::NotFound) => {
+                    tracing::info!("{error}");
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+        Ok(removed)
     }
 
     fn mounted_at(&self, id: &LayerId) -> Result<Option<std::path::PathBuf>, Error> {

@@ -209,3 +209,38 @@ fn a_name_that_an_earlier_version_recorded_in_its_spelling_is_found_replaced_and
         assert_eq!(images.list().unwrap().len(), 0);
     }
 }
+
+/// Time that this thread has worked, however busy the machine is.
+#[cfg(target_os = "linux")]
+fn worked() -> std::time::Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    std::time::Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_image_of_many_layers_goes_quickly_and_nothing_of_it_stays() {
+    let fixture = Fixture::new();
+    let tars: Vec<_> = (0..300).map(|n| layer(&[("f", format!("{n}").as_bytes())])).collect();
+    import(&fixture, "many", &tars, 0);
+    let before = worked();
+    let removed = fixture.images().remove("many").unwrap();
+    // It was 10 s when each removal read all chains.
+    let taken = worked() - before;
+    assert!(taken < std::time::Duration::from_secs(4), "{taken:?}");
+    assert_eq!(removed.layers.len(), 300);
+    fixture.assert_empty();
+
+    // The same by `prune`, with a sandbox that needs the lower half.
+    import(&fixture, "many", &tars, 0);
+    let layers = fixture.images().inspect("many").unwrap().layers;
+    let middle = layers[149].id.clone();
+    let child = LayerId::new("child").unwrap();
+    fixture.store.create(&child, Some(&middle)).unwrap();
+    let removed = fixture.images().remove("many").unwrap().layers;
+    assert_eq!(removed.len(), 150);
+    assert_eq!(fixture.store.layers().unwrap().len(), 151);
+    fixture.store.remove(&child).unwrap();
+    assert_eq!(fixture.images().prune(false).unwrap().layers.len(), 150);
+    fixture.assert_empty();
+}

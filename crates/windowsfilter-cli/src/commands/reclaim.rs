@@ -35,15 +35,31 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     })
 }
 
+/// Whether what a directory holds is known to be little.
+#[cfg(unix)]
+fn is_small(dir: &std::path::Path) -> bool {
+    let sizes = || -> std::io::Result<u64> {
+        std::fs::read_dir(dir)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+    };
+    sizes().is_ok_and(|bytes| bytes <= SMALL)
+}
+
 /// Deletes the bytes here: a lock of this system cannot be passed on to another process.
 #[cfg(not(unix))]
 pub(crate) fn in_background(doomed: Doomed) -> Result<(), windowsfilter::Error> {
     doomed.destroy()
 }
 
-/// Starts the process for a layer; where it cannot be started, deletes the bytes here.
+/// Bytes of files that take no longer to free than a process to start: of a small image with many layers, that would be many processes.
+#[cfg(unix)]
+const SMALL: u64 = 16 << 20;
+
+/// Starts the process for a layer; where it cannot be started or is not worth it, deletes the bytes here.
 #[cfg(unix)]
 pub(crate) fn in_background(doomed: Doomed) -> Result<(), windowsfilter::Error> {
+    if is_small(doomed.dir()) {
+        return doomed.destroy();
+    }
     let Ok(program) = std::env::current_exe() else { return doomed.destroy() };
     let mut command = Command::new(program);
     command.arg("reclaim").arg(doomed.dir()).stdout(Stdio::null()).stderr(Stdio::null());

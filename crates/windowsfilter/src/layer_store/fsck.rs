@@ -19,6 +19,7 @@ pub use verify::Verified;
 
 pub(super) use findings::chain_text;
 use findings::{Breaks, Violation};
+use layers::SoundParents;
 
 use super::LayerStore;
 use crate::engine::Progress;
@@ -45,9 +46,10 @@ impl LayerStore {
         let layers = self.layers()?;
         // Layers whose indexes say nothing of those above them.
         let mut hidden = BTreeSet::new();
+        let sound = SoundParents::default();
         for id in &layers {
             self.cancel().check()?;
-            for violation in self.settled(id, || self.check_layer(id, Tar::Measured)) {
+            for violation in self.settled(id, || self.check_layer(id, Tar::Measured, &sound)) {
                 let finding = self.settle(id, violation, repair);
                 if !finding.repaired && hides_chain_index(finding.invariant) {
                     hidden.insert(id.clone());

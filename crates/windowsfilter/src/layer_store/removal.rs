@@ -6,9 +6,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::LayerStore;
 use super::fsck::chain_text;
 use super::staging::is_kept;
+use super::{Chains, LayerStore};
 use crate::engine::Engine;
 #[cfg(target_os = "linux")]
 use crate::engine::portable::linux::sandbox_image;
@@ -66,15 +66,40 @@ pub(super) enum Users {
     DoNotCount,
 }
 
-/// Who stands on a layer.
-#[derive(Default)]
-struct Children {
-    certain: Vec<LayerId>,
-    /// Those whose chains cannot be read.
-    possible: Vec<LayerId>,
+/// Layers that are removed at once. Two locks are held of each meanwhile, and a process has some thousand files at most.
+const BATCH: usize = 64;
+
+/// A layer that is being removed.
+struct Going {
+    id: LayerId,
+    dir: PathBuf,
+    /// Nobody mounts it any more.
+    mount_lock: Lock,
+    /// Set when it is out of the store.
+    doomed: Option<Doomed>,
+}
+
+/// Takes each one step further that has come so far.
+fn advance(going: &mut [Result<Going, Error>], mut step: impl FnMut(&mut Going) -> Result<(), Error>) {
+    for slot in going {
+        if let Ok(layer) = slot
+            && let Err(error) = step(layer)
+        {
+            *slot = Err(error);
+        }
+    }
 }
 
 impl LayerStore {
+    /// Removes layers, one after the other: what stands on another comes before it. What stands on what is read once for all of them, as far as
+    /// `chains` does not say it already, and made durable once for many. The answers are in the same order.
+    ///
+    /// # Errors
+    /// Each as of [`crate::Driver::remove`].
+    pub fn remove_all(&self, ids: &[LayerId], mut chains: Chains) -> Vec<Result<(), Error>> {
+        ids.chunks(BATCH).flat_map(|batch| self.remove_batch(&mut chains, batch, None, Users::Keep)).collect()
+    }
+
     /// Removes a layer that nobody but `owner` owns. It is owned until it is gone: whatever interrupts this, its owner finds it or finds nothing.
     ///
     /// # Errors
@@ -93,6 +118,57 @@ impl LayerStore {
     }
 
     pub(super) fn remove_layer(&self, id: &LayerId, owner: Option<&str>, users: Users) -> Result<(), Error> {
+        let ids = std::slice::from_ref(id);
+        self.remove_batch(&mut Chains::default(), ids, owner, users).swap_remove(0)
+    }
+
+    fn remove_batch(
+        &self,
+        chains: &mut Chains,
+        ids: &[LayerId],
+        owner: Option<&str>,
+        users: Users,
+    ) -> Vec<Result<(), Error>> {
+        let mut going: Vec<_> = ids.iter().map(|id| self.begin_removal(id)).collect();
+        let removable = self.lock().and_then(|_store_lock| {
+            chains.refresh(self)?;
+            let mut taken = Vec::new();
+            advance(&mut going, |layer| {
+                self.check_removable(chains, &layer.id, owner)?;
+                taken.extend(chains.take(&layer.id).map(|known| (layer.id.clone(), known)));
+                Ok(())
+            });
+            for (id, known) in taken {
+                chains.put_back(&id, known);
+            }
+            Ok(())
+        });
+        let hidden = removable.and_then(|()| {
+            // This may take the host a while, so nobody waits for it.
+            advance(&mut going, |layer| {
+                let place = self.place(&layer.id)?;
+                if users == Users::Keep {
+                    self.ensure_free(&place)?;
+                }
+                self.engine.release(&place)
+            });
+            self.hide(chains, &mut going, owner)
+        });
+        match hidden {
+            Ok(()) => going.into_iter().map(|layer| self.end_removal(layer?)).collect(),
+            // What is wrong is wrong with all of them, and of an error there is one only.
+            Err(error) => {
+                let mut first = Some(error);
+                let answers = going.into_iter().map(|layer| {
+                    let layer = layer?;
+                    Err(first.take().unwrap_or(Error::Busy { id: layer.id }))
+                });
+                answers.collect()
+            }
+        }
+    }
+
+    fn begin_removal(&self, id: &LayerId) -> Result<Going, Error> {
         let id = self.resolve(id)?;
         let dir = self.paths.layer(&id);
         if !dir.is_dir() {
@@ -110,13 +186,13 @@ impl LayerStore {
             return Err(Error::Mounted { path: state.path.unwrap_or_else(|| self.paths.mount(&id)), id });
         }
         self.tear_down(&id)?;
-        self.lock().and_then(|_store_lock| self.check_removable(&id, owner))?;
-        if users == Users::Keep {
-            self.ensure_free(&self.place(&id)?)?;
-        }
-        self.engine.release(&self.place(&id)?)?;
-        let doomed = self.hide(&id, &dir, owner)?;
-        let lock_file = lock::beside(&self.paths.mount(&id));
+        Ok(Going { id, dir, mount_lock, doomed: None })
+    }
+
+    /// Has the bytes deleted of a layer that is out of the store.
+    fn end_removal(&self, layer: Going) -> Result<(), Error> {
+        let Some(doomed) = layer.doomed else { return Err(Error::Busy { id: layer.id }) };
+        let lock_file = lock::beside(&self.paths.mount(&layer.id));
         let reclaimed = (self.reclaimer)(doomed);
         match fs::remove_file(&lock_file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -124,18 +200,26 @@ impl LayerStore {
             }
             _ => {}
         }
-        drop(mount_lock);
+        drop(layer.mount_lock);
         reclaimed
     }
 
     /// Refuses a layer that something needs, or somebody else than `owner`. The caller holds the store lock, so no layer comes or goes meanwhile.
-    fn check_removable(&self, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
-        let Children { certain, possible } = self.children(id)?;
-        if !certain.is_empty() {
-            return Err(Error::HasChildren { id: id.clone(), children: certain });
+    fn check_removable(&self, chains: &Chains, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
+        let children = chains.children(id);
+        if !children.is_empty() {
+            return Err(Error::HasChildren { id: id.clone(), children });
         }
-        if !possible.is_empty() {
-            return Err(Error::MaybeNeeded { id: id.clone(), unreadable: possible });
+        let mut unreadable = chains.unreadable();
+        unreadable.retain(|other| other != id);
+        if !unreadable.is_empty() {
+            match self.chain_below(id)? {
+                Some(below) => unreadable.retain(|other| !below.contains(other)),
+                None => unreadable.clear(),
+            }
+        }
+        if !unreadable.is_empty() {
+            return Err(Error::MaybeNeeded { id: id.clone(), unreadable });
         }
         let mut owners = self.owners(id)?;
         owners.retain(|other| Some(other.as_str()) != owner);
@@ -145,24 +229,42 @@ impl LayerStore {
         Ok(())
     }
 
-    /// Takes the layer out of the store, unless something stands on it or it belongs to others than `owner`. From here on it is gone, whatever
-    /// happens to its bytes.
-    fn hide(&self, id: &LayerId, dir: &Path, owner: Option<&str>) -> Result<Doomed, Error> {
-        let Some(lock) = self.paths.try_lock_directory(dir)? else {
-            return Err(Error::Busy { id: id.clone() });
-        };
+    /// Takes layers out of the store, but for those that something stands on or that belong to others than `owner`. From here on they are gone,
+    /// whatever happens to their bytes. After an error all of them are there.
+    fn hide(
+        &self,
+        chains: &mut Chains,
+        going: &mut [Result<Going, Error>],
+        owner: Option<&str>,
+    ) -> Result<(), Error> {
         let _store_lock = self.lock()?;
-        self.check_removable(id, owner)?;
-        let doomed = self.removing_name(id);
-        let renamed = self.paths.lock_new_name(&doomed)?;
-        self.engine.hide(&self.place(id)?, &doomed)?;
-        match store::sync_dir(&self.paths.layers()) {
-            Ok(()) => {
-                Ok(Doomed { dir: doomed, lock: renamed.unwrap_or(lock), engine: Arc::clone(&self.engine) })
-            }
-            // Deleting the bytes of a layer that may come back under its name would damage it.
-            Err(e) => Err(e.with_undo(fs::rename(&doomed, dir).at("put back", dir))),
+        chains.refresh(self)?;
+        advance(going, |layer| {
+            let Some(lock) = self.paths.try_lock_directory(&layer.dir)? else {
+                return Err(Error::Busy { id: layer.id.clone() });
+            };
+            self.check_removable(chains, &layer.id, owner)?;
+            let dir = self.removing_name(&layer.id);
+            let renamed = self.paths.lock_new_name(&dir)?;
+            self.engine.hide(&self.place(&layer.id)?, &dir)?;
+            chains.take(&layer.id);
+            layer.doomed =
+                Some(Doomed { dir, lock: renamed.unwrap_or(lock), engine: Arc::clone(&self.engine) });
+            Ok(())
+        });
+        if !going.iter().any(Result::is_ok) {
+            return Ok(());
         }
+        // Deleting the bytes of layers that may come back under their names would damage them.
+        store::sync_dir(&self.paths.layers()).map_err(|error| {
+            let hidden =
+                going.iter().flatten().rev().filter_map(|layer| Some((layer, layer.doomed.as_ref()?)));
+            let put_back = |(layer, doomed): (&Going, &Doomed)| {
+                fs::rename(&doomed.dir, &layer.dir).at("put back", &layer.dir)
+            };
+            let results: Vec<_> = hidden.map(put_back).collect();
+            error.with_undo(results.into_iter().collect())
+        })
     }
 
     /// A name no leftover of an earlier removal has; the original's fixed name makes the second removal fail.
@@ -175,23 +277,6 @@ impl LayerStore {
             .map(|n| self.paths.layers().join(name(n)))
             .find(|path| !path.exists())
             .expect("a directory holds fewer than 2^32 names")
-    }
-
-    /// Layers and sandboxes that have `id` in their chain, or may have it.
-    fn children(&self, id: &LayerId) -> Result<Children, Error> {
-        let mut found = Children::default();
-        let mut unreadable = Vec::new();
-        for other in self.layers()?.into_iter().filter(|other| other != id) {
-            match self.chain_ids(&other) {
-                Ok(chain) if chain.contains(id) => found.certain.push(other),
-                Ok(_) | Err(Error::NoSuchLayer { .. }) => {}
-                Err(_) => unreadable.push(other),
-            }
-        }
-        if let Some(below) = self.chain_below(id)? {
-            found.possible = unreadable.into_iter().filter(|other| !below.contains(other)).collect();
-        }
-        Ok(found)
     }
 
     /// What certainly does not stand on `id`: its own chain. `None` if nothing does: no layer stands on a sandbox, and two damaged

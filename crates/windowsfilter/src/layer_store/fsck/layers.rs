@@ -3,10 +3,11 @@
 //! Each check answers for its own invariant and leaves what another one says to that: damage to a parent is the parent's finding, so a
 //! store with one thing wrong has one finding.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use super::findings::{Breaks, Violation};
 use super::{Invariant, Tar};
@@ -32,9 +33,23 @@ const FILES: [&str; 9] = [
     file::ALTERNATE_ID,
 ];
 
+/// Parents that are there and have content, as far as was seen: each layer names all that are below it.
+#[derive(Debug, Default)]
+pub(super) struct SoundParents(Mutex<HashSet<LayerId>>);
+
+impl SoundParents {
+    fn knows(&self, id: &LayerId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    fn add(&self, id: &LayerId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+    }
+}
+
 impl LayerStore {
     /// Everything of a layer but its chain's index ([`Self::check_chain_index`]), which needs the parents to be in order.
-    pub(super) fn check_layer(&self, id: &LayerId, tar: Tar<'_>) -> Vec<Violation> {
+    pub(super) fn check_layer(&self, id: &LayerId, tar: Tar<'_>, sound: &SoundParents) -> Vec<Violation> {
         let mut found = Vec::new();
         match self.resolve(id).breaks(Invariant::AlternateId) {
             // What another ID stands for is checked under its own.
@@ -58,7 +73,7 @@ impl LayerStore {
             }
         };
         match self.read_chain(id).breaks(Invariant::LayerChain) {
-            Ok(chain) => found.extend(self.check_parents(id, &chain)),
+            Ok(chain) => found.extend(self.check_parents(id, &chain, sound)),
             Err(violation) => found.push(violation),
         }
         if self.is_in_place() {
@@ -128,13 +143,16 @@ impl LayerStore {
         }
     }
 
-    fn check_parents(&self, id: &LayerId, chain: &[LayerId]) -> Vec<Violation> {
+    fn check_parents(&self, id: &LayerId, chain: &[LayerId], sound: &SoundParents) -> Vec<Violation> {
         for parent in chain {
+            if sound.knows(parent) {
+                continue;
+            }
             match self.chain_layer(id, parent) {
                 Err(error @ Error::Damaged { .. }) if is_about(&error, id) => {
                     return vec![Violation { invariant: Invariant::ParentsExist, error }];
                 }
-                _ => {}
+                _ => sound.add(parent),
             }
         }
         let Some((parent, rest)) = chain.split_first() else { return Vec::new() };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::layers::diff_id;
+use super::layers::{SoundParents, diff_id};
 use super::{Finding, Tar, hides_chain_index};
 use crate::cancel::Cancel;
 use crate::digest::Digest;
@@ -43,7 +43,9 @@ impl LayerStore {
         if record.kind == LayerKind::Layer {
             self.check_has_tars(&format!("layer {id}"))?;
         }
-        let found = self.settled(&id, || self.check_layer(&id, Tar::Read(&()))).into_iter().next();
+        let sound = SoundParents::default();
+        let found =
+            self.settled(&id, || self.check_layer(&id, Tar::Read(&()), &sound)).into_iter().next();
         self.cancel().check()?;
         match found {
             Some(violation) => Err(violation.error),
@@ -61,8 +63,9 @@ impl LayerStore {
         self.check_has_tars("the layers")?;
         let counted = Counted { progress, bytes: AtomicU64::new(0) };
         let layers = self.largest_first()?;
+        let sound = SoundParents::default();
         let found = in_parallel(jobs, &layers, |id| match self.cancel().check() {
-            Ok(()) => self.settled(id, || self.check_layer(id, Tar::Read(&counted))),
+            Ok(()) => self.settled(id, || self.check_layer(id, Tar::Read(&counted), &sound)),
             Err(_) => Vec::new(),
         });
         // What was not read to its end is no finding.
