@@ -48,6 +48,8 @@ fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
             "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(D;;0x1200a9;;;WD)S:(AU;SAFA;FA;;;BU)",
             "O:S-1-5-80-956008885-3418522649D:(OA;CI;CCDC;bf967aba-0de6-11d0-a285-00aa003049e2;;AC)",
         ])),
+        "sandbox_attributes" => Ok(sandbox_attributes()),
+        "sandbox_diff" => Ok(sandbox_diffs()),
         "size_option" => Ok(texts(&["127GB", "1.5 TiB", "0x1p4k", "1_000", "1e3g"])),
         _ => from_vectors(target),
     }
@@ -214,6 +216,51 @@ fn image_documents() -> Vec<Vec<u8>> {
     vec![list_of_files(oci), list_of_files(docker)]
 }
 
+/// Attributes as that target reads them: those of a file that came from a layer, and what others may say.
+fn sandbox_attributes() -> Vec<Vec<u8>> {
+    let security =
+        "010004800000000000000000000000001400000002001c0001000000000014000000001001010000000000010000000000";
+    let ordinary: &[(&str, &str)] = &[
+        ("DOSATTRIB", "0x2022"),
+        ("win32.crtime", "132434736000000001"),
+        ("win32.atime", "2"),
+        ("%win32.sd", security),
+        ("win32.ea.NAME", "value"),
+        ("DosStream.Zone.Identifier:$DATA", "[ZoneTransfer]"),
+        ("win32.origin", "0123456789abcdef:512"),
+    ];
+    let odd: &[(&str, &str)] = &[
+        ("%DOSATTRIB", "0000050005000000110000002300000064000000000000"),
+        ("win32.stream.0", "0123456789abcdef:1024:100000:big"),
+        ("%win32.reparse", "0c0000a000000000"),
+        ("win32.name", "a/b"),
+        ("%win32.eas", "000000000001010041004200"),
+    ];
+    vec![list_of_files(ordinary), list_of_files(odd)]
+}
+
+/// Sandboxes as that target reads them: a bit of everything, and links.
+fn sandbox_diffs() -> Vec<Vec<u8>> {
+    let changes: &[(&str, &str)] = &[
+        ("fDir/old.TXT", "new"),
+        ("wDir/Gone.txt", ""),
+        ("dwindows", "y"),
+        ("fwindows/SYSTEM32", "now a file"),
+        ("hsecond", "Dir/old.TXT"),
+        ("aDir/old.TXT=user.DOSATTRIB", "0x21"),
+        ("wLink", ""),
+        ("dLINK", ""),
+    ];
+    let links: &[(&str, &str)] = &[
+        ("la", "/dir/../WINDOWS/./system32"),
+        ("lb", "a/../Dir/Sub"),
+        ("lDir/c", "../../../Link"),
+        ("ld", "d"),
+        ("le", "Dir/c/../x"),
+    ];
+    vec![list_of_files(changes), list_of_files(links)]
+}
+
 /// As `fuzz/src/files.rs` reads it.
 fn list_of_files<T: AsRef<[u8]>>(files: &[(T, T)]) -> Vec<u8> {
     files
@@ -260,6 +307,8 @@ mod tests {
             "erofs_reader",
             "image_documents",
             "image_import",
+            "sandbox_attributes",
+            "sandbox_diff",
             "sddl",
         ]) {
             assert!(seeds(target).unwrap().len() > 1, "{target}");

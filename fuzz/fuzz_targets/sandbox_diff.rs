@@ -1,0 +1,37 @@
+//! What a sandbox has changed becomes a layer, or the error says everything that is in the way before a byte is written. The layer is taken in by
+//! import, and shows what overlayfs would have shown.
+#![no_main]
+
+use std::collections::BTreeSet;
+
+use libfuzzer_sys::fuzz_target;
+use windowsfilter::engine::portable::sandbox_diff::{changes, write_diff};
+use windowsfilter::{DiffLimits, Driver, Error, LayerId};
+use windowsfilter_fuzz::sandbox::{Sandbox, base, shown};
+use windowsfilter_fuzz::view;
+
+fuzz_target!(|input: &[u8]| {
+    let (base, sandbox) = (base(), Sandbox::read(input));
+    let limits = DiffLimits { size: Some(16 << 20), ..DiffLimits::default() };
+    changes(&sandbox, &base.view, &limits).expect("any sandbox has changes");
+    let mut tar = Vec::new();
+    match write_diff(&sandbox, &base.view, None, &limits, &mut tar) {
+        Ok(_) => take(&sandbox, &tar),
+        Err(Error::NotPortable { problems, .. }) => assert!(tar.is_empty() && !problems.is_empty()),
+        Err(Error::Limit { .. }) => {}
+        Err(error) => panic!("{error:?}"),
+    }
+});
+
+fn take(sandbox: &Sandbox, tar: &[u8]) {
+    let base = base();
+    let id = LayerId::new("top").expect("a valid ID");
+    base.store.apply_diff(&id, Some(&base.id), &mut &tar[..]).expect("what was written can be read");
+    let top = base.store.view(&id).expect("a layer that was taken in");
+    view::read_everything(&top);
+    if sandbox.is_what_it_seems() {
+        let seen: BTreeSet<_> = shown(&top).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(seen, sandbox.expected());
+    }
+    base.store.remove(&id).expect("a layer that nobody uses");
+}
