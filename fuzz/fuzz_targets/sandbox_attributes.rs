@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use wclayer::layer_tar::{LayerEntry, attached_stream};
 use wclayer::tar;
 use windowsfilter::engine::portable::sandbox_diff::write_diff;
-use windowsfilter::{DiffLimits, Error};
+use windowsfilter::{DiffLimits, DiffOptions, Error, StreamForm};
 use windowsfilter_fuzz::sandbox::{Sandbox, base};
 
 fuzz_target!(|input: &[u8]| {
@@ -24,8 +24,9 @@ fuzz_target!(|input: &[u8]| {
     }
     let (sandbox, base) = (Sandbox::read(&entries), base());
     let limits = DiffLimits { size: Some(64 << 20), ..DiffLimits::default() };
+    let options = DiffOptions { limits, ..DiffOptions::default() };
     let mut out = Vec::new();
-    match write_diff(&sandbox, &base.view, None, &limits, &mut out) {
+    match write_diff(&sandbox, &base.view, StreamForm::Plain, &options, &mut out) {
         Ok(_) => read(&out),
         Err(Error::NotPortable { problems, .. }) => assert!(out.is_empty() && !problems.is_empty()),
         Err(Error::Limit { .. }) => {}

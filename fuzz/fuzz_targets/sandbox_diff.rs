@@ -6,16 +6,17 @@ use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
 use windowsfilter::engine::portable::sandbox_diff::{changes, write_diff};
-use windowsfilter::{DiffLimits, Driver, Error, LayerId};
+use windowsfilter::{DiffLimits, DiffOptions, Driver, Error, LayerId, StreamForm};
 use windowsfilter_fuzz::sandbox::{Sandbox, base, shown};
 use windowsfilter_fuzz::view;
 
 fuzz_target!(|input: &[u8]| {
     let (base, sandbox) = (base(), Sandbox::read(input));
     let limits = DiffLimits { size: Some(16 << 20), ..DiffLimits::default() };
-    changes(&sandbox, &base.view, &limits).expect("any sandbox has changes");
+    let options = DiffOptions { limits, ..DiffOptions::default() };
+    changes(&sandbox, &base.view, StreamForm::Plain, &limits).expect("any sandbox has changes");
     let mut tar = Vec::new();
-    match write_diff(&sandbox, &base.view, None, &limits, &mut tar) {
+    match write_diff(&sandbox, &base.view, StreamForm::Plain, &options, &mut tar) {
         Ok(_) => take(&sandbox, &tar),
         Err(Error::NotPortable { problems, .. }) => assert!(tar.is_empty() && !problems.is_empty()),
         Err(Error::Limit { .. }) => {}

@@ -182,14 +182,15 @@ impl Sandbox {
 
     fn upper_entry(&self, names: &[Vec<u8>], entry: &Entry, wanted: Wanted) -> UpperEntry {
         let links = self.entries.values().filter(|other| other.inode == entry.inode).count();
-        let attributes = entry.attributes.iter().filter(|(name, _)| wanted(name));
+        let (known, others): (Vec<_>, Vec<_>) = entry.attributes.iter().partition(|(name, _)| wanted(name));
         UpperEntry {
             path: names.join(&b'/'),
             kind: entry.kind.clone(),
             mtime: (1_700_000_000, 100),
             inode: entry.inode,
             links: links as u64,
-            xattrs: attributes.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            xattrs: known.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            others: others.into_iter().map(|(name, value)| (name.clone(), value.len())).collect(),
         }
     }
 

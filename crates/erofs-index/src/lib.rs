@@ -51,7 +51,7 @@ pub use format::{
     BLOCK_SIZE, NAME_MAX, SYMLINK_MAX, XATTR_BODY_MAX, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX,
 };
 pub use read::{
-    Cached, DeviceSlot, DirEntry, FileType, Image, InodeInfo, Nid, ReadAt, ReadDir, ReadError, Walk,
-    WalkEntry, Xattr,
+    Cached, DeviceSlot, DirEntry, DirPlace, FileType, Image, InodeInfo, Nid, ReadAt, ReadDir, ReadError,
+    Walk, WalkEntry, Xattr,
 };
 pub use xattr::Namespace;

@@ -247,6 +247,14 @@ fn image_hint(error: &windowsfilter_image::Error) -> Option<String> {
 /// How a limit is raised, if it can be.
 fn limit_hint(exceeded: &windowsfilter::Exceeded) -> String {
     let option = exceeded.limit.name();
+    match exceeded.limit {
+        windowsfilter::Limit::Sandbox => {
+            return "holes in files count, too; if it is to be so, `windowsfilter layer expand` makes the sandbox larger"
+                .to_owned();
+        }
+        windowsfilter::Limit::Disk => return "make room where the store is".to_owned(),
+        _ => {}
+    }
     if exceeded.limit == windowsfilter::Limit::Header && exceeded.allowed >= MAX_SPECIAL_SIZE {
         return "no reader of layers takes longer headers, Docker's own neither".to_owned();
     }

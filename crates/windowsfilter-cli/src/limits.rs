@@ -29,6 +29,36 @@ pub(crate) struct LimitArguments {
     max_ratio: Count,
 }
 
+/// The limit on a list of what a sandbox has changed.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct ChangeLimitArguments {
+    /// Names that a sandbox has changed; `none` lifts the limit
+    #[arg(long, value_name = "NUMBER", default_value_t = Count(Limits::default().entries))]
+    max_entries: Count,
+}
+
+/// Limits on a tar of what a sandbox has changed.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct DiffLimitArguments {
+    #[command(flatten)]
+    changes: ChangeLimitArguments,
+    /// Size of the tar of what a sandbox has changed; `none` lifts the limit
+    #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().size))]
+    max_size: Size,
+}
+
+impl From<ChangeLimitArguments> for Limits {
+    fn from(arguments: ChangeLimitArguments) -> Self {
+        Self { entries: arguments.max_entries.0, ..Self::default() }
+    }
+}
+
+impl From<DiffLimitArguments> for Limits {
+    fn from(arguments: DiffLimitArguments) -> Self {
+        Self { size: arguments.max_size.0, ..arguments.changes.into() }
+    }
+}
+
 impl From<LimitArguments> for Limits {
     fn from(arguments: LimitArguments) -> Self {
         Self {

@@ -281,7 +281,11 @@ fn image_code(error: &windowsfilter_image::Error) -> Code {
 fn store_code(error: &windowsfilter::Error) -> Code {
     use windowsfilter::Error as Store;
     match error.innermost() {
-        Store::Limit { .. } => Code::InvalidArgument,
+        Store::Limit { exceeded, .. } => match exceeded.limit {
+            windowsfilter::Limit::Sandbox => Code::FailedPrecondition,
+            windowsfilter::Limit::Disk => Code::ResourceExhausted,
+            _ => Code::InvalidArgument,
+        },
         Store::Damaged { .. } | Store::Index { .. } => Code::DataLoss,
         Store::Compressed { .. }
         | Store::Tar(_)

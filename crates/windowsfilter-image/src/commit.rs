@@ -1,16 +1,15 @@
 //! Commit: a sandbox's changes become a layer, and an image of the parent's config with that layer on top.
 
-use std::io::{self, Seek};
 use std::sync::Arc;
 
 use serde_json::{Map, json};
 use wclayer::filetime::FileTime;
 use windowsfilter::{
-    DiffId, DiffOptions, Digest, Driver, Expect, ImportRequest, LayerId, LayerKind, LeftOut, Progress,
+    DiffId, DiffOptions, Digest, Expect, ImportRequest, LayerId, LayerKind, LeftOut, Progress, Spooled,
     StoreLock,
 };
 
-use crate::error::{Error, IoContext};
+use crate::error::Error;
 use crate::import::{imported, is_present};
 use crate::json::{JsonError, Object, Raw};
 use crate::oci::{Config, chain_ids};
@@ -74,34 +73,19 @@ impl ImageStore<'_> {
         left_out: &Arc<LeftOut>,
     ) -> Result<(Digest, ImportRequest<'o>), Error> {
         // What the compute service exports is as it gives it.
-        let mut diff = match self.layers.keeps_tars() {
-            true => self.layers.diff_with(
-                sandbox,
-                DiffOptions {
-                    newest: options.created.map(|seconds| FileTime::from_unix(seconds, 0)),
-                    strict: options.strict,
-                    left_out: Some(left_out.clone()),
-                },
-            )?,
-            false => self.layers.diff(sandbox, None)?,
-        };
-        let (mut spool, store) = (self.layers.spool()?, self.layers.root());
-        io::copy(&mut diff, &mut spool).map_err(|error| match error.downcast::<windowsfilter::Error>() {
-            // The sandbox is read while it is copied; what it cannot give is no matter of the file.
-            Ok(error) => Error::Store(error),
-            Err(source) => Error::Io {
-                action: "write the changes to a temporary file in",
-                path: store.to_owned(),
-                source,
+        let wanted = match self.layers.keeps_tars() {
+            true => DiffOptions {
+                newest: options.created.map(|seconds| FileTime::from_unix(seconds, 0)),
+                strict: options.strict,
+                left_out: Some(left_out.clone()),
+                ..DiffOptions::default()
             },
-        })?;
-        spool.rewind().at("read a temporary file in", store)?;
-        let read = self.layers.cancel().reader(&mut spool);
-        let (digest, size) = Digest::of_reader(read).at("read a temporary file in", store)?;
-        spool.rewind().at("read a temporary file in", store)?;
+            false => DiffOptions::default(),
+        };
+        let Spooled { file, digest, size } = self.layers.spool_changes(sandbox, wanted)?;
         let expect = Expect { blob: Some((digest, size)), diff_id: Some(DiffId(digest)) };
         let label = format!("changes of {sandbox}");
-        Ok((digest, ImportRequest { blob: Box::new(spool), expect, progress: options.progress, label }))
+        Ok((digest, ImportRequest { blob: Box::new(file), expect, progress: options.progress, label }))
     }
 
     /// Makes the layer visible, unless it is: what was committed before is the same bytes. Returns the lock under which it stays, and what is to

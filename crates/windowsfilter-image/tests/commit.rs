@@ -34,7 +34,7 @@ fn a_commit_of_what_windows_cannot_hold_says_so_and_leaves_nothing() {
     };
     let error = fixture.images().commit(&sandbox, options).unwrap_err();
     fixture.store.unmount(&sandbox).unwrap();
-    let Error::Store(windowsfilter::Error::NotPortable { problems }) = error else { panic!("{error:?}") };
+    let Error::Store(windowsfilter::Error::NotPortable { problems, .. }) = error else { panic!("{error:?}") };
     assert!(problems.len() == 1 && problems[0].contains("a:b"), "{problems:?}");
     assert_eq!(fixture.images().list().unwrap().len(), 1);
     assert_eq!(fixture.store.layers().unwrap().len(), 3);

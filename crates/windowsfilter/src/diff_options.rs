@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wclayer::filetime::FileTime;
 
+use crate::limits::DiffLimits;
+
 /// Attributes that are told by name; the rest are counted.
 const TOLD: usize = 10;
 /// Bytes of a path or name that are told.
@@ -18,6 +20,8 @@ pub struct DiffOptions {
     pub strict: bool,
     /// Who is told of attributes that were left out.
     pub left_out: Option<Arc<LeftOut>>,
+    /// How much a sandbox may have changed; the store's own limits are among them.
+    pub limits: DiffLimits,
 }
 
 /// Attributes of a sandbox that no layer has: how many there are, and the first of them. However many there are, it does not grow.

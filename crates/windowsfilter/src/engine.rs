@@ -27,7 +27,7 @@ use crate::digest::DiffId;
 use crate::driver::{Change, DiffGetter};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
-use crate::limits::Limits;
+use crate::limits::{DiffLimits, Limits};
 use crate::metadata::StreamForm;
 use crate::record::LayerKind;
 use crate::remove_tree::remove_tree;
@@ -253,35 +253,26 @@ pub trait Engine: Debug + Send + Sync {
     /// `guard` is dropped when the stream is. A mounted layer stays usable, or is again when the stream is dropped.
     ///
     /// # Errors
-    /// What cannot be read; what no Windows layer can hold.
-    fn read(&self, layer: &Layer, mounted: bool, guard: Guard) -> Result<Box<dyn Read + Send>, Error>;
-
-    /// As [`Engine::read`] of a sandbox, as `options` say.
-    ///
-    /// # Errors
-    /// As [`Engine::read`]; engines that export what the host gives them cannot.
-    fn read_sandbox(
+    /// What cannot be read; what no Windows layer can hold; what `options` limit, or the engine cannot do.
+    fn read(
         &self,
-        sandbox: &Layer,
+        layer: &Layer,
+        mounted: bool,
         options: DiffOptions,
         guard: Guard,
-    ) -> Result<Box<dyn Read + Send>, Error> {
-        let _ = (options, guard);
-        let what = format!("a diff of {} with other times", sandbox.place.id);
-        Err(Error::Unsupported { what, needs: "the portable engine" })
-    }
+    ) -> Result<Box<dyn Read + Send>, Error>;
 
     /// What the layer adds, modifies and deletes, sorted by path.
     ///
     /// # Errors
     /// As [`Engine::read`].
-    fn changes(&self, layer: &Layer, mounted: bool) -> Result<Vec<Change>, Error>;
+    fn changes(&self, layer: &Layer, mounted: bool, limits: &DiffLimits) -> Result<Vec<Change>, Error>;
 
     /// Bytes of file content in a sandbox's changes; hard links count once.
     ///
     /// # Errors
     /// As [`Engine::read`].
-    fn changed_bytes(&self, sandbox: &Layer, mounted: bool) -> Result<u64, Error>;
+    fn changed_bytes(&self, sandbox: &Layer, mounted: bool, limits: &DiffLimits) -> Result<u64, Error>;
 
     /// Opens a committed layer's files by their tar names.
     ///

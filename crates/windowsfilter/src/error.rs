@@ -109,8 +109,13 @@ pub enum Error {
         entry: Option<(String, u64)>,
         exceeded: Exceeded,
     },
-    #[error("{} cannot be held by a Windows layer:{}", entries(problems.len()), problems.iter().fold(String::new(), |s, p| s + "\n  " + p))]
-    NotPortable { problems: Vec<String> },
+    #[error("{} cannot be held by a Windows layer:{}{}", entries(problems.len() as u64 + more),
+        problems.iter().fold(String::new(), |s, p| s + "\n  " + p), and_more(*more))]
+    NotPortable {
+        problems: Vec<String>,
+        /// How many there are besides, which nobody would read.
+        more: u64,
+    },
     #[error("no {path:?} in {id}")]
     NoSuchFile { id: LayerId, path: String },
     #[error("{path:?} in {id}: {reason}")]
@@ -330,7 +335,7 @@ fn linux_kind(error: &crate::engine::portable::linux::LinuxError) -> ErrorKind {
     }
 }
 
-fn entries(count: usize) -> String {
+fn entries(count: u64) -> String {
     if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
@@ -348,6 +353,10 @@ fn first_of(ids: &[LayerId]) -> String {
     const SHOWN: usize = 4;
     let shown: Vec<&str> = ids.iter().take(SHOWN).map(LayerId::short).collect();
     shown.join(", ") + if ids.len() > SHOWN { ", \u{2026}" } else { "" }
+}
+
+fn and_more(more: u64) -> String {
+    if more == 0 { String::new() } else { format!("\n  and {more} more") }
 }
 
 fn list(ids: &[LayerId]) -> String {

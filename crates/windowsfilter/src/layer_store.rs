@@ -5,6 +5,7 @@
 //! changes come out in `reading.rs`, how it goes in `removal.rs`, and what must be true of all of them in `fsck/`;
 //! `contract.rs` puts them together as [`crate::Driver`].
 
+mod chains;
 mod contract;
 mod fsck;
 mod in_place;
@@ -12,6 +13,7 @@ mod mounts;
 mod owners;
 mod reading;
 mod removal;
+mod spool;
 mod staging;
 mod status;
 
@@ -19,9 +21,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use chains::Chains;
 pub use fsck::{Finding, Invariant, Verified};
 pub use mounts::MountState;
 pub use removal::{Doomed, Reclaimer};
+pub use spool::Spooled;
 pub use staging::{StagedDirectory, StagedLayer};
 
 use crate::cancel::Cancel;

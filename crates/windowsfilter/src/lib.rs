@@ -37,10 +37,10 @@ pub use error::{Error, ErrorKind, TarContent};
 pub use id::LayerId;
 pub use json_name::{JsonName, serialize_path};
 pub use layer_store::{
-    Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, StagedDirectory, StagedLayer, StoreLock,
-    Verified,
+    Chains, Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, Spooled, StagedDirectory,
+    StagedLayer, StoreLock, Verified,
 };
-pub use limits::{Exceeded, Limit, Limits};
+pub use limits::{DISK_RESERVE, DiffLimits, Exceeded, Limit, Limits};
 pub use metadata::{Origin, Stream, StreamContent, StreamForm, Win32Metadata};
 pub use options::{
     DEFAULT_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE, StorageOptions, parse_size,

@@ -80,10 +80,14 @@ pub enum Limit {
     Size,
     /// [`Limits::ratio`].
     Ratio,
+    /// [`DiffLimits::sandbox`].
+    Sandbox,
+    /// [`DiffLimits::disk`].
+    Disk,
 }
 
 impl Limit {
-    /// Its name, and, behind two dashes, the option of the command line that sets it.
+    /// Its name, and, behind two dashes, the option of the command line that sets it; a sandbox's size and the disk have none.
     pub fn name(self) -> &'static str {
         match self {
             Self::Entries => "max-entries",
@@ -92,6 +96,8 @@ impl Limit {
             Self::Header => "max-header",
             Self::Size => "max-size",
             Self::Ratio => "max-ratio",
+            Self::Sandbox => "size of the sandbox",
+            Self::Disk => "free disk",
         }
     }
 }
@@ -131,6 +137,14 @@ impl std::fmt::Display for Exceeded {
                     "the tar's first {actual} bytes are more than {allowed} times as long as they are compressed"
                 )
             }
+            Limit::Sandbox => write!(
+                f,
+                "with it the changes have {actual} bytes as a tar, more than the {allowed} that those of a sandbox of this size may have"
+            ),
+            Limit::Disk => write!(
+                f,
+                "with it the changes have {actual} bytes as a tar; where the store is, there is room for {allowed}"
+            ),
         }?;
         write!(f, " (limit {})", limit.name())
     }
@@ -172,6 +186,41 @@ impl Limits {
     pub fn check_archive(&self, what: &str, compressed: u64, plain: u64) -> Result<(), Error> {
         let checked = self.check_size(plain).and_then(|()| self.check_ratio(compressed, plain));
         checked.map_err(|exceeded| Error::from(exceeded).in_layer(what.to_owned()))
+    }
+}
+
+/// What the changes of a sandbox may be at most when they are read; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiffLimits {
+    /// Names that are changed: [`Limits::entries`].
+    pub entries: Option<u64>,
+    /// Bytes of their tar: [`Limits::size`].
+    pub size: Option<u64>,
+    /// Bytes of the sandbox's disk. Their tar may have a quarter more and 64 MiB: what a disk can hold in full blocks and inodes has up to a tenth
+    /// more in headers. A file without blocks could have any size, and a stream of a layer any number of names.
+    pub sandbox: Option<u64>,
+    /// Bytes that are free where the tar is written, twice while a layer is made of it. [`DISK_RESERVE`] of them stay.
+    pub disk: Option<u64>,
+}
+
+/// Bytes of a disk that a commit leaves to everybody else.
+pub const DISK_RESERVE: u64 = 64 << 20;
+
+#[cfg(target_os = "linux")]
+impl DiffLimits {
+    /// Refuses a tar of so many bytes.
+    pub(crate) fn check(&self, bytes: u64) -> Result<(), Exceeded> {
+        check(Limit::Size, self.size, bytes)?;
+        let sandbox = self.sandbox.map(|size| size.saturating_add(size / 4).saturating_add(64 << 20));
+        check(Limit::Sandbox, sandbox, bytes)?;
+        check(Limit::Disk, self.disk.map(|free| free.saturating_sub(DISK_RESERVE) / 2), bytes)
+    }
+}
+
+impl Limits {
+    /// Those of them that matter for the changes of a sandbox.
+    pub(crate) fn of_changes(&self) -> DiffLimits {
+        DiffLimits { entries: self.entries, size: self.size, sandbox: None, disk: None }
     }
 }
 

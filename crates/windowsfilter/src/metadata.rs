@@ -43,7 +43,7 @@ pub(crate) const LINK: &[u8] = b"win32.link";
 pub(crate) type Xattr = (Namespace, Vec<u8>, Vec<u8>);
 
 /// Where bytes lie: the layer (first 8 bytes of its diffID; `None` in a layer's own index) and the offset in its tar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// First eight bytes of the layer's diffID, big-endian; `None`: the layer whose index this is.
     pub layer: Option<u64>,
@@ -52,7 +52,7 @@ pub struct Origin {
 }
 
 /// An alternate data stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stream {
     /// Name without colons and without `$DATA`.
     pub name: Vec<u8>,
@@ -61,7 +61,7 @@ pub struct Stream {
 }
 
 /// Where a stream's bytes are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StreamContent {
     /// Here.
     Inline(Vec<u8>),
@@ -81,6 +81,51 @@ impl StreamContent {
             Self::Inline(bytes) => bytes.len() as u64,
             Self::InTar { size, .. } => *size,
         }
+    }
+}
+
+/// An attribute of this schema, by its name without prefix. Others say nothing and are not even read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attribute<'a> {
+    DosAttributes,
+    Security,
+    Created,
+    Accessed,
+    Changed,
+    Eas,
+    /// The name.
+    Ea(&'a [u8]),
+    Reparse,
+    TrueName,
+    Origin,
+    /// The name without `:$DATA`.
+    Stream(&'a [u8]),
+    StreamInTar,
+    /// Of a stream that Samba has spread over several.
+    PartOfStream,
+}
+
+impl<'a> Attribute<'a> {
+    pub(crate) fn of(name: &'a [u8]) -> Option<Self> {
+        Some(match name {
+            b"DOSATTRIB" => Self::DosAttributes,
+            b"win32.sd" => Self::Security,
+            b"win32.crtime" => Self::Created,
+            b"win32.atime" => Self::Accessed,
+            b"win32.ctime" => Self::Changed,
+            b"win32.eas" => Self::Eas,
+            b"win32.reparse" => Self::Reparse,
+            b"win32.name" => Self::TrueName,
+            b"win32.origin" => Self::Origin,
+            _ if name.starts_with(b"win32.stream.") => Self::StreamInTar,
+            _ if stream_form::is_part(name) => Self::PartOfStream,
+            _ => match name.strip_prefix(b"win32.ea.") {
+                Some(ea) => Self::Ea(ea),
+                None => Self::Stream(
+                    stream_form::stream_name(name).or_else(|| stream_form::whole_stream_name(name))?,
+                ),
+            },
+        })
     }
 }
 
@@ -194,42 +239,37 @@ impl Win32Metadata {
 
     /// Whether the attribute is of this schema. The error says what the value should be.
     fn read_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<bool, Cow<'static, str>> {
-        match name {
-            b"DOSATTRIB" => {
+        const NO_PLACE: &str = "no place in a layer";
+        let Some(attribute) = Attribute::of(name) else { return Ok(false) };
+        match attribute {
+            Attribute::DosAttributes => {
                 let read = dos_attributes::parse(value).ok_or_else(|| dos_attributes::problem(value))?;
                 self.attributes = read.attributes;
                 // The server knows when Linux made the file; what came with the file is `win32.crtime`.
                 self.created = self.created.or(read.created);
             }
-            b"win32.sd" => self.security = Some(value.to_vec()),
-            b"win32.crtime" => self.created = Some(time(value)?),
-            b"win32.atime" => self.accessed = Some(time(value)?),
-            b"win32.ctime" => self.changed = Some(time(value)?),
-            b"win32.eas" => self.eas = ea::decode(value).map_err(|_| "no list of extended attributes")?,
-            b"win32.reparse" => self.reparse = Some(value.to_vec()),
-            b"win32.name" => self.true_name = Some(value.to_vec()),
-            b"win32.origin" => {
-                self.origin = Some(text(value).and_then(parse_origin).ok_or("no place in a layer")?);
+            Attribute::Security => self.security = Some(value.to_vec()),
+            Attribute::Created => self.created = Some(time(value)?),
+            Attribute::Accessed => self.accessed = Some(time(value)?),
+            Attribute::Changed => self.changed = Some(time(value)?),
+            Attribute::Eas => {
+                self.eas = ea::decode(value).map_err(|_| "no list of extended attributes")?;
             }
-            _ => {
-                if let Some(ea) = name.strip_prefix(b"win32.ea.") {
-                    self.eas.push(ExtendedAttribute { flags: 0, name: ea.to_vec(), value: value.to_vec() });
-                } else if let Some(stream) =
-                    stream_form::stream_name(name).or_else(|| stream_form::whole_stream_name(name))
-                {
-                    self.streams.push(Stream {
-                        name: stream.to_vec(),
-                        content: StreamContent::Inline(value.to_vec()),
-                    });
-                } else if name.starts_with(b"win32.stream.") {
-                    self.streams.extend(split_streams(value).ok_or("no place in a layer")?);
-                } else if stream_form::is_part(name) {
-                    return Err("a part of a stream that Samba has spread over several attributes: set \
-                                \"streams_xattr:max xattrs per stream = 1\" and write the stream again"
-                        .into());
-                } else {
-                    return Ok(false);
-                }
+            Attribute::Ea(name) => {
+                self.eas.push(ExtendedAttribute { flags: 0, name: name.to_vec(), value: value.to_vec() });
+            }
+            Attribute::Reparse => self.reparse = Some(value.to_vec()),
+            Attribute::TrueName => self.true_name = Some(value.to_vec()),
+            Attribute::Origin => self.origin = Some(text(value).and_then(parse_origin).ok_or(NO_PLACE)?),
+            Attribute::Stream(name) => {
+                let content = StreamContent::Inline(value.to_vec());
+                self.streams.push(Stream { name: name.to_vec(), content });
+            }
+            Attribute::StreamInTar => self.streams.extend(split_streams(value).ok_or(NO_PLACE)?),
+            Attribute::PartOfStream => {
+                return Err("a part of a stream that Samba has spread over several attributes: set \
+                            \"streams_xattr:max xattrs per stream = 1\" and write the stream again"
+                    .into());
             }
         }
         Ok(true)

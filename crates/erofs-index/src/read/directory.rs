@@ -14,12 +14,35 @@ pub struct DirEntry {
     pub nid: Nid,
     /// The inode's type, as the directory says it.
     pub file_type: FileType,
+    /// Where the entry is, to find it again without its name.
+    pub place: DirPlace,
+}
+
+/// Where in its directory an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirPlace {
+    block: u32,
+    entry: u16,
 }
 
 impl<S: ReadAt> Image<S> {
     /// The entries of a directory in the order of their names' bytes, without `.` and `..`.
     pub fn read_dir(&self, directory: &InodeInfo) -> Result<ReadDir<'_, S>, ReadError> {
         Ok(ReadDir { image: self, cursor: Cursor::new(directory)?, block: Block::empty(), failed: false })
+    }
+
+    /// The entry that [`read_dir`](Self::read_dir) found at `place` of this directory.
+    pub fn entry_at(&self, directory: &InodeInfo, place: DirPlace) -> Result<DirEntry, ReadError> {
+        directory.check_type(FileType::Directory)?;
+        let mut block = Block::empty();
+        block.load(self, directory, place.block.into())?;
+        let entry = usize::from(place.entry);
+        if entry >= block.count {
+            return Err(block.problem(directory, entry, "number of entries", block.count, entry));
+        }
+        let name = block.name(directory, entry)?.to_vec();
+        let (nid, file_type) = block.target(directory, entry)?;
+        Ok(DirEntry { name, nid, file_type, place })
     }
 
     /// The inode with this name in a directory. Reads as many blocks as the logarithm of their number.
@@ -120,7 +143,9 @@ impl Cursor {
                 self.entry += 1;
                 if !is_dot(&self.previous) {
                     let (nid, file_type) = block.target(&self.directory, entry)?;
-                    return Ok(Some(DirEntry { name: self.previous.clone(), nid, file_type }));
+                    // A block was just read, so it is one of an image's, which has fewer than 2^32; it has room for 341 entries.
+                    let place = DirPlace { block: self.block as u32, entry: entry as u16 };
+                    return Ok(Some(DirEntry { name: self.previous.clone(), nid, file_type, place }));
                 }
             }
             self.block += 1;

@@ -15,7 +15,7 @@ mod walk;
 mod xattrs;
 
 pub use cache::Cached;
-pub use directory::{DirEntry, ReadDir};
+pub use directory::{DirEntry, DirPlace, ReadDir};
 pub use error::ReadError;
 pub use inode::{FileType, InodeInfo, Nid};
 pub use source::ReadAt;

@@ -70,11 +70,13 @@ impl Command {
         matches!(self, Self::Image(image::Command::Import(_)) | Self::Layer(layer::Command::Apply(_)))
     }
 
-    /// What layers that come in may be at most.
+    /// What layers that come in may be at most, and what sandboxes have changed.
     fn limits(&self) -> Limits {
         let (arguments, foreign_layers) = match self {
             Self::Image(image::Command::Import(args)) => (args.limits, args.force),
             Self::Layer(layer::Command::Apply(args)) => (args.limits, args.force),
+            Self::Layer(layer::Command::Diff(args)) => return args.limits.into(),
+            Self::Layer(layer::Command::Changes(args)) => return args.limits.into(),
             Self::Commit(args) => (args.limits, false),
             _ => return Limits::default(),
         };

@@ -16,7 +16,7 @@ const CHUNKS: usize = 4;
 /// Lets `write` write on a thread called `name`, and gives what it writes. Its error ends the stream, behind whatever it wrote before.
 ///
 /// The end of the stream is read after `write` has returned, and dropping the stream half-way makes its writes fail and then waits for
-/// it: whatever `write` undoes at its end is undone then. Once `cancel` is, reading fails.
+/// it: whatever `write` undoes at its end is undone then. Flushing fails then as well. Once `cancel` is, reading fails.
 ///
 /// # Errors
 /// When no thread can be started; `write` has not been called then.
@@ -55,8 +55,9 @@ impl Write for ChunkWriter {
         Ok(bytes.len())
     }
 
+    /// Fails if nobody reads any more, so that whoever has nothing to write for long can ask.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.write(&[]).map(drop)
     }
 }
 
@@ -128,6 +129,20 @@ mod tests {
         })
         .unwrap();
         stream.read_exact(&mut [0; 10]).unwrap();
+        drop(stream);
+        assert!(ended.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn a_writer_that_has_written_nothing_yet_learns_that_nobody_reads() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        let stream = piped("test", &Cancel::default(), move |out| {
+            while out.flush().is_ok() {}
+            seen.store(true, Ordering::SeqCst);
+            Ok(())
+        })
+        .unwrap();
         drop(stream);
         assert!(ended.load(Ordering::SeqCst));
     }

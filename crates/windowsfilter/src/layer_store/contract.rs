@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::LayerStore;
 use super::removal::Users;
+use crate::diff_options::DiffOptions;
 use crate::driver::{Applied, Change, DiffGetter, Driver, Presence};
 use crate::engine::{Expect, ImportRequest};
 use crate::error::Error;
@@ -77,7 +78,7 @@ impl Driver for LayerStore {
 
     fn diff(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Box<dyn Read + Send>, Error> {
         self.check_parent(id, parent)?;
-        self.read_diff(id)
+        self.diff_with(id, DiffOptions::default())
     }
 
     fn changes(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Change>, Error> {

@@ -10,6 +10,7 @@ use crate::driver::{Change, DiffGetter};
 use crate::engine::Guard;
 use crate::error::Error;
 use crate::id::LayerId;
+use crate::limits::DiffLimits;
 use crate::record::LayerKind;
 
 impl LayerStore {
@@ -41,15 +42,13 @@ impl LayerStore {
     }
 
     /// The layer's tar.
-    pub(super) fn read_diff(&self, id: &LayerId) -> Result<Box<dyn Read + Send>, Error> {
+    fn read_as(&self, id: &LayerId, options: DiffOptions) -> Result<Box<dyn Read + Send>, Error> {
         let guard = self.guard(id)?;
         let layer = self.layer(id)?;
-        let tar = self.engine.read(&layer, self.is_mounted(id)?, guard);
-        tar.map(|tar| self.cancellable(tar)).map_err(|error| missing_in(&layer, error))
-    }
-
-    fn cancellable(&self, tar: Box<dyn Read + Send>) -> Box<dyn Read + Send> {
-        Box::new(self.cancel().reader(tar))
+        let options = if layer.kind == LayerKind::Sandbox { options } else { DiffOptions::default() };
+        let tar = self.engine.read(&layer, self.is_mounted(id)?, options, guard);
+        let cancellable = |tar| -> Box<dyn Read + Send> { Box::new(self.cancel().reader(tar)) };
+        tar.map(cancellable).map_err(|error| missing_in(&layer, error))
     }
 
     /// As [`crate::Driver::diff`], but what a sandbox changed has no time later than `newest`, so that the same changes at different times
@@ -61,30 +60,25 @@ impl LayerStore {
         self.diff_with(id, DiffOptions { newest: Some(newest), ..DiffOptions::default() })
     }
 
-    /// As [`crate::Driver::diff`], of a sandbox as `options` say. A committed layer comes out as it went in.
+    /// As [`crate::Driver::diff`], of a sandbox as `options` say, within the store's limits. A committed layer comes out as it went in.
     ///
     /// # Errors
     /// As [`crate::Driver::diff`].
     pub fn diff_with(&self, id: &LayerId, options: DiffOptions) -> Result<Box<dyn Read + Send>, Error> {
-        let guard = self.guard(id)?;
-        let layer = self.layer(id)?;
-        let tar = match layer.kind {
-            LayerKind::Sandbox => self.engine.read_sandbox(&layer, options, guard),
-            LayerKind::Layer | LayerKind::Empty => self.engine.read(&layer, self.is_mounted(id)?, guard),
-        };
-        tar.map(|tar| self.cancellable(tar)).map_err(|error| missing_in(&layer, error))
+        let DiffLimits { entries, size, .. } = self.limits.of_changes();
+        self.read_as(id, DiffOptions { limits: DiffLimits { entries, size, ..options.limits }, ..options })
     }
 
     /// What a layer or sandbox changes.
     pub(super) fn read_changes(&self, id: &LayerId) -> Result<Vec<Change>, Error> {
         let _guard = self.guard(id)?;
-        self.engine.changes(&self.layer(id)?, self.is_mounted(id)?)
+        self.engine.changes(&self.layer(id)?, self.is_mounted(id)?, &self.limits.of_changes())
     }
 
     /// Bytes of what a layer or sandbox changes.
     pub(super) fn changed_bytes(&self, id: &LayerId) -> Result<u64, Error> {
         let _guard = self.guard(id)?;
-        self.engine.changed_bytes(&self.layer(id)?, self.is_mounted(id)?)
+        self.engine.changed_bytes(&self.layer(id)?, self.is_mounted(id)?, &self.limits.of_changes())
     }
 
     /// The files of a committed layer.

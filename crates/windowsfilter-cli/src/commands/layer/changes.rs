@@ -4,6 +4,7 @@ use windowsfilter::{Change, ChangeKind, Driver, JsonName};
 
 use crate::error::Error;
 use crate::human;
+use crate::limits::ChangeLimitArguments;
 use crate::session::Session;
 
 /// List what a layer or sandbox adds (A), modifies (M) and deletes (D)
@@ -12,6 +13,8 @@ pub(crate) struct Args {
     /// ID of a layer or sandbox, or image reference: its top layer
     #[arg(value_name = "ID|REF")]
     id: String,
+    #[command(flatten)]
+    pub(crate) limits: ChangeLimitArguments,
 }
 
 #[derive(serde::Serialize)]

@@ -8,6 +8,7 @@ use windowsfilter::{DiffId, Digest, Driver, Hashed, JsonName, LayerId};
 use crate::error::Error;
 use crate::file::OutputFile;
 use crate::interrupt;
+use crate::limits::DiffLimitArguments;
 use crate::progress::Progress;
 use crate::session::Session;
 
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     /// File to write; `-` is standard output [default: -]
     #[arg(short, long = "output", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) limits: DiffLimitArguments,
 }
 
 #[derive(serde::Serialize)]

@@ -34,11 +34,12 @@ use std::sync::Arc;
 
 use hcs::{DriverInfo, Guid, Host, LayerDescriptor};
 
+use crate::diff_options::DiffOptions;
 use crate::driver::{Change, DiffGetter};
 use crate::engine::{ChainLayer, EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place, Placement};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
-use crate::limits::Limits;
+use crate::limits::{DiffLimits, Limits};
 use crate::store::{self, Paths, file};
 use crate::temporary::Temporaries;
 
@@ -202,15 +203,25 @@ impl<H: Host> Engine for Hcs<H> {
         Ok(())
     }
 
-    fn read(&self, layer: &Layer, mounted: bool, guard: Guard) -> Result<Box<dyn Read + Send>, Error> {
+    fn read(
+        &self,
+        layer: &Layer,
+        mounted: bool,
+        options: DiffOptions,
+        guard: Guard,
+    ) -> Result<Box<dyn Read + Send>, Error> {
+        if options.newest.is_some() || options.strict {
+            let what = format!("a diff of {} with other times or without some attributes", layer.place.id);
+            return Err(Error::Unsupported { what, needs: "the portable engine" });
+        }
         self.read_layer(layer, mounted, guard)
     }
 
-    fn changes(&self, layer: &Layer, mounted: bool) -> Result<Vec<Change>, Error> {
+    fn changes(&self, layer: &Layer, mounted: bool, _: &DiffLimits) -> Result<Vec<Change>, Error> {
         self.layer_changes(layer, mounted)
     }
 
-    fn changed_bytes(&self, sandbox: &Layer, mounted: bool) -> Result<u64, Error> {
+    fn changed_bytes(&self, sandbox: &Layer, mounted: bool, _: &DiffLimits) -> Result<u64, Error> {
         self.layer_changed_bytes(sandbox, mounted)
     }
 

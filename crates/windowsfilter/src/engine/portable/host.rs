@@ -23,6 +23,7 @@ use crate::driver::Change;
 use crate::engine::stream::piped;
 use crate::engine::{Guard, Layer, Place};
 use crate::error::{Error, IoContext};
+use crate::limits::DiffLimits;
 use crate::record::LayerKind;
 use crate::store::file;
 use crate::temporary::Temporaries;
@@ -187,25 +188,33 @@ fn opened(sandbox: &Layer, cancel: &Cancel) -> Result<SandboxView, Error> {
     Ok(SandboxView::open(&sandbox.place.dir.join(file::SANDBOX), cancel)?)
 }
 
-pub(super) fn sandbox_changes(sandbox: &Layer, below: &View, cancel: &Cancel) -> Result<Vec<Change>, Error> {
+pub(super) fn sandbox_changes(
+    sandbox: &Layer,
+    below: &View,
+    limits: &DiffLimits,
+    cancel: &Cancel,
+) -> Result<Vec<Change>, Error> {
     let view = opened(sandbox, cancel)?;
-    let changes = sandbox_diff::changes(view.upper(), below, sandbox.streams);
+    let changes = sandbox_diff::changes(view.upper(), below, sandbox.streams, limits);
     finish(changes, view)
 }
 
-pub(super) fn changed_bytes(sandbox: &Layer, cancel: &Cancel) -> Result<u64, Error> {
+pub(super) fn changed_bytes(sandbox: &Layer, limits: &DiffLimits, cancel: &Cancel) -> Result<u64, Error> {
     let view = opened(sandbox, cancel)?;
-    finish(sandbox_diff::content_size(view.upper()), view)
+    finish(sandbox_diff::content_size(view.upper(), limits), view)
 }
 
 /// Walks the sandbox on a thread of its own. A reader that is dropped half-way ends the walk; the mount is never touched.
 pub(super) fn read_sandbox(
     sandbox: &Layer,
     below: View,
-    options: DiffOptions,
+    mut options: DiffOptions,
     guard: Guard,
     cancel: &Cancel,
 ) -> Result<Box<dyn Read + Send>, Error> {
+    let image = sandbox.place.dir.join(file::SANDBOX);
+    let size = fs::metadata(&image).at("look at", &image)?.len();
+    options.limits.sandbox = Some(size);
     let view = opened(sandbox, cancel)?;
     let streams = sandbox.streams;
     let walk = move |out: &mut dyn Write| {

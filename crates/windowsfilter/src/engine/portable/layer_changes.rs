@@ -5,8 +5,10 @@ use std::fs::File;
 
 use erofs_index::{Cached, FileType, Image, InodeInfo};
 
+use super::import::shown;
 use super::layer_files::open_index;
 use super::long_names::true_name;
+use super::memory::Memory;
 use super::view::{Node, View};
 use crate::driver::{Change, ChangeKind};
 use crate::engine::Place;
@@ -24,81 +26,104 @@ pub(super) fn list(layer: &Place, below: Option<&View>) -> Result<Vec<Change>, E
 
 /// Every entry of the layer's own index, judged by whether the parent has it.
 fn list_layer_changes(image: &Image<Cached<File>>, parent: Option<&View>) -> Result<Vec<Change>, Error> {
-    let read = |e: erofs_index::ReadError| Error::BuildIndex(e.into());
-    let in_parent = |path: &[u8]| match parent {
-        Some(view) => view.lookup_tar_name(path),
-        None => Ok(None),
-    };
-    let mut changes = Vec::new();
-    // The depth of a directory that hides what the parent has in it, while the walk is there: directories in it hide as well.
-    let mut hiding = None;
-    let mut walk = image.walk();
-    while let Some(entry) = walk.next() {
+    let mut changes = Changes { image, parent, list: Vec::new(), memory: Memory::default(), hiding: None };
+    let mut path = Vec::new();
+    // The directories above: the length of their path, and what the parent has in their place.
+    let mut above: Vec<(usize, Option<Node>)> = Vec::new();
+    for entry in image.walk() {
         let entry = entry.map_err(read)?;
-        if walk.path().is_empty() {
-            continue;
+        above.truncate(entry.depth);
+        let below = match above.last() {
+            None => parent.map(View::top).transpose()?,
+            Some((length, directory)) => {
+                path.truncate(*length);
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                // In the tar's own words.
+                let name = true_name(image, entry.inode.nid, &entry.name).map_err(read)?;
+                let name = name.unwrap_or(entry.name);
+                path.extend_from_slice(&name);
+                let below = match (parent, directory) {
+                    (Some(view), Some(directory)) => view.tar_child(directory, &name)?,
+                    _ => None,
+                };
+                changes.add(&path, &entry.inode, entry.depth, below.as_ref())?;
+                below
+            }
+        };
+        if entry.inode.kind == FileType::Directory {
+            above.push((path.len(), below));
         }
-        let path = tar_name(image, walk.path()).map_err(read)?;
-        let marked = |name| image.xattr(&entry.inode, erofs_index::Namespace::Trusted, name).map_err(read);
-        hiding = hiding.filter(|&depth| entry.depth > depth);
-        if hiding.is_none() && (marked(metadata::OPAQUE)?.is_some() || marked(metadata::NEW)?.is_some()) {
-            hiding = Some(entry.depth);
+    }
+    changes.list.sort();
+    Ok(changes.list)
+}
+
+fn read(error: erofs_index::ReadError) -> Error {
+    Error::BuildIndex(error.into())
+}
+
+/// The changes of a layer so far.
+struct Changes<'a> {
+    image: &'a Image<Cached<File>>,
+    parent: Option<&'a View>,
+    list: Vec<Change>,
+    memory: Memory,
+    /// The depth of a directory that hides what the parent has in it, while the walk is there: directories in it hide as well.
+    hiding: Option<usize>,
+}
+
+impl Changes<'_> {
+    /// Adds what an entry of the layer changes; `below` is what the parent has of this name.
+    fn add(
+        &mut self,
+        path: &[u8],
+        inode: &InodeInfo,
+        depth: usize,
+        below: Option<&Node>,
+    ) -> Result<(), Error> {
+        let image = self.image;
+        let marked = |name| image.xattr(inode, erofs_index::Namespace::Trusted, name).map_err(read);
+        self.hiding = self.hiding.filter(|&hiding| depth > hiding);
+        if self.hiding.is_none() && (marked(metadata::OPAQUE)?.is_some() || marked(metadata::NEW)?.is_some())
+        {
+            self.hiding = Some(depth);
         }
-        let below = in_parent(&path)?;
-        if let (Some(view), Some(node), Some(_)) = (parent, &below, hiding) {
-            list_hidden(image, &entry.inode, &path, view, node, &mut changes)?;
+        if let (Some(view), Some(node), Some(_)) = (self.parent, below, self.hiding) {
+            self.add_hidden(inode, path, view, node)?;
         }
         if marked(metadata::IMPLICIT)?.is_some() {
-            continue;
+            return Ok(());
         }
-        let whiteout = entry.inode.kind == FileType::CharDevice && marked(metadata::LINK)?.is_none();
+        let whiteout = inode.kind == FileType::CharDevice && marked(metadata::LINK)?.is_none();
         if whiteout {
-            changes.extend(below.map(|_| Change { path, kind: ChangeKind::Delete }));
-            continue;
+            return if below.is_some() { self.push(path.to_vec(), ChangeKind::Delete) } else { Ok(()) };
         }
-        let kind = if below.is_some() { ChangeKind::Modify } else { ChangeKind::Add };
-        changes.push(Change { path, kind });
+        self.push(path.to_vec(), if below.is_some() { ChangeKind::Modify } else { ChangeKind::Add })
     }
-    changes.sort();
-    Ok(changes)
-}
 
-/// A path of the index with the names that the tar has.
-fn tar_name(image: &Image<Cached<File>>, path: &[u8]) -> Result<Vec<u8>, erofs_index::ReadError> {
-    if !path.contains(&b'~') {
-        return Ok(path.to_vec());
+    fn push(&mut self, path: Vec<u8>, kind: ChangeKind) -> Result<(), Error> {
+        self.memory.take(size_of::<Change>() + path.len());
+        self.memory.check().map_err(|reason| Error::Entry { entry: shown(&path), offset: 0, reason })?;
+        self.list.push(Change { path, kind });
+        Ok(())
     }
-    let mut names = Vec::new();
-    let mut inode = image.inode(image.root())?;
-    for name in path.split(|&byte| byte == b'/') {
-        // The walk has just been there; a name that is missing all the same stays as it is.
-        let Some(nid) = image.lookup(&inode, name)? else { return Ok(path.to_vec()) };
-        names.push(true_name(image, nid, name)?.unwrap_or_else(|| name.to_vec()));
-        inode = image.inode(nid)?;
-    }
-    Ok(names.join(&b'/'))
-}
 
-/// Deletions that a directory stands for that hides what is below it: the parent's names in it that the layer does not bring back.
-fn list_hidden(
-    image: &Image<Cached<File>>,
-    dir: &InodeInfo,
-    path: &[u8],
-    view: &View,
-    node: &Node,
-    changes: &mut Vec<Change>,
-) -> Result<(), Error> {
-    if dir.kind != FileType::Directory || node.info.kind != FileType::Directory {
-        return Ok(());
-    }
-    let mut own = HashSet::new();
-    for entry in image.read_dir(dir).map_err(|e| Error::BuildIndex(e.into()))? {
-        own.insert(wclayer::name::fold(&entry.map_err(|e| Error::BuildIndex(e.into()))?.name));
-    }
-    for (name, _) in view.list(node)? {
-        if !own.contains(&wclayer::name::fold(&name)) {
-            changes.push(Change { path: [path, b"/", &name[..]].concat(), kind: ChangeKind::Delete });
+    /// Deletions that a directory stands for that hides what is below it: the parent's names in it that the layer does not bring back.
+    fn add_hidden(&mut self, dir: &InodeInfo, path: &[u8], view: &View, node: &Node) -> Result<(), Error> {
+        if dir.kind != FileType::Directory || node.info.kind != FileType::Directory {
+            return Ok(());
         }
+        let mut own = HashSet::new();
+        for entry in self.image.read_dir(dir).map_err(read)? {
+            own.insert(wclayer::name::fold(&entry.map_err(read)?.name));
+        }
+        for (name, hidden) in view.list(node)? {
+            if !own.contains(&wclayer::name::fold(hidden.shown_name())) {
+                self.push([path, b"/", &name[..]].concat(), ChangeKind::Delete)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -5,8 +5,8 @@ use std::io::{self, Cursor, Read};
 
 use erofs_index::{Cached, FileType, Image, InodeInfo};
 
+use super::any_case::AnyCase;
 use super::import::is_separator;
-use super::long_names::true_name;
 use crate::driver::DiffGetter;
 use crate::engine::Place;
 use crate::error::{Error, IoContext};
@@ -27,6 +27,7 @@ pub(super) fn open_index(layer: &Place) -> Result<Image<Cached<File>>, Error> {
 pub(super) struct LayerFiles {
     id: LayerId,
     image: Image<Cached<File>>,
+    names: AnyCase,
     tar: File,
 }
 
@@ -34,7 +35,7 @@ impl LayerFiles {
     pub(super) fn open(layer: &Place) -> Result<Self, Error> {
         let path = layer.dir.join(file::TAR);
         let tar = File::open(&path).at("open", &path)?;
-        Ok(Self { id: layer.id.clone(), image: open_index(layer)?, tar })
+        Ok(Self { id: layer.id.clone(), image: open_index(layer)?, names: AnyCase::default(), tar })
     }
 
     fn find(&self, name: &[u8]) -> Result<Option<InodeInfo>, erofs_index::ReadError> {
@@ -43,19 +44,7 @@ impl LayerFiles {
             if inode.kind != FileType::Directory {
                 return Ok(None);
             }
-            let mut found = self.image.lookup(&inode, component)?;
-            if found.is_none() {
-                for entry in self.image.read_dir(&inode)? {
-                    let entry = entry?;
-                    let is_it = |name: &[u8]| wclayer::name::eq(name, component);
-                    if is_it(&entry.name)
-                        || true_name(&self.image, entry.nid, &entry.name)?.is_some_and(|name| is_it(&name))
-                    {
-                        found = Some(entry.nid);
-                    }
-                }
-            }
-            let Some(nid) = found else { return Ok(None) };
+            let Some((_, nid)) = self.names.find(&self.image, &inode, component)? else { return Ok(None) };
             inode = self.image.inode(nid)?;
         }
         Ok(Some(inode))

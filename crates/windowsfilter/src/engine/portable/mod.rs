@@ -12,11 +12,12 @@ use crate::diff_options::DiffOptions;
 use crate::driver::{Change, DiffGetter};
 use crate::engine::{EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place};
 use crate::error::{Error, IoContext};
-use crate::limits::Limits;
+use crate::limits::{DiffLimits, Limits};
 use crate::record::LayerKind;
 use crate::store::file;
 use crate::temporary::Temporaries;
 
+mod any_case;
 pub mod chain;
 pub(crate) mod ext4;
 #[cfg(target_os = "linux")]
@@ -31,6 +32,7 @@ mod links;
 #[cfg(target_os = "linux")]
 pub mod linux;
 mod long_names;
+mod memory;
 mod merge;
 #[cfg(target_os = "linux")]
 pub mod sandbox_diff;
@@ -141,7 +143,13 @@ impl Engine for Portable {
         host::hide_at(target)
     }
 
-    fn read(&self, layer: &Layer, _: bool, guard: Guard) -> Result<Box<dyn Read + Send>, Error> {
+    fn read(
+        &self,
+        layer: &Layer,
+        _: bool,
+        options: DiffOptions,
+        guard: Guard,
+    ) -> Result<Box<dyn Read + Send>, Error> {
         match layer.kind {
             LayerKind::Empty => Ok(Box::new(Cursor::new(EMPTY_TAR))),
             LayerKind::Layer => {
@@ -151,34 +159,24 @@ impl Engine for Portable {
             }
             LayerKind::Sandbox => {
                 let view = Self::view(layer, &self.temporaries)?;
-                host::read_sandbox(layer, view, DiffOptions::default(), guard, self.temporaries.cancel())
+                host::read_sandbox(layer, view, options, guard, self.temporaries.cancel())
             }
         }
     }
 
-    fn read_sandbox(
-        &self,
-        sandbox: &Layer,
-        options: DiffOptions,
-        guard: Guard,
-    ) -> Result<Box<dyn Read + Send>, Error> {
-        let view = Self::view(sandbox, &self.temporaries)?;
-        host::read_sandbox(sandbox, view, options, guard, self.temporaries.cancel())
-    }
-
-    fn changes(&self, layer: &Layer, _: bool) -> Result<Vec<Change>, Error> {
+    fn changes(&self, layer: &Layer, _: bool, limits: &DiffLimits) -> Result<Vec<Change>, Error> {
         match layer.kind {
             LayerKind::Empty => Ok(Vec::new()),
             LayerKind::Layer => layer_changes::list(&layer.place, self.view_below(layer)?.as_ref()),
             LayerKind::Sandbox => {
                 let view = Self::view(layer, &self.temporaries)?;
-                host::sandbox_changes(layer, &view, self.temporaries.cancel())
+                host::sandbox_changes(layer, &view, limits, self.temporaries.cancel())
             }
         }
     }
 
-    fn changed_bytes(&self, sandbox: &Layer, _: bool) -> Result<u64, Error> {
-        host::changed_bytes(sandbox, self.temporaries.cancel())
+    fn changed_bytes(&self, sandbox: &Layer, _: bool, limits: &DiffLimits) -> Result<u64, Error> {
+        host::changed_bytes(sandbox, limits, self.temporaries.cancel())
     }
 
     fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error> {

@@ -9,6 +9,7 @@ use crate::diff_options::DiffOptions;
 use crate::driver::Change;
 use crate::engine::{Guard, Layer, Place};
 use crate::error::Error;
+use crate::limits::DiffLimits;
 use crate::temporary::Temporaries;
 
 fn unsupported<T>(what: String) -> Result<T, Error> {
@@ -93,10 +94,15 @@ pub(super) fn read_sandbox(
     unsupported(format!("reading sandbox {}", sandbox.place.id))
 }
 
-pub(super) fn sandbox_changes(sandbox: &Layer, _: &View, _: &Cancel) -> Result<Vec<Change>, Error> {
+pub(super) fn sandbox_changes(
+    sandbox: &Layer,
+    _: &View,
+    _: &DiffLimits,
+    _: &Cancel,
+) -> Result<Vec<Change>, Error> {
     unsupported(format!("reading sandbox {}", sandbox.place.id))
 }
 
-pub(super) fn changed_bytes(sandbox: &Layer, _: &Cancel) -> Result<u64, Error> {
+pub(super) fn changed_bytes(sandbox: &Layer, _: &DiffLimits, _: &Cancel) -> Result<u64, Error> {
     unsupported(format!("reading sandbox {}", sandbox.place.id))
 }

@@ -4,17 +4,24 @@
 //! optional `C:`; `..` stops at the root, and links lead where they lead on Windows. A damaged index or tar gives an
 //! error that names the layer and the path.
 
+#[cfg(target_os = "linux")]
+use std::collections::HashSet;
 use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+#[cfg(target_os = "linux")]
+use erofs_index::Nid;
 use erofs_index::{Cached, FileType, Image, InodeInfo, ReadAt, ReadError};
 use wclayer::name;
 
+use super::any_case::AnyCase;
 use super::chain::form_of;
 use super::links::HOPS_MAX;
-use super::long_names::{short_suffix, true_name};
+use super::long_names::true_name;
 use crate::engine::ChainLayer;
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
@@ -32,7 +39,18 @@ pub struct View {
     files: InodeInfo,
     tars: Vec<Tar>,
     /// How the index has streams.
-    streams: StreamForm,
+    form: StreamForm,
+    names: AnyCase,
+    #[cfg(target_os = "linux")]
+    streams: OnceLock<Streams>,
+}
+
+/// Hashes of all streams of a view, keyed so that nobody can make another one with the same.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Default)]
+struct Streams {
+    hasher: RandomState,
+    hashes: HashSet<u64>,
 }
 
 /// A layer's tar, opened when it is first read.
@@ -54,6 +72,13 @@ pub struct Node {
     pub view_path: Vec<u8>,
 }
 
+impl Node {
+    /// The last name of its path, which may be a shortened one.
+    pub(crate) fn shown_name(&self) -> &[u8] {
+        self.view_path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+    }
+}
+
 impl View {
     /// Opens the index at `index`, which was written for `chain`.
     /// `id` is the layer whose view this is.
@@ -70,8 +95,8 @@ impl View {
             reason: reason.to_owned(),
         };
         let image = Image::open(source).map_err(failed)?;
-        let streams = form_of(image.uuid(), chain).filter(|_| image.devices().len() == chain.len());
-        let streams = streams.ok_or_else(|| damaged("is the index of another chain"))?;
+        let form = form_of(image.uuid(), chain).filter(|_| image.devices().len() == chain.len());
+        let form = form.ok_or_else(|| damaged("is the index of another chain"))?;
         let top = image.inode(image.root()).map_err(failed)?;
         let files =
             image.lookup(&top, b"Files").map_err(failed)?.ok_or_else(|| damaged("has no Files directory"))?;
@@ -86,7 +111,16 @@ impl View {
             file: OnceLock::new(),
         };
         let tars = chain.iter().map(tar).collect();
-        Ok(Self { id, image, files, tars, streams })
+        Ok(Self {
+            id,
+            image,
+            files,
+            tars,
+            form,
+            names: AnyCase::default(),
+            #[cfg(target_os = "linux")]
+            streams: OnceLock::new(),
+        })
     }
 
     /// The layer whose view this is.
@@ -116,24 +150,31 @@ impl View {
     /// # Errors
     /// A damaged index.
     pub fn lookup_tar_name(&self, path: &[u8]) -> Result<Option<Node>, Error> {
-        let mut names = path.split(|&b| is_slash(b)).filter(|name| !matches!(*name, b"" | b".")).peekable();
-        let mut node = match names.next_if(|first| name::eq(first, b"Files")) {
-            Some(_) => self.root(),
-            None => {
-                let info = self.image.inode(self.image.root()).map_err(|e| self.failed(path, &e))?;
-                Node { info, view_path: Vec::new() }
-            }
-        };
-        for name in names {
-            if node.info.kind != FileType::Directory {
-                return Ok(None);
-            }
-            match self.child(&node, name)? {
+        let mut node = self.top()?;
+        for name in path.split(|&b| is_slash(b)).filter(|name| !matches!(*name, b"" | b".")) {
+            match self.tar_child(&node, name)? {
                 Some(child) => node = child,
                 None => return Ok(None),
             }
         }
         Ok(Some(node))
+    }
+
+    /// What the names in a layer tar begin from: the directory of `Files`, `Hives` and `UtilityVM`.
+    pub(super) fn top(&self) -> Result<Node, Error> {
+        let info = self.image.inode(self.image.root()).map_err(|e| self.failed(b"", &e))?;
+        Ok(Node { info, view_path: Vec::new() })
+    }
+
+    /// As [`View::lookup_tar_name`], one name further than `node`, which may be anything.
+    pub(super) fn tar_child(&self, node: &Node, name: &[u8]) -> Result<Option<Node>, Error> {
+        if node.info.kind != FileType::Directory {
+            return Ok(None);
+        }
+        if node.info.nid == self.image.root() && name::eq(name, b"Files") {
+            return Ok(Some(self.root()));
+        }
+        self.child(node, name)
     }
 
     /// What is in a directory: true names and nodes, in the order of the names in the view.
@@ -160,7 +201,7 @@ impl View {
     pub fn metadata(&self, node: &Node) -> Result<Win32Metadata, Error> {
         let mut xattrs = self.image.xattrs(&node.info).map_err(|e| self.failed(&node.view_path, &e))?;
         for (_, name, value) in &mut xattrs {
-            self.streams.take(name, value);
+            self.form.take(name, value);
         }
         Ok(Win32Metadata::from_xattrs(xattrs.iter().map(|(_, name, value)| (&name[..], &value[..]))))
     }
@@ -180,13 +221,46 @@ impl View {
         tar.read(extent.offset(), size, &node.view_path)
     }
 
-    /// Whether a stream's content is in a layer of this view, or beside its name.
+    /// Whether a file of this view has exactly this stream: its name and content, or the place of that. All files are looked at, once.
+    ///
+    /// # Errors
+    /// A damaged index.
     #[cfg(target_os = "linux")]
-    pub(crate) fn has_stream(&self, stream: &Stream) -> bool {
-        match &stream.content {
-            StreamContent::Inline(_) => true,
-            StreamContent::InTar { origin, .. } => self.tar_of(*origin).is_some(),
+    pub(crate) fn has_stream(&self, stream: &Stream) -> Result<bool, Error> {
+        let known = match self.streams.get() {
+            Some(known) => known,
+            None => {
+                let known = self.read_streams()?;
+                self.streams.get_or_init(|| known)
+            }
+        };
+        Ok(known.hashes.contains(&known.hasher.hash_one(stream)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_streams(&self) -> Result<Streams, Error> {
+        let mut known = Streams::default();
+        let mut walk = self.image.walk();
+        while let Some(entry) = walk.next() {
+            let read = entry.and_then(|entry| self.image.xattrs(&entry.inode));
+            let mut xattrs = read.map_err(|e| self.failed(walk.path(), &e))?;
+            for (_, name, value) in &mut xattrs {
+                self.form.take(name, value);
+            }
+            let metadata =
+                Win32Metadata::from_xattrs(xattrs.iter().map(|(_, name, value)| (&name[..], &value[..])));
+            for stream in &metadata.streams {
+                known.hashes.insert(known.hasher.hash_one(stream));
+            }
         }
+        Ok(known)
+    }
+
+    /// A node that was found before, by the number of its inode.
+    #[cfg(target_os = "linux")]
+    pub(super) fn node(&self, nid: u64, view_path: Vec<u8>) -> Result<Node, Error> {
+        let info = self.image.inode(Nid(nid)).map_err(|e| self.failed(&view_path, &e))?;
+        Ok(Node { info, view_path })
     }
 
     /// Reads an alternate stream, wherever it is.
@@ -230,25 +304,13 @@ impl View {
     }
 
     /// The entry of this name: spelled so, or in any case, or under its true name.
-    fn child(&self, directory: &Node, name: &[u8]) -> Result<Option<Node>, Error> {
+    pub(super) fn child(&self, directory: &Node, name: &[u8]) -> Result<Option<Node>, Error> {
         let fail = |e: ReadError| self.failed(&join(&directory.view_path, name), &e);
-        let node = |info, name: &[u8]| Node { info, view_path: join(&directory.view_path, name) };
-        if let Some(nid) = self.image.lookup(&directory.info, name).map_err(fail)? {
-            return Ok(Some(node(self.image.inode(nid).map_err(fail)?, name)));
-        }
-        for entry in self.image.read_dir(&directory.info).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            if !name::eq(&entry.name, name) && short_suffix(&entry.name).is_none() {
-                continue;
-            }
-            let found = node(self.image.inode(entry.nid).map_err(fail)?, &entry.name);
-            if name::eq(&entry.name, name)
-                || self.true_name(&found, &entry.name)?.is_some_and(|other| name::eq(&other, name))
-            {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        let Some((name, nid)) = self.names.find(&self.image, &directory.info, name).map_err(fail)? else {
+            return Ok(None);
+        };
+        let info = self.image.inode(nid).map_err(fail)?;
+        Ok(Some(Node { info, view_path: join(&directory.view_path, &name) }))
     }
 
     /// The name Windows knows, where the view has a shortened one.

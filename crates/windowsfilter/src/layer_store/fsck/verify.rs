@@ -44,8 +44,7 @@ impl LayerStore {
             self.check_has_tars(&format!("layer {id}"))?;
         }
         let sound = SoundParents::default();
-        let found =
-            self.settled(&id, || self.check_layer(&id, Tar::Read(&()), &sound)).into_iter().next();
+        let found = self.settled(&id, || self.check_layer(&id, Tar::Read(&()), &sound)).into_iter().next();
         self.cancel().check()?;
         match found {
             Some(violation) => Err(violation.error),

@@ -24,14 +24,11 @@ pub(super) use self::entries::{Entry, EntryId};
 use self::findings::Findings;
 use super::entry_name::{self, EntryName};
 use super::streams::{InlineBudget, StreamRecord};
+use crate::engine::portable::memory::Memory;
 use crate::error::Error;
 
 /// No entry.
 const NONE: u32 = u32::MAX;
-/// Bytes of memory that what the entries say may take, whatever their number, and with each entry. Entries of real layers take some 300
-/// bytes. A tar that compresses to kilobytes can be all security descriptors, long names or directories that it never names.
-const MEMORY: u64 = 64 << 20;
-const MEMORY_PER_ENTRY: u64 = 1 << 10;
 /// Bytes that a name takes beside its own: here, in the table of names, and in the index, which has an inode for each directory that the
 /// tar never names.
 const MEMORY_PER_NAME: usize = 104;
@@ -81,32 +78,6 @@ pub(super) struct Node {
     entry: u32,
 }
 const _: () = assert!(size_of::<Node>() <= 24);
-
-/// Counts what the tree takes in memory.
-#[derive(Debug, Default)]
-struct Memory {
-    entries: u64,
-    bytes: u64,
-}
-
-impl Memory {
-    fn take(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-    }
-
-    /// Called with every entry.
-    fn check(&mut self) -> Result<(), String> {
-        self.entries += 1;
-        if self.bytes <= MEMORY + self.entries * MEMORY_PER_ENTRY {
-            return Ok(());
-        }
-        Err(format!(
-            "with it, names and metadata of {} entries take {} MiB of memory, far more than those of a Windows layer",
-            self.entries,
-            self.bytes >> 20
-        ))
-    }
-}
 
 /// Sums over the tar.
 #[derive(Clone, Copy, Debug, Default)]

@@ -249,6 +249,33 @@ pub enum LinuxError {
         limit: usize,
     },
 
+    /// An upper directory has more directories in one another than are followed.
+    #[error("directories in the sandbox are more than {limit} levels deep: {}…", prefix.display())]
+    TooDeep {
+        /// The first bytes of their path, for finding them.
+        prefix: PathBuf,
+        /// Most levels.
+        limit: usize,
+    },
+
+    /// An upper directory has more names than are read.
+    #[error("{}: with what is in it, the sandbox has more than {limit} changed names", path.display())]
+    TooManyNames {
+        /// The directory, relative to the upper directory.
+        path: PathBuf,
+        /// Most names.
+        limit: u64,
+    },
+
+    /// A file has more bytes of attributes than are read.
+    #[error("{}: its extended attributes for Windows have more than {limit} bytes", path.display())]
+    AttributesTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes of their names and values.
+        limit: usize,
+    },
+
     /// A directory that was being walked was moved away meanwhile.
     #[error("{}: changed while it was being read", path.display())]
     Moved {

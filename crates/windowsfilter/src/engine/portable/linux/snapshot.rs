@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn names(view: &SandboxView) -> Vec<String> {
-        let entries = view.upper().walk().unwrap().map(Result::unwrap);
+        let entries = view.upper().walk(|_| false, None).unwrap().map(Result::unwrap);
         entries.map(|entry| String::from_utf8(entry.path).unwrap()).collect()
     }
 

@@ -12,14 +12,21 @@ use super::xattrs;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest path of an entry, in bytes. Windows ends at 32,767 UTF-16 units, each at most three bytes in UTF-8, so no
 /// longer path can be committed; the limit also bounds what a hostile tree can cost.
 pub const PATH_MAX_BYTES: usize = 32_767 * 3;
+/// Most directories in one another. Four times as deep as a layer may be unless somebody says otherwise; what the way to an entry costs is paid
+/// for each entry.
+pub const DEPTH_MAX: usize = 4096;
+/// Most bytes of the attributes of one entry that are asked for. ext4 holds some 250 attributes of 64 KiB, which is as much.
+pub const ATTRIBUTES_MAX: usize = 16 << 20;
 /// Directories kept open during a walk; those further up are found again through `..`.
 const OPEN_DIRECTORIES: usize = 32;
 /// Bytes of path handed to the kernel at a time, below its `PATH_MAX` of 4096.
@@ -71,16 +78,25 @@ pub struct UpperEntry {
     pub inode: u64,
     /// How many names the file has.
     pub links: u64,
-    /// Extended attributes with their full names, sorted, without those of overlayfs itself.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Those extended attributes that were asked for, with their full names, sorted, without those of overlayfs itself.
+    pub xattrs: Vec<Attribute>,
+    /// The names of the others, and how long their values are.
+    pub others: Vec<(Vec<u8>, usize)>,
 }
+
+/// Full name and value of an extended attribute.
+pub type Attribute = (Vec<u8>, Vec<u8>);
+/// Says of an attribute's full name whether it is asked for. Whoever works in a sandbox may set any number of others, of any size.
+pub type Wanted = fn(&[u8]) -> bool;
 
 /// An upper directory, open for reading.
 #[derive(Debug)]
 pub struct UpperDirectory {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     /// Where it is, for errors.
     path: PathBuf,
+    /// The directory of what was opened last, and its path: entries are mostly opened in turn.
+    last: RefCell<Option<(Vec<u8>, Arc<OwnedFd>)>>,
 }
 
 impl UpperDirectory {
@@ -94,33 +110,47 @@ impl UpperDirectory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(directory, name, flags, Mode::empty())
             .map_err(LinuxError::system("openat", path))?;
-        Ok(Self { fd, path: path.to_path_buf() })
+        Ok(Self { fd: Arc::new(fd), path: path.to_path_buf(), last: RefCell::default() })
     }
 
     /// The directory itself, as an entry with an empty path.
-    pub fn root(&self) -> Result<UpperEntry, LinuxError> {
-        let (status, xattrs) = self.status(self.fd.as_fd(), &[])?;
-        self.entry(&[], self.fd.as_fd(), &status, xattrs, false)
+    pub fn root(&self, wanted: Wanted) -> Result<UpperEntry, LinuxError> {
+        let (status, xattrs, others) = self.status(self.fd.as_fd(), &[], wanted)?;
+        Ok(UpperEntry { others, ..self.entry(&[], self.fd.as_fd(), &status, xattrs, false)? })
     }
 
     /// All entries: each directory before what is in it, the entries of a directory in the order of their names' bytes.
-    /// Ends after the first error.
-    pub fn walk(&self) -> Result<UpperWalk<'_>, LinuxError> {
-        let mut walk = UpperWalk { upper: self, stack: Vec::new(), path: Vec::new() };
+    /// Ends after the first error; more than `most` of them are one.
+    pub fn walk(&self, wanted: Wanted, most: Option<u64>) -> Result<UpperWalk<'_>, LinuxError> {
+        let mut walk = UpperWalk { upper: self, wanted, most, met: 0, stack: Vec::new(), path: Vec::new() };
         let root = self.fd.try_clone().map_err(LinuxError::system("dup", &self.path))?;
-        let (status, xattrs) = self.status(root.as_fd(), &[])?;
+        let (status, xattrs, _) = self.status(root.as_fd(), &[], |_| false)?;
         walk.push(root, &status, has_xattr_whiteouts(&xattrs))?;
         Ok(walk)
     }
 
+    /// The attributes of an entry that are asked for, as [`UpperEntry::xattrs`].
+    pub fn attributes(&self, path: &[u8], wanted: Wanted) -> Result<Vec<Attribute>, LinuxError> {
+        let (mut xattrs, _) = if path.is_empty() {
+            self.xattrs(self.fd.as_fd(), path, wanted)?
+        } else {
+            let (directory, name) = self.parent_of(path)?;
+            let fd = beneath(directory.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+                .map_err(|error| LinuxError::system("openat2", &self.full_path(path))(error))?;
+            self.xattrs(fd.as_fd(), path, wanted)?
+        };
+        xattrs.retain(|(name, _)| !name.starts_with(OVERLAY_PREFIX));
+        Ok(xattrs)
+    }
+
     /// Opens a regular file of the directory for reading.
     pub fn open_file(&self, path: &[u8]) -> Result<File, LinuxError> {
-        let error_path = || self.path.join(OsStr::from_bytes(path));
+        let error_path = || self.full_path(path);
         let (directory, name) = self.parent_of(path)?;
-        let directory = directory.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
         // Without blocking, as it might be a fifo by now.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = beneath(directory, name, flags).map_err(LinuxError::system("openat2", &error_path()))?;
+        let fd =
+            beneath(directory.as_fd(), name, flags).map_err(LinuxError::system("openat2", &error_path()))?;
         let status = statx(fd.as_fd()).map_err(LinuxError::system("statx", &error_path()))?;
         if file_type(&status) != FileType::RegularFile {
             return Err(LinuxError::NotAFile { path: error_path() });
@@ -128,36 +158,70 @@ impl UpperDirectory {
         Ok(fd.into())
     }
 
-    /// The directory of a path, and the last name. Long paths are walked a piece at a time.
-    fn parent_of<'a>(&self, path: &'a [u8]) -> Result<(Option<OwnedFd>, &'a [u8]), LinuxError> {
-        let mut directory: Option<OwnedFd> = None;
-        let mut rest = path;
-        while let Some(slash) = last_slash(rest) {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let from = directory.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
-            let next = beneath(from, &rest[..slash], flags)
-                .map_err(LinuxError::system("openat2", &self.path.join(OsStr::from_bytes(path))))?;
-            directory = Some(next);
-            rest = &rest[slash + 1..];
-        }
-        Ok((directory, rest))
+    fn full_path(&self, path: &[u8]) -> PathBuf {
+        self.path.join(OsStr::from_bytes(path))
     }
 
-    fn status(&self, fd: BorrowedFd<'_>, path: &[u8]) -> Result<(Statx, Vec<xattrs::Attribute>), LinuxError> {
-        let status = statx(fd)
-            .map_err(|error| LinuxError::system("statx", &self.path.join(OsStr::from_bytes(path)))(error))?;
+    /// The directory of a path, and the last name. Long paths are walked a piece at a time, from the directory that was opened last where it is on
+    /// the way.
+    fn parent_of<'a>(&self, path: &'a [u8]) -> Result<(Arc<OwnedFd>, &'a [u8]), LinuxError> {
+        let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else {
+            return Ok((Arc::clone(&self.fd), path));
+        };
+        let (above, name) = (&path[..slash], &path[slash + 1..]);
+        let mut last = self.last.borrow_mut();
+        let (mut directory, mut rest) = match last.take() {
+            Some((known, fd)) if below(above, &known).is_some() => {
+                (fd, below(above, &known).unwrap_or_default())
+            }
+            _ => (Arc::clone(&self.fd), above),
+        };
+        while !rest.is_empty() {
+            let end =
+                if rest.len() > PATH_PIECE { last_slash(rest).unwrap_or(rest.len()) } else { rest.len() };
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let next = beneath(directory.as_fd(), &rest[..end], flags)
+                .map_err(|error| LinuxError::system("openat2", &self.full_path(path))(error))?;
+            directory = Arc::new(next);
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        *last = Some((above.to_vec(), Arc::clone(&directory)));
+        Ok((directory, name))
+    }
+
+    fn status(
+        &self,
+        fd: BorrowedFd<'_>,
+        path: &[u8],
+        wanted: Wanted,
+    ) -> Result<(Statx, Vec<Attribute>, Vec<xattrs::Other>), LinuxError> {
+        let status = statx(fd).map_err(|error| LinuxError::system("statx", &self.full_path(path))(error))?;
+        let (xattrs, others) = self.xattrs(fd, path, wanted)?;
+        Ok((status, xattrs, others))
+    }
+
+    /// The attributes that are asked for and those of overlayfs.
+    fn xattrs(
+        &self,
+        fd: BorrowedFd<'_>,
+        path: &[u8],
+        wanted: Wanted,
+    ) -> Result<(Vec<Attribute>, Vec<xattrs::Other>), LinuxError> {
         // The descriptor of a link or device cannot be asked for attributes; its name in /proc can, and leads to the
         // very inode without following a link any further.
-        let attributes = xattrs::all(Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())));
-        let attributes = attributes.map_err(|error| self.renamed(error, path))?;
-        Ok((status, attributes))
+        let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let wanted = |name: &[u8]| name.starts_with(OVERLAY_PREFIX) || wanted(name);
+        xattrs::selected(Path::new(&name), wanted, ATTRIBUTES_MAX).map_err(|error| self.renamed(error, path))
     }
 
     /// Puts the entry's path into an error about its name in `/proc`.
     fn renamed(&self, error: LinuxError, path: &[u8]) -> LinuxError {
         match error {
             LinuxError::System { call, source, .. } => {
-                LinuxError::System { call, path: self.path.join(OsStr::from_bytes(path)), source }
+                LinuxError::System { call, path: self.full_path(path), source }
+            }
+            LinuxError::AttributesTooLarge { limit, .. } => {
+                LinuxError::AttributesTooLarge { path: OsStr::from_bytes(path).into(), limit }
             }
             other => other,
         }
@@ -168,7 +232,7 @@ impl UpperDirectory {
         path: &[u8],
         fd: BorrowedFd<'_>,
         status: &Statx,
-        mut xattrs: Vec<xattrs::Attribute>,
+        mut xattrs: Vec<Attribute>,
         in_xattr_whiteouts: bool,
     ) -> Result<UpperEntry, LinuxError> {
         let foreign = FOREIGN.iter().find(|name| get(&xattrs, name.as_bytes()).is_some());
@@ -184,6 +248,7 @@ impl UpperDirectory {
             inode: status.stx_ino,
             links: u64::from(status.stx_nlink),
             xattrs,
+            others: Vec::new(),
         })
     }
 
@@ -192,7 +257,7 @@ impl UpperDirectory {
         path: &[u8],
         fd: BorrowedFd<'_>,
         status: &Statx,
-        xattrs: &[xattrs::Attribute],
+        xattrs: &[Attribute],
         in_xattr_whiteouts: bool,
     ) -> Result<UpperKind, LinuxError> {
         let size = status.stx_size;
@@ -203,9 +268,8 @@ impl UpperDirectory {
             FileType::RegularFile => UpperKind::File { size },
             FileType::Directory => UpperKind::Directory { opaque: get(xattrs, OPAQUE) == Some(b"y") },
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(fd, "", Vec::new()).map_err(|error| {
-                    LinuxError::system("readlinkat", &self.path.join(OsStr::from_bytes(path)))(error)
-                })?;
+                let target = rustix::fs::readlinkat(fd, "", Vec::new())
+                    .map_err(|error| LinuxError::system("readlinkat", &self.full_path(path))(error))?;
                 UpperKind::Symlink { target: target.into_bytes() }
             }
             FileType::CharacterDevice if (status.stx_rdev_major, status.stx_rdev_minor) == (0, 0) => {
@@ -217,11 +281,11 @@ impl UpperDirectory {
 }
 
 /// `trusted.overlay.opaque` of `x` says that whiteouts in the directory may be empty files with an attribute.
-fn has_xattr_whiteouts(xattrs: &[xattrs::Attribute]) -> bool {
+fn has_xattr_whiteouts(xattrs: &[Attribute]) -> bool {
     get(xattrs, OPAQUE) == Some(b"x")
 }
 
-fn get<'a>(xattrs: &'a [xattrs::Attribute], name: &[u8]) -> Option<&'a [u8]> {
+fn get<'a>(xattrs: &'a [Attribute], name: &[u8]) -> Option<&'a [u8]> {
     xattrs.iter().find(|attribute| attribute.0 == name).map(|attribute| attribute.1.as_slice())
 }
 
@@ -255,6 +319,14 @@ fn last_slash(path: &[u8]) -> Option<usize> {
     path[..path.len().min(PATH_PIECE)].iter().rposition(|&byte| byte == b'/')
 }
 
+/// What leads to `path` from the directory `above` it, nothing from itself.
+fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
+    match path.strip_prefix(above)? {
+        b"" => Some(b""),
+        rest => rest.strip_prefix(b"/"),
+    }
+}
+
 /// One directory on the way from the root to the current entry.
 #[derive(Debug)]
 struct Level {
@@ -273,6 +345,10 @@ struct Level {
 #[derive(Debug)]
 pub struct UpperWalk<'a> {
     upper: &'a UpperDirectory,
+    wanted: Wanted,
+    most: Option<u64>,
+    /// Names met so far, in all directories that were opened.
+    met: u64,
     stack: Vec<Level>,
     path: Vec<u8>,
 }
@@ -313,12 +389,17 @@ impl UpperWalk<'_> {
             let prefix = OsStr::from_bytes(&self.path[..PATH_MAX_BYTES.min(200)]).into();
             return Err(LinuxError::PathTooLong { prefix, length: self.path.len(), limit: PATH_MAX_BYTES });
         }
+        if self.stack.len() > DEPTH_MAX {
+            let prefix = OsStr::from_bytes(&self.path[..self.path.len().min(200)]).into();
+            return Err(LinuxError::TooDeep { prefix, limit: DEPTH_MAX });
+        }
         let Some(directory) = &level.fd else { return Err(self.moved()) };
         let fd = beneath(directory.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
             .map_err(|error| LinuxError::system("openat2", &self.full_path())(error))?;
-        let (status, xattrs) = self.upper.status(fd.as_fd(), &self.path)?;
+        let (status, xattrs, others) = self.upper.status(fd.as_fd(), &self.path, self.wanted)?;
         let whiteouts_inside = has_xattr_whiteouts(&xattrs);
         let entry = self.upper.entry(&self.path, fd.as_fd(), &status, xattrs, xattr_whiteouts)?;
+        let entry = UpperEntry { others, ..entry };
         if matches!(entry.kind, UpperKind::Directory { .. }) {
             self.push(fd, &status, whiteouts_inside)?;
         }
@@ -362,7 +443,7 @@ impl UpperWalk<'_> {
     }
 
     /// The names of a directory, the last first.
-    fn names(&self, directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, LinuxError> {
+    fn names(&mut self, directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, LinuxError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = rustix::fs::openat(directory, ".", flags, Mode::empty())
             .map_err(|error| LinuxError::system("openat", &self.full_path())(error))?;
@@ -370,16 +451,21 @@ impl UpperWalk<'_> {
         for entry in Dir::new(readable).map_err(|e| LinuxError::system("fdopendir", &self.full_path())(e))? {
             let entry = entry.map_err(|error| LinuxError::system("getdents64", &self.full_path())(error))?;
             let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.push(name.to_vec());
+            if matches!(name, b"." | b"..") {
+                continue;
             }
+            self.met += 1;
+            if let Some(limit) = self.most.filter(|&most| self.met > most) {
+                return Err(LinuxError::TooManyNames { path: OsStr::from_bytes(&self.path).into(), limit });
+            }
+            names.push(name.to_vec());
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
         Ok(names)
     }
 
     fn full_path(&self) -> PathBuf {
-        self.upper.path.join(OsStr::from_bytes(&self.path))
+        self.upper.full_path(&self.path)
     }
 
     fn moved(&self) -> LinuxError {

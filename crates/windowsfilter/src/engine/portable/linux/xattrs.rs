@@ -10,6 +10,9 @@ const KERNEL_MAX: usize = 65_536;
 /// A name, such as `user.DOSATTRIB`, and its value.
 pub(super) type Attribute = (Vec<u8>, Vec<u8>);
 
+/// A name, and the length of a value that was not read.
+pub(super) type Other = (Vec<u8>, usize);
+
 /// The names of all attributes, sorted by bytes. A final link is followed.
 pub(super) fn names(path: &Path) -> Result<Vec<Vec<u8>>, LinuxError> {
     let mut list = vec![0_u8; KERNEL_MAX];
@@ -35,4 +38,33 @@ pub(super) fn value(path: &Path, name: &[u8]) -> Result<Vec<u8>, LinuxError> {
 /// All attributes with their values, sorted by name.
 pub(super) fn all(path: &Path) -> Result<Vec<Attribute>, LinuxError> {
     names(path)?.into_iter().map(|name| value(path, &name).map(|value| (name, value))).collect()
+}
+
+/// As [`all`], but only those that are `wanted`. Of the others, of which a file may have far more than anybody asked for, only the length is read.
+///
+/// # Errors
+/// More than `most` bytes of names and values.
+pub(super) fn selected(
+    path: &Path,
+    wanted: impl Fn(&[u8]) -> bool,
+    most: usize,
+) -> Result<(Vec<Attribute>, Vec<Other>), LinuxError> {
+    let mut taken = 0;
+    let (mut attributes, mut others) = (Vec::new(), Vec::new());
+    for name in names(path)? {
+        if !wanted(&name) {
+            let nowhere: &mut [u8] = &mut [];
+            let length =
+                rustix::fs::getxattr(path, &name, nowhere).map_err(LinuxError::system("getxattr", path))?;
+            others.push((name, length));
+            continue;
+        }
+        let value = value(path, &name)?;
+        taken += name.len() + value.len();
+        if taken > most {
+            return Err(LinuxError::AttributesTooLarge { path: path.to_path_buf(), limit: most });
+        }
+        attributes.push((name, value));
+    }
+    Ok((attributes, others))
 }

@@ -1,28 +1,54 @@
 //! Win32 metadata of what a sandbox has: what copy-up carried, and what Windows would give a new file.
 
-use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
+use crate::engine::portable::import::shown;
+use crate::engine::portable::linux::upper::{Attribute, UpperKind};
 use crate::error::Error;
-use crate::metadata::{Stream, Win32Metadata};
+use crate::metadata::{self, Stream, StreamForm, Win32Metadata};
 use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{EntryKind, FileInfo, LayerEntry};
 use wclayer::reparse;
 use wclayer::tar::type_flag;
 
-use super::links;
+use super::links::{self, Links};
 use super::parent::{Parent, ParentKind};
 use super::plan::Entry;
 use super::security::{Inheritance, inherits};
-use super::tree::Tree;
+use super::source::Upper;
+use super::tree::{Tree, TreeNode};
 
 /// First and last second ext4 can hold in its 256-byte inodes: 1901 and 2446. Copy-up moves times beyond them there.
 pub(super) const EXT4_SECONDS: (i64, i64) = (i32::MIN as i64, i32::MAX as i64 + (3 << 32));
 
-/// What the extended attributes of an upper entry say.
-pub(super) fn metadata_of(entry: &UpperEntry) -> Win32Metadata {
-    let attributes =
-        entry.xattrs.iter().filter_map(|(name, value)| Some((windows_attribute(name)?, &value[..])));
+/// What extended attributes of an upper entry say.
+pub(super) fn metadata_of(xattrs: &[Attribute]) -> Win32Metadata {
+    let attributes = xattrs.iter().filter_map(|(name, value)| Some((windows_attribute(name)?, &value[..])));
     Win32Metadata::from_xattrs(attributes)
+}
+
+/// What extended attributes of the entry at `path` say; streams of the sandbox have the form `streams`.
+pub(super) fn read_metadata(
+    upper: &impl Upper,
+    path: &[u8],
+    streams: StreamForm,
+) -> Result<Win32Metadata, Error> {
+    let mut xattrs = upper.attributes(path, is_windows_attribute)?;
+    make_plain(streams, &mut xattrs);
+    Ok(metadata_of(&xattrs))
+}
+
+/// Makes streams among attributes plain, which have the form `streams`.
+pub(super) fn make_plain(streams: StreamForm, xattrs: &mut [Attribute]) {
+    for (name, value) in xattrs {
+        if let Some(name) = windows_attribute(name) {
+            streams.take(name, value);
+        }
+    }
+}
+
+/// Whether an attribute of this full name says something of the file on Windows. Others are not read: there may be any number.
+pub(super) fn is_windows_attribute(name: &[u8]) -> bool {
+    windows_attribute(name).is_some_and(|name| metadata::Attribute::of(name).is_some())
 }
 
 /// The name of an attribute without its namespace: `trusted.` of a link, `user.` of the rest.
@@ -36,31 +62,49 @@ pub(super) struct Described {
     pub(super) streams: Vec<Stream>,
 }
 
+/// What is to be described.
+pub(super) struct Subject<'a> {
+    pub(super) item: &'a Entry,
+    pub(super) node: &'a TreeNode,
+    /// Its path in the sandbox.
+    pub(super) path: Vec<u8>,
+    /// Its name in the tar.
+    pub(super) name: Vec<u8>,
+    /// What its attributes say.
+    pub(super) own: Win32Metadata,
+}
+
+impl Subject<'_> {
+    fn is_root(&self) -> bool {
+        self.item.node == Tree::ROOT
+    }
+}
+
 /// Everything of an entry but its data. `directory` is what it inherits from the directory it is in.
-pub(super) fn describe(
-    tree: &Tree,
-    parent: &impl Parent,
-    item: &Entry<'_>,
+pub(super) fn describe<P: Parent>(
+    subject: &Subject<'_>,
+    parent: &P,
+    links: &mut Links<'_, P>,
     directory: &Inheritance,
 ) -> Result<Described, Error> {
-    let mut metadata = recorded(parent, item)?;
+    let mut metadata = recorded(parent, subject)?;
     let is_new = metadata.origin.is_none();
-    let last_write = last_write(item, is_new);
+    let last_write = last_write(subject, is_new);
     let unrecorded = if is_new { last_write } else { FileTime::ABSENT };
     let mut entry = LayerEntry::new(
-        item.name.clone(),
+        subject.name.clone(),
         FileInfo {
-            attributes: attributes(&item.upper.kind, metadata.attributes),
+            attributes: attributes(&subject.node.kind, metadata.attributes),
             creation_time: metadata.created.unwrap_or(last_write),
             last_access_time: metadata.accessed.unwrap_or(unrecorded),
             last_write_time: last_write,
             change_time: metadata.changed.unwrap_or(unrecorded),
         },
     );
-    match &item.upper.kind {
+    match &subject.node.kind {
         UpperKind::File { size } => entry.size = *size,
         UpperKind::Symlink { target } => {
-            make_link(tree, parent, item, target, &metadata, &mut entry)?;
+            make_link(links, subject, target, &metadata, &mut entry)?;
             metadata.reparse = entry.reparse.take();
         }
         _ => {}
@@ -69,7 +113,7 @@ pub(super) fn describe(
         // To Windows a link to a directory is a directory: it is made with FILE_DIRECTORY_FILE, which decides what is inherited
         // ("Assigning Security to a New File on IRP_MJ_CREATE", Windows driver documentation).
         let is_directory = entry.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
-        let inherited = directory.of_new(is_directory).map_err(|error| entry_error(item, error))?;
+        let inherited = directory.of_new(is_directory).map_err(|error| entry_error(&subject.name, error))?;
         metadata.security = Some(inherited.to_vec());
     }
     entry.security = metadata.security.filter(|bytes| !bytes.is_empty());
@@ -79,18 +123,17 @@ pub(super) fn describe(
 }
 
 /// What was recorded of an entry. A file written under another spelling is the parent's file with new content.
-pub(super) fn recorded(parent: &impl Parent, item: &Entry<'_>) -> Result<Win32Metadata, Error> {
-    let own = metadata_of(item.upper);
-    let is_root = item.upper.path.is_empty();
-    let Some(lower) = &item.lower else { return Ok(own) };
+pub(super) fn recorded(parent: &impl Parent, subject: &Subject<'_>) -> Result<Win32Metadata, Error> {
+    let own = subject.own.clone();
+    let Some(lower) = &subject.item.lower else { return Ok(own) };
     if own.attributes.is_some()
         || lower.kind == ParentKind::Symlink
-        || !same_kind(&item.upper.kind, lower.kind)
-        || !(is_root || item.is_same_in_other_case())
+        || !same_kind(&subject.node.kind, lower.kind)
+        || !(subject.is_root() || subject.item.is_same_in_other_case(subject.node))
     {
         return Ok(own);
     }
-    let kept = parent.metadata(&lower.spelled)?;
+    let kept = parent.metadata(lower)?;
     // Overwriting a file drops its streams, extended attributes and reparse data.
     let is_kept = lower.kind == ParentKind::Directory;
     let stays = |own_is_empty: bool| is_kept && own_is_empty;
@@ -127,9 +170,9 @@ fn attributes(kind: &UpperKind, recorded: Option<u32>) -> u32 {
 }
 
 /// The inode's time, unless copy-up had to change what the parent has.
-fn last_write(item: &Entry<'_>, is_new: bool) -> FileTime {
-    let (seconds, nanos) = item.upper.mtime;
-    if let Some(lower) = item.lower.as_ref().filter(|_| !is_new) {
+fn last_write(subject: &Subject<'_>, is_new: bool) -> FileTime {
+    let (seconds, nanos) = subject.node.mtime;
+    if let Some(lower) = subject.item.lower.as_ref().filter(|_| !is_new) {
         let (first, last) = EXT4_SECONDS;
         let clamped =
             (seconds == first && lower.mtime.0 < first) || (seconds == last && lower.mtime.0 > last);
@@ -142,10 +185,9 @@ fn last_write(item: &Entry<'_>, is_new: bool) -> FileTime {
 
 /// Makes an entry a link: the recorded one, or a new one. Nobody can change the text of a link, so what was recorded of it holds wherever
 /// it has been moved to, though its text may lead elsewhere from there: on Windows the target of a junction stays as well.
-fn make_link(
-    tree: &Tree,
-    parent: &impl Parent,
-    item: &Entry<'_>,
+fn make_link<P: Parent>(
+    links: &mut Links<'_, P>,
+    subject: &Subject<'_>,
     text: &[u8],
     recorded: &Win32Metadata,
     entry: &mut LayerEntry,
@@ -153,13 +195,13 @@ fn make_link(
     entry.type_flag = type_flag::SYMLINK;
     if recorded.origin.is_none() || recorded.reparse.is_none() {
         entry.attributes &= !FILE_ATTRIBUTE_DIRECTORY;
-        if leads_to_directory(tree, parent, item, text, recorded)? {
+        if leads_to_directory(links, subject.node, text, recorded)? {
             entry.attributes |= FILE_ATTRIBUTE_DIRECTORY;
         }
     }
     let buffer = match &recorded.reparse {
         Some(buffer) => buffer.clone(),
-        None => links::reparse_data(text).map_err(|error| entry_error(item, &error))?,
+        None => links::reparse_data(text).map_err(|error| entry_error(&subject.name, &error))?,
     };
     if let Ok(target) = reparse::decode_go(&buffer) {
         entry.kind =
@@ -170,24 +212,24 @@ fn make_link(
 }
 
 /// Whether a link is a directory to Windows: that of a new one leads to one, or it has been given data that say so.
-pub(super) fn leads_to_directory(
-    tree: &Tree,
-    parent: &impl Parent,
-    item: &Entry<'_>,
+pub(super) fn leads_to_directory<P: Parent>(
+    links: &mut Links<'_, P>,
+    node: &TreeNode,
     text: &[u8],
     recorded: &Win32Metadata,
 ) -> Result<bool, Error> {
     let Some(buffer) = &recorded.reparse else {
-        return links::leads_to_directory(tree, parent, &item.upper.path, text);
+        return links.leads_to_directory(node.parent, text);
     };
     let is_mount_point = reparse::decode_go(buffer).is_ok_and(|target| target.is_mount_point);
-    Ok(is_mount_point || recorded.attributes.is_some_and(|bits| bits & FILE_ATTRIBUTE_DIRECTORY != 0))
+    Ok(is_mount_point || says_directory(recorded))
 }
 
-fn entry_error(item: &Entry<'_>, reason: &dyn std::fmt::Display) -> Error {
-    Error::Entry {
-        entry: String::from_utf8_lossy(&item.name).into_owned(),
-        offset: 0,
-        reason: reason.to_string(),
-    }
+/// Whether what is known of a link says that it is a directory to Windows.
+pub(super) fn says_directory(metadata: &Win32Metadata) -> bool {
+    metadata.attributes.is_some_and(|bits| bits & FILE_ATTRIBUTE_DIRECTORY != 0)
+}
+
+pub(super) fn entry_error(name: &[u8], reason: &dyn std::fmt::Display) -> Error {
+    Error::Entry { entry: shown(name), offset: 0, reason: reason.to_string() }
 }

@@ -2,21 +2,28 @@
 //!
 //! Windows wants to know of a link whether it leads to a directory, so targets are followed here, in the sandbox and the
 //! parent together and without regard to case. The root of an absolute link is the sandbox's, `C:\`.
+//!
+//! Any number of links may lead through the same directories and through each other. So what was found once is remembered: a *place* is what
+//! has a name in another place, and of a link it is known where it ends.
+
+use std::collections::{HashMap, VecDeque};
 
 use crate::engine::portable::linux::upper::UpperKind;
 use crate::error::Error;
-use crate::metadata::Win32Metadata;
-use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::layer_tar::windows_path;
 use wclayer::name;
 use wclayer::reparse::{ReparseError, ReparsePoint, encode_go};
 
-use super::entry::metadata_of;
-use super::parent::{Parent, ParentKind};
-use super::tree::Tree;
+use super::entry::says_directory;
+use super::parent::{Parent, ParentKind, ParentNode};
+use super::tree::{Tree, TreeNode};
 
 /// Links followed before a target counts as a loop; what Linux does (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
+/// Names looked up on the way, through all links. More cannot be in a text that Linux takes (`PATH_MAX`).
+const MAX_STEPS: usize = 4095;
+/// Places that are remembered; some 300 bytes each. Of more, all are forgotten between two links.
+const MAX_PLACES: usize = 1 << 16;
 
 /// The reparse buffer of a link with this text.
 pub(super) fn reparse_data(text: &[u8]) -> Result<Vec<u8>, ReparseError> {
@@ -27,111 +34,269 @@ pub(super) fn reparse_data(text: &[u8]) -> Result<Vec<u8>, ReparseError> {
     ReparsePoint::Symlink { substitute: target.clone(), print: target, relative: true }.encode()
 }
 
-/// Whether a link leads to a directory. `path` is the link's in the sandbox; a link to nowhere leads to no directory.
-pub(super) fn leads_to_directory(
-    tree: &Tree,
-    parent: &impl Parent,
-    path: &[u8],
-    text: &[u8],
-) -> Result<bool, Error> {
-    let mut at = Place { tree, parent, names: names(path).map(<[u8]>::to_vec).collect() };
-    at.names.pop();
-    let mut todo: Vec<Vec<u8>> = Vec::new();
-    at.follow(text, &mut todo);
-    let mut links = 0;
-    while let Some(name) = todo.pop() {
-        match &name[..] {
-            b"." => continue,
-            b".." => {
-                at.names.pop();
-                continue;
-            }
-            _ => at.names.push(name),
-        }
-        match at.look()? {
-            Found::Directory => {}
-            // A link that Windows knows as a directory is one, wherever it leads: a mount point of another volume, say.
-            Found::DirectoryLink(_) if todo.is_empty() => {}
-            Found::Link(text) | Found::DirectoryLink(text) if links < MAX_LINKS => {
-                links += 1;
-                at.names.pop();
-                at.follow(&text, &mut todo);
-            }
-            Found::Link(_) | Found::DirectoryLink(_) | Found::NoDirectory => return Ok(false),
-        }
-    }
-    Ok(true)
-}
-
-enum Found {
-    Directory,
-    Link(Vec<u8>),
-    /// A link that came with a layer, which says that it is a directory.
-    DirectoryLink(Vec<u8>),
-    NoDirectory,
-}
-
-impl Found {
-    fn link(text: Vec<u8>, metadata: &Win32Metadata) -> Self {
-        match metadata.attributes {
-            Some(bits) if bits & FILE_ATTRIBUTE_DIRECTORY != 0 => Self::DirectoryLink(text),
-            _ => Self::Link(text),
-        }
-    }
-}
-
-/// Where following a link has come to.
-struct Place<'a, P> {
+/// Follows links of a sandbox.
+pub(super) struct Links<'a, P> {
     tree: &'a Tree,
     parent: &'a P,
-    /// From the root; each but the last is a directory.
-    names: Vec<Vec<u8>>,
+    places: Vec<Place>,
+    /// Where a link ends; `None`: nowhere, too far away, or not known yet because it is just being followed.
+    ends: HashMap<PlaceId, Option<Way>>,
+    /// The directory of the link before, and its place: links come directory by directory.
+    last: Option<(usize, PlaceId)>,
+    folded: Vec<u8>,
 }
 
-impl<P: Parent> Place<'_, P> {
-    /// Puts the names of a link's text before what is still to do (last name first).
-    fn follow(&mut self, text: &[u8], todo: &mut Vec<Vec<u8>>) {
-        if text.first() == Some(&b'/') {
-            self.names.clear();
-        }
-        let names: Vec<_> = names(text).map(<[u8]>::to_vec).collect();
-        todo.extend(names.into_iter().rev());
+type PlaceId = u32;
+
+const ROOT: PlaceId = 0;
+
+/// What a name means in the sandbox and the parent together.
+struct Place {
+    /// The directory it is in; the root's is itself.
+    up: PlaceId,
+    /// What the sandbox has here.
+    node: Option<usize>,
+    /// What the parent has here, if it can be seen.
+    lower: Option<ParentNode>,
+    kind: ParentKind,
+    /// A link that Windows knows as a directory.
+    is_directory_link: bool,
+    /// What was looked up in it, by folded name.
+    children: HashMap<Box<[u8]>, PlaceId, foldhash::quality::RandomState>,
+}
+
+impl Place {
+    fn is_directory(&self) -> bool {
+        self.kind == ParentKind::Directory || self.is_directory_link
+    }
+}
+
+/// What was reached, and through how many links and names.
+#[derive(Clone, Copy)]
+struct Way {
+    to: PlaceId,
+    links: usize,
+    steps: usize,
+}
+
+impl Way {
+    /// This way and the `next`; `None` if both together are too far.
+    fn and(self, next: Self) -> Option<Self> {
+        let way = Self { to: next.to, links: self.links + next.links, steps: self.steps + next.steps };
+        (way.links <= MAX_LINKS && way.steps <= MAX_STEPS).then_some(way)
+    }
+}
+
+/// A text that is being followed.
+struct Walk {
+    /// The link that it is of.
+    link: Option<PlaceId>,
+    text: Vec<u8>,
+    /// Bytes of it that are behind.
+    done: usize,
+    way: Way,
+}
+
+impl Walk {
+    /// Sets out from `directory`.
+    fn new(link: Option<PlaceId>, text: Vec<u8>, directory: PlaceId) -> Self {
+        let to = if text.first() == Some(&b'/') { ROOT } else { directory };
+        let links = usize::from(link.is_some());
+        Self { link, text, done: 0, way: Way { to, links, steps: 0 } }
     }
 
-    /// What is here.
-    fn look(&self) -> Result<Found, Error> {
-        let path = self.names.join(&b'/');
-        let folded = name::fold(&path);
-        if let Some(node) = self.tree.find(&folded) {
-            return Ok(match &node.entry.kind {
-                UpperKind::Directory { .. } => Found::Directory,
-                UpperKind::Symlink { target } => Found::link(target.clone(), &metadata_of(&node.entry)),
-                _ => Found::NoDirectory,
-            });
-        }
-        if self.is_hidden(&folded) {
-            return Ok(Found::NoDirectory);
-        }
-        let Some(node) = self.parent.lookup(&path)? else { return Ok(Found::NoDirectory) };
-        Ok(match node.kind {
-            ParentKind::Directory => Found::Directory,
-            ParentKind::Symlink => {
-                Found::link(self.parent.link_target(&node.spelled)?, &self.parent.metadata(&node.spelled)?)
+    /// Whether names are left.
+    fn has_more(&self) -> bool {
+        self.text.get(self.done..).is_some_and(|rest| rest.iter().any(|&byte| byte != b'/'))
+    }
+
+    /// The next name of the text.
+    fn next_name(&mut self) -> Option<&[u8]> {
+        loop {
+            let rest = self.text.get(self.done..).filter(|rest| !rest.is_empty())?;
+            let length = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+            let start = self.done;
+            self.done += length + 1;
+            if length > 0 {
+                return Some(&self.text[start..start + length]);
             }
-            ParentKind::File => Found::NoDirectory,
-        })
-    }
-
-    /// Whether a directory of the sandbox on the way hides what the parent has here.
-    fn is_hidden(&self, folded: &[u8]) -> bool {
-        let slashes = folded.iter().enumerate().filter(|&(_, &byte)| byte == b'/');
-        self.tree.nodes[Tree::ROOT].is_opaque()
-            || slashes
-                .map(|(at, _)| &folded[..at])
-                .any(|above| self.tree.find(above).is_some_and(super::tree::TreeNode::is_opaque))
+        }
     }
 }
 
-fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty())
+impl<'a, P: Parent> Links<'a, P> {
+    pub(super) fn new(tree: &'a Tree, parent: &'a P) -> Self {
+        Self { tree, parent, places: Vec::new(), ends: HashMap::new(), last: None, folded: Vec::new() }
+    }
+
+    /// Whether a link with this text, in the directory that is this node of the tree, leads to a directory. One to nowhere does not.
+    pub(super) fn leads_to_directory(&mut self, directory: usize, text: &[u8]) -> Result<bool, Error> {
+        if self.places.len() > MAX_PLACES || self.places.is_empty() {
+            self.start_anew()?;
+        }
+        let from = self.place_of(directory)?;
+        let mut walks = VecDeque::from([Walk::new(None, text.to_vec(), from)]);
+        let mut too_far = false;
+        while let Some(walk) = walks.back_mut() {
+            let at = walk.way.to;
+            // Where a link ends that Windows knows as a directory, it is followed only if there is a name behind it.
+            if walk.has_more() && self.places[at as usize].kind == ParentKind::Symlink {
+                if !self.follow(at, &mut walks, &mut too_far)? {
+                    return Ok(false);
+                }
+                continue;
+            }
+            let Some(name) = walk.next_name() else {
+                let Some(Walk { link, way, .. }) = walks.pop_back() else { break };
+                if let Some(link) = link {
+                    self.ends.insert(link, Some(way));
+                }
+                match walks.back_mut().map(|waiting| (waiting.way.and(way), waiting)) {
+                    None => return Ok(!too_far && self.places[way.to as usize].is_directory()),
+                    Some((None, _)) => return Ok(false),
+                    Some((Some(way), waiting)) => waiting.way = way,
+                }
+                continue;
+            };
+            let Some(found) = self.step(at, name)? else { return Ok(false) };
+            walk.way.steps += 1;
+            let place = &self.places[found as usize];
+            match place.kind {
+                _ if walk.way.steps > MAX_STEPS => return Ok(false),
+                ParentKind::File => return Ok(false),
+                ParentKind::Directory => walk.way.to = found,
+                // It is one wherever it leads: a mount point of another volume, say.
+                ParentKind::Symlink if place.is_directory_link && !walk.has_more() => walk.way.to = found,
+                ParentKind::Symlink => {
+                    if !self.follow(found, &mut walks, &mut too_far)? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Goes where a link leads, or lets the last of `walks` wait until that is known; the answer is whether it leads anywhere.
+    fn follow(
+        &mut self,
+        link: PlaceId,
+        walks: &mut VecDeque<Walk>,
+        too_far: &mut bool,
+    ) -> Result<bool, Error> {
+        let Some(walk) = walks.back_mut() else { return Ok(false) };
+        if let Some(end) = self.ends.get(&link) {
+            let Some(way) = end.and_then(|end| walk.way.and(end)) else { return Ok(false) };
+            walk.way = way;
+            return Ok(true);
+        }
+        // Should it get nowhere, nor do those that wait for it; that is what is said of all of them until they arrive, which ends circles, too.
+        self.ends.insert(link, None);
+        let directory = self.places[link as usize].up;
+        walks.push_back(Walk::new(Some(link), self.text(link)?, directory));
+        if walks.len() > MAX_LINKS + 1 {
+            // Too many links before it as they are; the others may still arrive.
+            walks.pop_front();
+            *too_far = true;
+        }
+        Ok(true)
+    }
+
+    fn start_anew(&mut self) -> Result<(), Error> {
+        self.places.clear();
+        self.ends.clear();
+        self.last = None;
+        let root = &self.tree.nodes[Tree::ROOT];
+        let lower = if root.is_opaque() { None } else { Some(self.parent.root()?) };
+        self.places.push(Place {
+            up: ROOT,
+            node: Some(Tree::ROOT),
+            lower,
+            kind: ParentKind::Directory,
+            is_directory_link: false,
+            children: HashMap::default(),
+        });
+        Ok(())
+    }
+
+    /// The place of a directory of the sandbox.
+    fn place_of(&mut self, directory: usize) -> Result<PlaceId, Error> {
+        if let Some((_, place)) = self.last.filter(|&(last, _)| last == directory) {
+            return Ok(place);
+        }
+        let mut above = Vec::new();
+        let mut at = directory;
+        while at != Tree::ROOT {
+            above.push(at);
+            at = self.tree.nodes[at].parent;
+        }
+        let tree = self.tree;
+        let mut place = ROOT;
+        for node in above.into_iter().rev() {
+            match self.step(place, &tree.nodes[node].name)? {
+                Some(found) => place = found,
+                // Another name beside it means the same to Windows: no layer is made of that.
+                None => break,
+            }
+        }
+        self.last = Some((directory, place));
+        Ok(place)
+    }
+
+    /// One name further from a place.
+    fn step(&mut self, at: PlaceId, name: &[u8]) -> Result<Option<PlaceId>, Error> {
+        match name {
+            b"." => return Ok(Some(at)),
+            b".." => return Ok(Some(self.places[at as usize].up)),
+            _ => {}
+        }
+        self.folded.clear();
+        name::fold_into(name, &mut self.folded);
+        if let Some(&known) = self.places[at as usize].children.get(&self.folded[..]) {
+            return Ok(Some(known));
+        }
+        let Some(place) = self.look(at, name)? else { return Ok(None) };
+        let id = self.places.len() as u32; // not many more than are remembered
+        self.places.push(place);
+        self.places[at as usize].children.insert(self.folded.clone().into(), id);
+        Ok(Some(id))
+    }
+
+    fn look(&self, at: PlaceId, name: &[u8]) -> Result<Option<Place>, Error> {
+        let place = &self.places[at as usize];
+        let own = place.node.map(|node| self.tree.named(node, name)).unwrap_or_default();
+        let node = own.node.map(|node| &self.tree.nodes[node]);
+        let hidden = own.deleted || node.is_some_and(TreeNode::is_opaque);
+        let lower = match &place.lower {
+            Some(lower) if lower.is_directory() && !hidden => self.parent.child(lower, name)?,
+            _ => None,
+        };
+        let kind = match (node.map(|node| &node.kind), &lower) {
+            (Some(UpperKind::Directory { .. }), _) => ParentKind::Directory,
+            (Some(UpperKind::Symlink { .. }), _) => ParentKind::Symlink,
+            (Some(_), _) => ParentKind::File,
+            (None, Some(lower)) => lower.kind,
+            (None, None) => return Ok(None),
+        };
+        // Of a directory of the sandbox the parent's of the same name is a part; anything else of it is hidden.
+        let lower = lower.filter(|lower| own.node.is_none() || (kind == lower.kind && lower.is_directory()));
+        let is_directory_link = match (node, &lower) {
+            _ if kind != ParentKind::Symlink => false,
+            (Some(node), _) => node.says_directory,
+            (None, Some(lower)) => says_directory(&self.parent.metadata(lower)?),
+            (None, None) => false,
+        };
+        let children = HashMap::default();
+        Ok(Some(Place { up: at, node: own.node, lower, kind, is_directory_link, children }))
+    }
+
+    /// What a link says.
+    fn text(&self, link: PlaceId) -> Result<Vec<u8>, Error> {
+        let place = &self.places[link as usize];
+        match (place.node.map(|node| &self.tree.nodes[node].kind), &place.lower) {
+            (Some(UpperKind::Symlink { target }), _) => Ok(target.clone()),
+            (_, Some(lower)) => self.parent.link_target(lower),
+            _ => Ok(Vec::new()),
+        }
+    }
 }

@@ -10,9 +10,12 @@ use crate::metadata::{Stream, Win32Metadata};
 
 /// What a name of the view is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ParentKind {
+pub enum ParentKind {
+    /// A directory.
     Directory,
+    /// A symbolic link, whatever Windows calls it.
     Symlink,
+    /// A file.
     File,
 }
 
@@ -28,69 +31,68 @@ impl ParentKind {
 
 /// Something the view has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ParentNode {
-    /// Path in the view, from its root, as the view spells it.
-    pub(super) spelled: Vec<u8>,
-    pub(super) kind: ParentKind,
+pub struct ParentNode {
+    /// By which the parent finds it again.
+    pub id: u64,
+    /// Its name, as the view spells it; empty for the root.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: ParentKind,
     /// Last write: seconds since 1970 and nanoseconds.
-    pub(super) mtime: (i64, u32),
+    pub mtime: (i64, u32),
 }
 
 impl ParentNode {
     pub(super) fn is_directory(&self) -> bool {
         self.kind == ParentKind::Directory
     }
-
-    /// The last name of the path.
-    pub(super) fn name(&self) -> &[u8] {
-        last_name(&self.spelled)
-    }
 }
 
-/// The view a sandbox stands on. Paths are relative to its root (`C:\`), with slashes; the root's is empty.
-pub(super) trait Parent {
-    /// What has this path, in any case. Links are not followed.
-    fn lookup(&self, path: &[u8]) -> Result<Option<ParentNode>, Error>;
-    /// The names in a directory.
-    fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Error>;
-    /// What Windows knows of this path, which exists.
-    fn metadata(&self, path: &[u8]) -> Result<Win32Metadata, Error>;
-    /// Text of the link at this path, as Linux sees it.
-    fn link_target(&self, path: &[u8]) -> Result<Vec<u8>, Error>;
-    /// Whether a stream that metadata name is here.
-    fn has_stream(&self, stream: &Stream) -> bool;
+/// The view a sandbox stands on. Every call may meet a damaged one.
+#[allow(clippy::missing_errors_doc, reason = "said above")]
+pub trait Parent {
+    /// Its root, `C:\`.
+    fn root(&self) -> Result<ParentNode, Error>;
+    /// What has this name in a directory, in any case.
+    fn child(&self, directory: &ParentNode, name: &[u8]) -> Result<Option<ParentNode>, Error>;
+    /// What is in a directory.
+    fn list(&self, directory: &ParentNode) -> Result<Vec<ParentNode>, Error>;
+    /// What Windows knows of it.
+    fn metadata(&self, node: &ParentNode) -> Result<Win32Metadata, Error>;
+    /// Text of a link, as Linux sees it.
+    fn link_target(&self, node: &ParentNode) -> Result<Vec<u8>, Error>;
+    /// Whether a stream that metadata name is exactly one that a file here has.
+    fn has_stream(&self, stream: &Stream) -> Result<bool, Error>;
     /// The content of a stream that metadata name.
     fn open_stream<'a>(&'a self, stream: &'a Stream) -> Result<Box<dyn Read + 'a>, Error>;
 }
 
 impl Parent for View {
-    fn lookup(&self, path: &[u8]) -> Result<Option<ParentNode>, Error> {
+    fn root(&self) -> Result<ParentNode, Error> {
+        Ok(found(&self.root()))
+    }
+
+    fn child(&self, directory: &ParentNode, name: &[u8]) -> Result<Option<ParentNode>, Error> {
         // To Linux a backslash is a letter; nothing in a view has it.
-        if path.contains(&b'\\') {
+        if name.contains(&b'\\') {
             return Ok(None);
         }
-        let Some(node) = self.lookup_tar_name(&join(b"Files", path))? else { return Ok(None) };
-        let kind = match node.info.kind {
-            FileType::Directory => ParentKind::Directory,
-            FileType::Symlink => ParentKind::Symlink,
-            _ => ParentKind::File,
-        };
-        Ok(Some(ParentNode { spelled: node.view_path, kind, mtime: node.info.mtime }))
+        Ok(View::child(self, &again(self, directory)?, name)?.as_ref().map(found))
     }
 
-    fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
-        Ok(View::list(self, &existing(self, path)?)?.into_iter().map(|(name, _)| name).collect())
+    fn list(&self, directory: &ParentNode) -> Result<Vec<ParentNode>, Error> {
+        Ok(View::list(self, &again(self, directory)?)?.iter().map(|(_, node)| found(node)).collect())
     }
 
-    fn metadata(&self, path: &[u8]) -> Result<Win32Metadata, Error> {
-        View::metadata(self, &existing(self, path)?)
+    fn metadata(&self, node: &ParentNode) -> Result<Win32Metadata, Error> {
+        View::metadata(self, &again(self, node)?)
     }
 
-    fn link_target(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
-        View::link_target(self, &existing(self, path)?)
+    fn link_target(&self, node: &ParentNode) -> Result<Vec<u8>, Error> {
+        View::link_target(self, &again(self, node)?)
     }
 
-    fn has_stream(&self, stream: &Stream) -> bool {
+    fn has_stream(&self, stream: &Stream) -> Result<bool, Error> {
         View::has_stream(self, stream)
     }
 
@@ -99,19 +101,20 @@ impl Parent for View {
     }
 }
 
-/// What a lookup found before.
-fn existing(view: &View, path: &[u8]) -> Result<Node, Error> {
-    view.lookup_tar_name(&join(b"Files", path))?.ok_or_else(|| Error::NoSuchFile {
-        id: view.id().clone(),
-        path: String::from_utf8_lossy(path).into_owned(),
-    })
+fn found(node: &Node) -> ParentNode {
+    let kind = match node.info.kind {
+        FileType::Directory => ParentKind::Directory,
+        FileType::Symlink => ParentKind::Symlink,
+        _ => ParentKind::File,
+    };
+    ParentNode { id: node.info.nid.0, name: node.shown_name().to_vec(), kind, mtime: node.info.mtime }
+}
+
+/// What was found before. Its path is no more than its name: it is for messages only.
+fn again(view: &View, node: &ParentNode) -> Result<Node, Error> {
+    view.node(node.id, node.name.clone())
 }
 
 pub(super) fn last_name(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
-}
-
-/// A path one name longer.
-pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }

@@ -9,241 +9,247 @@
 //! * what a replaced or opaque directory hides is deleted name by name, all the way down, as Windows layers have no
 //!   opaque directories.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use crate::diff_options::DiffOptions;
-use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
+use crate::engine::portable::import::shown;
+use crate::engine::portable::linux::upper::UpperKind;
 use crate::engine::portable::long_names::linux_name;
+use crate::engine::portable::memory::Memory;
 use crate::error::Error;
 use crate::metadata::Win32Metadata;
 use wclayer::name;
-use wclayer::security::SecurityDescriptor;
 
-use super::entry::metadata_of;
-use super::parent::{Parent, ParentNode, join};
+use super::entry::{Subject, read_metadata};
+use super::links::Links;
+use super::parent::{Parent, ParentNode};
 use super::problems::Problems;
 use super::security::Directories;
-use super::tree::Tree;
-
-/// Up to so many names of a directory are looked up one by one.
-const FEW_NAMES: usize = 4;
-
-/// Names by their folded form.
-type Names = HashMap<Vec<u8>, Vec<u8>>;
+use super::source::Upper;
+use super::tree::{Tree, TreeNode};
 
 /// What is to be written, in order.
-pub(super) struct Plan<'t> {
-    pub(super) items: Vec<Item<'t>>,
-    /// What a Windows layer cannot hold.
-    pub(super) problems: Problems,
+pub(super) struct Plan {
+    pub(super) items: Vec<Item>,
 }
 
 /// One name of the layer.
-pub(super) enum Item<'t> {
-    /// The parent's file of this tar name is deleted.
-    Whiteout(Vec<u8>),
+#[derive(Debug)]
+pub(super) enum Item {
+    /// The parent's file of this name is deleted.
+    Whiteout {
+        name: Vec<u8>,
+        /// Item of the directory it is in.
+        directory: usize,
+    },
     /// Something the sandbox has.
-    Entry(Entry<'t>),
+    Entry(Entry),
 }
 
 /// Something the sandbox has, and what the parent has in its place.
-pub(super) struct Entry<'t> {
-    /// Tar name, `Files/…`.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its name in the tar, the last of its path.
     pub(super) name: Vec<u8>,
-    pub(super) upper: &'t UpperEntry,
+    /// Its node in the tree.
+    pub(super) node: usize,
     /// What the parent has under this name, hidden or not.
     pub(super) lower: Option<ParentNode>,
     /// The parent's file was deleted before this one took its name.
     pub(super) replaced: bool,
+    /// Another name beside it means the same file to Windows, so no layer can be made.
+    twin: bool,
     /// Item of the directory it is in; its own for the root.
     pub(super) directory: usize,
 }
 
-impl Entry<'_> {
+impl Entry {
     /// Whether this is the parent's file under another spelling, written without looking for that.
-    pub(super) fn is_same_in_other_case(&self) -> bool {
-        let upper = super::parent::last_name(&self.upper.path);
-        !self.replaced && self.lower.as_ref().is_some_and(|lower| lower.name() != upper)
+    pub(super) fn is_same_in_other_case(&self, node: &TreeNode) -> bool {
+        !self.replaced && self.lower.as_ref().is_some_and(|lower| *lower.name != *node.name)
     }
 }
 
-/// A directory whose entries are still to be planned, or an item that is next in order.
-enum Step {
-    Whiteout(Vec<u8>),
-    Visit { node: usize, name: Vec<u8>, lower: Option<ParentNode>, replaced: bool, directory: usize },
-}
-
-/// Plans the layer of everything in `tree`.
-pub(super) fn plan<'t>(
-    tree: &'t Tree,
-    parent: &impl Parent,
-    options: &DiffOptions,
-) -> Result<Plan<'t>, Error> {
-    let mut plan = Plan { items: Vec::new(), problems: Problems::new(options) };
-    let top = parent.lookup(b"")?;
-    check_metadata(parent, &tree.nodes[Tree::ROOT].entry, top.as_ref(), &mut plan.problems)?;
-    let root =
-        Step::Visit { node: Tree::ROOT, name: b"Files".to_vec(), lower: top, replaced: false, directory: 0 };
-    let mut steps = vec![root];
-    let mut directories = Directories::new();
-    while let Some(step) = steps.pop() {
-        match step {
-            Step::Whiteout(name) => plan.items.push(Item::Whiteout(name)),
-            Step::Visit { node, name, lower, replaced, directory } => {
-                let entry = Entry { name, upper: &tree.nodes[node].entry, lower, replaced, directory };
-                directories.check(tree, parent, plan.items.len(), &entry, &mut plan.problems)?;
-                if tree.nodes[node].is_directory() {
-                    let inside = Directory { tree, parent, node, entry: &entry, item: plan.items.len() };
-                    let mut below = inside.steps(&mut plan.problems)?;
-                    below.sort_by(|(a, _), (b, _)| b.cmp(a));
-                    steps.extend(below.into_iter().map(|(_, step)| step));
-                }
-                plan.items.push(Item::Entry(entry));
-            }
+impl Item {
+    fn name_and_directory(&self) -> (&[u8], usize) {
+        match self {
+            Self::Whiteout { name, directory } => (name, *directory),
+            Self::Entry(entry) => (&entry.name, entry.directory),
         }
     }
-    Ok(plan)
 }
 
-/// Looks at what Windows is to know of something. What came from the parent, from under this name or another, is taken as it is.
-fn check_metadata(
+impl Plan {
+    /// Number of the root in [`Plan::items`].
+    pub(super) const ROOT: usize = 0;
+
+    /// The path of an item in the tar, `Files/…`.
+    pub(super) fn path(&self, item: usize) -> Vec<u8> {
+        path_of(&self.items, item)
+    }
+}
+
+fn path_of(items: &[Item], item: usize) -> Vec<u8> {
+    let mut names = Vec::new();
+    let mut at = item;
+    loop {
+        let (name, directory) = items[at].name_and_directory();
+        names.push(name);
+        if at == directory {
+            break;
+        }
+        at = directory;
+    }
+    names.reverse();
+    names.join(&b'/')
+}
+
+/// Plans the layer of everything in `tree`, which is what `upper` has. What a Windows layer cannot hold is added to `problems`.
+pub(super) fn plan(
+    tree: &Tree,
+    upper: &impl Upper,
     parent: &impl Parent,
-    upper: &UpperEntry,
-    lower: Option<&ParentNode>,
+    memory: &mut Memory,
     problems: &mut Problems,
-) -> Result<(), Error> {
-    problems.check_attributes(upper);
-    let own = metadata_of(upper);
-    for stream in own.streams.iter().filter(|stream| !parent.has_stream(stream)) {
-        let name = String::from_utf8_lossy(&stream.name);
-        problems.add(&upper.path, &format!("has a stream {name:?} in a layer that is not below the sandbox"));
-    }
-    let Some(security) = own.security.filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
-    if SecurityDescriptor::parse(&security).is_err() {
-        let lower = lower.map(|lower| parent.metadata(&lower.spelled)).transpose()?;
-        let is_kept = match lower {
-            Some(lower) if lower.origin == own.origin => lower.security == Some(security),
-            _ => own.origin.is_some(),
+) -> Result<Plan, Error> {
+    let mut planning = Planning { tree, upper, parent, memory, problems, items: Vec::new() };
+    let (mut directories, mut links) = (Directories::new(), Links::new(tree, parent));
+    let root = Entry {
+        name: b"Files".to_vec(),
+        node: Tree::ROOT,
+        lower: Some(parent.root()?),
+        replaced: false,
+        twin: false,
+        directory: Plan::ROOT,
+    };
+    planning.check_security(Tree::ROOT, root.lower.as_ref())?;
+    // What is next in order is last.
+    let mut coming = vec![Item::Entry(root)];
+    while let Some(item) = coming.pop() {
+        let number = planning.items.len();
+        planning.items.push(item);
+        let Item::Entry(entry) = &planning.items[number] else { continue };
+        let node = &tree.nodes[entry.node];
+        let read = || {
+            let path = tree.path(entry.node);
+            let own = read_metadata(upper, &path, tree.streams)?;
+            Ok(Subject { item: entry, node, name: path_of(&planning.items, number), path, own })
         };
-        if !is_kept {
-            problems.add(&upper.path, "has an attribute win32.sd that is no security descriptor");
+        directories.check((number, entry, node), parent, &mut links, planning.problems, read)?;
+        if tree.nodes[entry.node].is_directory() {
+            let mut inside = planning.inside(number)?;
+            inside.sort_by(|a, b| b.name_and_directory().0.cmp(a.name_and_directory().0));
+            coming.extend(inside);
         }
     }
-    Ok(())
+    Ok(Plan { items: planning.items })
 }
 
-/// A directory of the sandbox whose names are being compared.
-struct Directory<'a, 't, P> {
-    tree: &'t Tree,
+/// A plan that is being made.
+struct Planning<'a, U, P> {
+    tree: &'a Tree,
+    upper: &'a U,
     parent: &'a P,
-    node: usize,
-    entry: &'a Entry<'t>,
-    /// Its place in the plan.
-    item: usize,
+    memory: &'a mut Memory,
+    problems: &'a mut Problems,
+    items: Vec<Item>,
 }
 
-impl<P: Parent> Directory<'_, '_, P> {
-    /// What is in it, each with the name to sort by.
-    fn steps(&self, problems: &mut Problems) -> Result<Vec<(Vec<u8>, Step)>, Error> {
-        let node = &self.tree.nodes[self.node];
-        let lower = self.entry.lower.as_ref().filter(|lower| lower.is_directory());
-        let hides = self.entry.replaced || node.is_opaque();
+impl<U: Upper, P: Parent> Planning<'_, U, P> {
+    /// What is in the directory that is item `number`.
+    fn inside(&mut self, number: usize) -> Result<Vec<Item>, Error> {
+        let Item::Entry(entry) = &self.items[number] else { return Ok(Vec::new()) };
+        let (tree, parent, index) = (self.tree, self.parent, entry.node);
+        let node = &tree.nodes[index];
+        let lower = entry.lower.clone().filter(ParentNode::is_directory);
+        // What the parent has in it is deleted once only, whatever the directory is called besides.
+        let hides = (entry.replaced || node.is_opaque()) && !entry.twin;
         let (gone, live): (Vec<usize>, Vec<usize>) =
-            node.children.iter().partition(|&&child| self.tree.nodes[child].is_whiteout());
+            node.children.iter().partition(|&&child| tree.nodes[child].is_whiteout());
         let gone: HashMap<Vec<u8>, usize> =
-            gone.into_iter().map(|child| (name::fold(self.tree.nodes[child].name()), child)).collect();
+            gone.into_iter().map(|child| (name::fold(&tree.nodes[child].name), child)).collect();
+        let below = |name: &[u8]| match &lower {
+            Some(lower) => parent.child(lower, name),
+            None => Ok(None),
+        };
 
-        let known = self.known(lower, node.children.len())?;
-        let mut steps = Vec::with_capacity(node.children.len());
+        let mut inside = Vec::with_capacity(node.children.len());
         let mut taken = HashSet::new();
         for child in live {
-            let linux_name = self.tree.nodes[child].name();
-            let folded = name::fold(linux_name);
-            let below = self.below(lower, known.as_ref(), linux_name)?;
+            let node = &tree.nodes[child];
+            let folded = name::fold(&node.name);
+            let lower = below(&node.name)?;
             let replaced = hides || gone.contains_key(&folded);
-            let last = self.windows_name(child, below.as_ref(), replaced)?;
-            let upper = &self.tree.nodes[child].entry;
-            problems.check(upper, &last, below.is_none());
-            check_metadata(self.parent, upper, below.as_ref(), problems)?;
-            if !taken.insert(folded) {
-                problems.add(&upper.path, "differs only in case from another name beside it");
-            } else if let Some(lower) = below.as_ref().filter(|_| !replaced) {
-                problems.check_case(upper, lower);
+            let name = match &lower {
+                Some(lower) if !replaced || *lower.name == *node.name => self.lower_name(lower)?,
+                _ => node.windows_name().to_vec(),
+            };
+            let path = || tree.path(child);
+            self.problems.check(node, path, &name, lower.is_none());
+            self.check_security(child, lower.as_ref())?;
+            let twin = !taken.insert(folded);
+            if twin {
+                self.problems.add(&path(), "differs only in case from another name beside it");
+            } else if let Some(lower) = lower.as_ref().filter(|_| !replaced) {
+                self.problems.check_case(node, path, lower);
             }
-            let name = join(&self.entry.name, &last);
-            steps.push((
-                last,
-                Step::Visit { node: child, name, lower: below, replaced, directory: self.item },
-            ));
+            self.remember(&name, lower.as_ref(), number)?;
+            inside.push(Item::Entry(Entry { name, node: child, lower, replaced, twin, directory: number }));
         }
-        let deleted = match lower {
-            Some(lower) if hides => self.parent.list(&lower.spelled)?,
-            _ => gone.values().map(|&child| self.tree.nodes[child].name().to_vec()).collect(),
+        let deleted = match &lower {
+            Some(lower) if hides => parent.list(lower)?,
+            _ => {
+                let names = gone.values().map(|&child| below(&tree.nodes[child].name));
+                names.filter_map(Result::transpose).collect::<Result<_, _>>()?
+            }
         };
-        for linux_name in deleted {
-            if taken.contains(&name::fold(&linux_name)) {
-                continue;
-            }
-            if let Some(below) = self.below(lower, known.as_ref(), &linux_name)? {
-                let last = self.lower_name(&below)?;
-                let name = join(&self.entry.name, &last);
-                steps.push((last, Step::Whiteout(name)));
-            }
+        for lower in deleted.into_iter().filter(|lower| !taken.contains(&name::fold(&lower.name))) {
+            let name = self.lower_name(&lower)?;
+            self.remember(&name, None, number)?;
+            inside.push(Item::Whiteout { name, directory: number });
         }
-        Ok(steps)
+        Ok(inside)
     }
 
-    /// The parent's names with case folded, where so many will be asked for that looking at all once costs less: a view
-    /// finds a name in its own spelling at once, but has to look at all to know that none is spelled otherwise.
-    fn known(&self, lower: Option<&ParentNode>, wanted: usize) -> Result<Option<Names>, Error> {
-        let Some(lower) = lower.filter(|_| wanted > FEW_NAMES) else { return Ok(None) };
-        let names = self.parent.list(&lower.spelled)?;
-        Ok(Some(names.into_iter().map(|name| (name::fold(&name), name)).collect()))
-    }
-
-    fn below(
-        &self,
-        lower: Option<&ParentNode>,
-        known: Option<&Names>,
-        name: &[u8],
-    ) -> Result<Option<ParentNode>, Error> {
-        let Some(lower) = lower else { return Ok(None) };
-        let spelled = match known {
-            None => name,
-            Some(known) => match known.get(&name::fold(name)) {
-                Some(spelled) => spelled,
-                None => return Ok(None),
-            },
-        };
-        self.parent.lookup(&join(&lower.spelled, spelled))
-    }
-
-    /// What Windows will call a name of the sandbox.
-    fn windows_name(
-        &self,
-        child: usize,
-        lower: Option<&ParentNode>,
-        replaced: bool,
-    ) -> Result<Vec<u8>, Error> {
-        let node = &self.tree.nodes[child];
-        match lower {
-            Some(lower) if !replaced || lower.name() == node.name() => self.lower_name(lower),
-            _ => Ok(true_name(node.name(), &metadata_of(&node.entry))),
-        }
+    /// Counts what an item takes.
+    fn remember(&mut self, name: &[u8], lower: Option<&ParentNode>, directory: usize) -> Result<(), Error> {
+        self.memory.take(size_of::<Item>() + name.len() + lower.map_or(0, |lower| lower.name.len()));
+        self.memory.check().map_err(|reason| {
+            let path = [&path_of(&self.items, directory), &b"/"[..], name].concat();
+            Error::Entry { entry: shown(&path), offset: 0, reason }
+        })
     }
 
     /// What Windows calls a name of the view.
     fn lower_name(&self, lower: &ParentNode) -> Result<Vec<u8>, Error> {
-        if !lower.name().contains(&b'~') {
-            return Ok(lower.name().to_vec());
+        if !lower.name.contains(&b'~') {
+            return Ok(lower.name.clone());
         }
-        Ok(true_name(lower.name(), &self.parent.metadata(&lower.spelled)?))
+        Ok(true_name(&lower.name, &self.parent.metadata(lower)?).into_owned())
+    }
+
+    /// Looks at a security descriptor that cannot be read. What came from the parent, from under this name or another, is taken as it is.
+    fn check_security(&mut self, node: usize, lower: Option<&ParentNode>) -> Result<(), Error> {
+        if !self.tree.nodes[node].odd_security {
+            return Ok(());
+        }
+        let path = self.tree.path(node);
+        let own = read_metadata(self.upper, &path, self.tree.streams)?;
+        let lower = lower.map(|lower| self.parent.metadata(lower)).transpose()?;
+        let is_kept = match lower {
+            Some(lower) if lower.origin == own.origin => lower.security == own.security,
+            _ => own.origin.is_some(),
+        };
+        if !is_kept {
+            self.problems.add(&path, "has an attribute win32.sd that is no security descriptor");
+        }
+        Ok(())
     }
 }
 
 /// The name a shortened one stands for. The view shortens a name to its start, `~` and a hash; metadata that say the
 /// true name may have been carried to another file, which then has a name of its own.
-fn true_name(shown: &[u8], metadata: &Win32Metadata) -> Vec<u8> {
+pub(super) fn true_name<'a>(shown: &'a [u8], metadata: &Win32Metadata) -> Cow<'a, [u8]> {
     let start = shown.iter().rposition(|&byte| byte == b'~').map(|tilde| &shown[..tilde]);
     match (&metadata.true_name, start) {
         (Some(names), Some(start)) => {
@@ -251,13 +257,13 @@ fn true_name(shown: &[u8], metadata: &Win32Metadata) -> Vec<u8> {
             let one = |name: &[u8]| linux_name(name) == shown;
             let found =
                 names.clone().find(|name| one(name)).or_else(|| names.find(|name| name.starts_with(start)));
-            found.unwrap_or(shown).to_vec()
+            found.map_or(Cow::Borrowed(shown), |name| Cow::Owned(name.to_vec()))
         }
-        _ => shown.to_vec(),
+        _ => Cow::Borrowed(shown),
     }
 }
 
-/// Whether an entry can be a further name of a file.
-pub(super) fn is_linked_file(entry: &UpperEntry) -> bool {
-    entry.links > 1 && matches!(entry.kind, UpperKind::File { .. })
+/// Whether something with so many names can be a further name of a file.
+pub(super) fn is_linked(links: u64, kind: &UpperKind) -> bool {
+    links > 1 && matches!(kind, UpperKind::File { .. })
 }

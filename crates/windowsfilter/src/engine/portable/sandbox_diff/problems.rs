@@ -1,15 +1,18 @@
 //! What a Linux sandbox can have and a Windows layer cannot: found all at once, before anything is written.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::entry::{same_kind, windows_attribute};
-use super::parent::{ParentNode, last_name};
-use super::plan::is_linked_file;
+use super::parent::{Parent, ParentNode};
+use super::tree::TreeNode;
 use crate::diff_options::{DiffOptions, LeftOut};
+use crate::engine::portable::import::shown;
 use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
 use crate::error::Error;
-use crate::metadata::Win32Metadata;
+use crate::metadata::{Stream, StreamContent, Win32Metadata};
 use rustix::fs::FileType;
+use wclayer::ea;
 use wclayer::name;
 
 /// Names that NTFS allows a file: its first and 1,023 further ones. Source: `CreateHardLinkW` (Win32).
@@ -18,10 +21,18 @@ const MAX_NAMES: u64 = 1024;
 /// Start of the names that are deletions in a layer tar.
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
+/// Bytes of extended attributes in a header: with a security descriptor, a reparse buffer and a name they have to stay below the 1 MiB that Go's
+/// `archive/tar` reads. NTFS itself gives a file 64 KiB.
+const MAX_EAS: usize = 512 << 10;
+
+/// So many are told; of more, how many there are.
+const TOLD: usize = 200;
+
 /// Everything that keeps a sandbox from becoming a layer, one sentence each.
 #[derive(Debug)]
 pub(super) struct Problems {
-    found: Vec<String>,
+    told: Vec<String>,
+    untold: u64,
     /// Attributes that no layer has are problems.
     strict: bool,
     /// Who is told of them otherwise.
@@ -30,69 +41,115 @@ pub(super) struct Problems {
 
 impl Problems {
     pub(super) fn new(options: &DiffOptions) -> Self {
-        Self { found: Vec::new(), strict: options.strict, left_out: options.left_out.clone() }
+        Self { told: Vec::new(), untold: 0, strict: options.strict, left_out: options.left_out.clone() }
     }
 
-    /// Looks at one entry. `name` is what Windows would call it; the parent's names are taken as they are.
-    pub(super) fn check(&mut self, entry: &UpperEntry, name: &[u8], is_new: bool) {
-        if is_linked_file(entry) && entry.links > MAX_NAMES {
-            self.add(
-                &entry.path,
-                &format!("has {} names; a file on NTFS has at most {MAX_NAMES}", entry.links),
-            );
+    /// Looks at one entry. `name` is what Windows would call it; the parent's names are taken as they are. `path` gives its path.
+    pub(super) fn check(&mut self, node: &TreeNode, path: impl Fn() -> Vec<u8>, name: &[u8], is_new: bool) {
+        if node.is_linked_file() && node.links > MAX_NAMES {
+            let problem = format!("has {} names; a file on NTFS has at most {MAX_NAMES}", node.links);
+            self.add(&path(), &problem);
         }
-        if let UpperKind::Other { mode } = entry.kind {
-            self.add(&entry.path, file_type(mode));
+        if let UpperKind::Other { mode } = node.kind {
+            self.add(&path(), file_type(mode));
         }
         if is_new && name.starts_with(WHITEOUT_PREFIX) {
-            self.add(&entry.path, "has a name that starts with .wh., which means a deletion in a layer");
+            self.add(&path(), "has a name that starts with .wh., which means a deletion in a layer");
         } else if let Some(problem) = is_new.then(|| name::windows_problem(name)).flatten() {
-            self.add(&entry.path, &format!("has a name that {problem}"));
+            self.add(&path(), &format!("has a name that {problem}"));
         }
     }
 
     /// Looks at an entry that means something the parent has. Of another kind under another spelling, Windows would not have let it be made; here it
     /// would take the other's place, with all that is in it.
-    pub(super) fn check_case(&mut self, entry: &UpperEntry, lower: &ParentNode) {
-        if last_name(&entry.path) != lower.name() && !same_kind(&entry.kind, lower.kind) {
+    pub(super) fn check_case(&mut self, node: &TreeNode, path: impl Fn() -> Vec<u8>, lower: &ParentNode) {
+        if *node.name != *lower.name && !same_kind(&node.kind, lower.kind) {
             let what = lower.kind.with_article();
-            self.add(&entry.path, &format!("differs only in case from {what} of the parent"));
+            self.add(&path(), &format!("differs only in case from {what} of the parent"));
         }
     }
 
     /// Looks at the attributes of an entry: for values that say nothing, and for those that no layer has.
     pub(super) fn check_attributes(&mut self, entry: &UpperEntry) {
         for (full_name, value) in &entry.xattrs {
-            self.check_attribute(&entry.path, full_name, value);
+            let judged = windows_attribute(full_name).map(|name| Win32Metadata::judge(name, value));
+            if let Some(Err(problem)) = judged {
+                let name = String::from_utf8_lossy(full_name);
+                self.add(&entry.path, &format!("has an attribute {name} that is {problem}"));
+            }
+        }
+        for (full_name, length) in entry.others.iter().filter(|(name, _)| !is_of_linux(name)) {
+            if self.strict {
+                let name = String::from_utf8_lossy(full_name);
+                self.add(&entry.path, &format!("has an attribute {name}, which no layer has"));
+            } else if let Some(left_out) = &self.left_out {
+                left_out.add(&entry.path, full_name, *length);
+            }
         }
     }
 
-    fn check_attribute(&mut self, path: &[u8], full_name: &[u8], value: &[u8]) {
-        let known = windows_attribute(full_name).map_or(Ok(false), |name| Win32Metadata::judge(name, value));
-        let name = String::from_utf8_lossy(full_name);
-        match known {
-            Ok(true) => {}
-            Ok(false) if is_of_linux(full_name) => {}
-            Ok(false) if self.strict => {
-                self.add(path, &format!("has an attribute {name}, which no layer has"));
+    /// Looks at the streams of an entry. One whose bytes are in a layer has to be exactly what a file of the parent has: else whoever can set an
+    /// attribute would read whatever lies in a layer's tar, or have all of it copied as often as he likes.
+    pub(super) fn check_streams(
+        &mut self,
+        path: &[u8],
+        streams: &[Stream],
+        parent: &impl Parent,
+    ) -> Result<(), Error> {
+        let mut names = HashSet::new();
+        for stream in streams {
+            let shown = shown(&stream.name);
+            let is_inline = matches!(stream.content, StreamContent::Inline(_));
+            let problem = if is_inline { stream_problem(&stream.name) } else { Some("") };
+            match problem {
+                Some(problem) if !parent.has_stream(stream)? => self.add(
+                    path,
+                    &match problem {
+                        "" => format!(
+                            "has a stream {shown:?} in a layer, where no file below the sandbox has it"
+                        ),
+                        _ => format!("has a stream {shown:?} whose name {problem}"),
+                    },
+                ),
+                _ => {}
             }
-            Ok(false) => {
-                if let Some(left_out) = &self.left_out {
-                    left_out.add(path, full_name, value.len());
-                }
+            if !names.insert(name::fold(&stream.name)) {
+                self.add(path, &format!("has more than one stream {shown:?}"));
             }
-            Err(problem) => self.add(path, &format!("has an attribute {name} that is {problem}")),
+        }
+        Ok(())
+    }
+
+    /// Looks at the extended attributes that Windows is to know, of which an attribute of Linux can have too much.
+    pub(super) fn check_eas(&mut self, path: &[u8], metadata: &Win32Metadata) {
+        match ea::encode(&metadata.eas) {
+            Err(error) => self.add(path, &format!("cannot be had by Windows: {error}")),
+            Ok(encoded) if encoded.len() > MAX_EAS => {
+                let length = encoded.len();
+                self.add(
+                    path,
+                    &format!("has extended attributes of {length} bytes; a layer's header holds {MAX_EAS}"),
+                );
+            }
+            Ok(_) => {}
         }
     }
 
     pub(super) fn add(&mut self, path: &[u8], problem: &str) {
-        self.found.push(format!("{:?} {problem}", String::from_utf8_lossy(path)));
+        if self.told.len() < TOLD {
+            self.told.push(format!("{:?} {problem}", shown(path)));
+        } else {
+            self.untold += 1;
+        }
     }
 
     /// One error with everything, if there is anything.
     pub(super) fn into_result(mut self) -> Result<(), Error> {
-        self.found.sort();
-        if self.found.is_empty() { Ok(()) } else { Err(Error::NotPortable { problems: self.found }) }
+        if self.told.is_empty() {
+            return Ok(());
+        }
+        self.told.sort();
+        Err(Error::NotPortable { problems: self.told, more: self.untold })
     }
 }
 
@@ -101,6 +158,19 @@ fn is_of_linux(full_name: &[u8]) -> bool {
     const NAMES: [&[u8]; 6] = [b"selinux", b"SMACK64", b"apparmor", b"capability", b"ima", b"evm"];
     full_name.starts_with(b"system.")
         || full_name.strip_prefix(b"security.").is_some_and(|name| NAMES.contains(&name))
+}
+
+/// What keeps a name from being a stream's. Source: "Naming Files, Paths, and Namespaces" (Win32): more characters than in names of files, but
+/// not these.
+fn stream_problem(name: &[u8]) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("is empty");
+    }
+    if name.iter().any(|byte| matches!(byte, b':' | b'/' | b'\\' | 0)) {
+        return Some("has one of : / \\ in it");
+    }
+    let units = name::to_utf16(name).map_or(name.len(), |units| units.len());
+    (units > name::MAX_UNITS).then_some("is longer than 255 characters")
 }
 
 fn file_type(mode: u32) -> &'static str {

@@ -7,11 +7,12 @@ use crate::error::Error;
 use crate::metadata::Win32Metadata;
 use wclayer::security::{SecurityDescriptor, SecurityError, Sid};
 
-use super::entry::{leads_to_directory, recorded};
+use super::entry::{Subject, entry_error, leads_to_directory, recorded};
+use super::links::Links;
 use super::parent::Parent;
 use super::plan::Entry;
 use super::problems::Problems;
-use super::tree::Tree;
+use super::tree::TreeNode;
 
 /// Descriptor of `C:\` in a server's container, for a parent that does not say what its root has. The ACEs and their order
 /// are those that `icacls C:\` prints in `servercore:ltsc2022` (moby/buildkit, issue 4731).
@@ -70,73 +71,87 @@ impl Inheritance {
     }
 }
 
+/// Most bytes of the descriptors of the directories that an entry is in, one for each. In memory they take some ten times as much.
+const BYTES_MAX: usize = 8 << 20;
+
 /// What the directories on the way to an entry pass on. Entries are visited depth first, so no others are kept.
 #[derive(Debug)]
 pub(super) struct Directories {
     above_root: Inheritance,
-    /// The item of each directory, outermost first.
-    open: Vec<(usize, Inheritance)>,
+    /// The item of each directory, outermost first, and the bytes of its descriptor.
+    open: Vec<(usize, Inheritance, usize)>,
+    bytes: usize,
 }
 
 impl Directories {
     pub(super) fn new() -> Self {
-        Self { above_root: Inheritance::above_root(), open: Vec::new() }
+        Self { above_root: Inheritance::above_root(), open: Vec::new(), bytes: 0 }
     }
 
     /// What entries of the directory with this item inherit; of the root's own item, which is in no directory: what it gets.
     pub(super) fn of(&mut self, directory: usize) -> &Inheritance {
-        while self.open.last().is_some_and(|(item, _)| *item != directory) {
-            self.open.pop();
+        while let Some((.., bytes)) = self.open.pop_if(|(item, ..)| *item != directory) {
+            self.bytes -= bytes;
         }
         self.innermost()
     }
 
     fn innermost(&self) -> &Inheritance {
-        self.open.last().map_or(&self.above_root, |(_, inside)| inside)
+        self.open.last().map_or(&self.above_root, |(_, inside, _)| inside)
     }
 
-    /// Goes into a directory of the innermost one, which has its `own` descriptor or none.
-    pub(super) fn enter(&mut self, item: usize, own: Option<&[u8]>) {
+    /// Goes into the directory of this name in the innermost one, which has its `own` descriptor or none.
+    ///
+    /// # Errors
+    /// When there are more descriptors on the way than memory should hold.
+    pub(super) fn enter(&mut self, item: usize, name: &[u8], own: Option<&[u8]>) -> Result<(), Error> {
         let inside = self.innermost().inside(own);
-        self.open.push((item, inside));
+        let bytes = own.map_or_else(|| self.innermost().of_new(true).map_or(0, <[u8]>::len), <[u8]>::len);
+        self.bytes += bytes;
+        if self.bytes > BYTES_MAX {
+            let reason = format!(
+                "the security descriptors of the directories on its path have more than {BYTES_MAX} bytes"
+            );
+            return Err(entry_error(name, &reason));
+        }
+        self.open.push((item, inside, bytes));
+        Ok(())
     }
 
-    /// Says of a new entry that it inherits more than a descriptor can hold; remembers what a directory passes on.
-    pub(super) fn check(
+    /// Says of a new entry, item `number`, that it inherits more than a descriptor can hold; remembers what a directory passes on. `read` gives
+    /// what the entry's attributes say, where that matters.
+    pub(super) fn check<'a, P: Parent>(
         &mut self,
-        tree: &Tree,
-        parent: &impl Parent,
-        number: usize,
-        item: &Entry<'_>,
+        (number, item, node): (usize, &'a Entry, &'a TreeNode),
+        parent: &P,
+        links: &mut Links<'_, P>,
         problems: &mut Problems,
+        read: impl FnOnce() -> Result<Subject<'a>, Error>,
     ) -> Result<(), Error> {
-        let metadata = recorded(parent, item)?;
         let inheritance = self.of(item.directory);
-        let is_directory = matches!(item.upper.kind, UpperKind::Directory { .. });
+        let is_directory = node.is_directory();
+        let fits = inheritance.of_new(false).is_ok()
+            && (inheritance.of_new(true).is_ok() || !matches!(node.kind, UpperKind::Symlink { .. }));
+        if fits && !is_directory {
+            return Ok(());
+        }
+        let subject = read()?;
+        let metadata = recorded(parent, &subject)?;
         let mut own = metadata.security.clone();
         if inherits(&metadata) {
-            let inherited = match &item.upper.kind {
-                // Where a link leads is looked up only if it matters.
-                UpperKind::Symlink { target }
-                    if inheritance.of_new(true).is_err() || inheritance.of_new(false).is_err() =>
-                {
-                    inheritance.of_new(leads_to_directory(tree, parent, item, target, &metadata)?)
-                }
-                _ => inheritance.of_new(is_directory),
+            let is_directory = match &node.kind {
+                UpperKind::Symlink { target } => leads_to_directory(links, node, target, &metadata)?,
+                _ => is_directory,
             };
-            match inherited {
-                Ok(bytes) if is_directory => own = Some(bytes.to_vec()),
-                Ok(_) => {}
+            match inheritance.of_new(is_directory) {
+                Ok(bytes) => own = Some(bytes.to_vec()),
                 Err(error) => {
                     let problem = format!("inherits more than a security descriptor holds: {error}");
-                    problems.add(&item.upper.path, &problem);
+                    problems.add(&subject.path, &problem);
                 }
             }
         }
-        if is_directory {
-            self.enter(number, own.as_deref());
-        }
-        Ok(())
+        if is_directory { self.enter(number, &subject.name, own.as_deref()) } else { Ok(()) }
     }
 }
 

@@ -1,22 +1,26 @@
 //! What becomes of each kind of change. The upper directories are real, made as overlayfs makes them; the parent is a
 //! list of paths.
 
+mod costs;
 mod deletions;
 mod links;
 mod metadata;
 mod names;
 mod view;
 
-use super::parent::{ParentKind, ParentNode};
 use super::*;
-use crate::metadata::{Stream, Win32Metadata};
+use crate::engine::portable::linux::upper::UpperDirectory;
+use crate::metadata::{Stream, StreamContent, Win32Metadata};
 use erofs_index::Namespace;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use tempfile::TempDir;
-use wclayer::layer_tar::attached_stream;
+use wclayer::filetime::FileTime;
+use wclayer::layer_tar::{LayerEntry, attached_stream};
 use wclayer::name;
+use wclayer::security::SecurityDescriptor;
 use wclayer::tar;
 
 /// A parent of a few paths.
@@ -52,39 +56,40 @@ impl Model {
         self.0.get_mut(path).unwrap().metadata = metadata;
         self
     }
-    fn get(&self, path: &[u8]) -> &ModelNode {
-        &self.0[std::str::from_utf8(path).unwrap()]
+    fn get(&self, node: &ParentNode) -> (&str, &ModelNode) {
+        let (path, found) = self.0.iter().nth(node.id as usize - 1).unwrap();
+        (path, found)
+    }
+    /// What lies right in a directory, with its number.
+    fn inside(&self, directory: &ParentNode) -> Vec<ParentNode> {
+        let prefix = if directory.id == 0 { String::new() } else { format!("{}/", self.get(directory).0) };
+        let nodes = self.0.iter().enumerate().filter_map(|(number, (path, node))| {
+            let name = path.strip_prefix(&prefix).filter(|rest| !rest.contains('/'))?;
+            Some(ParentNode { id: number as u64 + 1, name: name.into(), kind: node.kind, mtime: node.mtime })
+        });
+        nodes.collect()
     }
 }
 
 impl Parent for Model {
-    fn lookup(&self, path: &[u8]) -> Result<Option<ParentNode>, Error> {
-        if path.is_empty() {
-            return Ok(Some(ParentNode { spelled: vec![], kind: ParentKind::Directory, mtime: (5, 0) }));
-        }
-        let found = self.0.iter().find(|(spelled, _)| name::eq(spelled.as_bytes(), path));
-        Ok(found.map(|(spelled, node)| ParentNode {
-            spelled: spelled.clone().into(),
-            kind: node.kind,
-            mtime: node.mtime,
-        }))
+    fn root(&self) -> Result<ParentNode, Error> {
+        Ok(ParentNode { id: 0, name: vec![], kind: ParentKind::Directory, mtime: (5, 0) })
     }
-    fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
-        let inside = self.0.keys().filter_map(|spelled| match path {
-            b"" => Some(spelled.as_bytes()),
-            _ => spelled.as_bytes().strip_prefix(path)?.strip_prefix(b"/"),
-        });
-        Ok(inside.filter(|rest| !rest.contains(&b'/')).map(<[u8]>::to_vec).collect())
+    fn child(&self, directory: &ParentNode, name: &[u8]) -> Result<Option<ParentNode>, Error> {
+        Ok(self.inside(directory).into_iter().find(|node| name::eq(&node.name, name)))
     }
-    fn metadata(&self, path: &[u8]) -> Result<Win32Metadata, Error> {
-        Ok(if path.is_empty() { Win32Metadata::default() } else { self.get(path).metadata.clone() })
+    fn list(&self, directory: &ParentNode) -> Result<Vec<ParentNode>, Error> {
+        Ok(self.inside(directory))
     }
-    fn link_target(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
-        Ok(self.get(path).target.clone())
+    fn metadata(&self, node: &ParentNode) -> Result<Win32Metadata, Error> {
+        Ok(if node.id == 0 { Win32Metadata::default() } else { self.get(node).1.metadata.clone() })
     }
-    fn has_stream(&self, stream: &Stream) -> bool {
-        // As if layer 7 were the only one.
-        !matches!(stream.content, StreamContent::InTar { origin, .. } if origin.layer != Some(7))
+    fn link_target(&self, node: &ParentNode) -> Result<Vec<u8>, Error> {
+        Ok(self.get(node).1.target.clone())
+    }
+    fn has_stream(&self, stream: &Stream) -> Result<bool, Error> {
+        // As if layer 7 were the only one, and had streams in its tar only.
+        Ok(matches!(stream.content, StreamContent::InTar { origin, .. } if origin.layer == Some(7)))
     }
     fn open_stream<'a>(&'a self, stream: &'a Stream) -> Result<Box<dyn Read + 'a>, Error> {
         Ok(Box::new(io::repeat(b's').take(stream.content.size())))
@@ -148,7 +153,7 @@ impl Upper {
         UpperDirectory::open(self.0.path()).unwrap()
     }
     fn changes(&self, parent: &Model) -> Vec<String> {
-        let changes = changes_from(&self.open(), parent, StreamForm::Samba).unwrap();
+        let changes = changes(&self.open(), parent, StreamForm::Samba, &DiffLimits::default()).unwrap();
         changes
             .into_iter()
             .map(|c| format!("{} {}", c.kind.letter(), String::from_utf8(c.path).unwrap()))
@@ -161,7 +166,7 @@ impl Upper {
         options: &DiffOptions,
         out: W,
     ) -> Result<W, Error> {
-        write_diff_from(&self.open(), parent, streams, options, out)
+        write_diff(&self.open(), parent, streams, options, out)
     }
     fn diff(&self, parent: &Model) -> Vec<TarEntry> {
         read(&self.write(parent, StreamForm::Samba, &DiffOptions::default(), Vec::new()).unwrap())
@@ -180,10 +185,14 @@ impl Upper {
         let result = self.write(parent, StreamForm::Samba, options, &mut out).map(drop);
         assert!(out.is_empty());
         match result {
-            Err(Error::NotPortable { problems }) => problems,
+            Err(Error::NotPortable { problems, more: 0 }) => problems,
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn write<W: Write>(upper: &UpperDirectory, parent: &impl Parent, out: W) -> Result<W, Error> {
+    write_diff(upper, parent, StreamForm::Plain, &DiffOptions::default(), out)
 }
 
 /// What a reader of the tar finds.
@@ -240,8 +249,7 @@ fn entries_come_depth_first_by_name_and_two_runs_give_the_same_bytes() {
     ];
     let parent = Model::default();
     assert_eq!(upper.names(&parent), expected);
-    let options = DiffOptions::default();
-    let run = || upper.write(&parent, StreamForm::Samba, &options, Vec::new()).unwrap();
+    let run = || write(&upper.open(), &parent, Vec::new()).unwrap();
     assert_eq!(run(), run());
 }
 
@@ -259,7 +267,7 @@ fn content_is_written_and_counted_once_for_all_its_names() {
     let upper = Upper::new();
     upper.file("a", "12345").file("b", "123");
     std::fs::hard_link(upper.path("a"), upper.path("c")).unwrap();
-    assert_eq!(content_size(&upper.open()).unwrap(), 8);
+    assert_eq!(content_size(&upper.open(), &DiffLimits::default()).unwrap(), 8);
     let parent = Model::default();
     assert_eq!(upper.entry(&parent, "Files/a").data, b"12345");
     let link = upper.entry(&parent, "Files/c");

@@ -1,103 +1,243 @@
 //! The upper directory as a tree in memory: names have to be compared with their neighbours before any is written.
+//!
+//! Whoever works in the sandbox decides what is here, so of an entry only that is kept what the comparison needs. Its attributes are looked at
+//! once, and read again when it is written.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher};
 
-use crate::engine::portable::linux::upper::{UpperDirectory, UpperEntry, UpperKind};
+use hashbrown::HashTable;
+
+use crate::engine::portable::import::shown;
+use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
+use crate::engine::portable::memory::Memory;
 use crate::error::Error;
-use crate::metadata::StreamForm;
+use crate::limits::DiffLimits;
+use crate::metadata::{StreamForm, Win32Metadata};
 use wclayer::name;
+use wclayer::security::SecurityDescriptor;
 
-use super::entry::windows_attribute;
-use super::parent::last_name;
+use super::entry::{is_windows_attribute, make_plain, metadata_of, says_directory};
+use super::parent::{Parent, last_name};
+use super::plan::{is_linked, true_name};
+use super::problems::Problems;
+use super::size::TarSize;
+use super::source::Upper;
+
+/// Entries that are read without asking whether anybody still waits for them.
+const ENTRIES_UNASKED: usize = 1024;
 
 /// Everything a sandbox changed.
 pub(super) struct Tree {
     /// The root first, each directory before what is in it.
     pub(super) nodes: Vec<TreeNode>,
-    /// Node by path with case folded; of names that differ only in case, one that is no whiteout.
-    by_folded_path: HashMap<Vec<u8>, usize>,
+    /// Nodes by directory and folded name.
+    by_name: HashTable<u32>,
+    hasher: foldhash::quality::RandomState,
+    /// How the sandbox has streams.
+    pub(super) streams: StreamForm,
 }
 
 /// One entry of the tree.
+#[derive(Debug)]
 pub(super) struct TreeNode {
-    pub(super) entry: UpperEntry,
+    /// As Linux has it; empty for the root.
+    pub(super) name: Box<[u8]>,
+    /// The directory it is in; the root's is itself.
+    pub(super) parent: usize,
+    pub(super) kind: UpperKind,
+    pub(super) mtime: (i64, u32),
+    pub(super) inode: u64,
+    pub(super) links: u64,
     /// Nodes of what is in it, by the bytes of their names.
     pub(super) children: Vec<usize>,
+    /// What Windows calls it, where [`TreeNode::name`] is a shortened name.
+    true_name: Option<Box<[u8]>>,
+    /// Whether its attributes say that it is a directory to Windows.
+    pub(super) says_directory: bool,
+    /// Whether it has a security descriptor that cannot be read.
+    pub(super) odd_security: bool,
 }
 
 impl TreeNode {
-    pub(super) fn name(&self) -> &[u8] {
-        last_name(&self.entry.path)
+    /// What Windows calls it, unless the parent knows better.
+    pub(super) fn windows_name(&self) -> &[u8] {
+        self.true_name.as_deref().unwrap_or(&self.name)
     }
 
     pub(super) fn is_whiteout(&self) -> bool {
-        self.entry.kind == UpperKind::Whiteout
+        self.kind == UpperKind::Whiteout
     }
 
     pub(super) fn is_opaque(&self) -> bool {
-        matches!(self.entry.kind, UpperKind::Directory { opaque: true })
+        matches!(self.kind, UpperKind::Directory { opaque: true })
     }
 
     pub(super) fn is_directory(&self) -> bool {
-        matches!(self.entry.kind, UpperKind::Directory { .. })
+        matches!(self.kind, UpperKind::Directory { .. })
     }
+
+    /// Whether it can be a further name of a file.
+    pub(super) fn is_linked_file(&self) -> bool {
+        is_linked(self.links, &self.kind)
+    }
+}
+
+/// What a directory of the sandbox says of a name, in any case.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Named {
+    /// What has the name; of several, which Windows would not tell apart, one.
+    pub(super) node: Option<usize>,
+    /// Whether what the parent has of this name is deleted.
+    pub(super) deleted: bool,
 }
 
 impl Tree {
     /// Index of the root in [`Tree::nodes`].
     pub(super) const ROOT: usize = 0;
 
-    /// Reads an upper directory, whose streams have the form `streams`; in the tree they are plain.
-    pub(super) fn read(upper: &UpperDirectory, streams: StreamForm) -> Result<Self, Error> {
-        let mut entry = upper.root()?;
-        take_form(streams, &mut entry);
-        let root = TreeNode { entry, children: Vec::new() };
-        let mut tree = Self { nodes: vec![root], by_folded_path: HashMap::new() };
+    /// Reads everything; streams have the form `streams`. What attributes say that they cannot say is added to `problems`. Now and then `is_wanted` is asked, whose error ends it.
+    ///
+    /// # Errors
+    /// More than `limits` allow, or than `memory` has; a damaged parent.
+    pub(super) fn read(
+        upper: &impl Upper,
+        parent: &impl Parent,
+        (streams, limits): (StreamForm, &DiffLimits),
+        memory: &mut Memory,
+        problems: &mut Problems,
+        is_wanted: &mut dyn FnMut() -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let tree = Self { nodes: Vec::new(), by_name: HashTable::new(), hasher: Default::default(), streams };
+        let size = TarSize::new(*limits);
+        let mut reading = Reading { tree, parent, size, memory, problems, inodes: HashSet::new() };
+        reading.add(Self::ROOT, upper.root(is_windows_attribute)?)?;
+        // The directories that the walk is in.
         let mut open = vec![Self::ROOT];
-        for entry in upper.walk()? {
-            let mut entry = entry?;
-            take_form(streams, &mut entry);
-            while open.len() > 1 && !open.last().is_some_and(|&at| tree.holds(at, &entry.path)) {
-                open.pop();
-            }
+        for entry in upper.walk(is_windows_attribute, limits.entries)? {
+            let entry = entry?;
+            open.truncate(1 + entry.path.iter().filter(|&&byte| byte == b'/').count());
             let directory = open.last().copied().unwrap_or(Self::ROOT);
-            let node = tree.add(directory, entry);
-            if tree.nodes[node].is_directory() {
+            let node = reading.add(directory, entry)?;
+            if node % ENTRIES_UNASKED == 0 {
+                is_wanted()?;
+            }
+            if reading.tree.nodes[node].is_directory() {
                 open.push(node);
             }
         }
-        Ok(tree)
+        Ok(reading.tree)
     }
 
-    /// The entry at a path in any case.
-    pub(super) fn find(&self, folded_path: &[u8]) -> Option<&TreeNode> {
-        self.by_folded_path.get(folded_path).map(|&node| &self.nodes[node])
-    }
-
-    fn add(&mut self, directory: usize, entry: UpperEntry) -> usize {
-        let node = self.nodes.len();
-        let folded = name::fold(&entry.path);
-        let known = self.by_folded_path.entry(folded).or_insert(node);
-        if self.nodes.get(*known).is_some_and(TreeNode::is_whiteout) {
-            *known = node;
+    /// The path of a node in the upper directory.
+    pub(super) fn path(&self, node: usize) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = node;
+        while at != Self::ROOT {
+            names.push(&self.nodes[at].name[..]);
+            at = self.nodes[at].parent;
         }
-        self.nodes[directory].children.push(node);
-        self.nodes.push(TreeNode { entry, children: Vec::new() });
-        node
+        names.reverse();
+        names.join(&b'/')
     }
 
-    /// Whether a path lies right in this directory or below it.
-    fn holds(&self, directory: usize, path: &[u8]) -> bool {
-        path.strip_prefix(&self.nodes[directory].entry.path[..])
-            .is_some_and(|rest| rest.first() == Some(&b'/'))
+    /// What the node `directory` says of a name in any case.
+    pub(super) fn named(&self, directory: usize, name: &[u8]) -> Named {
+        let mut named = Named::default();
+        for &node in self.by_name.iter_hash(self.hash(directory, name)) {
+            let (node, index) = (&self.nodes[node as usize], node as usize);
+            if node.parent != directory || !name::eq(&node.name, name) {
+                continue;
+            }
+            if node.is_whiteout() {
+                named.deleted = true;
+            } else {
+                named.node.get_or_insert(index);
+            }
+        }
+        named
+    }
+
+    fn hash(&self, directory: usize, name: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_usize(directory);
+        hasher.write(&name::fold(name));
+        hasher.finish()
+    }
+
+    fn insert(&mut self, node: TreeNode) -> usize {
+        let index = self.nodes.len();
+        if index != Self::ROOT {
+            let hash = self.hash(node.parent, &node.name);
+            let mut table = std::mem::take(&mut self.by_name);
+            // Fewer than 2^32 fit into memory.
+            table.insert_unique(hash, index as u32, |&other| {
+                let other = &self.nodes[other as usize];
+                self.hash(other.parent, &other.name)
+            });
+            self.by_name = table;
+            self.nodes[node.parent].children.push(index);
+        }
+        self.nodes.push(node);
+        index
     }
 }
 
-/// Makes the streams of an entry plain.
-fn take_form(streams: StreamForm, entry: &mut UpperEntry) {
-    for (name, value) in &mut entry.xattrs {
-        if let Some(name) = windows_attribute(name) {
-            streams.take(name, value);
-        }
+/// A tree that is being read.
+struct Reading<'a, P> {
+    tree: Tree,
+    parent: &'a P,
+    size: TarSize,
+    memory: &'a mut Memory,
+    problems: &'a mut Problems,
+    /// Files with several names that were met.
+    inodes: HashSet<u64>,
+}
+
+impl<P: Parent> Reading<'_, P> {
+    fn add(&mut self, directory: usize, mut entry: UpperEntry) -> Result<usize, Error> {
+        make_plain(self.tree.streams, &mut entry.xattrs);
+        let metadata = metadata_of(&entry.xattrs);
+        self.problems.check_attributes(&entry);
+        self.problems.check_eas(&entry.path, &metadata);
+        self.problems.check_streams(&entry.path, &metadata.streams, self.parent)?;
+        self.add_size(&entry, &metadata)?;
+        let name: Box<[u8]> = last_name(&entry.path).into();
+        let security = metadata.security.as_deref().filter(|bytes| !bytes.is_empty());
+        let node = TreeNode {
+            true_name: Some(true_name(&name, &metadata)).filter(|other| **other != *name).map(Into::into),
+            odd_security: security.is_some_and(|bytes| SecurityDescriptor::parse(bytes).is_err()),
+            says_directory: says_directory(&metadata),
+            name,
+            parent: directory,
+            kind: entry.kind,
+            mtime: entry.mtime,
+            inode: entry.inode,
+            links: entry.links,
+            children: Vec::new(),
+        };
+        let target = if let UpperKind::Symlink { target } = &node.kind { target.len() } else { 0 };
+        let names = node.name.len() + node.true_name.as_ref().map_or(0, |name| name.len());
+        // What it is in the list of its directory and in the table comes on top.
+        self.memory.take(size_of::<TreeNode>() + 3 * size_of::<usize>() + names + target);
+        self.memory.check().map_err(|reason| Error::Entry {
+            entry: shown(&entry.path),
+            offset: 0,
+            reason,
+        })?;
+        Ok(self.tree.insert(node))
+    }
+
+    /// Counts what the entry will be in the tar, as far as that can be known.
+    fn add_size(&mut self, entry: &UpperEntry, metadata: &Win32Metadata) -> Result<(), Error> {
+        let linked = is_linked(entry.links, &entry.kind);
+        let content = match entry.kind {
+            UpperKind::File { size } if !linked || self.inodes.insert(entry.inode) => {
+                let streams = metadata.streams.iter().map(|stream| stream.content.size());
+                streams.fold(TarSize::of_data(size), |sum, size| sum.saturating_add(TarSize::of_stream(size)))
+            }
+            _ => 0,
+        };
+        self.size.add(&entry.path, content)
     }
 }

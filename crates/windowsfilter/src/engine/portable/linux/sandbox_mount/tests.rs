@@ -58,7 +58,7 @@ impl Running {
     }
     fn changes(&self) -> Vec<UpperEntry> {
         let upper = UpperDirectory::open(&self.storage.0.join(UPPER)).unwrap();
-        upper.walk().unwrap().map(Result::unwrap).collect()
+        upper.walk(|_| true, None).unwrap().map(Result::unwrap).collect()
     }
     fn kinds(&self) -> Vec<(String, UpperKind)> {
         let changes = self.changes().into_iter();

@@ -32,7 +32,7 @@ impl Upper {
         self
     }
     fn entries(&self) -> Result<Vec<UpperEntry>, LinuxError> {
-        UpperDirectory::open(self.0.path()).unwrap().walk()?.collect()
+        UpperDirectory::open(self.0.path()).unwrap().walk(|_| true, None)?.collect()
     }
     fn kinds(&self) -> Vec<(String, UpperKind)> {
         let entries = self.entries().unwrap().into_iter();
@@ -123,7 +123,7 @@ fn times_hard_links_and_the_root_are_reported() {
     let entries = upper.entries().unwrap();
     assert_eq!(entries[0].inode, entries[1].inode);
     assert_eq!((entries[0].links, entries[0].mtime), (2, (12_345, 678_900)));
-    let root = UpperDirectory::open(upper.0.path()).unwrap().root().unwrap();
+    let root = UpperDirectory::open(upper.0.path()).unwrap().root(|_| true).unwrap();
     assert!(root.path.is_empty());
     assert_eq!(root.xattrs, [(b"user.root".to_vec(), b"1".to_vec())]);
 }
@@ -192,9 +192,46 @@ fn a_directory_moved_during_the_walk_ends_it_with_an_error() {
     let deep: String = (0..40).map(|level| format!("{level}/")).collect();
     upper.folder(&deep).folder("elsewhere");
     let directory = UpperDirectory::open(upper.0.path()).unwrap();
-    let mut walk = directory.walk().unwrap();
+    let mut walk = directory.walk(|_| true, None).unwrap();
     assert_eq!(walk.by_ref().take(40).filter(Result::is_ok).count(), 40);
     std::fs::rename(upper.path("0/1/2"), upper.path("elsewhere/2")).unwrap();
     let rest: Vec<_> = walk.collect();
     assert!(matches!(rest.last(), Some(Err(LinuxError::Moved { .. }))), "{rest:?}");
+}
+
+#[test]
+fn only_attributes_that_are_asked_for_are_read_and_not_more_than_fit() {
+    let upper = Upper::new();
+    upper.file("file", "").attribute("file", "user.a", b"1").attribute("file", "user.b", b"2");
+    let directory = UpperDirectory::open(upper.0.path()).unwrap();
+    let asked: Wanted = |name| name == b"user.b";
+    let b = vec![(b"user.b".to_vec(), b"2".to_vec())];
+    let entry = directory.walk(asked, None).unwrap().next().unwrap().unwrap();
+    assert_eq!((entry.xattrs, entry.others), (b.clone(), vec![(b"user.a".to_vec(), 1)]));
+    assert_eq!(directory.attributes(b"file", asked).unwrap(), b);
+    let error = xattrs::selected(&upper.path("file"), |_| true, 13).unwrap_err();
+    assert!(matches!(error, LinuxError::AttributesTooLarge { limit: 13, .. }), "{error}");
+    assert_eq!(xattrs::selected(&upper.path("file"), |_| true, 14).unwrap().0.len(), 2);
+}
+
+#[test]
+fn more_names_than_are_allowed_end_the_walk() {
+    let upper = Upper::new();
+    upper.folder("d").file("d/1", "").file("d/2", "").file("e", "");
+    let directory = UpperDirectory::open(upper.0.path()).unwrap();
+    let count = |most| -> Result<Vec<_>, LinuxError> { directory.walk(|_| false, Some(most))?.collect() };
+    assert_eq!(count(4).unwrap().len(), 4);
+    assert!(matches!(count(3), Err(LinuxError::TooManyNames { limit: 3, .. })));
+}
+
+#[test]
+fn directories_too_deep_end_the_walk() {
+    let upper = Upper::new();
+    let mut directory: OwnedFd = File::open(upper.0.path()).unwrap().into();
+    for _ in 0..=DEPTH_MAX {
+        rustix::fs::mkdirat(&directory, "d", Mode::from_raw_mode(0o700)).unwrap();
+        directory = rustix::fs::openat(&directory, "d", OFlags::RDONLY, Mode::empty()).unwrap();
+    }
+    let error = upper.entries().unwrap_err();
+    assert!(matches!(error, LinuxError::TooDeep { limit: DEPTH_MAX, .. }), "{error}");
 }

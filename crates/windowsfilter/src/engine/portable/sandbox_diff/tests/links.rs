@@ -3,7 +3,6 @@
 use super::*;
 use wclayer::layer_tar::EntryKind;
 use wclayer::reparse::{ReparsePoint, encode_go};
-use wclayer::security::SecurityDescriptor;
 
 fn target(entry: &TarEntry) -> (String, u32) {
     let Some(ReparsePoint::Symlink { print, .. }) =

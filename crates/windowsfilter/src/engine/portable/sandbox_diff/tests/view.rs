@@ -7,6 +7,7 @@ use crate::engine::portable::chain::write_chain_index;
 use crate::engine::portable::linux::erofs_mount::mount_index;
 use crate::engine::portable::linux::sandbox_mount::{Sandbox, mount_sandbox};
 use crate::engine::portable::linux::{mount_table, sandbox_image};
+use crate::engine::portable::view::View;
 use crate::id::LayerId;
 use crate::metadata::Origin;
 use crate::temporary::Temporaries;
@@ -69,7 +70,7 @@ fn a_view_answers_what_a_sandbox_changed() {
     let view = layer(&folder);
     let upper = Upper::new();
     upper.folder("dir").file("dir/old.TXT", "new").whiteout("dir/Gone.txt").file("dir/added", "");
-    let changes = changes(&upper.open(), &view, StreamForm::Plain).unwrap();
+    let changes = changes(&upper.open(), &view, StreamForm::Plain, &DiffLimits::default()).unwrap();
     let changes: Vec<_> =
         changes.into_iter().map(|c| (c.kind.letter(), String::from_utf8(c.path).unwrap())).collect();
     let expected = [('M', "Dir"), ('D', "Dir/Gone.txt"), ('M', "Dir/Old.txt"), ('A', "Dir/added")];
@@ -80,16 +81,64 @@ fn a_view_answers_what_a_sandbox_changed() {
 fn a_stream_of_a_copied_up_file_is_read_from_the_tar_it_stayed_in() {
     let folder = tempfile::tempdir().unwrap();
     let view = layer(&folder);
-    let copied = Parent::metadata(&view, b"Dir/Old.txt").unwrap();
+    let copied = view.metadata(&view.lookup(b"Dir/Old.txt", false).unwrap().unwrap()).unwrap();
     let upper = Upper::new();
     upper.folder("Dir").file("Dir/Old.txt", "new").metadata("Dir/Old.txt", &copied);
-    let diff = read(
-        &write_diff(&upper.open(), &view, StreamForm::Plain, &DiffOptions::default(), Vec::new()).unwrap(),
-    );
+    let diff = read(&write(&upper.open(), &view, Vec::new()).unwrap());
     let stream = diff.iter().find(|entry| entry.name == "Files/Dir/Old.txt:s").unwrap();
     assert_eq!(stream.data, b"bytes");
     let file = diff.iter().find(|entry| entry.name == "Files/Dir/Old.txt").unwrap();
     assert_eq!((file.layer().attributes, file.layer().creation_time), (0x21, FileTime(7)));
+}
+
+#[test]
+fn a_stream_in_a_layer_has_to_be_one_that_a_file_there_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = layer(&folder);
+    let copied = view.metadata(&view.lookup(b"Dir/Old.txt", false).unwrap().unwrap()).unwrap();
+    let stream = &copied.streams[0];
+    let StreamContent::InTar { origin, size } = stream.content else { panic!("{stream:?}") };
+    let place = |offset, size| StreamContent::InTar { origin: Origin { offset, ..origin }, size };
+    let others = [
+        Stream { name: b"t".to_vec(), ..stream.clone() },
+        Stream { content: place(origin.offset + 1, size), ..stream.clone() },
+        Stream { content: place(0, size), ..stream.clone() },
+        Stream { content: place(origin.offset, size - 1), ..stream.clone() },
+        Stream { content: place(origin.offset, 4096), ..stream.clone() },
+    ];
+    let problems = |streams: Vec<Stream>| {
+        let upper = Upper::new();
+        upper.file("new", "").metadata("new", &Win32Metadata { streams, ..Default::default() });
+        match write(&upper.open(), &view, Vec::new()) {
+            Err(Error::NotPortable { problems, .. }) => problems,
+            other => panic!("{other:?}"),
+        }
+    };
+    for other in others {
+        let problems = problems(vec![other]);
+        assert!(
+            problems.len() == 1 && problems[0].contains("where no file below the sandbox has it"),
+            "{problems:?}"
+        );
+    }
+    // Itself it may be anywhere, but once in a file only.
+    assert_eq!(problems(vec![stream.clone(), stream.clone()]), [r#""new" has more than one stream "s""#]);
+    let upper = Upper::new();
+    upper.file("moved", "").metadata("moved", &copied);
+    write(&upper.open(), &view, Vec::new()).unwrap();
+}
+
+#[test]
+fn streams_made_in_a_sandbox_have_names_that_a_stream_can_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = layer(&folder);
+    let upper = Upper::new();
+    for (file, stream) in [("1", "a:b"), ("2", "../x"), ("3", "a\\b"), ("4", ""), ("good", "Zone.Identifier")]
+    {
+        upper.file(file, "").attribute(file, &format!("user.DosStream.{stream}:$DATA"), b"x");
+    }
+    let Err(Error::NotPortable { problems, .. }) = write(&upper.open(), &view, Vec::new()) else { panic!() };
+    assert_eq!(problems.len(), 4, "{problems:?}");
 }
 
 #[test]
@@ -98,8 +147,8 @@ fn a_backslash_in_a_new_name_does_not_lead_into_a_directory_of_the_view() {
     let view = layer(&folder);
     let upper = Upper::new();
     upper.file("Dir\\Old.txt", "");
-    let result = write_diff(&upper.open(), &view, StreamForm::Plain, &DiffOptions::default(), Vec::new());
-    assert!(matches!(result, Err(Error::NotPortable { problems }) if problems.len() == 1));
+    let result = write(&upper.open(), &view, Vec::new());
+    assert!(matches!(result, Err(Error::NotPortable { problems, .. }) if problems.len() == 1));
 }
 
 /// A sandbox on the view of `folder`, mounted until the test ends.
@@ -145,7 +194,7 @@ fn what_overlayfs_writes_down_becomes_the_layer_that_was_meant() {
     std::os::unix::fs::symlink("../Dir", target("new/link")).unwrap();
     let upper = UpperDirectory::open(&mounted.path("storage/upper")).unwrap();
     let listed = |upper| {
-        let changes = changes(upper, &view, StreamForm::Plain).unwrap().into_iter();
+        let changes = changes(upper, &view, StreamForm::Plain, &DiffLimits::default()).unwrap().into_iter();
         changes
             .map(|c| format!("{} {}", c.kind.letter(), String::from_utf8(c.path).unwrap()))
             .collect::<Vec<_>>()
@@ -154,8 +203,7 @@ fn what_overlayfs_writes_down_becomes_the_layer_that_was_meant() {
     let first = ["M Files/Dir", "D Files/Dir/Gone.txt", "D Files/Dir/Old.txt", "A Files/Dir/Renamed.txt"];
     assert_eq!(listed(&upper), [&first[..], &added].concat());
 
-    let diff =
-        read(&write_diff(&upper, &view, StreamForm::Plain, &DiffOptions::default(), Vec::new()).unwrap());
+    let diff = read(&write(&upper, &view, Vec::new()).unwrap());
     let find = |name: &str| diff.iter().find(|entry| entry.name == name).unwrap();
     let renamed = find("Files/Dir/Renamed.txt");
     assert_eq!((&renamed.data[..], renamed.layer().creation_time), (&b"bytes"[..], FileTime(7)));
