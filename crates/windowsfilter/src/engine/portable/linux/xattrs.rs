@@ -53,9 +53,8 @@ pub(super) fn selected(
     let (mut attributes, mut others) = (Vec::new(), Vec::new());
     for name in names(path)? {
         if !wanted(&name) {
-            let nowhere: &mut [u8] = &mut [];
             let length =
-                rustix::fs::getxattr(path, &name, nowhere).map_err(LinuxError::system("getxattr", path))?;
+                rustix::fs::getxattr_query(path, &name).map_err(LinuxError::system("getxattr", path))?;
             others.push((name, length));
             continue;
         }
