@@ -86,7 +86,7 @@ impl ImageStore<'_> {
     ) -> Result<NewBlobs, Error> {
         let mut new = NewBlobs::default();
         let mut seen: HashSet<Digest> = image.diff_ids.iter().map(|diff_id| diff_id.0).collect();
-        for layer in image.layers.iter() {
+        for layer in &image.layers {
             let Some(descriptor) = &layer.descriptor else { continue };
             if !seen.insert(descriptor.digest) || self.is_intact(&descriptor.digest, descriptor.size)? {
                 continue;
@@ -94,7 +94,7 @@ impl ImageStore<'_> {
             let blob = if layer.is_blob { container.file(&layer.file)? } else { None };
             match blob {
                 Some(mut blob) => {
-                    new.files.push((descriptor.digest, self.copy(container, descriptor, &mut blob)?))
+                    new.files.push((descriptor.digest, self.copy(container, descriptor, &mut blob)?));
                 }
                 None => new.notes.push(format!(
                     "blob {} is not in {}, so it is not kept",

@@ -45,11 +45,14 @@ fn same(name: &str, wanted: &Reference) -> bool {
     Reference::parse(name).is_ok_and(|reference| reference == *wanted)
 }
 
+/// What is asked of a candidate.
+type Question<'a, T> = &'a dyn Fn(&Candidate<T>) -> bool;
+
 /// Leaves those for which the first of these questions says yes that says it for any.
-fn retain_first<T>(all: &mut Vec<Candidate<T>>, questions: &[&dyn Fn(&Candidate<T>) -> bool]) -> bool {
-    let question = questions.iter().find(|question| all.iter().any(|c| question(c)));
+fn retain_first<T>(all: &mut Vec<Candidate<T>>, questions: &[Question<'_, T>]) -> bool {
+    let question = questions.iter().find(|question| all.iter().any(question));
     question.is_some_and(|question| {
-        all.retain(|c| question(c));
+        all.retain(question);
         true
     })
 }
