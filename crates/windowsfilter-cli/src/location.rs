@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(cut("x:"), ("x:", None));
         assert_eq!(cut("gr\u{fc}n"), ("gr\u{fc}n", None));
         assert_eq!(cut(""), ("", None));
-        assert!(split_stream("x:s:$INDEX_ALLOCATION", false).is_err());
+        assert!(split_stream("xy:s:$INDEX_ALLOCATION", false).is_err());
         assert_eq!(split_stream("F:s", true).unwrap(), ("F", Some("s")));
     }
 

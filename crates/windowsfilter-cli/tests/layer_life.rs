@@ -200,7 +200,7 @@ fn a_layer_that_others_stand_on_stays() {
     let store = Store::with_layers();
     let (code, message) = store.failure(&["layer", "rm", "base"]);
     assert_eq!(code, 4);
-    assert!(message.contains("error: cannot remove layer base: app has it as parent"), "{message}");
+    assert!(message.contains("error: cannot remove layer base: 1 stands on it: app"), "{message}");
     assert!(message.contains("hint: remove app first"), "{message}");
     store.text(&["layer", "rm", "app"]);
     store.text(&["layer", "rm", "base"]);

@@ -83,7 +83,8 @@ fn an_export_that_is_killed_leaves_one_thing_that_its_help_names() {
     store.import("a:1");
     for format in ["oci", "oci-archive"] {
         fs::create_dir(store.path("out")).unwrap();
-        let args = store.command(&["image", "export", "a:1", "out/x", "--format", format]);
+        let args =
+            store.command(&["image", "export", "a:1", "out/x", "--format", format, "--compress", "gzip"]);
         let mut strace = std::process::Command::new("strace");
         // The first blob is compressed and being written when it is synced or read again.
         strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=lseek:signal=KILL:when=1"]);
