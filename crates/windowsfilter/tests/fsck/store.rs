@@ -1,10 +1,12 @@
 //! The invariants of the store as a whole.
 
 use std::fs;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use windowsfilter::{Driver, Invariant};
+use windowsfilter::{Driver, ErrorKind, Invariant};
 
-use crate::support::{TestStore, id};
+use crate::support::{TestLayer, TestStore, id};
 use crate::{left_alone, repaired};
 
 #[test]
@@ -74,4 +76,41 @@ fn what_is_no_layer_among_layers_is_named_and_left() {
         store.cleanup().unwrap();
         assert!(store.layer_dir(name).exists());
     }
+}
+
+/// Layers and sandboxes come, go and come again while it is looked at.
+#[test]
+fn what_others_do_to_the_store_meanwhile_is_no_finding() {
+    let store = TestStore::with_base();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = ["a", "b", "c"]
+            .map(|name| {
+                let store = &store;
+                scope.spawn(move || {
+                    for _ in 0..40 {
+                        store.apply_diff(&id(name), Some(&id("base")), &mut &TestLayer::base()[..]).unwrap();
+                        // Somebody reads its index in this moment.
+                        while let Err(error) = store.remove(&id(name)) {
+                            assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
+                        }
+                    }
+                })
+            })
+            .into_iter()
+            .collect();
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(store.fsck(false).unwrap(), []);
+                assert_eq!(store.verify_all(NonZeroUsize::MIN, &()).unwrap().findings, []);
+            }
+        });
+        for worker in workers {
+            let done = worker.join();
+            is_over.store(done.is_err(), Ordering::Relaxed);
+            done.unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(store.fsck(false).unwrap(), []);
 }

@@ -191,3 +191,92 @@ pub fn text(holders: &[Holder]) -> String {
     }
     super::error::HolderList(holders).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::portable::linux::erofs_mount::{Backing, mount_index_with};
+    use crate::engine::portable::linux::test_support::{Layers, Mounted};
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    /// A loop device that another program has attached, until it is dropped.
+    struct ByHand(PathBuf);
+
+    impl ByHand {
+        fn attach(image: &Path) -> Self {
+            let output = Command::new("losetup").args(["--find", "--show"]).arg(image).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            Self(String::from_utf8(output.stdout).unwrap().trim_end().into())
+        }
+    }
+
+    impl Drop for ByHand {
+        fn drop(&mut self) {
+            Command::new("losetup").arg("--detach").arg(&self.0).status().unwrap();
+        }
+    }
+
+    fn image(folder: &Path) -> PathBuf {
+        let path = folder.join("sandbox.img");
+        File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        path
+    }
+
+    /// As older versions and other programs do: without the lock, and found under another name.
+    #[test]
+    fn an_image_that_another_program_has_attached_is_in_use_under_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let other = folder.path().join("other");
+        std::fs::hard_link(&image, &other).unwrap();
+        assert_eq!(of_image(&image).unwrap(), None);
+        let device = ByHand::attach(&image);
+        let holder = Holder::Device { path: device.0.clone() };
+        assert_eq!(of_image(&other).unwrap(), Some(vec![holder]));
+        drop(device);
+        wait_for_image(&other).unwrap();
+    }
+
+    /// Whoever asks holds a lock for a moment, which keeps others who ask from nothing.
+    #[test]
+    fn a_claim_is_refused_to_others_until_its_last_descriptor_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = image(folder.path());
+        let file = File::open(&image).unwrap();
+        claim(&file, &image).unwrap();
+        let copy = file.try_clone().unwrap();
+        drop(file);
+        assert!(!is_free(&image).unwrap());
+        drop(copy);
+        let asking = File::open(&image).unwrap();
+        assert!(try_lock(&asking, FlockOperation::NonBlockingLockShared, &image).unwrap());
+        assert!(is_free(&image).unwrap());
+    }
+
+    #[test]
+    fn an_index_is_in_use_as_long_as_its_view_lives_mounted_or_not() {
+        for backing in [Backing::Auto, Backing::LoopDevices] {
+            let layers = Layers::new(2);
+            let other = layers.folder("names").join("other");
+            std::fs::hard_link(layers.index(), &other).unwrap();
+            assert_eq!(of_index(&other).unwrap(), None);
+            let view = Mounted(layers.folder("view"));
+            mount_index_with(&layers.index(), &layers.tars(), &view.0, backing).unwrap();
+            let holder = Holder::Mount { mount_point: view.0.canonicalize().unwrap() };
+            assert_eq!(of_index(&other).unwrap(), Some(vec![holder]));
+            let open = File::open(view.0.join("Files/layer-0.txt")).unwrap();
+            mount_table::detach(&view.0).unwrap();
+            assert!(of_index(&other).unwrap().is_some(), "somebody still reads it");
+            drop(open);
+            let start = Instant::now();
+            while of_index(&other).unwrap().is_some() && start.elapsed() < UNSEEN_PATIENCE {}
+            assert_eq!(of_index(&other).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn an_index_that_was_never_made_is_in_nobodys_use() {
+        assert_eq!(of_index(Path::new("/nonexistent/chain.erofs")).unwrap(), None);
+    }
+}
