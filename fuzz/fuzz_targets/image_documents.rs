@@ -52,7 +52,12 @@ fn comes_out_again(images: &ImageStore<'_>, record: &ImageRecord, dir: &Path) {
     let formats = if record.reference.contains('@') { &FORMATS[..1] } else { &FORMATS[..] };
     for (number, &format) in formats.iter().enumerate() {
         let out = dir.join(format!("out-{number}"));
-        let options = ExportOptions { format, compression: Some(Compression::None), include_nondistributable: true, ..ExportOptions::default() };
+        let options = ExportOptions {
+            format,
+            compression: Some(Compression::None),
+            include_nondistributable: true,
+            ..ExportOptions::default()
+        };
         images.export(&record.reference, &out, &options).expect("an image that was taken");
         let layers = LayerStore::open(&dir.join(format!("again-{number}")), StorageOptions::default());
         let layers = layers.expect("an empty store");

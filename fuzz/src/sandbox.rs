@@ -176,7 +176,8 @@ impl Sandbox {
 
     fn add(&mut self, names: Vec<Vec<u8>>, kind: UpperKind, content: &[u8]) {
         self.inodes += 1;
-        let entry = Entry { kind, inode: self.inodes, content: content.to_vec(), attributes: BTreeMap::new() };
+        let entry =
+            Entry { kind, inode: self.inodes, content: content.to_vec(), attributes: BTreeMap::new() };
         self.entries.insert(names, entry);
     }
 

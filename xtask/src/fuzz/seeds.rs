@@ -43,6 +43,17 @@ fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
         "image_documents" => Ok(image_documents()),
         "image_import" => images(),
         "layer_import" => layers(),
+        "list_filters" => Ok(texts(&[
+            "default/3/sha256:ab\nx,y\nlabels.\"containerd.io/snapshot.ref\"==sha256:ab,parent==\"\"\nkind==view",
+            "default/3/x\nv\nname~=/^default\\/\\d/,labels.label!=\"\\x31\\u00e9\"\nparent\n",
+        ])),
+        "server_calls" => Ok(calls()),
+        "snapshot_labels" => Ok(texts(&[
+            "=a 1\n=b.c 2\n+a 3\nlabels.a\nlabels.b.c",
+            "+containerd.io/snapshot/windows/rootfs.sizebytes 21474836480\nlabels",
+            "=containerd.io/snapshot/max-size 1\n+containerd.io/snapshot/diff-id sha256:00\n",
+        ])),
+        "snapshot_records" => Ok(vec![vec![0xff; 3], vec![0xff, 0xff, 0xff, 0, 0, 9, 1], vec![0, 16, 0]]),
         "pax_time" => Ok(texts(&["1600000000.1234567", "-6795364578.8713451", "+0", "9223372036.854775807"])),
         "sddl" => Ok(texts(&[
             "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(D;;0x1200a9;;;WD)S:(AU;SAFA;FA;;;BU)",
@@ -53,6 +64,23 @@ fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
         "size_option" => Ok(texts(&["127GB", "1.5 TiB", "0x1p4k", "1_000", "1e3g"])),
         _ => from_vectors(target),
     }
+}
+
+/// Calls as `windowsfilter-containerd/src/machine.rs` reads them: a layer that is prepared, applied and committed, one on top of it, a restart.
+fn calls() -> Vec<Vec<u8>> {
+    const PREPARE: u8 = 0;
+    const APPLY: u8 = 2;
+    const COMMIT: u8 = 4;
+    const REMOVE: u8 = 6;
+    const UPDATE: u8 = 7;
+    const VIEW: u8 = 8;
+    const RESTART: u8 = 9;
+    let base = [&[PREPARE, 0, 0, 0][..], &[APPLY, 0, 0, 1], &[COMMIT, 4, 0, 0, 0]].concat();
+    let top = [&[PREPARE, 1, 1, 4, 1][..], &[APPLY, 1, 1, 1], &[RESTART], &[COMMIT, 5, 1, 1, 4, 2]].concat();
+    let adopted = [&[PREPARE, 1, 0, 1][..], &[APPLY, 1, 2, 1], &[COMMIT, 5, 1, 1, 4, 2], &[RESTART]].concat();
+    let rest =
+        [&[UPDATE, 4, 3][..], &[VIEW, 6, 0], &[REMOVE, 4], &[REMOVE, 5], &[REMOVE, 6], &[RESTART]].concat();
+    vec![base.clone(), [&base[..], &top, &rest].concat(), [&base[..], &adopted, &rest].concat()]
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {

@@ -1,0 +1,11 @@
+//! Filters of a List, a line each behind the name and a label of the snapshot that they are asked about: they are read and asked, or refused.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &str| {
+    let mut lines = input.lines();
+    let (name, value) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let filters: Vec<String> = lines.map(str::to_owned).collect();
+    windowsfilter_containerd::fuzzing::filters(&filters, name, value);
+});

@@ -1,0 +1,23 @@
+//! Labels of a snapshot, and an Update of them. Each line is `=name value` of a label it has, `+name value` of one that is given, or a path of the
+//! update: what the paths name is as it is given, and nothing else changes.
+#![no_main]
+
+use std::collections::HashMap;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &str| {
+    let label = |line: &str| {
+        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    let (mut current, mut given, mut paths) = (HashMap::new(), HashMap::new(), Vec::new());
+    for line in input.lines() {
+        match line.split_at_checked(1) {
+            Some(("=", rest)) => current.extend([label(rest)]),
+            Some(("+", rest)) => given.extend([label(rest)]),
+            _ => paths.push(line.to_owned()),
+        }
+    }
+    windowsfilter_containerd::fuzzing::labels(current, given, &paths);
+});

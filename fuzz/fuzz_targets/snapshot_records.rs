@@ -1,0 +1,30 @@
+//! Records of snapshots with other bytes in some places, or cut: they are read as what they were, or refused.
+//!
+//! An input is the length they are cut to, if that is less (three bytes), and changes: a place (three bytes) and what is combined with the byte there.
+#![no_main]
+
+use std::fs;
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+use windowsfilter_containerd::fuzzing::{read_records, records};
+
+fuzz_target!(|input: &[u8]| {
+    static GOOD: OnceLock<Vec<u8>> = OnceLock::new();
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a place in memory");
+    let path = dir.path().join("snapshots.redb");
+    let good = GOOD.get_or_init(|| records(&path));
+    let mut bytes = good.clone();
+    let place = |bytes: &[u8]| bytes.iter().fold(0, |place, byte| place << 8 | usize::from(*byte));
+    let (length, changes) = input.split_at_checked(3).unwrap_or((&[0xff; 3], input));
+    for change in changes.chunks_exact(4) {
+        let at = place(&change[..3]) % bytes.len();
+        bytes[at] ^= change[3];
+    }
+    bytes.truncate(place(length));
+    fs::write(&path, &bytes).expect("room in memory");
+    if let Some(keys) = read_records(&path) {
+        let known = (0..5).map(|number| format!("default/{number}/key")).collect::<Vec<_>>();
+        assert!(keys.iter().all(|key| known.contains(key)), "{keys:?}");
+    }
+});
