@@ -74,7 +74,8 @@ impl ImageStore<'_> {
     /// Whether a blob that is kept is what its name says.
     fn is_intact(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
         let Some(file) = self.open_layer_blob(digest, size)? else { return Ok(false) };
-        let (actual, _) = Digest::of_reader(file).at("read", &self.layer_blob_path(digest))?;
+        let (actual, _) =
+            Digest::of_reader(self.layers.cancel().reader(file)).at("read", &self.layer_blob_path(digest))?;
         Ok(actual == *digest)
     }
 
@@ -178,7 +179,7 @@ impl ImageStore<'_> {
         for (digest, size) in self.layer_blobs()? {
             let path = self.layer_blob_path(&digest);
             let Some(file) = self.open_layer_blob(&digest, size)? else { continue };
-            let (actual, _) = Digest::of_reader(file).at("read", &path)?;
+            let (actual, _) = Digest::of_reader(self.layers.cancel().reader(file)).at("read", &path)?;
             if actual != digest {
                 let what = path.display().to_string();
                 damaged.push((digest, Error::DigestMismatch { what, expected: digest, actual }));

@@ -514,6 +514,19 @@ fn one_layer_is_no_image_and_is_known() {
 }
 
 #[test]
+fn names_of_manifest_json_are_those_of_an_index_that_has_none() {
+    let (config, tars) = sample();
+    let mut layout = Layout::default();
+    let digest = layout.image(&config, &tars, |_| {})["digest"].clone();
+    let mut files = layout.complete();
+    files.extend(saved(&config, &tars, &json!(["app:1", "app:latest"])));
+    assert_eq!(names(&files), ["app:1", "app:latest"]);
+    let (fixture, _) = import(&files, None);
+    let manifest = fixture.images().inspect("app:latest").unwrap().manifest;
+    assert_eq!(json!(manifest), digest, "the index says more of it");
+}
+
+#[test]
 fn docker_saves_the_foreign_layers_that_an_index_leaves_out() {
     let (config, tars) = sample();
     let mut layout = Layout::default();

@@ -219,10 +219,25 @@ pub(crate) fn find(container: &Container, wanted: &Wanted<'_>) -> Result<FoundIm
     let found = oci_layout::find(container, &index, wanted).and_then(|found| for_windows(found, wanted));
     match (found, manifest) {
         // An index that leads to no image does not make one of `manifest.json` go away: Docker writes such (moby#47210).
-        (Err(error), Some(manifest)) if leads_nowhere(&error) => saved(&manifest).map_err(|_| error),
+        (Err(error), Some(manifest)) if leads_nowhere(&error) => {
+            let saved = saved(&manifest).map_err(|_| error)?;
+            Ok(called_as(container, &index, &saved, wanted).unwrap_or(saved))
+        }
         (Ok(found), Some(manifest)) => with_foreign_layers(container, found, &manifest),
         (found, _) => found,
     }
+}
+
+/// The same image as an index has it, which says more of it than `manifest.json`, under the names that it has there.
+fn called_as(
+    container: &Container,
+    index: &[u8],
+    saved: &FoundImage,
+    wanted: &Wanted<'_>,
+) -> Option<FoundImage> {
+    let wanted = Wanted { reference: saved.names.first(), ..*wanted };
+    let found = oci_layout::find(container, index, &wanted).ok()?;
+    (found.config.0 == saved.config.0).then(|| FoundImage { names: saved.names.clone(), ..found })
 }
 
 /// Foreign layers may be left out of a layout, but `docker save` has them, beside it.
