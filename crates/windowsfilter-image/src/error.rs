@@ -82,7 +82,14 @@ pub enum Error {
     #[error("{what} is {actual}, expected {expected}")]
     DigestMismatch { what: String, expected: Digest, actual: Digest },
     #[error("blob {digest} of {path} is damaged: its bytes are {actual}")]
-    DamagedBlob { path: String, digest: Digest, actual: Digest },
+    DamagedBlob {
+        path: String,
+        digest: Digest,
+        actual: Digest,
+        /// How it showed, if it did before all of the blob was read.
+        #[source]
+        source: Option<Box<windowsfilter::Error>>,
+    },
     #[error("{what} is {actual} bytes, expected {expected}")]
     SizeMismatch { what: String, expected: u64, actual: u64 },
     #[error("{what} is {actual} bytes, at most {limit} are read")]

@@ -11,8 +11,8 @@ use std::io::Read;
 use std::sync::Mutex;
 
 use windowsfilter::{
-    Applied, DiffId, Digest, Driver, Expect, ImportRequest, LayerId, LayerStore, Presence, Progress,
-    StagedLayer,
+    Applied, DiffId, Digest, Driver, ErrorKind, Expect, ImportRequest, LayerId, LayerStore, Presence,
+    Progress, StagedLayer,
 };
 
 use crate::error::Error;
@@ -274,11 +274,13 @@ impl<'a> Plan<'a> {
     /// A damaged blob mostly fails as a tar or a compressed stream long before its digest is known. That it is not what the image says is
     /// what the user has to hear then, so such a blob is read once more.
     fn blame(&self, container: &Container, i: usize, expect: Expect, error: windowsfilter::Error) -> Error {
-        let Some((expected, _)) = expect.blob.filter(|_| error.is_bad_data()) else { return error.into() };
+        let is_of_the_blob = error.is_bad_data() || error.kind() == ErrorKind::Verify;
+        let Some((expected, _)) = expect.blob.filter(|_| is_of_the_blob) else { return error.into() };
         let read = self.image.open_layer(container, i).map(Digest::of_reader);
         match read {
             Ok(Ok((actual, _))) if actual != expected => {
-                Error::DamagedBlob { path: container.label(), digest: expected, actual }
+                let source = Some(Box::new(error));
+                Error::DamagedBlob { path: container.label(), digest: expected, actual, source }
             }
             _ => error.into(),
         }

@@ -130,7 +130,7 @@ impl ImageStore<'_> {
         }
         match blob.finish() {
             (actual, length) if length == size && actual == digest => Ok(file),
-            (actual, _) => Err(Error::DamagedBlob { path: container.label(), digest, actual }),
+            (actual, _) => Err(Error::DamagedBlob { path: container.label(), digest, actual, source: None }),
         }
     }
 
