@@ -211,7 +211,13 @@ fn filetimes_are_exported_as_by_the_reference_and_exactly_where_that_wraps() {
 }
 
 /// Where Wine, which made `sddl.json`, and Windows disagree: case, what ours gives, and why.
-const NOT_AS_WINE: [(&str, &str, &str); 10] = [
+const NOT_AS_WINE: [(&str, &str, &str); 12] = [
+    ("D:(XA;;FX;;;WD;(@User.x==1))", "D:(XA;;FX;;;WD;(@USER.x == 1))", "Wine knows no conditions"),
+    (
+        "S:(RA;;;;;WD;(\"Project\",TS,0,\"x\"))",
+        "S:(RA;;;;;WD;(\"Project\",TS,0x0,\"x\"))",
+        "Wine knows no claims",
+    ),
     (
         "O:BAG:DUD:PAI(A;OICI;FA;;;SY)",
         "error: at position 6: DU depends on the domain; write the SID instead",

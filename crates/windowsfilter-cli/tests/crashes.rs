@@ -108,7 +108,7 @@ impl Store {
     }
 
     fn mounts(&self) -> usize {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let table = String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap()).into_owned();
         table.lines().filter(|line| line.contains(self.dir.path().to_str().unwrap())).count()
     }
 

@@ -86,7 +86,7 @@ fn inventory(store: &Store) -> Vec<Vec<String>> {
 }
 
 fn mounts(store: &Store) -> usize {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let table = String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap()).into_owned();
     table.lines().filter(|line| line.contains(store.dir.path().to_str().unwrap())).count()
 }
 

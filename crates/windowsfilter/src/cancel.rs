@@ -210,7 +210,9 @@ pub fn is_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
         {
             return true;
         }
-        match error.downcast_ref::<Error>() {
+        // Another error's source may be in a box of its own.
+        let boxed = || error.downcast_ref::<Box<Error>>().map(Box::as_ref);
+        match error.downcast_ref::<Error>().or_else(boxed) {
             Some(Error::Cancelled(_)) => return true,
             #[cfg(target_os = "linux")]
             Some(Error::Linux(inner)) if is_cancelled(inner) => return true,

@@ -46,7 +46,7 @@
 //! [`Temporaries::write`], a layer by the rename of its whole directory.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cancel::Cancel;
@@ -91,7 +91,8 @@ const OWN: &str = ".windowsfilter";
 /// Whether there is a store at `root`; refuses what can be none, and one that we may not read.
 pub(crate) fn is_store(root: &Path, placement: Placement) -> Result<bool, Error> {
     let found = match fs::metadata(root) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        // Below a file nothing is, either.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
         other => other.at("look at", root)?,
     };
     if !found.is_dir() {
@@ -104,10 +105,8 @@ pub(crate) fn is_store(root: &Path, placement: Placement) -> Result<bool, Error>
     let layers = root.join("layers");
     match fs::read_dir(&layers) {
         Ok(_) => Ok(true),
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Ok(false)
-        }
-        Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(source) if source.kind() == ErrorKind::PermissionDenied => {
             let owner = owner(&fs::metadata(&layers).unwrap_or(found));
             Err(Error::ForeignStore { root: root.to_owned(), owner, source })
         }
@@ -324,7 +323,7 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
 pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Ok(()) => sync_name(path),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).at("remove", path),
     }
 }
@@ -338,7 +337,7 @@ pub(crate) fn sync_name(path: &Path) -> Result<(), Error> {
 pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).at("read", path),
     }
 }

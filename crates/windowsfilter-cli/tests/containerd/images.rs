@@ -69,7 +69,7 @@ impl Image {
         let mut index = json_of(&layout.join("index.json"));
         let mut manifest = read(index["manifests"][0]["digest"].as_str().unwrap());
         let mut config = read(manifest["config"]["digest"].as_str().unwrap());
-        push(&mut config["rootfs"]["diff_ids"], json!(diff_id));
+        push(&mut rootfs(&mut config)["diff_ids"], json!(diff_id));
         push(&mut config["history"], json!({"created": "2024-01-01T00:00:00Z", "created_by": "test"}));
         let put = |media_type: &str, bytes: &[u8]| put(&layout, media_type, bytes);
         let media_type_of = |value: &Value| value["mediaType"].as_str().unwrap().to_owned();
@@ -137,6 +137,12 @@ pub fn one_file_layer(name: &str, content: &[u8]) -> Vec<u8> {
 
 fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// One of the samples spells it `rootfS`, as Microsoft's base images do.
+fn rootfs(config: &mut Value) -> &mut Value {
+    let mut members = config.as_object_mut().unwrap().iter_mut();
+    members.find(|(key, _)| key.eq_ignore_ascii_case("rootfs")).unwrap().1
 }
 
 fn push(list: &mut Value, value: Value) {

@@ -221,7 +221,8 @@ impl Rig {
             let from = lines.len().saturating_sub(60);
             eprintln!("--- end of {log}\n{}", lines[from..].join("\n"));
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts =
+            String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap_or_default()).into_owned();
         let dir = self.installation.dir.to_string_lossy();
         let mounts: Vec<&str> = mounts.lines().filter(|line| line.contains(&*dir)).collect();
         eprintln!("--- mounts\n{}", mounts.join("\n"));

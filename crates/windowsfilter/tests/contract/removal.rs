@@ -12,7 +12,7 @@ use crate::support::{TestLayer, TestStore, id};
 
 /// Whether anything is mounted below the store.
 fn mounts(store: &TestStore) -> Vec<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let table = String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap()).into_owned();
     let root = store.root().to_str().unwrap().to_owned();
     table.lines().filter(|line| line.contains(&root)).map(str::to_owned).collect()
 }

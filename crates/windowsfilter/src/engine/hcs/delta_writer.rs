@@ -83,7 +83,9 @@ impl<'a, T: Tree> DeltaWriter<'a, T> {
 /// Deletes what the layers below have under a path, and nothing that the layer has itself.
 fn delete<T: Tree>(layer: &T, path: &[u8], added: &AddedNames) -> hcs::Result<()> {
     if let Some(directory) = path.strip_suffix(OPAQUE) {
-        return hide(layer, directory, added);
+        // A file of the layer that took the directory's place has replaced all of it.
+        let is_replaced = added.is_directory(directory) == Some(false);
+        return if is_replaced { Ok(()) } else { hide(layer, directory, added) };
     }
     match added.is_directory(path) {
         None => remove(layer, &paths::relative(path)?),

@@ -54,8 +54,20 @@ impl<'a> Tool<'a> {
             tool: self.name,
             path: self.subject.to_path_buf(),
             status: output.status,
-            stderr: String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned(),
+            stderr: self.said(output),
         }
+    }
+
+    /// What the program wrote: why it gave up comes first, the faults it found after that. Its version is left out.
+    fn said(&self, output: &Output) -> String {
+        let is_version = |line: &&str| {
+            let rest = line.strip_prefix(self.name).and_then(|rest| rest.strip_prefix(' '));
+            rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let reasons = stderr.lines().filter(|line| !is_version(line));
+        reasons.chain(stdout.lines()).collect::<Vec<_>>().join("\n")
     }
 
     /// The image by its name alone, run in its directory: in a path these programs take `?` for the beginning of options, and `=` for a label's.
