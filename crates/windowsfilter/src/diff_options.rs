@@ -7,8 +7,10 @@ use wclayer::filetime::FileTime;
 use crate::limits::DiffLimits;
 
 /// Attributes that are told by name; the rest are counted.
+#[cfg(target_os = "linux")]
 const TOLD: usize = 10;
 /// Bytes of a path or name that are told.
+#[cfg(target_os = "linux")]
 const TOLD_BYTES: usize = 200;
 
 /// What a diff of a sandbox is to be like.
