@@ -19,7 +19,7 @@ use crate::session::Session;
 #[derive(Debug, clap::Subcommand)]
 #[allow(missing_docs, reason = "each command's help is at its arguments")]
 pub(crate) enum Command {
-    Import(import::Args),
+    Import(Box<import::Args>),
     #[command(visible_alias = "list")]
     Ls(ls::Args),
     Inspect(inspect::Args),
@@ -32,7 +32,7 @@ pub(crate) enum Command {
 /// Runs one of them.
 pub(crate) fn run(session: &Session, command: Command) -> Result<(), Error> {
     match command {
-        Command::Import(args) => import::run(session, args),
+        Command::Import(args) => import::run(session, *args),
         Command::Ls(args) => ls::run(session, &args),
         Command::Inspect(args) => inspect::run(session, &args),
         Command::Rm(args) => rm::run(session, &args),
