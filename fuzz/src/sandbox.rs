@@ -209,7 +209,7 @@ impl Sandbox {
         for (path, directory) in shown(view) {
             there.insert(path, directory);
         }
-        let mut remove = |there: &mut BTreeMap<Vec<Vec<u8>>, bool>, path: &[Vec<u8>]| {
+        let remove = |there: &mut BTreeMap<Vec<Vec<u8>>, bool>, path: &[Vec<u8>]| {
             there.retain(|other, _| !other.starts_with(path));
         };
         for (names, entry) in &self.entries {
