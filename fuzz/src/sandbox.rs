@@ -217,7 +217,8 @@ impl Sandbox {
             let replaces = self.entries.iter().any(|(other, twin)| {
                 other != names && twin.kind == UpperKind::Whiteout && fold(other) == path
             });
-            let lasting = there.get(&path) == Some(&true) && !replaces;
+            // The root is always there, and not listed.
+            let lasting = path.is_empty() || there.get(&path) == Some(&true) && !replaces;
             match entry.kind {
                 // One that came back in another case is a replacement, which its own entry makes.
                 UpperKind::Whiteout => {
