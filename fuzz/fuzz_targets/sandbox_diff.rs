@@ -34,5 +34,7 @@ fn take(sandbox: &Sandbox, tar: &[u8]) {
         let seen: BTreeSet<_> = shown(&top).into_iter().map(|(path, _)| path).collect();
         assert_eq!(seen, sandbox.expected());
     }
+    // Who reads a layer uses it.
+    drop(top);
     base.store.remove(&id).expect("a layer that nobody uses");
 }
