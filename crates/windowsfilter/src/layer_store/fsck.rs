@@ -83,15 +83,18 @@ impl LayerStore {
         look: impl Fn() -> T,
     ) -> Vec<Violation> {
         const LOOKS: usize = 5;
-        let mut found = Vec::new();
         for _ in 0..LOOKS {
             let before = self.which_directory(id);
-            found = look().into_iter().collect();
-            if found.is_empty() || before == self.which_directory(id) {
-                break;
+            let found: Vec<Violation> = look().into_iter().collect();
+            if found.is_empty() {
+                return found;
+            }
+            // Of a layer that went meanwhile there is nothing to say.
+            if before == self.which_directory(id) {
+                return if before.is_some() { found } else { Vec::new() };
             }
         }
-        found
+        Vec::new()
     }
 
     /// Tells a layer's directory from one that has its name later; `None` if there is none.
