@@ -294,6 +294,8 @@ fn a_layer_that_is_compressed_as_none_is_read_says_so() {
     assert!(message.contains("it is xz data, which are not read: unpack it first (`xz -d`)"), "{message}");
 }
 
+/// On Windows the crate that writes this archive makes slashes of them.
+#[cfg(not(windows))]
 #[test]
 fn names_in_archives_may_have_backslashes() {
     let (config, tars) = sample();
