@@ -7,7 +7,9 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Fixture, Layout, config, gzip, layer, sample, tar_of};
+use common::{Fixture, Layout, config, gzip, sample};
+#[cfg(not(windows))]
+use common::{layer, tar_of};
 use serde_json::{Value, json};
 use windowsfilter::{Digest, Invariant};
 use windowsfilter_image::{
