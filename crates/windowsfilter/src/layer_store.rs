@@ -66,17 +66,9 @@ impl LayerStore {
     /// # Errors
     /// [`Error::NotAStore`], [`Error::ForeignStore`]; when its directories cannot be made or read.
     pub fn open(root: &Path, options: StorageOptions) -> Result<Self, Error> {
-        let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
         let paths = Paths::create(root, Placement::Aside)?;
         let engine = Arc::new(Portable::new(paths.templates(), paths.temporaries()));
-        Ok(Self {
-            paths,
-            default_size,
-            reclaimer: Doomed::destroy,
-            limits: Limits::default(),
-            streams: StreamForm::default(),
-            engine,
-        })
+        Ok(Self::over(engine, paths, options))
     }
 
     /// As [`Self::open`], for whoever only wants what is there: where no store is, none is made.
@@ -102,17 +94,20 @@ impl LayerStore {
         import: ImportProcess,
     ) -> Result<Self, Error> {
         check_home(&host, home)?;
-        let default_size = options.size.unwrap_or(DEFAULT_SANDBOX_SIZE);
         let paths = Paths::create(home, Placement::InPlace)?;
         let engine = Arc::new(Hcs::new(host, &paths, import));
-        Ok(Self {
+        Ok(Self::over(engine, paths, options))
+    }
+
+    fn over(engine: Arc<dyn Engine>, paths: Paths, options: StorageOptions) -> Self {
+        Self {
             paths,
-            default_size,
+            default_size: options.size.unwrap_or(DEFAULT_SANDBOX_SIZE),
             reclaimer: Doomed::destroy,
             limits: Limits::default(),
             streams: StreamForm::default(),
             engine,
-        })
+        }
     }
 
     /// Whether what is at `root` was made by [`LayerStore::open_hcs`].
