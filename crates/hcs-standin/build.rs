@@ -1,6 +1,7 @@
 //! Exports the functions that stand in for kernel32's under kernel32's names.
 //!
-//! Inside the library they need names of their own: the standard library, which is linked into it, calls the real ones by theirs.
+//! Inside the library they need names of their own: the standard library, which is linked into it, calls the
+//! real ones by theirs.
 
 use std::path::Path;
 use std::{env, fs};

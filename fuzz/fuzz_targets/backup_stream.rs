@@ -1,5 +1,5 @@
-//! Win32 backup streams: what is read and written again reads the same, seeking finds the records that reading finds, and a file with these streams
-//! goes into a layer's tar or is refused.
+//! Win32 backup streams: what is read and written again reads the same, seeking finds the records that
+//! reading finds, and a file with these streams goes into a layer's tar or is refused.
 #![no_main]
 
 use std::io::{self, Cursor};

@@ -1,4 +1,5 @@
-//! A home of Docker's that somebody else wrote: whatever its records say, looking into it ends, tells each layer once, and changes nothing.
+//! A home of Docker's that somebody else wrote: whatever its records say, looking into it ends, tells each
+//! layer once, and changes nothing.
 #![no_main]
 
 use std::collections::HashSet;

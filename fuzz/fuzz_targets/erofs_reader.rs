@@ -1,11 +1,13 @@
-//! The reader of EROFS images: any bytes are an image whose every part can be asked for, or an error; nothing runs on.
+//! The reader of EROFS images: any bytes are an image whose every part can be asked for, or an error; nothing
+//! runs on.
 #![no_main]
 
 use erofs_index::{Image, InodeInfo, Namespace, Nid, ReadAt};
 use libfuzzer_sys::fuzz_target;
 
 const SUPERBLOCK: usize = 1024;
-/// Directories may be linked so that a walk of a small image is as long as one likes; its length is the caller's to bound.
+/// Directories may be linked so that a walk of a small image is as long as one likes; its length is the
+/// caller's to bound.
 const ENTRIES: usize = 4096;
 
 fuzz_target!(|input: &[u8]| {
@@ -23,8 +25,9 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Makes the superblock's checksum right, so that what lies behind it is reached. Source: `erofs_superblock_csum_verify`
-/// (Linux, fs/erofs/super.c): CRC-32C from all ones, not inverted, over the block from the superblock on, the field as zero.
+/// Makes the superblock's checksum right, so that what lies behind it is reached. Source:
+/// `erofs_superblock_csum_verify` (Linux, fs/erofs/super.c): CRC-32C from all ones, not inverted, over the
+/// block from the superblock on, the field as zero.
 fn seal(bytes: &mut [u8]) {
     let Some(block) = bytes.get_mut(SUPERBLOCK..SUPERBLOCK + 512) else { return };
     block[4..8].fill(0);

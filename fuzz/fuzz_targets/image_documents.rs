@@ -1,5 +1,5 @@
-//! Images whose documents name each other rightly, so that what they say is believed: such an image is taken and comes out again as the same one,
-//! or leaves nothing.
+//! Images whose documents name each other rightly, so that what they say is believed: such an image is taken
+//! and comes out again as the same one, or leaves nothing.
 #![no_main]
 
 use std::io::Cursor;

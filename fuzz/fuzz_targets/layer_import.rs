@@ -1,5 +1,5 @@
-//! The whole import of layer blobs, compressed or not, each on top of the one before: what is refused leaves nothing; what is taken verifies, comes
-//! out as it came in, and everything can be read of it.
+//! The whole import of layer blobs, compressed or not, each on top of the one before: what is refused leaves
+//! nothing; what is taken verifies, comes out as it came in, and everything can be read of it.
 #![no_main]
 
 use std::io::{Cursor, Read};

@@ -1,4 +1,5 @@
-//! Filters of a List, a line each behind the name and a label of the snapshot that they are asked about: they are read and asked, or refused.
+//! Filters of a List, a line each behind the name and a label of the snapshot that they are asked about: they
+//! are read and asked, or refused.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Attributes of one file in a sandbox: what they say comes out of the layer again, or is listed as what no file can have.
+//! Attributes of one file in a sandbox: what they say comes out of the layer again, or is listed as what no
+//! file can have.
 #![no_main]
 
 use std::io::Read;

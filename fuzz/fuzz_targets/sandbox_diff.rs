@@ -1,5 +1,5 @@
-//! What a sandbox has changed becomes a layer, or the error says everything that is in the way before a byte is written. The layer is taken in by
-//! import, and can be read.
+//! What a sandbox has changed becomes a layer, or the error says everything that is in the way before a byte
+//! is written. The layer is taken in by import, and can be read.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

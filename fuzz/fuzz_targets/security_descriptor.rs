@@ -1,4 +1,5 @@
-//! Self-relative security descriptors: parse, build, parse is parse; every descriptor that parses can be inherited from and shown.
+//! Self-relative security descriptors: parse, build, parse is parse; every descriptor that parses can be
+//! inherited from and shown.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

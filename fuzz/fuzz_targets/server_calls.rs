@@ -1,4 +1,5 @@
-//! containerd's calls in any order, with restarts of the server between them: it does what a naive model says, and its store is in order after each.
+//! containerd's calls in any order, with restarts of the server between them: it does what a naive model
+//! says, and its store is in order after each.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,7 @@
 //! Records of snapshots with other bytes in some places, or cut: they are read as what they were, or refused.
 //!
-//! An input is the length they are cut to, if that is less (three bytes), and changes: a place (three bytes) and what is combined with the byte there.
+//! An input is the length they are cut to, if that is less (three bytes), and changes: a place (three bytes)
+//! and what is combined with the byte there.
 #![no_main]
 
 use std::fs;

@@ -1,4 +1,5 @@
-//! The tar reader on any bytes: no panic, no more data than the source has, headers that stay where they say they are.
+//! The tar reader on any bytes: no panic, no more data than the source has, headers that stay where they say
+//! they are.
 #![no_main]
 
 use std::io::Read;

@@ -1,4 +1,5 @@
-//! The transport directory: a layer tar goes in and comes out again, and a directory that somebody else wrote is read or refused.
+//! The transport directory: a layer tar goes in and comes out again, and a directory that somebody else wrote
+//! is read or refused.
 #![no_main]
 
 use std::io::Write;

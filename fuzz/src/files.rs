@@ -8,8 +8,9 @@
 //! | `%&n`, `%$n`, `%#n`, for the file of number `n`, a hexadecimal digit | the digits of its digest; the digest with its algorithm; its length in bytes |
 //! | `%=n` | the digest of the tar that the file is |
 //!
-//! A content that begins with `%T` is a layer's tar, one with `%G` the same compressed: the rest of it is the name of the one file in it. A path that
-//! ends in `/` is a directory, and one that begins with `>` a link to what its content says.
+//! A content that begins with `%T` is a layer's tar, one with `%G` the same compressed: the rest of it is the
+//! name of the one file in it. A path that ends in `/` is a directory, and one that begins with `>` a link to
+//! what its content says.
 
 use std::fs;
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! A sandbox in memory, as an input says it, on a layer that is always the same.
 //!
-//! An input is a list of entries, each two strings that end with a NUL: what it is and its path, and what belongs to it.
+//! An input is a list of entries, each two strings that end with a NUL: what it is and its path, and what
+//! belongs to it.
 //!
 //! | first letter | what it is | the second string |
 //! | --- | --- | --- |
@@ -201,7 +202,8 @@ impl Sandbox {
         names.into_iter().all(|name| !name.ends_with(b"win32.reparse") && !name.ends_with(b"win32.name"))
     }
 
-    /// The paths, case folded, that are to be seen: those of the layer below, and what the sandbox makes of them.
+    /// The paths, case folded, that are to be seen: those of the layer below, and what the sandbox makes of
+    /// them.
     pub fn expected(&self) -> BTreeSet<Vec<Vec<u8>>> {
         let fold = |names: &[Vec<u8>]| names.iter().map(|name| name::fold(name)).collect::<Vec<_>>();
         let view = &base().view;

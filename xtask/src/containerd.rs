@@ -1,6 +1,8 @@
-//! A containerd with our server as its snapshotter and differ, on directories and sockets of their own: for tests and benchmarks.
+//! A containerd with our server as its snapshotter and differ, on directories and sockets of their own: for
+//! tests and benchmarks.
 //!
-//! Nothing is shared with a containerd of the machine, and nothing is left of it when its directory is removed.
+//! Nothing is shared with a containerd of the machine, and nothing is left of it when its directory is
+//! removed.
 
 pub mod daemon;
 
@@ -50,7 +52,8 @@ impl Installation {
         self.dir.join("store")
     }
 
-    /// Writes containerd's configuration: what keeps it apart from every other, and `plugins`, as an administrator writes it.
+    /// Writes containerd's configuration: what keeps it apart from every other, and `plugins`, as an
+    /// administrator writes it.
     ///
     /// # Errors
     /// When it cannot be written.

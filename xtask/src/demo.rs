@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the whole tool at work, step by step, with ordinary commands a reader could type.
 //!
-//! Everything happens in a directory of its own that is removed at the end. A step that fails ends the demo; whatever
-//! is mounted by then is unmounted.
+//! Everything happens in a directory of its own that is removed at the end. A step that fails ends the demo;
+//! whatever is mounted by then is unmounted.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -107,7 +107,8 @@ impl Demo {
         command
     }
 
-    /// Runs the tool after printing the command as a reader would type it, without where the binary and store are.
+    /// Runs the tool after printing the command as a reader would type it, without where the binary and store
+    /// are.
     fn show<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<()> {
         println!("$ {}", shown(&self.tool(args)));
         run_unannounced(Command::new(&self.binary).args(args).env("WINDOWSFILTER_ROOT", self.path("store")))

@@ -1,7 +1,7 @@
 //! `cargo deny`: licences, bans and sources always; advisories when their database can be had.
 //!
-//! The advisory database is a git repository on the network. A machine that cannot reach it still checks everything
-//! else, and says that it did not check advisories.
+//! The advisory database is a git repository on the network. A machine that cannot reach it still checks
+//! everything else, and says that it did not check advisories.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! Why a task failed. A task runs other programs and writes files, so every variant names the program or the path.
+//! Why a task failed. A task runs other programs and writes files, so every variant names the program or the
+//! path.
 
 use std::path::{Path, PathBuf};
 

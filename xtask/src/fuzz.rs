@@ -1,8 +1,11 @@
-//! `cargo xtask fuzz`: the fuzz targets in `fuzz/`, built for coverage by the toolchain at hand and run for a while each.
+//! `cargo xtask fuzz`: the fuzz targets in `fuzz/`, built for coverage by the toolchain at hand and run for a
+//! while each.
 //!
-//! `fuzz/` has the layout of cargo-fuzz, so `cargo +nightly fuzz run TARGET` works as well. This task needs no other toolchain: the flags are
-//! those of cargo-fuzz that stable compilers take, without a sanitizer, which safe Rust does not need. Inputs come from `fuzz/corpus`, from the
-//! vectors, and from what earlier runs found, all in `target/fuzz/corpus`. `fuzz/regressions` has every input that once broke something; it runs first.
+//! `fuzz/` has the layout of cargo-fuzz, so `cargo +nightly fuzz run TARGET` works as well. This task needs
+//! no other toolchain: the flags are those of cargo-fuzz that stable compilers take, without a sanitizer,
+//! which safe Rust does not need. Inputs come from `fuzz/corpus`, from the vectors, and from what earlier
+//! runs found, all in `target/fuzz/corpus`. `fuzz/regressions` has every input that once broke something; it
+//! runs first.
 
 mod kept;
 mod seeds;
@@ -26,10 +29,12 @@ pub struct Args {
     /// Targets that run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Of the random choices: the same inputs are tried again, as far as time goes. [default: another each time]
+    /// Of the random choices: the same inputs are tried again, as far as time goes. [default: another each
+    /// time]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     seed: Option<u32>,
-    /// Afterwards keep the smallest set of inputs with the same coverage in fuzz/corpus, as far as there is room.
+    /// Afterwards keep the smallest set of inputs with the same coverage in fuzz/corpus, as far as there is
+    /// room.
     #[arg(long)]
     minimise: bool,
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask man`: manual pages, made from the command line's own definition, so that they cannot disagree.
+//! `cargo xtask man`: manual pages, made from the command line's own definition, so that they cannot
+//! disagree.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,10 @@
-//! `cargo xtask mutants`: changes the code one place at a time, and shows which changes no test of its crate notices.
+//! `cargo xtask mutants`: changes the code one place at a time, and shows which changes no test of its crate
+//! notices.
 //!
-//! cargo-mutants works on a copy of the workspace, with a build directory of its own, and leaves what it found in `target/mutants.out`. It takes hours for
-//! a crate, so it is no part of `.ci/run`: shards divide the work. Tests that change nothing but themselves, benchmarks and what only Windows compiles
-//! are left out.
+//! cargo-mutants works on a copy of the workspace, with a build directory of its own, and leaves what it
+//! found in `target/mutants.out`. It takes hours for a crate, so it is no part of `.ci/run`: shards divide
+//! the work. Tests that change nothing but themselves, benchmarks and what only Windows compiles are left
+//! out.
 
 use std::process::Command;
 
@@ -11,7 +13,8 @@ use crate::process::{find, run as run_command};
 use crate::tools::cargo_mutants;
 use crate::{packages, test, workspace};
 
-/// Least seconds a test run may take before a mutant counts as caught because it hangs: a loaded machine is slower than the first run was.
+/// Least seconds a test run may take before a mutant counts as caught because it hangs: a loaded machine is
+/// slower than the first run was.
 const MINIMUM_TIMEOUT: &str = "120";
 
 /// Files whose mutants say nothing.

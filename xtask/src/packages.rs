@@ -1,8 +1,8 @@
 //! The Debian packages that tests, demo and benchmarks use, installed when they are missing.
 //!
-//! Nothing is prepared by hand on a fresh machine: every task that needs a program calls [`ensure`] first. Without root
-//! nothing is installed; the error is the command to run. Tools that Debian has only in a newer release or not
-//! at all are in [`crate::tools`].
+//! Nothing is prepared by hand on a fresh machine: every task that needs a program calls [`ensure`] first.
+//! Without root nothing is installed; the error is the command to run. Tools that Debian has only in a newer
+//! release or not at all are in [`crate::tools`].
 
 use std::process::Command;
 

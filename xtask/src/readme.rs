@@ -1,8 +1,10 @@
-//! `cargo xtask readme`: the README's quick start, run as a reader would run it, so that what it shows is what happens.
+//! `cargo xtask readme`: the README's quick start, run as a reader would run it, so that what it shows is
+//! what happens.
 //!
-//! Between the markers every line `$ command` of a `console` block is run, in order, in a scratch directory and with a store of its own; what
-//! it prints takes the place of the lines below it. `--check` runs the same and compares: words with digits in them (digests, times, sizes
-//! of what was just made) may differ, everything else may not.
+//! Between the markers every line `$ command` of a `console` block is run, in order, in a scratch directory
+//! and with a store of its own; what it prints takes the place of the lines below it. `--check` runs the same
+//! and compares: words with digits in them (digests, times, sizes of what was just made) may differ,
+//! everything else may not.
 
 use std::fs;
 use std::path::{Path, PathBuf};

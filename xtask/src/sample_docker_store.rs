@@ -8,7 +8,8 @@ use crate::error::{Error, IoContext, Result};
 #[path = "../../crates/windowsfilter-image/tests/docker_store/home.rs"]
 mod home;
 
-/// Write a small data root as Docker on Windows has it, with one of everything that it is known to leave behind.
+/// Write a small data root as Docker on Windows has it, with one of everything that it is known to leave
+/// behind.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The directory to make.

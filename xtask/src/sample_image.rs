@@ -32,7 +32,8 @@ pub struct Args {
     /// Mark the base layer as nondistributable, with URLs.
     #[arg(long)]
     foreign: bool,
-    /// Fill the base layer with real Windows programs from Debian's packages. Depends on the packages' versions.
+    /// Fill the base layer with real Windows programs from Debian's packages. Depends on the packages'
+    /// versions.
     #[arg(long)]
     real_binaries: bool,
     /// The image's name.

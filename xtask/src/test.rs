@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that tests use is there first, then all of them run.
 //!
-//! Tests that mount need root: without it those with a containerd leave themselves out, and say so; the others fail. CI must be root, so that
-//! nothing is left out there unnoticed.
+//! Tests that mount need root: without it those with a containerd leave themselves out, and say so; the
+//! others fail. CI must be root, so that nothing is left out there unnoticed.
 
 use std::path::PathBuf;
 

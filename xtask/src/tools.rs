@@ -1,10 +1,12 @@
-//! Tools that the machine's Debian has not, or not as new. They live in `target/tools` and change nothing else on the machine.
+//! Tools that the machine's Debian has not, or not as new. They live in `target/tools` and change nothing
+//! else on the machine.
 //!
 //! * A newer `fsck.erofs`. Debian 12's 1.5 knows blocks of 4,096 bytes only, Debian 13's 1.8.6 crashes on the
 //!   checksum of images with smaller ones.
-//! * Two containerds, so that the snapshotter is tested with the oldest major version it supports and the newest; a registry; and
-//!   containerd's own suite for snapshotters (`suite.rs`).
-//! * `cargo deny` and `cargo mutants`, built from source unless they are installed. An unoptimised build takes a minute each and is fast enough.
+//! * Two containerds, so that the snapshotter is tested with the oldest major version it supports and the
+//!   newest; a registry; and containerd's own suite for snapshotters (`suite.rs`).
+//! * `cargo deny` and `cargo mutants`, built from source unless they are installed. An unoptimised build
+//!   takes a minute each and is fast enough.
 
 mod release;
 mod suite;
@@ -20,7 +22,8 @@ use release::Release;
 pub(crate) use release::debian_mirror;
 pub use suite::snapshotter_suite;
 
-/// containerd 1.7, which has no transfer service to speak of; the registry; Go and what containerd's suite is built from.
+/// containerd 1.7, which has no transfer service to speak of; the registry; Go and what containerd's suite is
+/// built from.
 const TRIXIE: Release = Release {
     suite: "trixie",
     packages: &[
@@ -47,7 +50,8 @@ const EROFS_WANTED: (u32, u32) = (1, 9);
 /// A `fsck.erofs` that can judge our indexes: the system's when it is new enough, else one in `target/tools`.
 ///
 /// # Errors
-/// [`Error::Missing`] when apt has no Debian source to derive the newer one from; what apt-get and dpkg-deb fail with.
+/// [`Error::Missing`] when apt has no Debian source to derive the newer one from; what apt-get and dpkg-deb
+/// fail with.
 pub fn fsck_erofs() -> Result<PathBuf> {
     if let Some(system) = find("fsck.erofs")
         && erofs_version(&system).is_some_and(|version| version >= EROFS_WANTED)

@@ -15,7 +15,8 @@ pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// Where tools that the machine lacks are put. Not under `CARGO_TARGET_DIR`: every target directory shares them.
+/// Where tools that the machine lacks are put. Not under `CARGO_TARGET_DIR`: every target directory shares
+/// them.
 #[must_use]
 pub fn tools_dir() -> PathBuf {
     root().join("target/tools")

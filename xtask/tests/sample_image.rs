@@ -1,5 +1,5 @@
-//! Sample images are what the tests and benchmarks of everything else stand on: the same from the same seed, and layers
-//! that our own reader takes for what the plan says.
+//! Sample images are what the tests and benchmarks of everything else stand on: the same from the same seed,
+//! and layers that our own reader takes for what the plan says.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 

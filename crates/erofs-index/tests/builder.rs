@@ -300,8 +300,8 @@ fn a_full_disk_is_reported() {
     );
 }
 
-/// Indexes are compared and checksummed: if this fails, the same layer gives other bytes than before. Should that be
-/// meant, say so in the changelog and put the new numbers here.
+/// Indexes are compared and checksummed: if this fails, the same layer gives other bytes than before. Should
+/// that be meant, say so in the changelog and put the new numbers here.
 #[test]
 fn the_bytes_of_an_image_are_those_of_the_last_release() {
     let mut builder = ImageBuilder::new(Options { uuid: [7; 16], build_time: (1_700_000_000, 1) });

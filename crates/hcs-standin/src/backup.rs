@@ -1,6 +1,7 @@
 //! `BackupRead`, `BackupWrite`, `BackupSeek`.
 //!
-//! A file's data are its own; its other streams are kept beside it (`metadata.rs`) and come back in the order in which they were written.
+//! A file's data are its own; its other streams are kept beside it (`metadata.rs`) and come back in the order
+//! in which they were written.
 //! Source: go-winio `backup.go`; the functions' documentation.
 
 use std::ffi::c_void;
@@ -268,7 +269,8 @@ unsafe extern "system" fn standin_backup_read(
     security: BOOL,
     context: *mut *mut c_void,
 ) -> BOOL {
-    // SAFETY: the arguments are those of the function: the buffer has the size that is said, the file is open.
+    // SAFETY: the arguments are those of the function: the buffer has the size that is said, the file is
+    // open.
     unsafe {
         let make = || Ok(Context::Reading(Reader::new(file, security != 0)?));
         run("BackupRead", file, abort, security, context, make, |context| {
@@ -291,7 +293,8 @@ unsafe extern "system" fn standin_backup_write(
     security: BOOL,
     context: *mut *mut c_void,
 ) -> BOOL {
-    // SAFETY: the arguments are those of the function: the buffer has the size that is said, the file is open.
+    // SAFETY: the arguments are those of the function: the buffer has the size that is said, the file is
+    // open.
     unsafe {
         let make = || Ok(Context::Writing(Writer::new(file, security != 0)?));
         run("BackupWrite", file, abort, security, context, make, |context| {

@@ -1,4 +1,5 @@
-//! `virtdisk.dll`, and what a volume answers. A disk is a file that is there; being attached is the state of its sandbox.
+//! `virtdisk.dll`, and what a volume answers. A disk is a file that is there; being attached is the state of
+//! its sandbox.
 //!
 //! Source: go-winio `vhd/vhd.go`, hcsshim `internal/wclayer/expandscratchsize.go`.
 
@@ -26,7 +27,8 @@ const FSCTL_EXTEND_VOLUME: u32 = 0x0009_00F0;
 /// `SHARE_READ | SHARE_WRITE | SHARE_DELETE`.
 const SHARE_ALL: u32 = 7;
 
-/// Paths of open disks. A handle is a real one, which its owner closes; whoever gets its number next replaces it here.
+/// Paths of open disks. A handle is a real one, which its owner closes; whoever gets its number next replaces
+/// it here.
 static OPEN: Mutex<BTreeMap<usize, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// Handles of disks that were attached. They stay so until the handle is closed, which nobody tells.
@@ -37,7 +39,8 @@ pub(crate) fn is_attached(layer: &Path) -> bool {
     let attached = ATTACHED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_disk = |handle: &usize| {
         let handle = *handle as HANDLE;
-        // SAFETY: of a handle that was closed there is no path; of one whose number was given anew it is another.
+        // SAFETY: of a handle that was closed there is no path; of one whose number was given anew it is
+        // another.
         let now = unsafe { crate::backup::path_of(handle) };
         path_of(handle).is_some_and(|path| path == layer.join(DISK)) && now.ends_with(DISK)
     };

@@ -1,5 +1,5 @@
-//! `GetFileInformationByHandleEx` and `SetFileInformationByHandle`: times and attributes as NTFS keeps them; everything else is the real
-//! functions' business.
+//! `GetFileInformationByHandleEx` and `SetFileInformationByHandle`: times and attributes as NTFS keeps them;
+//! everything else is the real functions' business.
 
 use std::ffi::c_void;
 
@@ -39,7 +39,8 @@ unsafe extern "system" fn standin_get_file_information(
     if real == 0 || (class != FileBasicInfo && class != FileAttributeTagInfo) {
         return real;
     }
-    // SAFETY: the real function took the handle for an open file and the buffer for large enough for the class.
+    // SAFETY: the real function took the handle for an open file and the buffer for large enough for the
+    // class.
     answer(unsafe { metadata::info(file) }.map(|info| unsafe {
         if class == FileBasicInfo {
             out.cast::<FILE_BASIC_INFO>().write_unaligned(info.to_raw());

@@ -1,4 +1,5 @@
-//! The layer functions of `vmcompute.dll`. Source of the signatures: hcsshim `internal/wclayer/wclayer.go`, `layerutils.go`.
+//! The layer functions of `vmcompute.dll`. Source of the signatures: hcsshim `internal/wclayer/wclayer.go`,
+//! `layerutils.go`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

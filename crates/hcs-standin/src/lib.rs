@@ -1,26 +1,29 @@
 //! Test double of Microsoft's side of the Host Compute Service.
 //!
-//! A library to be loaded in the place of `vmcompute.dll` and `virtdisk.dll`, and of those functions of `kernel32.dll` that Wine
-//! lacks or that lose what an NTFS volume keeps. Layers are plain directories. None of the project's own logic is in here: what the
-//! functions do is what Microsoft's are seen to do by their callers (hcsshim, go-winio).
+//! A library to be loaded in the place of `vmcompute.dll` and `virtdisk.dll`, and of those functions of
+//! `kernel32.dll` that Wine lacks or that lose what an NTFS volume keeps. Layers are plain directories. None
+//! of the project's own logic is in here: what the functions do is what Microsoft's are seen to do by their
+//! callers (hcsshim, go-winio).
 //!
 //! # State directory
 //!
-//! `HCS_STANDIN_DIR`, or else the directory that the library was loaded from. A test that copies the library into a directory of its own
-//! therefore shares nothing with other tests.
+//! `HCS_STANDIN_DIR`, or else the directory that the library was loaded from. A test that copies the library
+//! into a directory of its own therefore shares nothing with other tests.
 //!
 //! # `calls.jsonl`
 //!
-//! Written in the state directory, or to the file that `HCS_STANDIN_CALLS` names. One JSON object for each call, when it returns:
+//! Written in the state directory, or to the file that `HCS_STANDIN_CALLS` names. One JSON object for each
+//! call, when it returns:
 //!
 //! ```json
 //! {"call":"PrepareLayer","nth":1,"args":{"flavour":1,"home":"","id":"Z:\\store\\c","parents":[{"id":"…","flags":0,"path":"Z:\\store\\b"}]},"result":"0x00000000"}
 //! ```
 //!
-//! `nth` counts the calls of one function since the file was last removed. `result` is what the function returned: an `HRESULT`, or the
-//! Win32 error of those that return one or leave it in `GetLastError`. Arguments, besides `flavour`, `home` and `id` of the layer
-//! functions: `parent`, `parents`, `path`, `size`, `buffer` (whether there is one), `name`, `vm`, `query`, `options`, `access`, `flags`,
-//! `code`. `BackupRead` and `BackupWrite` leave one record for each file, at the first call, with `path` and `security`; the other
+//! `nth` counts the calls of one function since the file was last removed. `result` is what the function
+//! returned: an `HRESULT`, or the Win32 error of those that return one or leave it in `GetLastError`.
+//! Arguments, besides `flavour`, `home` and `id` of the layer functions: `parent`, `parents`, `path`, `size`,
+//! `buffer` (whether there is one), `name`, `vm`, `query`, `options`, `access`, `flags`, `code`. `BackupRead`
+//! and `BackupWrite` leave one record for each file, at the first call, with `path` and `security`; the other
 //! file functions leave none.
 //!
 //! # `control.json`
@@ -37,19 +40,22 @@
 //! }
 //! ```
 //!
-//! * `fail`: the call fails with the code and does nothing else; every call of the function where `nth` is left out.
-//! * `systems`: what `HcsEnumerateComputeSystems` gives, without `standin`, which says what becomes of terminating it: `done` (the
-//!   default), `pending` (the callback comes later, with the status `exit`), `already-stopped`. One that has ended is in no list.
+//! * `fail`: the call fails with the code and does nothing else; every call of the function where `nth` is
+//!   left out.
+//! * `systems`: what `HcsEnumerateComputeSystems` gives, without `standin`, which says what becomes of
+//!   terminating it: `done` (the default), `pending` (the callback comes later, with the status `exit`),
+//!   `already-stopped`. One that has ended is in no list.
 //! * `base_images`: what `GetBaseImages` gives.
 //! * `partition_length`: bytes that a volume could have, instead of what its sandbox was expanded to.
 //! * `mount_path`: what `GetLayerMountPath` gives, instead of the layer's.
 //!
 //! # Layers
 //!
-//! A read-only layer has `Files`, `Hives` and, for its deletions, `standin.tombstones`. A sandbox has `sandbox.vhdx`, which is empty,
-//! `sandbox.state` and the directory `sandbox.volume`, whose path is the volume's; preparing it for the first time copies into it what
-//! the parents' `Files` have together. Functions that come in the wrong order fail with `ERROR_INVALID_STATE`. What a plain directory
-//! cannot hold (exact times, attributes, streams, reparse points) is kept by file ID in the state directory's `metadata`.
+//! A read-only layer has `Files`, `Hives` and, for its deletions, `standin.tombstones`. A sandbox has
+//! `sandbox.vhdx`, which is empty, `sandbox.state` and the directory `sandbox.volume`, whose path is the
+//! volume's; preparing it for the first time copies into it what the parents' `Files` have together.
+//! Functions that come in the wrong order fail with `ERROR_INVALID_STATE`. What a plain directory cannot hold
+//! (exact times, attributes, streams, reparse points) is kept by file ID in the state directory's `metadata`.
 #![allow(unsafe_code, reason = "foreign functions")]
 #![allow(non_snake_case, reason = "the names are those of the functions it stands in for")]
 #![cfg(windows)]

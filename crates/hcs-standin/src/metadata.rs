@@ -56,8 +56,9 @@ impl Info {
 pub(crate) struct Record {
     pub(crate) is_directory: bool,
     pub(crate) info: Option<Info>,
-    /// The last write time that the plain file had when `info` was set; another one means that it was changed. `None` for a file whose
-    /// times were set while it was being made: writing on through the same handle does not change them, on NTFS.
+    /// The last write time that the plain file had when `info` was set; another one means that it was
+    /// changed. `None` for a file whose times were set while it was being made: writing on through the same
+    /// handle does not change them, on NTFS.
     pub(crate) seen_write: Option<i64>,
     pub(crate) streams: Vec<Stream>,
 }

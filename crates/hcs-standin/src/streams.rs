@@ -1,4 +1,5 @@
-//! Win32 backup streams: a header (`WIN32_STREAM_ID`), a name, content, and the next. Source: winbase.h; go-winio `backup.go`.
+//! Win32 backup streams: a header (`WIN32_STREAM_ID`), a name, content, and the next. Source: winbase.h;
+//! go-winio `backup.go`.
 
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +156,8 @@ impl Parser {
         ])
     }
 
-    /// Bytes that the header lacks; `None` if nothing. What cannot be a header is refused before its name comes.
+    /// Bytes that the header lacks; `None` if nothing. What cannot be a header is refused before its name
+    /// comes.
     fn missing(&self) -> Result<Option<usize>, Code> {
         let have = self.pending.len();
         if have < HEADER {

@@ -1,4 +1,5 @@
-//! Compute systems, as `control.json` has them. Source: hcsshim `internal/vmcompute/vmcompute.go`, `internal/hcs/callback.go`.
+//! Compute systems, as `control.json` has them. Source: hcsshim `internal/vmcompute/vmcompute.go`,
+//! `internal/hcs/callback.go`.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;

@@ -1,7 +1,8 @@
 //! `ExportLayer` and `ImportLayer`: layers to and from transport directories.
 //!
-//! `Files` has for each file its attribute word and its backup stream; a directory's are in `<name>.$wcidirs$` beside it. `Hives` has files
-//! as they are, `tombstones.txt` the deletions. Source: hcsshim `internal/wclayer/legacy.go`.
+//! `Files` has for each file its attribute word and its backup stream; a directory's are in
+//! `<name>.$wcidirs$` beside it. `Hives` has files as they are, `tombstones.txt` the deletions. Source:
+//! hcsshim `internal/wclayer/legacy.go`.
 
 use std::fs;
 use std::io;

@@ -6,7 +6,8 @@ use std::io;
 /// The result of a call to Windows.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A Win32 error code, or an HRESULT that wraps none. What wraps a Win32 code is that code, as in hcsshim `internal/interop`.
+/// A Win32 error code, or an HRESULT that wraps none. What wraps a Win32 code is that code, as in hcsshim
+/// `internal/interop`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code(pub u32);
 

@@ -134,14 +134,15 @@ pub trait Tree: Debug + Send + Sync + Sized {
     /// As [`Tree::status`].
     fn open_file(&self, path: &RelativePath) -> Result<Self::File>;
 
-    /// The backup stream of what is at `path`, with its security descriptor if `security`. Needs [`Privilege::Backup`].
+    /// The backup stream of what is at `path`, with its security descriptor if `security`. Needs
+    /// [`Privilege::Backup`].
     ///
     /// # Errors
     /// As [`Tree::status`].
     fn backup_read(&self, path: &RelativePath, security: bool) -> Result<Self::BackupReader>;
 
-    /// Restores what is at `path`, with its security descriptor if `security`; sets times and attributes first.
-    /// Needs [`Privilege::Restore`], and [`Privilege::Security`] if `security`.
+    /// Restores what is at `path`, with its security descriptor if `security`; sets times and attributes
+    /// first. Needs [`Privilege::Restore`], and [`Privilege::Security`] if `security`.
     ///
     /// # Errors
     /// As [`Tree::make_directory`] or [`Tree::status`]; on failure nothing new is there.
@@ -183,7 +184,8 @@ pub trait Tree: Debug + Send + Sync + Sized {
     /// As [`Tree::status`].
     fn refuse_reparse_point(&self, path: &RelativePath) -> Result<()>;
 
-    /// Removes what is at `path` and below; nothing there is no error. Everything that can go goes; the first error is returned.
+    /// Removes what is at `path` and below; nothing there is no error. Everything that can go goes; the first
+    /// error is returned.
     ///
     /// # Errors
     /// What could not be removed.
@@ -232,7 +234,8 @@ pub trait ComputeSystem {
     fn wait(&self) -> Result<()>;
 }
 
-/// Windows, as far as a layer store needs it. The layer functions are those of `vmcompute.dll`, by their names.
+/// Windows, as far as a layer store needs it. The layer functions are those of `vmcompute.dll`, by their
+/// names.
 pub trait Host: Debug + Send + Sync + 'static {
     /// A directory tree.
     type Tree: Tree + 'static;
@@ -251,7 +254,8 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// # Errors
     /// What the service says.
     fn deactivate_layer(&self, info: &DriverInfo, id: &str) -> Result<()>;
-    /// `PrepareLayer`: puts the filter over a mounted sandbox. One at a time, or it times out (hcsshim `preparelayer.go`).
+    /// `PrepareLayer`: puts the filter over a mounted sandbox. One at a time, or it times out (hcsshim
+    /// `preparelayer.go`).
     ///
     /// # Errors
     /// What the service says.
@@ -261,7 +265,8 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// # Errors
     /// What the service says.
     fn unprepare_layer(&self, info: &DriverInfo, id: &str) -> Result<()>;
-    /// `CreateLayer`: an empty read-only layer on top of the layer with the ID `parent`, or of none if that is empty.
+    /// `CreateLayer`: an empty read-only layer on top of the layer with the ID `parent`, or of none if that
+    /// is empty.
     ///
     /// # Errors
     /// What the service says.
@@ -281,7 +286,8 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// # Errors
     /// What the service says.
     fn destroy_layer(&self, info: &DriverInfo, id: &str) -> Result<()>;
-    /// `ExportLayer`: writes what a layer changes into the transport directory `target`, which is made or empty.
+    /// `ExportLayer`: writes what a layer changes into the transport directory `target`, which is made or
+    /// empty.
     ///
     /// # Errors
     /// What the service says.
@@ -303,7 +309,8 @@ pub trait Host: Debug + Send + Sync + 'static {
         source: &Path,
         parents: &[LayerDescriptor],
     ) -> Result<()>;
-    /// `GetLayerMountPath`: the volume of an active sandbox, the directory of a read-only layer; `None` if the service gives none.
+    /// `GetLayerMountPath`: the volume of an active sandbox, the directory of a read-only layer; `None` if
+    /// the service gives none.
     ///
     /// # Errors
     /// What the service says.
@@ -360,12 +367,14 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be opened or attached.
     fn attach_virtual_disk(&self, path: &Path) -> Result<Self::Disk>;
-    /// Lets the volume's file system take all of its partition (`IOCTL_DISK_GET_LENGTH_INFO`, `FSCTL_EXTEND_VOLUME`).
+    /// Lets the volume's file system take all of its partition (`IOCTL_DISK_GET_LENGTH_INFO`,
+    /// `FSCTL_EXTEND_VOLUME`).
     ///
     /// # Errors
     /// What the volume says.
     fn extend_volume(&self, volume: &Path) -> Result<()>;
-    /// Name of the file system of the volume that `path` is on, wherever that is mounted: `NTFS`, `ReFS`. `path` may be about to be made.
+    /// Name of the file system of the volume that `path` is on, wherever that is mounted: `NTFS`, `ReFS`.
+    /// `path` may be about to be made.
     ///
     /// # Errors
     /// When the volume cannot be asked.
@@ -403,7 +412,8 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// [`Code::ACCESS_DENIED`](crate::Code::ACCESS_DENIED) while something in it is open.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
-    /// The operating system's build, whatever it says to programs that are not declared for it (`RtlGetVersion`).
+    /// The operating system's build, whatever it says to programs that are not declared for it
+    /// (`RtlGetVersion`).
     ///
     /// # Errors
     /// When it cannot be had.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::guid::Guid;
 
-/// The flavour of a driver that keeps layers as directories with a file system filter over them (`FilterDriver` of `GraphDriverType`).
+/// The flavour of a driver that keeps layers as directories with a file system filter over them
+/// (`FilterDriver` of `GraphDriverType`).
 pub const FILTER_DRIVER: u32 = 1;
 
 /// Whose layers are meant.
@@ -28,8 +29,8 @@ impl DriverInfo {
     }
 }
 
-/// A parent as the service wants it: where it is, and the GUID that stands for its name. Source: `WC_LAYER_DESCRIPTOR`, hcsshim
-/// `internal/wclayer/layerutils.go`.
+/// A parent as the service wants it: where it is, and the GUID that stands for its name. Source:
+/// `WC_LAYER_DESCRIPTOR`, hcsshim `internal/wclayer/layerutils.go`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerDescriptor {
     /// What `NameToGuid` gives for the last element of the path.

@@ -1,13 +1,16 @@
-//! What a Windows layer store asks of Windows, in safe Rust: the layer functions and compute systems of the Host Compute Service
-//! (`vmcompute.dll`), the backup API, privileges, virtual disks, and file access that no reparse point can lead astray.
+//! What a Windows layer store asks of Windows, in safe Rust: the layer functions and compute systems of the
+//! Host Compute Service (`vmcompute.dll`), the backup API, privileges, virtual disks, and file access that no
+//! reparse point can lead astray.
 //!
-//! [`Host`], [`Tree`] and [`ComputeSystem`] say it without Windows, so that what is built on them can be driven by a recording stand-in
-//! on any system. `windows::System` is the real thing and the only place of the project with foreign functions: all of them are
-//! found at run time through one table, which may also be given a library that stands in for Microsoft's.
+//! [`Host`], [`Tree`] and [`ComputeSystem`] say it without Windows, so that what is built on them can be
+//! driven by a recording stand-in on any system. `windows::System` is the real thing and the only place of
+//! the project with foreign functions: all of them are found at run time through one table, which may also be
+//! given a library that stands in for Microsoft's.
 //!
 //! Every failure says the call, its arguments, the code and its text ([`Error`]).
 //!
-//! Source: hcsshim `internal/wclayer`, `internal/vmcompute`, `internal/safefile`; go-winio `backup.go`, `privilege.go`, `vhd`.
+//! Source: hcsshim `internal/wclayer`, `internal/vmcompute`, `internal/safefile`; go-winio `backup.go`,
+//! `privilege.go`, `vhd`.
 
 mod error;
 mod guid;

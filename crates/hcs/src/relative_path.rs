@@ -9,11 +9,11 @@ use crate::error::{Code, Error};
 /// Longest path in UTF-16 units: what a `UNICODE_STRING` holds.
 const MAX_LENGTH: usize = 32_767;
 
-/// A path below the root of a [`Tree`](crate::Tree): UTF-16, elements separated by backslashes, none of them empty, `.` or `..`, without
-/// colons, which would name a stream. Empty is the root itself.
+/// A path below the root of a [`Tree`](crate::Tree): UTF-16, elements separated by backslashes, none of them
+/// empty, `.` or `..`, without colons, which would name a stream. Empty is the root itself.
 ///
-/// Source: `cleanGoStringRelativePath` and `ntRelativePath` in hcsshim `internal/safefile/safeopen.go`; dots are refused here, since
-/// nothing resolves them behind a handle.
+/// Source: `cleanGoStringRelativePath` and `ntRelativePath` in hcsshim `internal/safefile/safeopen.go`; dots
+/// are refused here, since nothing resolves them behind a handle.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelativePath(Vec<u16>);
 

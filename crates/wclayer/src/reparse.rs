@@ -5,8 +5,8 @@
 //! * [`ReparsePoint`] holds everything: both names of a link as WTF-8, and the data of every other tag as it
 //!   is. What reads back from [`ReparsePoint::encode`] is what went in.
 //! * [`encode_go`] and [`decode_go`] turn a link target into a buffer and back exactly as go-winio does,
-//!   which is how links look in a layer tar. Where go-winio crashes or lets a length wrap at 64 KiB, they return
-//!   an error instead.
+//!   which is how links look in a layer tar. Where go-winio crashes or lets a length wrap at 64 KiB, they
+//!   return an error instead.
 //!
 //! ```text
 //! 0     4        6     8                 16          20 (links)

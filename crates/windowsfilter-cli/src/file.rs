@@ -8,7 +8,8 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, IoContext};
 
-/// A file being written. Dropped before [`OutputFile::finish`] it leaves nothing, and what had its name untouched.
+/// A file being written. Dropped before [`OutputFile::finish`] it leaves nothing, and what had its name
+/// untouched.
 pub(crate) enum OutputFile {
     /// Takes its name when it is complete.
     New { file: NamedTempFile, path: PathBuf },

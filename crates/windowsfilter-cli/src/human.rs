@@ -51,8 +51,8 @@ pub(crate) fn rfc3339_minute(text: &str) -> String {
     time.map_or_else(|_| name(text.as_bytes()), |time| unix_minute(time.as_second()))
 }
 
-/// A name from an image as text. Control characters, which could play tricks on a terminal, and bytes that are no
-/// text are shown as `\u{…}` and `\x…`.
+/// A name from an image as text. Control characters, which could play tricks on a terminal, and bytes that
+/// are no text are shown as `\u{…}` and `\x…`.
 pub(crate) fn name(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -1,9 +1,10 @@
 //! Ctrl-C and its like: the command ends, and nothing of it is left.
 //!
-//! The first SIGINT, SIGTERM or SIGHUP cancels what the store is doing (`windowsfilter::Cancel`): streams fail, waiting ends, and every step
-//! undoes what it did, as after any other error. Then the process dies of that signal, so that a shell that runs it in a loop ends too. A
-//! second signal ends it at once; so does the first, once there is nothing to undo any more. A signal that whoever started us ignores, as
-//! `nohup` does, stays ignored.
+//! The first SIGINT, SIGTERM or SIGHUP cancels what the store is doing (`windowsfilter::Cancel`): streams
+//! fail, waiting ends, and every step undoes what it did, as after any other error. Then the process dies of
+//! that signal, so that a shell that runs it in a loop ends too. A second signal ends it at once; so does the
+//! first, once there is nothing to undo any more. A signal that whoever started us ignores, as `nohup` does,
+//! stays ignored.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,8 @@ static FINISHED: AtomicBool = AtomicBool::new(false);
 /// The first signal that came.
 static RECEIVED: OnceLock<i32> = OnceLock::new();
 
-/// Has signals cancel what the store with this `cancel` does; `output` says whether the user wants to hear of it.
+/// Has signals cancel what the store with this `cancel` does; `output` says whether the user wants to hear of
+/// it.
 pub(crate) fn watch(cancel: &Cancel, output: Output) {
     let cancel = cancel.clone();
     if let Err(error) = system::listen(move |signal| received(signal, &cancel, output)) {

@@ -1,9 +1,10 @@
 //! The `windowsfilter` command line.
 //!
 //! Each command is a file in `commands`: its arguments and help on top, one function below. What they share:
-//! `session` opens the store and finds what the user named, `interrupt` lets Ctrl-C end what runs, `location` reads `X:PATH`, `limits` says how much may come in, `output` prints
-//! tables or JSON, `file` writes files, `error` turns failures into messages, hints and exit codes. What scripts may
-//! rely on is pinned by the tests in `tests/cmd`.
+//! `session` opens the store and finds what the user named, `interrupt` lets Ctrl-C end what runs, `location`
+//! reads `X:PATH`, `limits` says how much may come in, `output` prints tables or JSON, `file` writes files,
+//! `error` turns failures into messages, hints and exit codes. What scripts may rely on is pinned by the
+//! tests in `tests/cmd`.
 
 mod arguments;
 mod commands;
@@ -33,7 +34,8 @@ pub fn command() -> clap::Command {
 }
 
 /// Runs the command line of this process. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused
-/// because in use, 5 data does not verify. After SIGINT, SIGTERM or SIGHUP it does not return: the process dies of it.
+/// because in use, 5 data does not verify. After SIGINT, SIGTERM or SIGHUP it does not return: the process
+/// dies of it.
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -2,8 +2,9 @@
 //!
 //! References have colons, and so have Windows paths: in `sample:ltsc2022:C:\Users` the image is
 //! `sample:ltsc2022`. The longest part before a colon that names something is what is meant; without a
-//! path it is the root. In a path, a letter and a colon at the beginning are a drive, and any other colon begins the name of a stream, as on
-//! Windows: `C:x` is the file `x`, and `/C:x` the stream `x` of the file `C`.
+//! path it is the root. In a path, a letter and a colon at the beginning are a drive, and any other colon
+//! begins the name of a stream, as on Windows: `C:x` is the file `x`, and `/C:x` the stream `x` of the file
+//! `C`.
 
 use windowsfilter::{LayerId, LayerKind, Node, Stream, View};
 
@@ -14,7 +15,8 @@ use crate::session::Session;
 /// What commands that look into images take.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LocationArguments {
-    /// Image reference or layer ID, a colon, and a path, which may have a stream at its end: sample:ltsc2022:C:\License.txt
+    /// Image reference or layer ID, a colon, and a path, which may have a stream at its end:
+    /// sample:ltsc2022:C:\License.txt
     #[arg(value_name = "X:PATH[:STREAM]")]
     location: String,
     /// Take paths as names in the layers' tars (Files/…, Hives/…, UtilityVM/…), merged over all layers
@@ -75,7 +77,8 @@ impl Location {
         })
     }
 
-    /// Opens the view. A sandbox has none: the store would show its parents without its changes, and nobody would notice.
+    /// Opens the view. A sandbox has none: the store would show its parents without its changes, and nobody
+    /// would notice.
     pub(crate) fn view(&self, session: &Session) -> Result<View, Error> {
         if session.store.record(&self.id)?.kind == LayerKind::Sandbox {
             let parent = session.store.chain_ids(&self.id)?.into_iter().next();

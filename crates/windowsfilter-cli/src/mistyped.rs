@@ -50,7 +50,8 @@ const ELSEWHERE: [(&str, &str); 24] = [
     ("version", "`windowsfilter --version` prints it"),
 ];
 
-/// Adds what was meant to the error for a word that is no command, and takes hidden arguments out of what it suggests.
+/// Adds what was meant to the error for a word that is no command, and takes hidden arguments out of what it
+/// suggests.
 pub(crate) fn explain(error: &mut clap::Error, command: &Command) {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {

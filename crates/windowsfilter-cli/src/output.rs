@@ -58,7 +58,8 @@ impl Output {
     }
 }
 
-/// Writes a line to standard error. Where that cannot be, as on a full disk, nobody is told, but what the user asked for is done.
+/// Writes a line to standard error. Where that cannot be, as on a full disk, nobody is told, but what the
+/// user asked for is done.
 pub(crate) fn say(line: std::fmt::Arguments<'_>) {
     _ = writeln!(io::stderr(), "{line}");
 }
@@ -114,7 +115,8 @@ impl Table {
     }
 }
 
-/// Prints `name:  value` lines with the values below each other; a field without a name continues the one before.
+/// Prints `name:  value` lines with the values below each other; a field without a name continues the one
+/// before.
 pub(crate) fn write_fields(out: &mut dyn Write, fields: &[(&str, String)]) -> io::Result<()> {
     let width = fields.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0);
     for (name, value) in fields {

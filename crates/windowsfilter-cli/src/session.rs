@@ -22,7 +22,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the store that the options name, or makes it if `make` says so; layers come in up to `limits`, streams are shown in the form `streams`.
+    /// Opens the store that the options name, or makes it if `make` says so; layers come in up to `limits`,
+    /// streams are shown in the form `streams`.
     pub(crate) fn open(
         global: &Global,
         limits: Limits,
@@ -87,8 +88,9 @@ impl Session {
         }
     }
 
-    /// What is called `name` and is mounted: a mount must be undone by the name it was made with, even if something else has come to
-    /// be called so. Or what is mounted at that path, with the path. If nothing is, what [`Session::target`] gives.
+    /// What is called `name` and is mounted: a mount must be undone by the name it was made with, even if
+    /// something else has come to be called so. Or what is mounted at that path, with the path. If nothing
+    /// is, what [`Session::target`] gives.
     pub(crate) fn mounted_target(&self, name: &OsStr) -> Result<(LayerId, Option<PathBuf>), Error> {
         if let Some(id) = name.to_str().map(|name| self.mounted_name(name)).transpose()?.flatten() {
             return Ok((id, None));

@@ -1,8 +1,9 @@
-//! Whatever the command does, it is killed at each system call that changes something, and each of these calls fails once: a layer is
-//! there or not, never half; a sandbox is mounted or not; and the store is sound.
+//! Whatever the command does, it is killed at each system call that changes something, and each of these
+//! calls fails once: a layer is there or not, never half; a sandbox is mounted or not; and the store is
+//! sound.
 //!
-//! strace(1) does both (`--inject`). It counts calls per thread, so a call that several threads make is hit in the first one to get there.
-//! Needs root, as mounting does.
+//! strace(1) does both (`--inject`). It counts calls per thread, so a call that several threads make is hit
+//! in the first one to get there. Needs root, as mounting does.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
@@ -144,7 +145,8 @@ impl Store {
         Run { fault: hit.then_some((fault, call)), output }
     }
 
-    /// Runs the command once for each fault that it can meet. `check` looks at what each has left, and makes it as it was.
+    /// Runs the command once for each fault that it can meet. `check` looks at what each has left, and makes
+    /// it as it was.
     fn every_fault(&self, fault: Fault, args: &[&str], mut check: impl FnMut(&Run, &str)) -> u32 {
         let mut hits = 0;
         for call in CHANGES {

@@ -1,5 +1,5 @@
-//! Layers of the compute service are written by a child of the command, as the original re-executes itself. With a stand-in for
-//! Microsoft's side.
+//! Layers of the compute service are written by a child of the command, as the original re-executes itself.
+//! With a stand-in for Microsoft's side.
 #![cfg(windows)]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 

@@ -1,4 +1,5 @@
-//! Bombs, with little memory: each ends in an error that says which option raises the limit, and leaves nothing.
+//! Bombs, with little memory: each ends in an error that says which option raises the limit, and leaves
+//! nothing.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
@@ -10,7 +11,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Kilobytes of address space that the command gets: threads and libraries take most of it, so what a bomb may take is some hundred MiB.
+/// Kilobytes of address space that the command gets: threads and libraries take most of it, so what a bomb
+/// may take is some hundred MiB.
 const ADDRESS_SPACE: &str = "1000000";
 
 /// Runs the command with `input`, which it need not read to the end.

@@ -1,4 +1,5 @@
-//! One store and several mount namespaces: whoever sees the store at another path, or not the mounts of others, takes nothing from them. Needs root.
+//! One store and several mount namespaces: whoever sees the store at another path, or not the mounts of
+//! others, takes nothing from them. Needs root.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
@@ -66,7 +67,8 @@ impl Drop for Elsewhere {
     }
 }
 
-/// Hides the store where it was, with all that is mounted in it, and shows it at `$2`: as a container does that got it as a volume.
+/// Hides the store where it was, with all that is mounted in it, and shows it at `$2`: as a container does
+/// that got it as a volume.
 const AS_VOLUME: &str = "mount --bind \"$1/store\" \"$2\"; \
      for m in $(awk '{print $5}' /proc/self/mountinfo | grep \"^$1/store/\" | sort -r); do umount -l \"$m\"; done; \
      mount -t tmpfs none \"$1\"; cd /";
@@ -154,7 +156,8 @@ fn a_namespace_that_unmounts_its_copy_leaves_the_first_its_mounts() {
     assert_sound(&store);
 }
 
-/// Every command that could harm a sandbox, from where its mounts are not seen and its image has another path.
+/// Every command that could harm a sandbox, from where its mounts are not seen and its image has another
+/// path.
 #[test]
 fn a_sandbox_that_is_in_use_elsewhere_is_refused_under_any_path() {
     let store = store();

@@ -1,4 +1,5 @@
-//! Several processes on one store, and processes without any privilege. Needs root: to mount, and to become somebody else.
+//! Several processes on one store, and processes without any privilege. Needs root: to mount, and to become
+//! somebody else.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
@@ -49,8 +50,8 @@ impl Store {
         output.stdout
     }
 
-    /// Whether it went well; if not, for a reason that others gave. 1: there already, or not mounted; 3: not there; 4: in use.
-    /// Nothing is damaged, nothing is killed.
+    /// Whether it went well; if not, for a reason that others gave. 1: there already, or not mounted; 3: not
+    /// there; 4: in use. Nothing is damaged, nothing is killed.
     fn attempt(&self, args: &[&str]) -> bool {
         let output = self.run(args);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -1,5 +1,5 @@
-//! A sandbox and a view shared by a real smbd, with the `streams_xattr` of Debian's Samba: alternate streams are the same on both sides,
-//! byte for byte.
+//! A sandbox and a view shared by a real smbd, with the `streams_xattr` of Debian's Samba: alternate streams
+//! are the same on both sides, byte for byte.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]

@@ -110,7 +110,8 @@ fn store() -> Store {
     store
 }
 
-/// Runs the command and sends `signal` as soon as `condition` holds; again, if it was done before it got the signal, which `undo` takes back.
+/// Runs the command and sends `signal` as soon as `condition` holds; again, if it was done before it got the
+/// signal, which `undo` takes back.
 fn interrupt(
     store: &Store,
     signal: Signal,

@@ -1,5 +1,5 @@
-//! Every command's help, and what wrong usage gets, word for word: `TRYCMD=overwrite cargo test` rewrites them.
-//! As they are on Linux, where there are all commands; on Windows the default store is another, too.
+//! Every command's help, and what wrong usage gets, word for word: `TRYCMD=overwrite cargo test` rewrites
+//! them. As they are on Linux, where there are all commands; on Windows the default store is another, too.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]

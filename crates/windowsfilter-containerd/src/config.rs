@@ -1,6 +1,7 @@
 //! The part of containerd's configuration that makes it use this server.
 //!
-//! The tables are the same in all versions; what differs is the number of the file's format, and what older versions do not know.
+//! The tables are the same in all versions; what differs is the number of the file's format, and what older
+//! versions do not know.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! What is asked of containerd: its content store for blobs, its leases to keep what was written.
 //!
-//! One connection, and one more for every blob that is written. Every answer is waited for so long and no longer: a content
-//! store that hangs must not hold a snapshot for ever. Nothing of a blob that was not written stays there, even if nobody waits for it any more.
+//! One connection, and one more for every blob that is written. Every answer is waited for so long and no
+//! longer: a content store that hangs must not hold a snapshot for ever. Nothing of a blob that was not
+//! written stays there, even if nobody waits for it any more.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -39,8 +40,8 @@ const EXPIRE: &str = "containerd.io/gc.expire";
 
 /// Largest message: containerd's own limit. It sends 1 MiB at a time.
 const MAX_MESSAGE: usize = 16 << 20;
-/// Bytes of a blob that have to come while containerd's patience lasts, unless it ends: less is no progress. containerd reads from its disk, and sends a
-/// megabyte at a time.
+/// Bytes of a blob that have to come while containerd's patience lasts, unless it ends: less is no progress.
+/// containerd reads from its disk, and sends a megabyte at a time.
 const PROGRESS: usize = 64 << 10;
 /// What may be under way: with less, a blob comes in as many small steps.
 const WINDOW: u32 = 4 << 20;
@@ -268,8 +269,9 @@ impl Containerd {
         read.map(|()| collected)
     }
 
-    /// Writes a blob of `pieces`, kept by a lease that ends by itself; `produced` says what it is once they end. A blob that is there already is as
-    /// good. If it cannot be written or nobody waits for it any more, neither blob nor lease stays.
+    /// Writes a blob of `pieces`, kept by a lease that ends by itself; `produced` says what it is once they
+    /// end. A blob that is there already is as good. If it cannot be written or nobody waits for it any more,
+    /// neither blob nor lease stays.
     pub(crate) async fn write(
         &self,
         target: &Target,
@@ -280,7 +282,8 @@ impl Containerd {
         let written = match self.lease(target).await {
             Ok(()) => self.try_write(target, pieces, produced).await,
             Err(error) => {
-                // Whoever makes them stops, and does not keep its sandbox locked while the lease is taken back.
+                // Whoever makes them stops, and does not keep its sandbox locked while the lease is taken
+                // back.
                 drop(pieces);
                 Err(error)
             }
@@ -293,7 +296,8 @@ impl Containerd {
         written
     }
 
-    /// What cannot be taken back, containerd forgets by itself: the lease at its end, what was written a day later.
+    /// What cannot be taken back, containerd forgets by itself: the lease at its end, what was written a day
+    /// later.
     async fn take_back(&self, target: &Target) {
         for result in [self.abort(target).await, self.end_lease(target).await] {
             if let Err(error) = result {
@@ -302,7 +306,8 @@ impl Containerd {
         }
     }
 
-    /// Ends a writing that has a name of ours. One that its client named may be somebody else's by now, and this would end theirs.
+    /// Ends a writing that has a name of ours. One that its client named may be somebody else's by now, and
+    /// this would end theirs.
     async fn abort(&self, target: &Target) -> Result<(), Error> {
         if target.reference.is_some() {
             return Ok(());
@@ -354,7 +359,8 @@ impl Containerd {
         let (requests, receiver) = mpsc::channel(4);
         let mut request = in_namespace(ReceiverStream::new(receiver), &target.namespace)?;
         request.metadata_mut().insert(LEASE, header(&target.lease)?);
-        // A connection of its own: what containerd does not take of a blob fills it, and what takes the blob back could not get past that.
+        // A connection of its own: what containerd does not take of a blob fills it, and what takes the blob
+        // back could not get past that.
         let mut content = ContentClient::new(connection(&self.address));
         // Every message is answered, so the answers are read while there is still to be sent.
         let answers = async {

@@ -1,4 +1,5 @@
-//! What can go wrong between containerd and the store, one variant per fact, and the gRPC code that containerd expects for it.
+//! What can go wrong between containerd and the store, one variant per fact, and the gRPC code that
+//! containerd expects for it.
 
 use std::io;
 use std::path::PathBuf;
@@ -257,8 +258,9 @@ impl Error {
     }
 }
 
-/// What containerd's client hears of an error that containerd itself answered us. Some codes would mean something else there than here: with
-/// one, the diff service goes on to the next differ, which takes our binds for layers of Linux; another stands for success.
+/// What containerd's client hears of an error that containerd itself answered us. Some codes would mean
+/// something else there than here: with one, the diff service goes on to the next differ, which takes our
+/// binds for layers of Linux; another stands for success.
 fn passed_on(code: Code) -> Code {
     match code {
         Code::Unimplemented | Code::AlreadyExists => Code::FailedPrecondition,

@@ -10,7 +10,8 @@
 //! quoted    = a string literal of Go in double quotes; a value after "~=" may stand between '/' or '|' as well
 //! ```
 //!
-//! Fields of a snapshot: `name`, `parent`, `kind`, `labels.<label>`; a field that does not exist is not present, and empty.
+//! Fields of a snapshot: `name`, `parent`, `kind`, `labels.<label>`; a field that does not exist is not
+//! present, and empty.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,8 @@ const MAX_FILTERS: usize = 1_000;
 const MAX_TEXT: usize = 64 << 10;
 /// Regular expressions of a call.
 const MAX_REGEXES: usize = 16;
-/// What one of them may take when it is compiled, and once more while it runs, bytes. Those that are sent take a hundredth.
+/// What one of them may take when it is compiled, and once more while it runs, bytes. Those that are sent
+/// take a hundredth.
 const MAX_REGEX: usize = 1 << 20;
 
 /// What filters see of a snapshot.

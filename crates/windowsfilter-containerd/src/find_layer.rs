@@ -1,7 +1,8 @@
 //! Finds the blob of a layer in containerd's content store, of which only the chain ID is known.
 //!
-//! Whoever has unpacked a blob labels it with its diffID, which with the chain ID below gives the chain ID. BuildKit does not; but what it pulled has
-//! a manifest and a config there, and these say which blob is which layer.
+//! Whoever has unpacked a blob labels it with its diffID, which with the chain ID below gives the chain ID.
+//! BuildKit does not; but what it pulled has a manifest and a config there, and these say which blob is which
+//! layer.
 
 use serde_json::Value;
 use windowsfilter::{DiffId, Digest, LayerId};
@@ -93,7 +94,8 @@ fn layer_of(
     None
 }
 
-/// The value at `path`; keys are compared as Go does, the exact one first: Microsoft's configs spell `rootfS`.
+/// The value at `path`; keys are compared as Go does, the exact one first: Microsoft's configs spell
+/// `rootfS`.
 fn named<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, name| {
         let fields = value.as_object()?;

@@ -1,7 +1,8 @@
-//! The invariants of containerd's snapshots: their records can be read, and what each needs of the store is there.
+//! The invariants of containerd's snapshots: their records can be read, and what each needs of the store is
+//! there.
 //!
-//! A server checks and puts right its own set when it starts, and has the records to itself as long as it runs. So this looks at the sets of no
-//! running server, and changes nothing: it reads a copy of the records.
+//! A server checks and puts right its own set when it starts, and has the records to itself as long as it
+//! runs. So this looks at the sets of no running server, and changes nothing: it reads a copy of the records.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -8,7 +8,8 @@ use crate::labels;
 use crate::records::{Kind, Record, Records};
 use crate::stop::Stop;
 
-/// Makes the calls that `input` says of a server with a new store at `root`, without any mount, and compares what it does with a naive model.
+/// Makes the calls that `input` says of a server with a new store at `root`, without any mount, and compares
+/// what it does with a naive model.
 ///
 /// # Panics
 /// When it is not the same.
@@ -23,7 +24,8 @@ pub fn filters(filters: &[String], name: &str, value: &str) {
     filters.accept(&Subject { name, parent: value, kind: "committed", labels: &labels });
 }
 
-/// Updates labels, and reads what they say. A path that is refused changes nothing; what is set is there, and what is not, is as it was.
+/// Updates labels, and reads what they say. A path that is refused changes nothing; what is set is there, and
+/// what is not, is as it was.
 ///
 /// # Panics
 /// When an update changes other labels than it says.

@@ -1,7 +1,8 @@
-//! Keys and names of snapshots, as containerd's metadata store makes them: `<namespace>/<number>/<client key>`.
+//! Keys and names of snapshots, as containerd's metadata store makes them: `<namespace>/<number>/<client
+//! key>`.
 //!
-//! They are opaque here but for two questions: whose are they, and is a layer going to be unpacked into them. Clients that talk to the
-//! snapshotter directly send bare keys.
+//! They are opaque here but for two questions: whose are they, and is a layer going to be unpacked into them.
+//! Clients that talk to the snapshotter directly send bare keys.
 
 use windowsfilter::Digest;
 
@@ -10,7 +11,8 @@ use crate::error::Error;
 /// Longest key or name, bytes. containerd sets no limit; the records have to keep them in memory.
 pub(crate) const MAX_KEY: usize = 16 << 10;
 
-/// How containerd begins the client key of a snapshot that it unpacks a layer into (`UnpackKeyPrefix` of its `core/snapshots`).
+/// How containerd begins the client key of a snapshot that it unpacks a layer into (`UnpackKeyPrefix` of its
+/// `core/snapshots`).
 const UNPACK_PREFIX: &str = "extract-";
 
 /// Refuses what is no key.
@@ -42,7 +44,8 @@ pub(crate) fn is_for_unpacking(key: &str) -> bool {
     parts(key).map_or(key, |(_, client)| client).starts_with(UNPACK_PREFIX)
 }
 
-/// The chain ID of the layer that a client is going to unpack, which ends the key: `extract-<anything> sha256:<digits>`.
+/// The chain ID of the layer that a client is going to unpack, which ends the key: `extract-<anything>
+/// sha256:<digits>`.
 pub(crate) fn unpacked_chain(key: &str) -> Option<Digest> {
     let client = parts(key).map_or(key, |(_, client)| client);
     client.strip_prefix(UNPACK_PREFIX)?.split_once(' ')?.1.parse().ok()

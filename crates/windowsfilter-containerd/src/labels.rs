@@ -8,7 +8,8 @@ use crate::error::Error;
 
 /// Name of the snapshot that this one becomes: the chain ID of an image's layers.
 pub(crate) const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
-/// Chain ID of the layers below the one that will be applied, where they are not its parent's yet; containerd 2.3 and newer.
+/// Chain ID of the layers below the one that will be applied, where they are not its parent's yet; containerd
+/// 2.3 and newer.
 pub(crate) const PARENT_REF: &str = "containerd.io/snapshot/parent-chain-id";
 /// diffID of the layer that will be applied; containerd 2.3 and newer.
 const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
@@ -17,7 +18,8 @@ const SIZE_BYTES: &str = "containerd.io/snapshot/windows/rootfs.sizebytes";
 /// Size of a sandbox in GB, which are GiB; the older form.
 const SIZE_GB: &str = "containerd.io/snapshot/io.microsoft.container.storage.rootfs.size-gb";
 
-/// A hint of how many bytes an active snapshot may hold, a decimal int64; containerd 2.4 and newer (`LabelSnapshotMaxSize` of its `core/snapshots`).
+/// A hint of how many bytes an active snapshot may hold, a decimal int64; containerd 2.4 and newer
+/// (`LabelSnapshotMaxSize` of its `core/snapshots`).
 const MAX_SIZE: &str = "containerd.io/snapshot/max-size";
 
 /// All labels of a snapshot together, bytes.
@@ -63,8 +65,9 @@ pub(crate) fn updated(
     Ok(labels)
 }
 
-/// The size that the labels ask for, bytes. Nothing and 0 mean the default. Windows' own labels come first and are followed or refused; the
-/// hint is followed as far as it can be, as containerd's own snapshotters do.
+/// The size that the labels ask for, bytes. Nothing and 0 mean the default. Windows' own labels come first
+/// and are followed or refused; the hint is followed as far as it can be, as containerd's own snapshotters
+/// do.
 pub(crate) fn sandbox_size(labels: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {
     let read = |label: &'static str, unit: u64| {
         let Some(value) = labels.get(label) else { return Ok(None) };

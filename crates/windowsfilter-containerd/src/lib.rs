@@ -1,7 +1,8 @@
 //! Windows layers for containerd on Linux: a snapshotter and differ, as two gRPC services on one socket.
 //!
-//! containerd asks `services/` for snapshots; `snapshotter/` keeps them on top of the layer store, with `records.rs` for what must not be
-//! forgotten. Layers come from and go to `containerd.rs`: the content store of the containerd that asks. `server.rs` puts it together.
+//! containerd asks `services/` for snapshots; `snapshotter/` keeps them on top of the layer store, with
+//! `records.rs` for what must not be forgotten. Layers come from and go to `containerd.rs`: the content store
+//! of the containerd that asks. `server.rs` puts it together.
 //!
 //! What containerd needs to be told, and why, is in `docs/containerd.md`.
 

@@ -46,7 +46,8 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, Error> {
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let flags = rustix::net::SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // On Linux the socket's mode becomes the file's (unix_bind), so there is no moment in which others could connect.
+    // On Linux the socket's mode becomes the file's (unix_bind), so there is no moment in which others could
+    // connect.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, BACKLOG)?;

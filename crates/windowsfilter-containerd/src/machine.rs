@@ -1,7 +1,9 @@
-//! A server's calls in any order, with restarts between them, against a naive model: for tests and for fuzzing.
+//! A server's calls in any order, with restarts between them, against a naive model: for tests and for
+//! fuzzing.
 //!
-//! Bytes become calls; keys, names, layers and labels are few, so that calls meet. After each restart both checks of the store find nothing, and
-//! records and layers are what the model says. Without mounts it needs no root and is quick: then there are no sandboxes, and views show nothing.
+//! Bytes become calls; keys, names, layers and labels are few, so that calls meet. After each restart both
+//! checks of the store find nothing, and records and layers are what the model says. Without mounts it needs
+//! no root and is quick: then there are no sandboxes, and views show nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
@@ -82,7 +84,8 @@ struct Machine<'a> {
     mounts: bool,
 }
 
-/// Makes the calls that `input` says in a new store at `root`, with sandboxes and views of layers if it may mount.
+/// Makes the calls that `input` says in a new store at `root`, with sandboxes and views of layers if it may
+/// mount.
 ///
 /// # Panics
 /// When the server does not do what the model says.

@@ -1,11 +1,12 @@
 //! What containerd is told to mount, and what it tells Apply and Diff with it.
 //!
-//! Clients hand each mount to mount(2), so a view or sandbox is one bind mount of what this server mounted. What a layer will be unpacked into has a
-//! type of its own that mount(2) does not know: only our differ can do something with it. If containerd asked another one, a bind
-//! would let it succeed and lose everything that POSIX has not.
+//! Clients hand each mount to mount(2), so a view or sandbox is one bind mount of what this server mounted.
+//! What a layer will be unpacked into has a type of its own that mount(2) does not know: only our differ can
+//! do something with it. If containerd asked another one, a bind would let it succeed and lose everything
+//! that POSIX has not.
 //!
-//! The source of all of them is `<root>/containerd/<set>/mounts/<number>`, which says which snapshot it is. For views and sandboxes a symbolic
-//! link stands there that leads to the mount.
+//! The source of all of them is `<root>/containerd/<set>/mounts/<number>`, which says which snapshot it is.
+//! For views and sandboxes a symbolic link stands there that leads to the mount.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -32,15 +33,17 @@ impl Sources {
         self.dir.join(number.to_string())
     }
 
-    /// For a snapshot that a layer will be unpacked into, or, if it is `staged`, need not be: read-only tells containerd that it is all there.
+    /// For a snapshot that a layer will be unpacked into, or, if it is `staged`, need not be: read-only tells
+    /// containerd that it is all there.
     pub(crate) fn unpack(&self, number: u64, staged: bool) -> Mount {
         let source = self.source(number).display().to_string();
         let options = if staged { vec!["ro".to_owned()] } else { Vec::new() };
         Mount { r#type: OWN_TYPE.to_owned(), source, target: String::new(), options }
     }
 
-    /// For a view or sandbox. The type is `rbind`, which mount(2) takes for the same: of a mount of type `bind` BuildKit walks the source itself, which is a
-    /// link here, and finds nothing (`GetUpperdir` of its `util/overlay`). Of others it asks for a diff.
+    /// For a view or sandbox. The type is `rbind`, which mount(2) takes for the same: of a mount of type
+    /// `bind` BuildKit walks the source itself, which is a link here, and finds nothing (`GetUpperdir` of its
+    /// `util/overlay`). Of others it asks for a diff.
     pub(crate) fn bind(&self, number: u64, read_only: bool) -> Mount {
         let access = if read_only { "ro" } else { "rw" };
         let options = ["rbind", access].map(str::to_owned).into();

@@ -1,8 +1,10 @@
 //! The snapshots that containerd made, kept so that none is forgotten or half there after a crash.
 //!
-//! containerd keeps a record of its own for each and cannot make up for one that is lost here, so every change is durable before it is
-//! answered. The records are in a `redb` database (`docs/decisions/0008-snapshot-records.md` says why) and all of them in memory: there are
-//! as many as there are layers and containers. Layers stay the layer store's: what a snapshot needs of it is named after its number.
+//! containerd keeps a record of its own for each and cannot make up for one that is lost here, so every
+//! change is durable before it is answered. The records are in a `redb` database
+//! (`docs/decisions/0008-snapshot-records.md` says why) and all of them in memory: there are as many as there
+//! are layers and containers. Layers stay the layer store's: what a snapshot needs of it is named after its
+//! number.
 
 mod database;
 mod reserve;
@@ -59,7 +61,8 @@ pub(crate) struct Record {
     /// Its key or, once it is committed, its name. Kept as the key of the table.
     #[serde(skip)]
     pub key: String,
-    /// No other snapshot of this set ever had it. What it needs of the layer store, and its mounts, are named after it.
+    /// No other snapshot of this set ever had it. What it needs of the layer store, and its mounts, are named
+    /// after it.
     pub number: u64,
     /// What it is.
     pub kind: Kind,
@@ -75,8 +78,8 @@ pub(crate) struct Record {
     pub created: i64,
     /// When it was last updated; nanoseconds since 1970.
     pub updated: i64,
-    /// Of a committed snapshot its layer, of a view the layer that it shows; of one to unpack into the layer that need not be unpacked, because it was
-    /// in the store.
+    /// Of a committed snapshot its layer, of a view the layer that it shows; of one to unpack into the layer
+    /// that need not be unpacked, because it was in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<LayerId>,
     /// Of a sandbox: what its file system used when it was new.
@@ -149,8 +152,8 @@ impl State {
         self.keys.get(&number).and_then(|key| self.by_key.get(key))
     }
 
-    /// Whether something that carries this number, and that no record needs, is explained by what was done last: it was being made, or removed. What
-    /// is not, is of later than these records, or of somebody else.
+    /// Whether something that carries this number, and that no record needs, is explained by what was done
+    /// last: it was being made, or removed. What is not, is of later than these records, or of somebody else.
     pub(crate) fn may_have_left(&self, number: u64) -> bool {
         // An earlier version of this program did not note what it was about.
         self.pending.contains(&number) || !self.knows_pending && number < self.next
@@ -208,7 +211,8 @@ impl State {
     }
 }
 
-/// A record that goes, by its key, and one that comes; numbers of which something is going to be made or removed, and one of which that is done.
+/// A record that goes, by its key, and one that comes; numbers of which something is going to be made or
+/// removed, and one of which that is done.
 #[derive(Clone, Copy, Debug, Default)]
 struct Change<'a> {
     old: Option<&'a str>,
@@ -267,8 +271,8 @@ impl Records {
         Ok(Self(Mutex::new(Inner { file, state })))
     }
 
-    /// Reads the records as they are now, whole and checked, and changes nothing: neither what is read nor, afterwards, the file. `None` if somebody has
-    /// them open; none at all if nobody has ever written any.
+    /// Reads the records as they are now, whole and checked, and changes nothing: neither what is read nor,
+    /// afterwards, the file. `None` if somebody has them open; none at all if nobody has ever written any.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -319,8 +323,8 @@ impl Records {
         state.next - 1
     }
 
-    /// Notes, durably, that something is going to be made or removed that carries these numbers. Until [`Self::ended`], or a record of it, it is nobody's
-    /// should this process die.
+    /// Notes, durably, that something is going to be made or removed that carries these numbers. Until
+    /// [`Self::ended`], or a record of it, it is nobody's should this process die.
     ///
     /// # Errors
     /// A database that cannot be written.
@@ -331,8 +335,8 @@ impl Records {
         inner.change(Change { begins: numbers, ..Change::default() }, |_| Ok(()))
     }
 
-    /// Nothing carries this number any more but what its record needs, if it has one. That is written with the next change: until then the start would
-    /// look in vain.
+    /// Nothing carries this number any more but what its record needs, if it has one. That is written with
+    /// the next change: until then the start would look in vain.
     pub(crate) fn ended(&self, number: u64) {
         let state = &mut self.inner().state;
         if state.pending.contains(&number) {
@@ -348,8 +352,9 @@ impl Records {
         look(&self.inner().state)
     }
 
-    /// Takes away the record `old`, if one is given, and writes `new`, if one is given; both or neither are done, and durable. `check` looks first at
-    /// what is there; nothing changes between its look and the writing.
+    /// Takes away the record `old`, if one is given, and writes `new`, if one is given; both or neither are
+    /// done, and durable. `check` looks first at what is there; nothing changes between its look and the
+    /// writing.
     ///
     /// # Errors
     /// Those of `check`; a database that cannot be written.
@@ -362,7 +367,8 @@ impl Records {
         self.inner().change(Change { old, new: new.as_ref(), ..Change::default() }, check)
     }
 
-    /// As [`Self::change`], of a snapshot that is `new` and that [`Self::begin`] was called for: all that carries its number is what its record needs.
+    /// As [`Self::change`], of a snapshot that is `new` and that [`Self::begin`] was called for: all that
+    /// carries its number is what its record needs.
     ///
     /// # Errors
     /// As there.
@@ -395,7 +401,8 @@ impl Records {
         self.inner().change(change, check)
     }
 
-    /// Keeps room on the disk again for the next change, after a full disk had to take it and if there is any by now.
+    /// Keeps room on the disk again for the next change, after a full disk had to take it and if there is any
+    /// by now.
     pub(crate) fn keep_room(&self) {
         self.inner().file.fill_reserve();
     }

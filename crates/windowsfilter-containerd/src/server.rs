@@ -147,7 +147,8 @@ fn show_metrics(address: SocketAddr) -> Result<(), Error> {
     Ok(())
 }
 
-/// Every few seconds: sets the gauges, and tries again to remove what was in use. containerd asks for that only when it removes something else.
+/// Every few seconds: sets the gauges, and tries again to remove what was in use. containerd asks for that
+/// only when it removes something else.
 async fn tidy(snapshotter: Arc<Snapshotter>) {
     loop {
         tokio::time::sleep(TIDY_INTERVAL).await;
@@ -179,7 +180,8 @@ fn count_snapshots(snapshotter: &Snapshotter) {
     metrics::gauge!("windowsfilter_mounts").set(mounted.count() as f64);
 }
 
-/// Waits for a signal to stop: there is nothing that a SIGHUP could load again. The one after it ends the process.
+/// Waits for a signal to stop: there is nothing that a SIGHUP could load again. The one after it ends the
+/// process.
 fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
     let listen = |kind| signal(kind).at("wait for", "signals");
     let mut signals =

@@ -24,7 +24,8 @@ pub struct CommitOptions<'a> {
     pub author: Option<String>,
     /// What they are.
     pub message: Option<String>,
-    /// When, in seconds since 1970; with the portable engine no file of the new layer has a later time then. `None`: now.
+    /// When, in seconds since 1970; with the portable engine no file of the new layer has a later time then.
+    /// `None`: now.
     pub created: Option<i64>,
     /// Attributes of the sandbox that no layer has are an error, instead of being left out with a note.
     pub strict: bool,
@@ -33,8 +34,8 @@ pub struct CommitOptions<'a> {
 }
 
 impl ImageStore<'_> {
-    /// Makes an image of what the sandbox holds at this moment: the config of the image that it was made from, and a layer more. Same changes, same
-    /// options and same time give the same image.
+    /// Makes an image of what the sandbox holds at this moment: the config of the image that it was made
+    /// from, and a layer more. Same changes, same options and same time give the same image.
     ///
     /// # Errors
     /// No such sandbox; names in it that Windows cannot hold; [`Error::SeveralParents`].
@@ -65,7 +66,8 @@ impl ImageStore<'_> {
         imported(vec![record], notes)
     }
 
-    /// Copies the sandbox's changes, so that they are what they are while they are read twice. Returns their digest.
+    /// Copies the sandbox's changes, so that they are what they are while they are read twice. Returns their
+    /// digest.
     fn spool_changes<'o>(
         &self,
         sandbox: &LayerId,
@@ -88,8 +90,8 @@ impl ImageStore<'_> {
         Ok((digest, ImportRequest { blob: Box::new(file), expect, progress: options.progress, label }))
     }
 
-    /// Makes the layer visible, unless it is: what was committed before is the same bytes. Returns the lock under which it stays, and what is to
-    /// be said of it.
+    /// Makes the layer visible, unless it is: what was committed before is the same bytes. Returns the lock
+    /// under which it stays, and what is to be said of it.
     fn publish_once(
         &self,
         id: &LayerId,
@@ -110,8 +112,9 @@ impl ImageStore<'_> {
         Ok((lock, notes))
     }
 
-    /// The config that the sandbox's image starts from, and what is known of its layers. A sandbox that was made from a layer has the config of
-    /// the image with exactly this chain (nearest layer first), or one that says no more than its layers, which a user who names it `new` is told.
+    /// The config that the sandbox's image starts from, and what is known of its layers. A sandbox that was
+    /// made from a layer has the config of the image with exactly this chain (nearest layer first), or one
+    /// that says no more than its layers, which a user who names it `new` is told.
     fn parent_config(
         &self,
         sandbox: &LayerId,
@@ -175,7 +178,8 @@ fn rfc3339(seconds: Option<i64>) -> Result<String, Error> {
     Ok(time.to_string())
 }
 
-/// Adds a layer and its history to a config; everything else in it stays, whatever it is, and so does the spelling of its keys.
+/// Adds a layer and its history to a config; everything else in it stays, whatever it is, and so does the
+/// spelling of its keys.
 fn add_layer(
     config: &mut Object,
     diff_id: DiffId,

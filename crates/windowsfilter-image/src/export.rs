@@ -1,9 +1,11 @@
 //! Export: an image as other tools load it.
 //!
-//! All three formats are one OCI layout: a directory, a tar of it, or a tar of it with Docker's `manifest.json` beside, as `docker save`
-//! writes since Docker 25. What goes out is what came in: the config always, a layer's blob where it is kept or is the tar itself, and the manifest
-//! where that is true of all of them. Other layers are compressed anew, which is told. Foreign layers stay foreign, with their urls, unless ordinary
-//! ones are asked for. Layers are checked against their diffIDs on the way. The same image gives the same bytes.
+//! All three formats are one OCI layout: a directory, a tar of it, or a tar of it with Docker's
+//! `manifest.json` beside, as `docker save` writes since Docker 25. What goes out is what came in: the config
+//! always, a layer's blob where it is kept or is the tar itself, and the manifest where that is true of all
+//! of them. Other layers are compressed anew, which is told. Foreign layers stay foreign, with their urls,
+//! unless ordinary ones are asked for. Layers are checked against their diffIDs on the way. The same image
+//! gives the same bytes.
 
 mod compression;
 mod index;
@@ -55,8 +57,9 @@ pub struct ExportOptions<'a> {
     pub format: Format,
     /// How layers are compressed; `None`: as they came, and gzip where they came in no blob.
     pub compression: Option<Compression>,
-    /// Makes ordinary layers of foreign (nondistributable) ones, so that whoever loads the image need not fetch them, and whoever pushes it publishes
-    /// them. Without it a foreign layer whose blob is not here is left out of an OCI layout, which says where it can be fetched.
+    /// Makes ordinary layers of foreign (nondistributable) ones, so that whoever loads the image need not
+    /// fetch them, and whoever pushes it publishes them. Without it a foreign layer whose blob is not here is
+    /// left out of an OCI layout, which says where it can be fetched.
     pub include_nondistributable: bool,
     /// Who is told how far it is.
     pub progress: &'a dyn ImageProgress,
@@ -76,14 +79,16 @@ pub struct Exported {
     /// Where it is.
     #[serde(serialize_with = "windowsfilter::serialize_path")]
     pub path: PathBuf,
-    /// Layers that came in one blob and went out in another, since the first is not kept or another compression was asked for.
+    /// Layers that came in one blob and went out in another, since the first is not kept or another
+    /// compression was asked for.
     pub recompressed: Vec<LayerId>,
     /// Foreign layers that the export names and does not have.
     pub left_out: Vec<LayerId>,
 }
 
 impl ImageStore<'_> {
-    /// Writes the image that `text` means to `path`, which must not exist; it appears there when it is complete.
+    /// Writes the image that `text` means to `path`, which must not exist; it appears there when it is
+    /// complete.
     ///
     /// # Errors
     /// [`Error::Exists`]; a layer that is damaged; a full disk.

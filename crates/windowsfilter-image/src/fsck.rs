@@ -1,4 +1,5 @@
-//! The invariants of images: every record, and the documents and layers that it names. Layers themselves are the layer store's to check.
+//! The invariants of images: every record, and the documents and layers that it names. Layers themselves are
+//! the layer store's to check.
 
 use std::collections::HashMap;
 
@@ -25,13 +26,15 @@ pub struct Finding {
 }
 
 impl ImageStore<'_> {
-    /// Checks that every image has its documents and layers, and that every document is as it came. With `repair`, documents that are damaged and that
-    /// no image has are removed; everything else has to be imported again.
+    /// Checks that every image has its documents and layers, and that every document is as it came. With
+    /// `repair`, documents that are damaged and that no image has are removed; everything else has to be
+    /// imported again.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn fsck(&self, repair: bool) -> Result<Vec<Finding>, Error> {
-        // A record is written after its layers and goes before them; in between it looks broken to whoever does not wait.
+        // A record is written after its layers and goes before them; in between it looks broken to whoever
+        // does not wait.
         let _lock = self.lock()?;
         let mut findings = Vec::new();
         let mut records = Vec::new();
@@ -56,7 +59,8 @@ impl ImageStore<'_> {
         Ok(findings)
     }
 
-    /// Sandboxes that cannot be committed, as the config of their image is gone or damaged; where the image is there, that is its own finding.
+    /// Sandboxes that cannot be committed, as the config of their image is gone or damaged; where the image
+    /// is there, that is its own finding.
     fn sandboxes_without_config(&self, records: &[ImageRecord]) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
         for id in self.layers.layers()? {
@@ -122,7 +126,8 @@ impl ImageStore<'_> {
         }
     }
 
-    /// Blobs that are kept and not as long as they were. One that is damaged is no loss that an export could not make good: the tar is there.
+    /// Blobs that are kept and not as long as they were. One that is damaged is no loss that an export could
+    /// not make good: the tar is there.
     fn check_layer_blobs(&self, records: &[ImageRecord], repair: bool) -> Result<Vec<Finding>, Error> {
         let sources = records.iter().flat_map(|record| &record.sources);
         let sizes: HashMap<Digest, u64> =

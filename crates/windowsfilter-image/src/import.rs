@@ -1,10 +1,11 @@
 //! Import: from a source to layers and a record, or to nothing at all.
 //!
-//! Order: documents, layers that are missing (two at a time, checked while they are read), then, under the lock, layers become
-//! visible from the base up, and last the record. A failure before that leaves nothing; one in between takes
-//! back what this import had published.
+//! Order: documents, layers that are missing (two at a time, checked while they are read), then, under the
+//! lock, layers become visible from the base up, and last the record. A failure before that leaves nothing;
+//! one in between takes back what this import had published.
 //!
-//! One import at a time: two that wait for each other's half-read layers would wait forever, and the second finds its layers there.
+//! One import at a time: two that wait for each other's half-read layers would wait forever, and the second
+//! finds its layers there.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -30,7 +31,8 @@ const PARALLEL: usize = 2;
 pub struct ImportOptions<'a> {
     /// Where from.
     pub path: Source<'a>,
-    /// Which of several images: its name, its tag or its digest there; `None`: the one that `reference` names, or the only one.
+    /// Which of several images: its name, its tag or its digest there; `None`: the one that `reference`
+    /// names, or the only one.
     pub select: Option<String>,
     /// What to call it; `None`: all that the source calls it.
     pub reference: Option<Reference>,
@@ -65,8 +67,8 @@ pub trait ImageProgress: Sync {
     fn layers(&self, _ids: &[LayerId]) {}
     /// A layer needs not be read.
     fn present(&self, _id: &LayerId) {}
-    /// Reading a layer begins; there are `bytes` bytes of its blob, or, for an export, of its tar. The answer is told about every part, and
-    /// dropped at its end.
+    /// Reading a layer begins; there are `bytes` bytes of its blob, or, for an export, of its tar. The answer
+    /// is told about every part, and dropped at its end.
     fn begin<'s>(&'s self, _id: &LayerId, _bytes: u64) -> Box<dyn Progress + 's> {
         Box::new(())
     }
@@ -271,8 +273,8 @@ impl<'a> Plan<'a> {
         self.store.stage(id, request).map_err(|error| self.blame(container, i, expect, error))
     }
 
-    /// A damaged blob mostly fails as a tar or a compressed stream long before its digest is known. That it is not what the image says is
-    /// what the user has to hear then, so such a blob is read once more.
+    /// A damaged blob mostly fails as a tar or a compressed stream long before its digest is known. That it
+    /// is not what the image says is what the user has to hear then, so such a blob is read once more.
     fn blame(&self, container: &Container, i: usize, expect: Expect, error: windowsfilter::Error) -> Error {
         let is_of_the_blob = error.is_bad_data() || error.kind() == ErrorKind::Verify;
         let Some((expected, _)) = expect.blob.filter(|_| is_of_the_blob) else { return error.into() };

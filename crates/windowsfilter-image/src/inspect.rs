@@ -60,7 +60,8 @@ pub struct ImageInfo {
     pub layers: Vec<LayerInfo>,
     /// How it was made, oldest step first.
     pub history: Vec<History>,
-    /// The config's `config`, as it is spelled: what a container of it runs. One that Rust's numbers and strings cannot hold is its text.
+    /// The config's `config`, as it is spelled: what a container of it runs. One that Rust's numbers and
+    /// strings cannot hold is its text.
     pub config: serde_json::Value,
 }
 
@@ -88,7 +89,8 @@ pub struct LayerInfo {
 }
 
 impl ImageStore<'_> {
-    /// All images, by reference. Of one with a damaged document or layer, what its record says: it does not hide the others.
+    /// All images, by reference. Of one with a damaged document or layer, what its record says: it does not
+    /// hide the others.
     ///
     /// # Errors
     /// Damaged records.

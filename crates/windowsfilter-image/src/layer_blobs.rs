@@ -1,8 +1,9 @@
 //! Layers' blobs as they came, kept beside the tars if that is asked for.
 //!
-//! A layer's truth is its tar; a blob is one compressed form of it, which nothing can make again byte for byte but the program that made it.
-//! `images/layer-blobs/<hex>` are the blobs of layers that images came as; images that came with the same blob share it. A record names the blobs of
-//! its image's layers whether they are kept or not. One that no record names goes with the next removal or `prune`.
+//! A layer's truth is its tar; a blob is one compressed form of it, which nothing can make again byte for
+//! byte but the program that made it. `images/layer-blobs/<hex>` are the blobs of layers that images came as;
+//! images that came with the same blob share it. A record names the blobs of its image's layers whether they
+//! are kept or not. One that no record names goes with the next removal or `prune`.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -79,7 +80,8 @@ impl ImageStore<'_> {
         Ok(actual == *digest)
     }
 
-    /// Copies the blobs of an image's layers into the store, but for those that are there. A blob that is the layer's tar is there with the layer.
+    /// Copies the blobs of an image's layers into the store, but for those that are there. A blob that is the
+    /// layer's tar is there with the layer.
     pub(crate) fn copy_layer_blobs(
         &self,
         container: &Container,
@@ -134,7 +136,8 @@ impl ImageStore<'_> {
         }
     }
 
-    /// Gives new blobs their names; the images' lock is held, so that nobody takes them for blobs of no image. Returns those that had none.
+    /// Gives new blobs their names; the images' lock is held, so that nobody takes them for blobs of no
+    /// image. Returns those that had none.
     pub(crate) fn publish_layer_blobs(&self, new: NewBlobs) -> Result<Vec<Digest>, Error> {
         let mut published = Vec::new();
         if !new.files.is_empty() {

@@ -1,8 +1,8 @@
 //! Windows images in OCI layouts and archives, to and from the layer store.
 //!
-//! An image is a config (what to run, and the diffIDs of its layers), a manifest (which blobs these are) and a name. The layers
-//! live in the layer store under their chain IDs, so that images share them; [`ImageStore`] keeps the rest below the store's
-//! `images/`:
+//! An image is a config (what to run, and the diffIDs of its layers), a manifest (which blobs these are) and
+//! a name. The layers live in the layer store under their chain IDs, so that images share them;
+//! [`ImageStore`] keeps the rest below the store's `images/`:
 //!
 //! ```text
 //! images/lock                     held while names, or the layers behind them, change

@@ -1,5 +1,5 @@
-//! The JSON documents of an image, as far as they are read. Source: OCI image-spec 1.1 (`descriptor.md`, `image-index.md`,
-//! `manifest.md`, `config.md`); Docker's `manifest.json`: moby `image/tarexport`.
+//! The JSON documents of an image, as far as they are read. Source: OCI image-spec 1.1 (`descriptor.md`,
+//! `image-index.md`, `manifest.md`, `config.md`); Docker's `manifest.json`: moby `image/tarexport`.
 //!
 //! Documents are kept as the bytes they came in; these structs are for reading them with [`crate::json`].
 
@@ -14,8 +14,8 @@ use crate::json::{self, Raw};
 
 /// Largest JSON document that is read: real ones have kilobytes; registries refuse manifests over 4 MiB.
 pub(crate) const MAX_JSON: u64 = 8 << 20;
-/// Most layers of an image: each layer's record lists all below it, so their size grows with the square. Docker stops at 125 (moby
-/// `layer/layer_store.go`, `maxLayerDepth`).
+/// Most layers of an image: each layer's record lists all below it, so their size grows with the square.
+/// Docker stops at 125 (moby `layer/layer_store.go`, `maxLayerDepth`).
 pub(crate) const MAX_LAYERS: usize = 1000;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -195,8 +195,9 @@ impl Config {
     }
 }
 
-/// Whether an index may mean an image, or another index, by a descriptor of this media type; some tools leave it out. Anything else may stand
-/// in an index too, and is no error. Source: image-spec `image-layout.md`, `media-types.md`.
+/// Whether an index may mean an image, or another index, by a descriptor of this media type; some tools leave
+/// it out. Anything else may stand in an index too, and is no error. Source: image-spec `image-layout.md`,
+/// `media-types.md`.
 pub(crate) fn is_manifest(media_type: &str) -> bool {
     matches!(
         media_type,
@@ -208,8 +209,8 @@ pub(crate) fn is_manifest(media_type: &str) -> bool {
     )
 }
 
-/// Whether a config of this media type is an image's. Source: image-spec `manifest.md`; moby `distribution/registry.go`, `defaultImageTypes`,
-/// for what registries of old made of it.
+/// Whether a config of this media type is an image's. Source: image-spec `manifest.md`; moby
+/// `distribution/registry.go`, `defaultImageTypes`, for what registries of old made of it.
 pub(crate) fn is_image_config(media_type: &str) -> bool {
     matches!(
         media_type,
@@ -222,12 +223,14 @@ pub(crate) fn is_image_config(media_type: &str) -> bool {
     )
 }
 
-/// Whether a layer may be left out of archives, by any of its names (`foreign` is Docker's, `nondistributable` OCI's).
+/// Whether a layer may be left out of archives, by any of its names (`foreign` is Docker's,
+/// `nondistributable` OCI's).
 pub(crate) fn is_foreign(media_type: &str) -> bool {
     media_type.contains("foreign") || media_type.contains("nondistributable")
 }
 
-/// The IDs of a chain of layers, base first: the chain IDs' digits. Source: image-spec `config.md`, "Layer ChainID".
+/// The IDs of a chain of layers, base first: the chain IDs' digits. Source: image-spec `config.md`, "Layer
+/// ChainID".
 pub(crate) fn chain_ids(diff_ids: &[DiffId]) -> Result<Vec<LayerId>, Error> {
     let mut ids = Vec::with_capacity(diff_ids.len());
     let mut chain: Option<Digest> = None;
@@ -239,7 +242,8 @@ pub(crate) fn chain_ids(diff_ids: &[DiffId]) -> Result<Vec<LayerId>, Error> {
     Ok(ids)
 }
 
-/// The ID of one layer on top of another, whose ID is its chain ID's digits (OCI image specification, "Layer ChainID").
+/// The ID of one layer on top of another, whose ID is its chain ID's digits (OCI image specification, "Layer
+/// ChainID").
 ///
 /// # Errors
 /// A parent whose ID has other digits.

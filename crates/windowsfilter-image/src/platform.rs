@@ -28,12 +28,14 @@ impl Platform {
     }
 }
 
-/// Whether this is what images call Windows. Docker compares with `EqualFold` (moby `image/image.go`, `CheckOS`).
+/// Whether this is what images call Windows. Docker compares with `EqualFold` (moby `image/image.go`,
+/// `CheckOS`).
 pub(crate) fn is_windows(name: &str) -> bool {
     equal_fold("windows", name)
 }
 
-/// An operating system by the name that Go has for it. Source: containerd/platforms `database.go`, `normalizeOS`.
+/// An operating system by the name that Go has for it. Source: containerd/platforms `database.go`,
+/// `normalizeOS`.
 fn os(name: &str) -> String {
     match name.to_lowercase() {
         name if is_windows(&name) => "windows".to_owned(),
@@ -42,7 +44,8 @@ fn os(name: &str) -> String {
     }
 }
 
-/// An architecture by the name that Go has for it. Source: containerd/platforms `database.go`, `normalizeArch`.
+/// An architecture by the name that Go has for it. Source: containerd/platforms `database.go`,
+/// `normalizeArch`.
 fn architecture(name: &str) -> String {
     let name = name.to_lowercase();
     let known = match name.as_str() {

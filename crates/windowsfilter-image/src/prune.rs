@@ -42,10 +42,12 @@ struct Unneeded {
 }
 
 impl ImageStore<'_> {
-    /// Removes the image that `text` means, and those of its layers that no other image, no sandbox and no other layer needs.
+    /// Removes the image that `text` means, and those of its layers that no other image, no sandbox and no
+    /// other layer needs.
     ///
     /// # Errors
-    /// As [`Self::lookup`]; [`Error::SeveralNames`] of an ID; one of these layers is mounted. Then nothing is removed.
+    /// As [`Self::lookup`]; [`Error::SeveralNames`] of an ID; one of these layers is mounted. Then nothing is
+    /// removed.
     pub fn remove(&self, text: &str) -> Result<Removed, Error> {
         let _lock = self.lock()?;
         let record = self.only_name(text)?;
@@ -110,8 +112,9 @@ impl ImageStore<'_> {
         Ok(pruned)
     }
 
-    /// Layers that nobody owns and neither `records` nor a sandbox stands on; those with the longest chain first, so that each can be removed in turn.
-    /// A layer that cannot be read stays, and so does whatever it may stand on.
+    /// Layers that nobody owns and neither `records` nor a sandbox stands on; those with the longest chain
+    /// first, so that each can be removed in turn. A layer that cannot be read stays, and so does whatever it
+    /// may stand on.
     fn unneeded(&self, records: &[ImageRecord], chains: &Chains) -> Result<Vec<Unneeded>, Error> {
         let mut needed: HashSet<&LayerId> = records.iter().flat_map(|record| &record.layers).collect();
         let (mut layers, mut unreadable) = (Vec::new(), Vec::new());
@@ -157,7 +160,8 @@ impl ImageStore<'_> {
         Ok(layers)
     }
 
-    /// Removes layers, and says which: not those that somebody has put a sandbox on, mounted or removed since they were found unneeded.
+    /// Removes layers, and says which: not those that somebody has put a sandbox on, mounted or removed since
+    /// they were found unneeded.
     fn remove_unless_needed(&self, ids: Vec<LayerId>, chains: Chains) -> Result<Vec<LayerId>, Error> {
         let results = self.layers.remove_all(&ids, chains);
         let mut removed = Vec::new();

@@ -91,7 +91,8 @@ impl ImageRecord {
         })
     }
 
-    /// Whether it came with the manifest `digest` and is in the repository of `reference`, whose tag says nothing beside a digest.
+    /// Whether it came with the manifest `digest` and is in the repository of `reference`, whose tag says
+    /// nothing beside a digest.
     fn is_manifest_of(&self, reference: &Reference, digest: &Digest) -> bool {
         self.manifest.as_ref() == Some(digest)
             && Reference::of_record(&self.reference)
@@ -124,7 +125,8 @@ pub struct Imported {
 }
 
 impl<'a> ImageStore<'a> {
-    /// Opens the images of `layers`; creates its directories where they are missing. A store that cannot be written has no images then.
+    /// Opens the images of `layers`; creates its directories where they are missing. A store that cannot be
+    /// written has no images then.
     ///
     /// # Errors
     /// When they cannot be created.
@@ -190,8 +192,8 @@ impl<'a> ImageStore<'a> {
         Err(Error::NoSuchImage { text: reference.to_string() })
     }
 
-    /// The image that `text` means: a reference, a name with the digest of the manifest it came with, or the first 4 or more digits of an
-    /// image ID.
+    /// The image that `text` means: a reference, a name with the digest of the manifest it came with, or the
+    /// first 4 or more digits of an image ID.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::AmbiguousImage`].
@@ -199,7 +201,8 @@ impl<'a> ImageStore<'a> {
         Ok(self.names_of(text)?.swap_remove(0))
     }
 
-    /// As [`Self::lookup`], for what is done to a name and not to the image: an ID of several names means none of them.
+    /// As [`Self::lookup`], for what is done to a name and not to the image: an ID of several names means
+    /// none of them.
     pub(crate) fn only_name(&self, text: &str) -> Result<ImageRecord, Error> {
         let mut records = self.names_of(text)?;
         if records.len() > 1 {
@@ -339,8 +342,9 @@ impl<'a> ImageStore<'a> {
         }
     }
 
-    /// The name moves from whatever an earlier version recorded under another spelling of it. Its record is written by now: that an old one
-    /// stays takes nothing back, and must not have the layers of the new one removed.
+    /// The name moves from whatever an earlier version recorded under another spelling of it. Its record is
+    /// written by now: that an old one stays takes nothing back, and must not have the layers of the new one
+    /// removed.
     fn forget_other_spellings(&self, reference: &Reference, own: &str) {
         for name in reference.file_names().iter().filter(|name| *name != own) {
             let path = self.refs_dir().join(name);

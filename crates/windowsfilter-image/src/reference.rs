@@ -1,8 +1,9 @@
 //! Image references: `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`.
 //!
-//! Spellings of one image (`servercore`, `index.docker.io/library/servercore:latest`) must not be several images, so references compare by
-//! their full form; shown is what the user wrote. Source: distribution/reference, `regexp.go` for the grammar and `ParseNormalizedNamed` of
-//! `normalize.go` for the full form.
+//! Spellings of one image (`servercore`, `index.docker.io/library/servercore:latest`) must not be several
+//! images, so references compare by their full form; shown is what the user wrote. Source:
+//! distribution/reference, `regexp.go` for the grammar and `ParseNormalizedNamed` of `normalize.go` for the
+//! full form.
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ use windowsfilter::Digest;
 
 use crate::error::Error;
 
-/// Longest reference: its escaped form has to fit a file name, and the longest name that registries take is 255 bytes.
+/// Longest reference: its escaped form has to fit a file name, and the longest name that registries take is
+/// 255 bytes.
 const MAX_LEN: usize = 255;
 /// The registry of names that say none.
 const HUB: &str = "docker.io";
@@ -25,7 +27,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Checks and completes `text`: the registry is `docker.io` and the tag `latest` unless it says otherwise.
+    /// Checks and completes `text`: the registry is `docker.io` and the tag `latest` unless it says
+    /// otherwise.
     ///
     /// # Errors
     /// [`Error::InvalidReference`] with the reason.
@@ -33,7 +36,8 @@ impl Reference {
         Self::checked(text, check_component)
     }
 
-    /// The reference of a record. Earlier versions took any mix of separators, and what they have recorded must stay in reach.
+    /// The reference of a record. Earlier versions took any mix of separators, and what they have recorded
+    /// must stay in reach.
     pub(crate) fn of_record(text: &str) -> Result<Self, Error> {
         Self::checked(text, check_earlier_component)
     }
@@ -93,8 +97,9 @@ impl Reference {
         format!("{}.json", escape(&self.full))
     }
 
-    /// Names that its record may have, likeliest first. Earlier versions took `two`, `docker.io/two` and `index.docker.io/library/two` for
-    /// different images; what they have recorded is found by every spelling, and first by its own.
+    /// Names that its record may have, likeliest first. Earlier versions took `two`, `docker.io/two` and
+    /// `index.docker.io/library/two` for different images; what they have recorded is found by every
+    /// spelling, and first by its own.
     pub(crate) fn file_names(&self) -> Vec<String> {
         let mut names = vec![self.full.clone()];
         if let Some(path) = self.full.strip_prefix("docker.io/") {

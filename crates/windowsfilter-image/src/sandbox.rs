@@ -7,8 +7,9 @@ use crate::import::undo;
 use crate::records::{ImageStore, damaged};
 
 impl ImageStore<'_> {
-    /// Makes the sandbox `id` on what `text` means: an image, or a layer. It remembers its image, whose config [`Self::commit`] starts from, since
-    /// other images may have the same layers; that config stays for as long as the sandbox does.
+    /// Makes the sandbox `id` on what `text` means: an image, or a layer. It remembers its image, whose
+    /// config [`Self::commit`] starts from, since other images may have the same layers; that config stays
+    /// for as long as the sandbox does.
     ///
     /// # Errors
     /// Nothing, or several things, are called so; as `create_read_write` of [`windowsfilter::Driver`].

@@ -1,7 +1,8 @@
 //! Layers that other programs share with images.
 //!
-//! Who takes in a layer by itself, as containerd does, publishes it here: under its chain ID, the name that an image with this layer would give
-//! it, so that both use one copy. It stays as long as an owner, an image, a sandbox or another layer needs it.
+//! Who takes in a layer by itself, as containerd does, publishes it here: under its chain ID, the name that
+//! an image with this layer would give it, so that both use one copy. It stays as long as an owner, an image,
+//! a sandbox or another layer needs it.
 
 use windowsfilter::{LayerId, StagedLayer};
 
@@ -11,11 +12,12 @@ use crate::oci::chain_id;
 use crate::records::ImageStore;
 
 impl ImageStore<'_> {
-    /// Makes `staged` visible under its chain ID on top of `parent`, belonging to `owner`, and returns that ID. If the store has this
-    /// layer, it gets another owner, and `staged` is given up.
+    /// Makes `staged` visible under its chain ID on top of `parent`, belonging to `owner`, and returns that
+    /// ID. If the store has this layer, it gets another owner, and `staged` is given up.
     ///
     /// # Errors
-    /// [`windowsfilter::Error::MissingParent`]; a layer of this ID that is not this one. Nothing is left behind.
+    /// [`windowsfilter::Error::MissingParent`]; a layer of this ID that is not this one. Nothing is left
+    /// behind.
     pub fn publish_shared(
         &self,
         staged: StagedLayer<'_>,
@@ -37,7 +39,8 @@ impl ImageStore<'_> {
         Ok(id)
     }
 
-    /// Makes `owner` an owner of the layer `id`, if it is in the store on top of `parent`; the answer is whether it is.
+    /// Makes `owner` an owner of the layer `id`, if it is in the store on top of `parent`; the answer is
+    /// whether it is.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -52,10 +55,12 @@ impl ImageStore<'_> {
         Ok(true)
     }
 
-    /// Ends that `owner` owns the layer `id`, and removes it if nobody else needs it. The answer is whether it is gone.
+    /// Ends that `owner` owns the layer `id`, and removes it if nobody else needs it. The answer is whether
+    /// it is gone.
     ///
     /// # Errors
-    /// [`windowsfilter::Error::HasChildren`], [`windowsfilter::Error::Mounted`], while something still stands on it; it is still owned then.
+    /// [`windowsfilter::Error::HasChildren`], [`windowsfilter::Error::Mounted`], while something still stands
+    /// on it; it is still owned then.
     pub fn release_shared(&self, id: &LayerId, owner: &str) -> Result<bool, Error> {
         let _lock = self.lock()?;
         if !self.layers.contains(id) {

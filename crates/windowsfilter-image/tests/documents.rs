@@ -1,4 +1,5 @@
-//! Documents of other programs are read as Go's `encoding/json` reads them, and what is not needed of them is not judged.
+//! Documents of other programs are read as Go's `encoding/json` reads them, and what is not needed of them is
+//! not judged.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

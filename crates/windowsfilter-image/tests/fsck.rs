@@ -1,4 +1,5 @@
-//! Every invariant of images is broken, alone, and found by its name; `docs/fsck.md` says which test breaks which.
+//! Every invariant of images is broken, alone, and found by its name; `docs/fsck.md` says which test breaks
+//! which.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -112,7 +112,8 @@ fn what_is_compressed_anew_is_told_and_says_the_same_otherwise() {
         serde_json::from_slice(&fs::read(blob(&exported.path, &exported.digest)).unwrap()).unwrap();
     assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     assert_eq!(manifest["layers"][1]["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
-    // With the blobs in place afterwards, the same export is exact; another compression than theirs is another image.
+    // With the blobs in place afterwards, the same export is exact; another compression than theirs is
+    // another image.
     keep(&fixture, &layout, "win:2").unwrap();
     assert_eq!(export(&fixture, "win:1", &ExportOptions::default()).digest, digest);
     let options = ExportOptions { compression: Some(Compression::Gzip), ..ExportOptions::default() };

@@ -162,7 +162,8 @@ fn an_export_replaces_nothing() {
     assert!(error.to_string().ends_with("exists already"), "{error}");
 }
 
-// There is no skopeo for Windows; that an export is the same there, byte for byte, is shown by `cargo xtask windows`.
+// There is no skopeo for Windows; that an export is the same there, byte for byte, is shown by `cargo xtask
+// windows`.
 #[cfg(unix)]
 fn skopeo(arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("skopeo")

@@ -1,8 +1,9 @@
-//! Ending long work from outside: whoever called it off, it undoes what it did and says that it was cancelled.
+//! Ending long work from outside: whoever called it off, it undoes what it did and says that it was
+//! cancelled.
 //!
-//! Every store has one [`Cancel`], and every copy of it is the same. The streams that bring layers in, out and past a check look at it
-//! whenever they are read; waiting for a lock, a pipe or a child ends with it. What undoes must not be cancelled: it works on
-//! [`crate::LayerStore::undoing`].
+//! Every store has one [`Cancel`], and every copy of it is the same. The streams that bring layers in, out
+//! and past a check look at it whenever they are read; waiting for a lock, a pipe or a child ends with it.
+//! What undoes must not be cancelled: it works on [`crate::LayerStore::undoing`].
 
 use std::fmt;
 use std::fs::File;
@@ -70,13 +71,15 @@ impl Cancel {
         if self.is_cancelled() { Err(Cancelled) } else { Ok(()) }
     }
 
-    /// Whatever is read fails once this is cancelled. A read that waits for its source goes on waiting: [`Self::pipe`] is for such.
+    /// Whatever is read fails once this is cancelled. A read that waits for its source goes on waiting:
+    /// [`Self::pipe`] is for such.
     pub fn reader<R: Read>(&self, source: R) -> CancelReader<R> {
         CancelReader { source, cancel: self.clone() }
     }
 
-    /// Reads what may keep its reader waiting, as a pipe does, on a thread of its own. `open` is called there, too: opening a named pipe waits
-    /// for somebody to write to it. The thread of a read that was cancelled waits on, and ends with the process.
+    /// Reads what may keep its reader waiting, as a pipe does, on a thread of its own. `open` is called
+    /// there, too: opening a named pipe waits for somebody to write to it. The thread of a read that was
+    /// cancelled waits on, and ends with the process.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -93,7 +96,8 @@ impl Cancel {
         Ok(PipeReader { chunks, chunk: Cursor::default(), cancel: self.clone() })
     }
 
-    /// A file to be read: as it is where it is one, and as [`Self::pipe`] reads it where it is a pipe or device.
+    /// A file to be read: as it is where it is one, and as [`Self::pipe`] reads it where it is a pipe or
+    /// device.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -117,7 +121,8 @@ impl Cancel {
         }
     }
 
-    /// Waits for `blocking`, which nothing can wake, on a thread of its own; it waits on there if this is cancelled meanwhile.
+    /// Waits for `blocking`, which nothing can wake, on a thread of its own; it waits on there if this is
+    /// cancelled meanwhile.
     ///
     /// # Errors
     /// [`Cancelled`], when that comes first; those of `blocking`; when no thread can be started.

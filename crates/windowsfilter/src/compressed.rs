@@ -1,6 +1,7 @@
 //! Kinds of compressed data, told by their first bytes; media types and names of files are wrong too often.
 //!
-//! One table for layers and for archives of images: what is read of one is read of the other, and what is known and not read is named.
+//! One table for layers and for archives of images: what is read of one is read of the other, and what is
+//! known and not read is named.
 
 /// How data are compressed, or packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

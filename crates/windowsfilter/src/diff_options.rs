@@ -26,7 +26,8 @@ pub struct DiffOptions {
     pub limits: DiffLimits,
 }
 
-/// Attributes of a sandbox that no layer has: how many there are, and the first of them. However many there are, it does not grow.
+/// Attributes of a sandbox that no layer has: how many there are, and the first of them. However many there
+/// are, it does not grow.
 #[derive(Debug, Default)]
 pub struct LeftOut(Mutex<Counted>);
 

@@ -136,7 +136,8 @@ impl FromStr for Digest {
     }
 }
 
-/// Why a text is no digest of ours. Other algorithms are none of ours, but digests. Source: image-spec `descriptor.md`, "Digests".
+/// Why a text is no digest of ours. Other algorithms are none of ours, but digests. Source: image-spec
+/// `descriptor.md`, "Digests".
 fn refused(text: &str) -> Error {
     const LONGEST: usize = 160;
     let mut shown: String = text.chars().take(LONGEST).collect();

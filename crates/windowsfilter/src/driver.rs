@@ -1,11 +1,15 @@
 //! The driver's contract: what Docker's daemon asks of a graph driver, for Windows layers.
 //!
-//! Same names and meaning as `graphdriver.Driver` and the original `windowsfilter` driver (`windows.go`). A layer is read-only and
-//! stands on its parent's chain; a sandbox is a writable layer on top of a chain. A typical life:
+//! Same names and meaning as `graphdriver.Driver` and the original `windowsfilter` driver (`windows.go`). A
+//! layer is read-only and stands on its parent's chain; a sandbox is a writable layer on top of a chain. A
+//! typical life:
 //!
-//! 1. `apply_diff("base", None, tar)` puts a base layer into the store, `apply_diff("app", Some("base"), tar)` one on top.
-//! 2. `create_read_write("c1", Some("app"), …)` makes a sandbox; `get("c1")` mounts it and returns the path of its `C:\`.
-//! 3. `changes("c1", …)` and `diff("c1", …)` say what was changed in it; the tar of `diff` is a layer for `apply_diff`.
+//! 1. `apply_diff("base", None, tar)` puts a base layer into the store, `apply_diff("app", Some("base"),
+//!    tar)` one on top.
+//! 2. `create_read_write("c1", Some("app"), …)` makes a sandbox; `get("c1")` mounts it and returns the path
+//!    of its `C:\`.
+//! 3. `changes("c1", …)` and `diff("c1", …)` say what was changed in it; the tar of `diff` is a layer for
+//!    `apply_diff`.
 //! 4. `put("c1")` once for each `get`; `remove("c1")`.
 
 use std::collections::BTreeMap;
@@ -20,7 +24,8 @@ use crate::options::StorageOptions;
 /// Name the driver is registered under.
 pub const NAME: &str = "windowsfilter";
 
-/// Whether an ID names a layer. The original answers "no" to every error (`windows.go`, `Exists`); here damage is told apart.
+/// Whether an ID names a layer. The original answers "no" to every error (`windows.go`, `Exists`); here
+/// damage is told apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// It is there and its records are readable.
@@ -77,7 +82,8 @@ pub struct Applied {
     pub diff_id: DiffId,
     /// Number of tar entries.
     pub entries: u64,
-    /// What the view does not show of the tar: entries outside `Files`, `Hives` and `UtilityVM`, and the like.
+    /// What the view does not show of the tar: entries outside `Files`, `Hives` and `UtilityVM`, and the
+    /// like.
     pub notes: Vec<String>,
 }
 
@@ -106,8 +112,9 @@ pub trait Driver: Send + Sync {
     /// [`Error::LayerExists`], [`Error::MissingParent`]; nothing is left behind.
     fn create(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error>;
 
-    /// Creates a sandbox on top of `parent`. A parent without `Files` (an empty `-init` layer or another sandbox) is
-    /// left out of the chain, as the original does. The size of `options` beats the store's default. The mount label is SELinux': ignored.
+    /// Creates a sandbox on top of `parent`. A parent without `Files` (an empty `-init` layer or another
+    /// sandbox) is left out of the chain, as the original does. The size of `options` beats the store's
+    /// default. The mount label is SELinux': ignored.
     ///
     /// # Errors
     /// [`Error::LayerExists`], [`Error::MissingParent`], a size that is too small; nothing is left behind.
@@ -119,10 +126,12 @@ pub trait Driver: Send + Sync {
         mount_label: &str,
     ) -> Result<(), Error>;
 
-    /// Streams a layer tar (plain, gzip or zstd) in as layer `id` on top of `parent`. The layer appears whole or not at all.
+    /// Streams a layer tar (plain, gzip or zstd) in as layer `id` on top of `parent`. The layer appears whole
+    /// or not at all.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; [`Error::LayerExists`] unless `id` is an empty layer made by [`Driver::create`] with the same parent.
+    /// Bad data, by entry and reason; [`Error::LayerExists`] unless `id` is an empty layer made by
+    /// [`Driver::create`] with the same parent.
     fn apply_diff(
         &self,
         id: &LayerId,
@@ -139,11 +148,12 @@ pub trait Driver: Send + Sync {
     /// Undoes one [`Driver::get`]; the last one unmounts.
     ///
     /// # Errors
-    /// [`Error::NotMounted`] where there was no get (the original accepts that); a busy mount stays mounted and counted.
+    /// [`Error::NotMounted`] where there was no get (the original accepts that); a busy mount stays mounted
+    /// and counted.
     fn put(&self, id: &LayerId) -> Result<(), Error>;
 
-    /// The layer's tar: for a layer exactly the bytes that came in, for a sandbox its changes as they are at this moment.
-    /// Its mount stays usable meanwhile.
+    /// The layer's tar: for a layer exactly the bytes that came in, for a sandbox its changes as they are at
+    /// this moment. Its mount stays usable meanwhile.
     ///
     /// # Errors
     /// [`Error::NotTheParent`] if `parent` is given and is not the layer's.
@@ -170,10 +180,12 @@ pub trait Driver: Send + Sync {
     /// Removes a layer or sandbox: it is gone from the store at once, its bytes soon after.
     ///
     /// # Errors
-    /// [`Error::HasChildren`], [`Error::MaybeNeeded`], [`Error::Mounted`]; [`Error::Leftover`] when it is gone, but its bytes are not: [`Driver::cleanup`] will free them.
+    /// [`Error::HasChildren`], [`Error::MaybeNeeded`], [`Error::Mounted`]; [`Error::Leftover`] when it is
+    /// gone, but its bytes are not: [`Driver::cleanup`] will free them.
     fn remove(&self, id: &LayerId) -> Result<(), Error>;
 
-    /// Finishes interrupted removals, drops interrupted imports. What cannot be removed is logged, as the original does.
+    /// Finishes interrupted removals, drops interrupted imports. What cannot be removed is logged, as the
+    /// original does.
     ///
     /// # Errors
     /// When the store cannot be listed.
@@ -188,7 +200,8 @@ pub trait Driver: Send + Sync {
 
 /// Reads files of one layer by their names in its tar.
 pub trait DiffGetter: Send {
-    /// The content of the file `name` (`Files/…`). Boot store files that Windows changes come as they were in the tar.
+    /// The content of the file `name` (`Files/…`). Boot store files that Windows changes come as they were in
+    /// the tar.
     ///
     /// # Errors
     /// [`Error::NoSuchFile`].

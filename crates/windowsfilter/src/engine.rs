@@ -1,8 +1,9 @@
 //! The seam between the driver and what does its work.
 //!
-//! Above it, once for all engines: IDs, records, chains, counts of mounts, locks, staging and removal (`layer_store`). Below it: what
-//! bytes a layer is made of, and how the host shows them. The verbs are those of the Host Compute Service, so that an engine over it
-//! passes them on, and [`portable::Portable`] does the same without Windows.
+//! Above it, once for all engines: IDs, records, chains, counts of mounts, locks, staging and removal
+//! (`layer_store`). Below it: what bytes a layer is made of, and how the host shows them. The verbs are those
+//! of the Host Compute Service, so that an engine over it passes them on, and [`portable::Portable`] does the
+//! same without Windows.
 //!
 //! | verb | HCS | portable |
 //! | --- | --- | --- |
@@ -39,14 +40,16 @@ pub(crate) mod stream;
 
 pub use request::{Expect, ImportRequest, Imported, Progress};
 
-/// Where the files of a layer or sandbox are; enough to undo what was done to it, even if its records are damaged.
+/// Where the files of a layer or sandbox are; enough to undo what was done to it, even if its records are
+/// damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its ID.
     pub id: LayerId,
     /// Its directory in the store.
     pub dir: PathBuf,
-    /// The directory for its mounts. The engine makes what it needs in it; the driver removes it after the last unmount.
+    /// The directory for its mounts. The engine makes what it needs in it; the driver removes it after the
+    /// last unmount.
     pub mounts: PathBuf,
 }
 
@@ -99,9 +102,11 @@ pub enum Placement {
 /// What is kept until a stream ends: the lock that keeps others from the sandbox it is read from.
 pub type Guard = Box<dyn Send>;
 
-/// What the driver asks to do the work. Errors of every call name the layer or path; what a call did before it failed, it undoes.
+/// What the driver asks to do the work. Errors of every call name the layer or path; what a call did before
+/// it failed, it undoes.
 ///
-/// The driver calls nothing twice at once for one layer, and `activate`, `prepare`, `unprepare`, `deactivate` in this order.
+/// The driver calls nothing twice at once for one layer, and `activate`, `prepare`, `unprepare`, `deactivate`
+/// in this order.
 pub trait Engine: Debug + Send + Sync {
     /// Its name: `portable` or `hcs`.
     fn name(&self) -> &'static str;
@@ -111,15 +116,16 @@ pub trait Engine: Debug + Send + Sync {
         Placement::Aside
     }
 
-    /// Writes a layer's content into `dir`, where nothing of it is yet, and makes it durable. Its parents may be missing still.
+    /// Writes a layer's content into `dir`, where nothing of it is yet, and makes it durable. Its parents may
+    /// be missing still.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; data that are not what was expected, or more than `limits` allow. What was written is the caller's to
-    /// remove.
+    /// Bad data, by entry and reason; data that are not what was expected, or more than `limits` allow. What
+    /// was written is the caller's to remove.
     fn stage(&self, dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error>;
 
-    /// Makes of what was staged in `staged` the layer itself, whose parents are there. For engines that place layers [`Placement::InPlace`];
-    /// an empty layer may be there.
+    /// Makes of what was staged in `staged` the layer itself, whose parents are there. For engines that place
+    /// layers [`Placement::InPlace`]; an empty layer may be there.
     ///
     /// # Errors
     /// What the layer cannot be made of; what was made is the caller's to destroy.
@@ -127,7 +133,8 @@ pub trait Engine: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Makes a layer without content; `parent` is what it was asked for with. For engines that place layers [`Placement::InPlace`].
+    /// Makes a layer without content; `parent` is what it was asked for with. For engines that place layers
+    /// [`Placement::InPlace`].
     ///
     /// # Errors
     /// What the host cannot do; nothing is left then.
@@ -153,7 +160,8 @@ pub trait Engine: Debug + Send + Sync {
     /// What could not be mounted and why.
     fn activate(&self, layer: &Layer) -> Result<(), Error>;
 
-    /// Puts a sandbox's writable storage on top of what [`Engine::activate`] shows; of a layer, whatever it takes to read it.
+    /// Puts a sandbox's writable storage on top of what [`Engine::activate`] shows; of a layer, whatever it
+    /// takes to read it.
     ///
     /// # Errors
     /// What could not be mounted and why.
@@ -186,19 +194,21 @@ pub trait Engine: Debug + Send + Sync {
         self.deactivate(place)
     }
 
-    /// Undoes [`Engine::prepare`] and [`Engine::activate`] though they are in use: nobody finds the mounts any more, and they go with their
-    /// last user.
+    /// Undoes [`Engine::prepare`] and [`Engine::activate`] though they are in use: nobody finds the mounts
+    /// any more, and they go with their last user.
     ///
     /// # Errors
     /// When the host refuses.
     fn detach(&self, place: &Place) -> Result<(), Error>;
 
-    /// Whether what was prepared still is; reading it may have failed half-way. [`Engine::prepare`] mends that.
+    /// Whether what was prepared still is; reading it may have failed half-way. [`Engine::prepare`] mends
+    /// that.
     fn is_prepared(&self, _place: &Place) -> bool {
         true
     }
 
-    /// Lets a prepared sandbox go on that a process which died had stopped in order to read it. The caller sees to it that nobody reads it now.
+    /// Lets a prepared sandbox go on that a process which died had stopped in order to read it. The caller
+    /// sees to it that nobody reads it now.
     ///
     /// # Errors
     /// When the host refuses.
@@ -206,7 +216,8 @@ pub trait Engine: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Whether a path that [`Engine::mount_path`] gave still shows its layer, as far as this process sees mounts.
+    /// Whether a path that [`Engine::mount_path`] gave still shows its layer, as far as this process sees
+    /// mounts.
     ///
     /// # Errors
     /// When that cannot be known.
@@ -220,8 +231,8 @@ pub trait Engine: Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Who uses what the layer is made of, here or where this process does not see it, such as in another mount namespace: the words that follow
-    /// `is in use`. `None` if it is free.
+    /// Who uses what the layer is made of, here or where this process does not see it, such as in another
+    /// mount namespace: the words that follow `is in use`. `None` if it is free.
     ///
     /// # Errors
     /// When that cannot be known.
@@ -250,7 +261,8 @@ pub trait Engine: Debug + Send + Sync {
     fn hide_at(&self, target: &Path) -> Result<(), Error>;
 
     /// The layer's tar: of a committed layer the bytes that came in, of a sandbox what it changed up to now.
-    /// `guard` is dropped when the stream is. A mounted layer stays usable, or is again when the stream is dropped.
+    /// `guard` is dropped when the stream is. A mounted layer stays usable, or is again when the stream is
+    /// dropped.
     ///
     /// # Errors
     /// What cannot be read; what no Windows layer can hold; what `options` limit, or the engine cannot do.
@@ -318,7 +330,8 @@ pub trait Engine: Debug + Send + Sync {
         remove_tree(dir).at("remove", dir)
     }
 
-    /// The number of the mount namespace that this process sees, where the host has such; another namespace may get it once this one is gone.
+    /// The number of the mount namespace that this process sees, where the host has such; another namespace
+    /// may get it once this one is gone.
     fn namespace(&self) -> Option<u64> {
         #[cfg(unix)]
         return fs::metadata("/proc/self/ns/mnt").ok().map(|file| std::os::unix::fs::MetadataExt::ino(&file));

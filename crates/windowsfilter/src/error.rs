@@ -105,7 +105,8 @@ pub enum Error {
     Entry { entry: String, offset: u64, reason: String },
     #[error("{}{exceeded}", entry.as_ref().map_or(String::new(), |(entry, offset)| format!("entry {entry:?} at tar offset {offset:#x}: ")))]
     Limit {
-        /// The entry and where it begins; none before the first one, and where something else than a layer is too large.
+        /// The entry and where it begins; none before the first one, and where something else than a layer is
+        /// too large.
         entry: Option<(String, u64)>,
         exceeded: Exceeded,
     },

@@ -26,9 +26,9 @@ const MAX_LEN: usize = 200;
 pub struct LayerId(String);
 
 impl LayerId {
-    /// Checks `id`. Letters, digits, `_`, `.` and `-` are allowed, at most 200 of them, starting with a letter,
-    /// digit or `_`; refused are names Windows reserves (`CON`, `nul.txt`, a trailing dot) and our own
-    /// `-importing` and `-removing` suffixes.
+    /// Checks `id`. Letters, digits, `_`, `.` and `-` are allowed, at most 200 of them, starting with a
+    /// letter, digit or `_`; refused are names Windows reserves (`CON`, `nul.txt`, a trailing dot) and our
+    /// own `-importing` and `-removing` suffixes.
     ///
     /// # Errors
     /// [`Error::InvalidId`] with the reason.
@@ -40,8 +40,8 @@ impl LayerId {
         }
     }
 
-    /// Checks `id`, which names something new, as [`LayerId::new`] does; refuses those of the server for containerd too, which keeps records of what
-    /// it makes and would take this for a part of it.
+    /// Checks `id`, which names something new, as [`LayerId::new`] does; refuses those of the server for
+    /// containerd too, which keeps records of what it makes and would take this for a part of it.
     ///
     /// # Errors
     /// [`Error::InvalidId`] with the reason.
@@ -62,7 +62,8 @@ impl LayerId {
         Self::new(format!("{SERVERS}{part}"))
     }
 
-    /// What the server for containerd calls this; `None` if it is not the server's. In any case of letters: on Windows they are one name.
+    /// What the server for containerd calls this; `None` if it is not the server's. In any case of letters:
+    /// on Windows they are one name.
     pub fn servers_part(&self) -> Option<&str> {
         let (start, part) = self.0.split_at_checked(SERVERS.len())?;
         start.eq_ignore_ascii_case(SERVERS).then_some(part)

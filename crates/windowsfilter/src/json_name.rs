@@ -1,5 +1,6 @@
-//! Names in JSON documents. Windows' names are sequences of any 16 bits, Linux' of any bytes, and JSON has text: a name that is no text is
-//! written as `{"bytes": "<base64>"}` in place of the string, so that no two names become one.
+//! Names in JSON documents. Windows' names are sequences of any 16 bits, Linux' of any bytes, and JSON has
+//! text: a name that is no text is written as `{"bytes": "<base64>"}` in place of the string, so that no two
+//! names become one.
 
 use std::path::Path;
 

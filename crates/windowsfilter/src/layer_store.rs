@@ -1,9 +1,9 @@
 //! The store of layers and sandboxes: the driver's contract on top of an engine.
 //!
-//! This file opens a store and finds things in it. How a layer comes in is in `staging.rs` (`in_place.rs` where its engine makes it where it
-//! stays), how it is mounted in `mounts.rs`, how its
-//! changes come out in `reading.rs`, how it goes in `removal.rs`, and what must be true of all of them in `fsck/`;
-//! `contract.rs` puts them together as [`crate::Driver`].
+//! This file opens a store and finds things in it. How a layer comes in is in `staging.rs` (`in_place.rs`
+//! where its engine makes it where it stays), how it is mounted in `mounts.rs`, how its changes come out in
+//! `reading.rs`, how it goes in `removal.rs`, and what must be true of all of them in `fsck/`; `contract.rs`
+//! puts them together as [`crate::Driver`].
 
 mod chains;
 mod contract;
@@ -54,7 +54,8 @@ pub struct LayerStore {
     engine: Arc<dyn Engine>,
 }
 
-/// A lock of the store, held until it is dropped: that of [`LayerStore::lock`] or of [`LayerStore::lock_file`].
+/// A lock of the store, held until it is dropped: that of [`LayerStore::lock`] or of
+/// [`LayerStore::lock_file`].
 #[derive(Debug)]
 pub struct StoreLock {
     _lock: Lock,
@@ -83,7 +84,8 @@ impl LayerStore {
         }
     }
 
-    /// Opens the layers in `home`, which may be one of Docker's, with Windows' own engine. Layers are filled as `import` says.
+    /// Opens the layers in `home`, which may be one of Docker's, with Windows' own engine. Layers are filled
+    /// as `import` says.
     ///
     /// # Errors
     /// [`Error::Unsupported`] on an ReFS volume; when directories cannot be made or read.
@@ -115,7 +117,8 @@ impl LayerStore {
         Paths::is_in_place(root)
     }
 
-    /// Whether the bytes of a layer's tar are kept as they came in. The compute service keeps files, and makes another tar of them.
+    /// Whether the bytes of a layer's tar are kept as they came in. The compute service keeps files, and
+    /// makes another tar of them.
     pub fn keeps_tars(&self) -> bool {
         !self.is_in_place()
     }
@@ -216,7 +219,8 @@ impl LayerStore {
         self.paths.temporaries().file().map(NewFile)
     }
 
-    /// Takes the store's lock, waiting for whoever holds it: the set of layers does not change until it is dropped. Hold it for moments only.
+    /// Takes the store's lock, waiting for whoever holds it: the set of layers does not change until it is
+    /// dropped. Hold it for moments only.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
@@ -224,8 +228,9 @@ impl LayerStore {
         self.lock_file(&self.paths.lock(), "the store")
     }
 
-    /// Locks a file of the store, which is created, against other threads and processes until it is dropped; says `what` it waits for,
-    /// should somebody hold it. In a store that cannot be written nobody changes anything, so whoever only reads gets it.
+    /// Locks a file of the store, which is created, against other threads and processes until it is dropped;
+    /// says `what` it waits for, should somebody hold it. In a store that cannot be written nobody changes
+    /// anything, so whoever only reads gets it.
     ///
     /// # Errors
     /// When it can be opened neither for writing nor for reading.
@@ -296,7 +301,8 @@ impl LayerStore {
         Ok(ids)
     }
 
-    /// Names in a directory that are valid UTF-8; others are not ours, nor, of layers, are files: a layer is a directory.
+    /// Names in a directory that are valid UTF-8; others are not ours, nor, of layers, are files: a layer is
+    /// a directory.
     fn entries(&self, dir: &Path) -> Result<Vec<String>, Error> {
         let only_directories = dir != self.paths.incomplete_dir();
         let mut names = Vec::new();
@@ -311,7 +317,8 @@ impl LayerStore {
         Ok(names)
     }
 
-    /// Directories that an interrupted import or removal may have left, and staged layers that somebody keeps, see [`staging::is_kept`].
+    /// Directories that an interrupted import or removal may have left, and staged layers that somebody
+    /// keeps, see [`staging::is_kept`].
     fn leftovers(&self) -> Result<Vec<PathBuf>, Error> {
         let unfinished = |name: &String| name.ends_with(IMPORTING) || name.ends_with(REMOVING);
         let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! The layer store: Docker's `windowsfilter` graph driver, on any host.
 //!
-//! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on the host. See `ARCHITECTURE.md`
-//! in the repository for a map.
+//! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on
+//! the host. See `ARCHITECTURE.md` in the repository for a map.
 
 mod cancel;
 mod compressed;

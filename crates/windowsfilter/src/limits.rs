@@ -1,38 +1,41 @@
 //! How much a layer that comes in may be, so that a hostile one costs no more than a large one.
 //!
-//! Every limit can be raised or lifted by whoever trusts a layer. What memory the entries may take together is no limit of these: the
-//! tree that is built of them counts it (`layer_tree`). `docs/limits.md` says how the defaults were chosen.
+//! Every limit can be raised or lifted by whoever trusts a layer. What memory the entries may take together
+//! is no limit of these: the tree that is built of them counts it (`layer_tree`). `docs/limits.md` says how
+//! the defaults were chosen.
 
 use wclayer::tar::{Header, MAX_SPECIAL_SIZE};
 
 use crate::error::Error;
 
-/// Bytes that no ratio is demanded of: a small layer of zeros is nothing to fear, and a file of zeros that a database was given room
-/// with is real.
+/// Bytes that no ratio is demanded of: a small layer of zeros is nothing to fear, and a file of zeros that a
+/// database was given room with is real.
 const DEFAULT_RATIO_FROM: u64 = 1 << 30;
 
 /// What a layer that comes in may be at most; `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries of the tar, of any type, streams and deletions included. Default 2,000,000: Server Core's base has some 110,000. With what
-    /// an entry may take of it, memory stays below 2.1 GiB.
+    /// Entries of the tar, of any type, streams and deletions included. Default 2,000,000: Server Core's base
+    /// has some 110,000. With what an entry may take of it, memory stays below 2.1 GiB.
     pub entries: Option<u64>,
-    /// Bytes of an entry's name or link target. Default 262,144: Windows' longest path has 32,767 units, which are at most 98,301 bytes,
-    /// but trees that were moved can have longer ones.
+    /// Bytes of an entry's name or link target. Default 262,144: Windows' longest path has 32,767 units,
+    /// which are at most 98,301 bytes, but trees that were moved can have longer ones.
     pub name: Option<u64>,
-    /// Components of an entry's name or link target. Default 1,024: half of what a path of Linux' 4,096 bytes can have.
+    /// Components of an entry's name or link target. Default 1,024: half of what a path of Linux' 4,096 bytes
+    /// can have.
     pub depth: Option<u64>,
-    /// Bytes of an extended header (PAX) or a GNU long name. Default 1 MiB, and never more: Docker's own reader takes no longer ones.
+    /// Bytes of an extended header (PAX) or a GNU long name. Default 1 MiB, and never more: Docker's own
+    /// reader takes no longer ones.
     pub header: Option<u64>,
     /// Bytes of the uncompressed tar. Default 512 GiB, four times the 127 GB that Docker's sandboxes have.
     pub size: Option<u64>,
-    /// Bytes of tar for each byte of the blob, once [`Limits::ratio_from`] is reached. Default 200. Layers have 2 to 4; deflate cannot
-    /// exceed 1,032, zstd can exceed anything.
+    /// Bytes of tar for each byte of the blob, once [`Limits::ratio_from`] is reached. Default 200. Layers
+    /// have 2 to 4; deflate cannot exceed 1,032, zstd can exceed anything.
     pub ratio: Option<u64>,
     /// Bytes of tar before which the ratio does not matter. Default 1 GiB.
     pub ratio_from: u64,
-    /// Whether a tar is taken that has entries, but none in `Files`, `Hives` or `UtilityVM`. Default no: it is another system's layer, or
-    /// none, and would show nothing.
+    /// Whether a tar is taken that has entries, but none in `Files`, `Hives` or `UtilityVM`. Default no: it
+    /// is another system's layer, or none, and would show nothing.
     pub foreign_layers: bool,
 }
 
@@ -87,7 +90,8 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Its name, and, behind two dashes, the option of the command line that sets it; a sandbox's size and the disk have none.
+    /// Its name, and, behind two dashes, the option of the command line that sets it; a sandbox's size and
+    /// the disk have none.
     pub fn name(self) -> &'static str {
         match self {
             Self::Entries => "max-entries",
@@ -179,7 +183,8 @@ impl Limits {
         }
     }
 
-    /// Refuses `what`, which is no layer but holds layers, and has become `plain` bytes of its first `compressed` ones.
+    /// Refuses `what`, which is no layer but holds layers, and has become `plain` bytes of its first
+    /// `compressed` ones.
     ///
     /// # Errors
     /// [`Error::Intake`] of an [`Error::Limit`].
@@ -196,10 +201,12 @@ pub struct DiffLimits {
     pub entries: Option<u64>,
     /// Bytes of their tar: [`Limits::size`].
     pub size: Option<u64>,
-    /// Bytes of the sandbox's disk. Their tar may have a quarter more and 64 MiB: what a disk can hold in full blocks and inodes has up to a tenth
-    /// more in headers. A file without blocks could have any size, and a stream of a layer any number of names.
+    /// Bytes of the sandbox's disk. Their tar may have a quarter more and 64 MiB: what a disk can hold in
+    /// full blocks and inodes has up to a tenth more in headers. A file without blocks could have any size,
+    /// and a stream of a layer any number of names.
     pub sandbox: Option<u64>,
-    /// Bytes that are free where the tar is written, twice while a layer is made of it. [`DISK_RESERVE`] of them stay.
+    /// Bytes that are free where the tar is written, twice while a layer is made of it. [`DISK_RESERVE`] of
+    /// them stay.
     pub disk: Option<u64>,
 }
 

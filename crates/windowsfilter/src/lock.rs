@@ -5,14 +5,16 @@
 //! * The *store lock* (`<root>/lock`) is held for moments: whenever the set of layers changes (a staged layer
 //!   becomes visible, a layer becomes `-removing`) and while what depends on that set is checked. Never
 //!   while data is written.
-//! * A directory that somebody is filling is locked itself: `<id>-importing` by its writer. Whoever mounts or unmounts has
-//!   `mounts/<id>.lock`. Cleanup leaves what is locked alone: its owner lives. All who have a file in `tmp/` share one lock, `tmp.lock`.
+//! * A directory that somebody is filling is locked itself: `<id>-importing` by its writer. Whoever mounts or
+//!   unmounts has `mounts/<id>.lock`. Cleanup leaves what is locked alone: its owner lives. All who have a
+//!   file in `tmp/` share one lock, `tmp.lock`.
 //!
 //! Order: a directory's lock before the store lock, so that nobody waits for data while holding the store.
 //! The kernel drops the locks of a process that dies.
 //!
-//! Windows locks files only, and renames no directory in which a file is open. There a directory's lock is a file beside it, which goes
-//! with the lock: it belongs to the directory's name and not to the directory ([`Lock::before_rename`]).
+//! Windows locks files only, and renames no directory in which a file is open. There a directory's lock is a
+//! file beside it, which goes with the lock: it belongs to the directory's name and not to the directory
+//! ([`Lock::before_rename`]).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -25,7 +27,8 @@ use crate::error::{Error, IoContext};
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
-    /// There is no lock file and none can be made, or it may not be opened; what is open is the directory it would be in.
+    /// There is no lock file and none can be made, or it may not be opened; what is open is the directory it
+    /// would be in.
     absent: bool,
     /// Why it was opened for reading only: enough for whoever only reads.
     unwritable: Option<(PathBuf, io::Error)>,
@@ -45,7 +48,8 @@ impl Lock {
         }
     }
 
-    /// For whoever is going to change something: refuses a store that cannot be written, before anything is done.
+    /// For whoever is going to change something: refuses a store that cannot be written, before anything is
+    /// done.
     ///
     /// # Errors
     /// As when opening the lock file for writing.
@@ -59,7 +63,8 @@ impl Lock {
 
 #[cfg(unix)]
 impl Lock {
-    /// The locked file. The lock lasts until every copy of its descriptor is closed, those of other processes included.
+    /// The locked file. The lock lasts until every copy of its descriptor is closed, those of other processes
+    /// included.
     pub(crate) fn into_file(self) -> File {
         self.file
     }
@@ -110,7 +115,8 @@ impl Lock {
         let mut patience = 200;
         loop {
             match open(&path) {
-                // A lock file that was removed is still there, and refused, until those who wait for it have looked and closed it.
+                // A lock file that was removed is still there, and refused, until those who wait for it have
+                // looked and closed it.
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::PermissionDenied && patience > 0 =>
                 {
@@ -152,7 +158,8 @@ impl Lock {
 #[cfg(not(unix))]
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Gone before it is unlocked, so that whoever waits for it sees that it is not the one to have any more.
+        // Gone before it is unlocked, so that whoever waits for it sees that it is not the one to have any
+        // more.
         if let Some(path) = &self.transient
             && let Err(e) = std::fs::remove_file(path)
         {
@@ -161,7 +168,8 @@ impl Drop for Lock {
     }
 }
 
-/// Locks the file `path`, which is created, waiting for whoever holds it and saying so once. Waiting ends with `cancel`.
+/// Locks the file `path`, which is created, waiting for whoever holds it and saying so once. Waiting ends
+/// with `cancel`.
 pub(crate) fn exclusive(path: &Path, what: &str, cancel: &Cancel) -> Result<Lock, Error> {
     let lock = open(path)?;
     wait(&lock, path, what, cancel)?;
@@ -282,7 +290,8 @@ fn open(path: &Path) -> Result<Lock, Error> {
     }
 }
 
-/// Whoever may open a lock can hold it for ever, so a lock is its owner's only; older versions made ones that all can read.
+/// Whoever may open a lock can hold it for ever, so a lock is its owner's only; older versions made ones that
+/// all can read.
 #[cfg(unix)]
 fn keep_from_others(file: &File, path: &Path) {
     use std::os::unix::fs::PermissionsExt;
@@ -295,16 +304,19 @@ fn keep_from_others(file: &File, path: &Path) {
 #[cfg(not(unix))]
 fn keep_from_others(_: &File, _: &Path) {}
 
-/// Whether somebody who only wants to read can still do so. On Windows a lock file that is being removed is refused, too.
+/// Whether somebody who only wants to read can still do so. On Windows a lock file that is being removed is
+/// refused, too.
 pub(crate) fn cannot_write(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ReadOnlyFilesystem
         || cfg!(unix) && error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// Opens a lock in a store that we cannot write. Whoever wants to change something fails a little later, for the same reason.
+/// Opens a lock in a store that we cannot write. Whoever wants to change something fails a little later, for
+/// the same reason.
 fn open_to_read(path: &Path) -> io::Result<Lock> {
     match File::open(path) {
-        // None is there, or it is its owner's only: whoever may merely read cannot keep the owner waiting either.
+        // None is there, or it is its owner's only: whoever may merely read cannot keep the owner waiting
+        // either.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
             let dir = File::open(path.parent().unwrap_or(Path::new(".")))?;
             let mut lock = Lock::of_file(dir);

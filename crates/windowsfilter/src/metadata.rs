@@ -13,10 +13,11 @@
 //! | `user.win32.name` | the true name, where Linux cannot hold it; of a file with several such names all, with `/` between |
 //! | `user.win32.origin` | `<first 16 digits of the diffID>:<tar offset>`; in a layer's own index only the offset |
 //!
-//! Linux refuses `user.*` on symbolic links and devices (xattr(7)); there the same names are under `trusted.`.
-//! Only in a layer's own index: `trusted.win32.implicit` (a directory the tar does not have an entry for),
-//! `trusted.win32.opaque` (hides all that lies below), `trusted.win32.new` (a directory that the layer deletes and has again: it is not
-//! the one below), `trusted.win32.link` (on a device: a hard link to that path of a parent or, if no parent has it, of this layer).
+//! Linux refuses `user.*` on symbolic links and devices (xattr(7)); there the same names are under
+//! `trusted.`. Only in a layer's own index: `trusted.win32.implicit` (a directory the tar does not have an
+//! entry for), `trusted.win32.opaque` (hides all that lies below), `trusted.win32.new` (a directory that the
+//! layer deletes and has again: it is not the one below), `trusted.win32.link` (on a device: a hard link to
+//! that path of a parent or, if no parent has it, of this layer).
 
 mod dos_attributes;
 mod stream_form;
@@ -34,7 +35,8 @@ use wclayer::filetime::FileTime;
 pub(crate) const IMPLICIT: &[u8] = b"win32.implicit";
 /// Marks a directory that hides what lower layers have in it.
 pub(crate) const OPAQUE: &[u8] = b"win32.opaque";
-/// Marks a directory that the layer deletes and has again: it has nothing of the lower layers' one, not even its spelling.
+/// Marks a directory that the layer deletes and has again: it has nothing of the lower layers' one, not even
+/// its spelling.
 pub(crate) const NEW: &[u8] = b"win32.new";
 /// The target of a hard link that the tar has nothing for before it, from the layer's root (`Files/…`).
 pub(crate) const LINK: &[u8] = b"win32.link";
@@ -42,7 +44,8 @@ pub(crate) const LINK: &[u8] = b"win32.link";
 /// Attribute with its namespace, name without prefix, and value.
 pub(crate) type Xattr = (Namespace, Vec<u8>, Vec<u8>);
 
-/// Where bytes lie: the layer (first 8 bytes of its diffID; `None` in a layer's own index) and the offset in its tar.
+/// Where bytes lie: the layer (first 8 bytes of its diffID; `None` in a layer's own index) and the offset in
+/// its tar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// First eight bytes of the layer's diffID, big-endian; `None`: the layer whose index this is.
@@ -221,17 +224,20 @@ impl Win32Metadata {
         }
     }
 
-    /// Reads attributes given as name without prefix and value; what is not of this schema, or not as it should be, is left alone.
+    /// Reads attributes given as name without prefix and value; what is not of this schema, or not as it
+    /// should be, is left alone.
     pub(crate) fn from_xattrs<'a>(xattrs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut metadata = Self::default();
         for (name, value) in xattrs {
-            // Of a view they are as they were written; those that users write are looked at before (`problem_of`).
+            // Of a view they are as they were written; those that users write are looked at before
+            // (`problem_of`).
             _ = metadata.read_xattr(name, value);
         }
         metadata
     }
 
-    /// Whether an attribute that a user may have written is one of this schema. The error says what is wrong with its value.
+    /// Whether an attribute that a user may have written is one of this schema. The error says what is wrong
+    /// with its value.
     #[cfg(target_os = "linux")]
     pub(crate) fn judge(name: &[u8], value: &[u8]) -> Result<bool, Cow<'static, str>> {
         Self::default().read_xattr(name, value)
@@ -288,11 +294,12 @@ impl Win32Metadata {
     }
 }
 
-/// Streams in the tar that have an attribute each; of those beyond them [`PACKED_STREAMS`] share one. Linux lists 64 KiB of names of
-/// a file's attributes, and an index holds 256 KiB of them beside an inode.
+/// Streams in the tar that have an attribute each; of those beyond them [`PACKED_STREAMS`] share one. Linux
+/// lists 64 KiB of names of a file's attributes, and an index holds 256 KiB of them beside an inode.
 const LONE_STREAMS: usize = 64;
 const PACKED_STREAMS: usize = 32;
-/// Most bytes that names of extended attributes take in the names of Linux' attributes, which have 64 KiB for all of a file.
+/// Most bytes that names of extended attributes take in the names of Linux' attributes, which have 64 KiB for
+/// all of a file.
 pub(crate) const MAX_EA_NAMES: usize = 2 << 10;
 /// Longest value EROFS and Linux agree on, bytes.
 pub(crate) const MAX_VALUE: usize = erofs_index::XATTR_VALUE_MAX;

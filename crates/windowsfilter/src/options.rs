@@ -2,18 +2,20 @@
 //!
 //! Docker passes them as `--storage-opt size=20GB`. The original accepts any key, in any case, and lets the
 //! last one in map order win (`windows.go`, `parseStorageOpt`); ours refuses what it does not know and what
-//! is said twice, and names the key. Sizes are Docker's `RAMInBytes` (docker/go-units `size.go`): binary units
-//! whatever the spelling.
+//! is said twice, and names the key. Sizes are Docker's `RAMInBytes` (docker/go-units `size.go`): binary
+//! units whatever the spelling.
 
 use crate::error::Error;
 
-/// Size of a sandbox when nobody says otherwise: 127 GB, the default size of a VHD in Hyper-V (`windows.go`, `defaultSandboxSize`).
+/// Size of a sandbox when nobody says otherwise: 127 GB, the default size of a VHD in Hyper-V (`windows.go`,
+/// `defaultSandboxSize`).
 pub const DEFAULT_SANDBOX_SIZE: u64 = 127 << 30;
 
-/// Least size of a sandbox in bytes: a journal of ext4's least size (4 MiB), the inode tables, and something to use.
+/// Least size of a sandbox in bytes: a journal of ext4's least size (4 MiB), the inode tables, and something
+/// to use.
 pub const MINIMUM_SANDBOX_SIZE: u64 = 16 << 20;
-/// Largest size of a sandbox in bytes: that of the largest VHDX (64 TB), which is what Windows keeps sandboxes in. What ext4 notes of each of its groups takes
-/// 32 MiB then.
+/// Largest size of a sandbox in bytes: that of the largest VHDX (64 TB), which is what Windows keeps
+/// sandboxes in. What ext4 notes of each of its groups takes 32 MiB then.
 pub const MAXIMUM_SANDBOX_SIZE: u64 = 64 << 40;
 
 /// Options that apply to every sandbox of a store, or to one.
@@ -24,7 +26,8 @@ pub struct StorageOptions {
 }
 
 impl StorageOptions {
-    /// Reads `key=value` options as Docker passes them. Keys compare without case; `size=0` means the default.
+    /// Reads `key=value` options as Docker passes them. Keys compare without case; `size=0` means the
+    /// default.
     ///
     /// # Errors
     /// [`Error::UnknownOption`], [`Error::RepeatedOption`], [`Error::InvalidSize`].
@@ -45,8 +48,9 @@ impl StorageOptions {
     }
 }
 
-/// Docker's `RAMInBytes`: a number, an optional space, and an optional unit `b`, `k`, `m`, `g`, `t` or `p`, each
-/// optionally followed by `b` or `ib`, in any case; always powers of 1,024. Fractions are cut to whole bytes.
+/// Docker's `RAMInBytes`: a number, an optional space, and an optional unit `b`, `k`, `m`, `g`, `t` or `p`,
+/// each optionally followed by `b` or `ib`, in any case; always powers of 1,024. Fractions are cut to whole
+/// bytes.
 ///
 /// # Errors
 /// [`Error::InvalidSize`] with the text and the reason.
@@ -55,7 +59,8 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
     // go-units cuts at the last digit, dot or space; what follows must be a unit.
     let cut = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').map_or(0, |i| i + 1);
     let (mut number, unit) = text.split_at(cut);
-    // Hexadecimal and Inf/NaN spellings end in letters: they are part of the number only where a digit follows.
+    // Hexadecimal and Inf/NaN spellings end in letters: they are part of the number only where a digit
+    // follows.
     number = number.strip_suffix(' ').unwrap_or(number);
     let value = parse_go_float(number)
         .ok_or_else(|| invalid("it is not a number with an optional unit such as MB or GiB"))?;
@@ -82,7 +87,8 @@ fn unit_exponent(unit: &str) -> Option<i32> {
     matches!(chars.as_str(), "" | "b" | "ib").then_some(exponent)
 }
 
-/// What Go's `strconv.ParseFloat` accepts: also hexadecimal floats (`0x1p4`) and, as go-units' vectors show, underscores between digits.
+/// What Go's `strconv.ParseFloat` accepts: also hexadecimal floats (`0x1p4`) and, as go-units' vectors show,
+/// underscores between digits.
 fn parse_go_float(text: &str) -> Option<f64> {
     let (sign, magnitude) = match text.as_bytes().first()? {
         b'-' => (-1.0, &text[1..]),

@@ -1,4 +1,5 @@
-//! Paths in JSON: as text where they are UTF-8, else as `{"bytes": "<hex>"}`. A path of Linux may have any bytes.
+//! Paths in JSON: as text where they are UTF-8, else as `{"bytes": "<hex>"}`. A path of Linux may have any
+//! bytes.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! `layer.json` and `layerchain.json`: what a layer is and what it stands on.
 //!
-//! Together with `layer.tar` they are a layer's truth; every index can be rebuilt from them. A missing or damaged
-//! one is an error that names it: the original takes a missing `layerchain.json` for "no parents", so a
-//! damaged layer silently becomes a base layer (`windows.go`, `getLayerChain`).
+//! Together with `layer.tar` they are a layer's truth; every index can be rebuilt from them. A missing or
+//! damaged one is an error that names it: the original takes a missing `layerchain.json` for "no parents", so
+//! a damaged layer silently becomes a base layer (`windows.go`, `getLayerChain`).
 
 use std::path::Path;
 
@@ -57,7 +57,8 @@ pub struct LayerRecord {
     /// Number of tar entries.
     #[serde(default)]
     pub entries: u64,
-    /// Digest of `layerchain.json`, so that no damage to it goes for other parents. Set when the layer is published.
+    /// Digest of `layerchain.json`, so that no damage to it goes for other parents. Set when the layer is
+    /// published.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub chain: Option<Digest>,
     /// Digest of `layer.erofs` as it was written.
@@ -69,7 +70,8 @@ pub struct LayerRecord {
     /// Sandboxes: digest of the config of the image that it was made from, for whoever keeps images.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image: Option<Digest>,
-    /// Sandboxes: how the view shows streams, and how those that are written are read. Those of earlier builds have none: they are plain.
+    /// Sandboxes: how the view shows streams, and how those that are written are read. Those of earlier
+    /// builds have none: they are plain.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub streams: Option<StreamForm>,
     /// When it came into the store; seconds since 1970.
@@ -112,7 +114,8 @@ pub(crate) fn replace_record(
     temporaries.write(&dir.join(file::RECORD), &text(record))
 }
 
-/// What a layer is that has no `layer.json`, since Docker made it: known by the files that the service keeps in it.
+/// What a layer is that has no `layer.json`, since Docker made it: known by the files that the service keeps
+/// in it.
 pub(crate) fn foreign_record(dir: &Path) -> LayerRecord {
     let kind = match (dir.join(file::WINDOWS_DISK).exists(), dir.join(file::WINDOWS_FILES).is_dir()) {
         (true, _) => LayerKind::Sandbox,
@@ -143,8 +146,9 @@ pub(crate) fn read_record(dir: &Path, id: &LayerId) -> Result<LayerRecord, Error
 pub(crate) enum ChainForm<'a> {
     /// By their IDs, so that the store can be moved.
     Ids,
-    /// By the paths of their directories in this home, as Docker does and reads. Reading takes any path, and IDs: what counts is the last
-    /// element, since a home has all parents of its layers and may have been moved.
+    /// By the paths of their directories in this home, as Docker does and reads. Reading takes any path, and
+    /// IDs: what counts is the last element, since a home has all parents of its layers and may have been
+    /// moved.
     Paths(&'a Path),
 }
 
@@ -172,16 +176,17 @@ pub(crate) fn chain_text(chain: &[LayerId], form: ChainForm<'_>) -> Vec<u8> {
 
 /// Writes `layerchain.json`: the parents, nearest first. Returns its digest, for [`LayerRecord::chain`].
 ///
-/// The file is the original's, byte for byte but for IDs instead of paths; that has no place for a version and a checksum:
-/// the digest stands in `layer.json`, which is sealed.
+/// The file is the original's, byte for byte but for IDs instead of paths; that has no place for a version
+/// and a checksum: the digest stands in `layer.json`, which is sealed.
 pub(crate) fn write_chain(dir: &Path, chain: &[LayerId]) -> Result<Digest, Error> {
     let text = chain_text(chain, ChainForm::Ids);
     store::write_new(&dir.join(file::CHAIN), &text)?;
     Ok(Digest::of(&text))
 }
 
-/// Reads `layerchain.json` of `id` from `dir`; refuses a missing one, one that is not what `layer.json` says it is, repeated IDs and
-/// the layer itself. A layer without `layer.json`, which only a home of Docker's has, can say nothing of it.
+/// Reads `layerchain.json` of `id` from `dir`; refuses a missing one, one that is not what `layer.json` says
+/// it is, repeated IDs and the layer itself. A layer without `layer.json`, which only a home of Docker's has,
+/// can say nothing of it.
 pub(crate) fn read_chain(dir: &Path, id: &LayerId, form: ChainForm<'_>) -> Result<Vec<LayerId>, Error> {
     let damaged = |reason: String| Error::Damaged { id: id.clone(), file: file::CHAIN, reason };
     let Some(content) = store::read_file(&dir.join(file::CHAIN))? else {
@@ -204,7 +209,8 @@ pub(crate) fn read_chain(dir: &Path, id: &LayerId, form: ChainForm<'_>) -> Resul
     Ok(chain)
 }
 
-/// Reads `layerID`: the alternate ID of `id`, or `id` itself (`windows.go`, `resolveID`; ours is trimmed and validated).
+/// Reads `layerID`: the alternate ID of `id`, or `id` itself (`windows.go`, `resolveID`; ours is trimmed and
+/// validated).
 pub(crate) fn resolve_id(dir: &Path, id: &LayerId) -> Result<LayerId, Error> {
     let damaged = |reason: String| Error::Damaged { id: id.clone(), file: file::ALTERNATE_ID, reason };
     let Some(content) = store::read_file(&dir.join(file::ALTERNATE_ID))? else { return Ok(id.clone()) };

@@ -1,8 +1,9 @@
 //! Small files of the store with a version and a checksum, so that no damage to them goes for something else.
 //!
-//! A sealed file is a JSON object: the content's fields, with `version` and `checksum` before them. Reading takes no other bytes than those
-//! that sealing the same content writes. So not only what the checksum sums is guarded, but every bit: one that turns the name of an optional field
-//! into another name, and so loses the field, changes nothing in what is summed. `docs/decisions/0006-sealed-records.md` says what else could
+//! A sealed file is a JSON object: the content's fields, with `version` and `checksum` before them. Reading
+//! takes no other bytes than those that sealing the same content writes. So not only what the checksum sums
+//! is guarded, but every bit: one that turns the name of an optional field into another name, and so loses
+//! the field, changes nothing in what is summed. `docs/decisions/0006-sealed-records.md` says what else could
 //! have been done.
 
 use serde::de::DeserializeOwned;

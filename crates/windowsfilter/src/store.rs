@@ -25,8 +25,9 @@
 //!                                mounted), nothing/ (an empty directory), thrown/ (what clients unpack by themselves)
 //! ```
 //!
-//! Where an engine makes layers in place, the root is what the original calls home: layers lie directly in it, as Docker
-//! keeps them, and everything of ours that is not a layer's is in a directory whose name no layer can have.
+//! Where an engine makes layers in place, the root is what the original calls home: layers lie directly in
+//! it, as Docker keeps them, and everything of ours that is not a layer's is in a directory whose name no
+//! layer can have.
 //!
 //! ```text
 //! <home>/<id>/                   the service's own files
@@ -69,7 +70,8 @@ pub(crate) mod file {
     /// The compute service's: the disk of a sandbox, and what a container sees of a layer.
     pub(crate) const WINDOWS_DISK: &str = "sandbox.vhdx";
     pub(crate) const WINDOWS_FILES: &str = "Files";
-    /// The original reads `layerID` and writes `layerId` (`windows.go`, `resolveID` and `setID`): one name, for both.
+    /// The original reads `layerID` and writes `layerId` (`windows.go`, `resolveID` and `setID`): one name,
+    /// for both.
     pub(crate) const ALTERNATE_ID: &str = "layerID";
 }
 
@@ -215,8 +217,9 @@ impl Paths {
         self.own.join("locks")
     }
 
-    /// Locks a layer's directory, waiting for whoever has it. Where layers are made in place the lock is a file of ours: the directory
-    /// may not be there yet, and nothing of it may be open while the compute service works on it.
+    /// Locks a layer's directory, waiting for whoever has it. Where layers are made in place the lock is a
+    /// file of ours: the directory may not be there yet, and nothing of it may be open while the compute
+    /// service works on it.
     pub(crate) fn lock_directory(&self, dir: &Path, what: &str) -> Result<Lock, Error> {
         match self.placement {
             Placement::Aside => lock::exclusive_dir(dir, what, &self.cancel),
@@ -237,7 +240,8 @@ impl Paths {
         }
     }
 
-    /// The lock that a directory needs under the name it is about to get, where the one it has does not go with it.
+    /// The lock that a directory needs under the name it is about to get, where the one it has does not go
+    /// with it.
     pub(crate) fn lock_new_name(&self, dir: &Path) -> Result<Option<Lock>, Error> {
         match self.placement {
             Placement::Aside => Lock::before_rename(dir),
@@ -291,7 +295,8 @@ impl Paths {
     }
 }
 
-/// Creates `dir` and its parents, `dir` itself for its owner only. On Linux the original's mode 0 would make it unusable.
+/// Creates `dir` and its parents, `dir` itself for its owner only. On Linux the original's mode 0 would make
+/// it unusable.
 fn create_private_dir(dir: &Path) -> Result<(), Error> {
     if dir.is_dir() {
         return Ok(());

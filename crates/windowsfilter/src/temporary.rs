@@ -1,8 +1,9 @@
 //! Files that are on their way into the store, and what is left of them when a process dies.
 //!
-//! All of them are in `<root>/tmp`, on the store's file system, so that a rename ends their way. Whoever has one there holds a
-//! shared lock on `<root>/tmp.lock`; the sweep takes the lock for itself, so whatever it finds then belongs to nobody. What needs no
-//! name has none ([`Temporaries::anonymous`]) and goes with its process.
+//! All of them are in `<root>/tmp`, on the store's file system, so that a rename ends their way. Whoever has
+//! one there holds a shared lock on `<root>/tmp.lock`; the sweep takes the lock for itself, so whatever it
+//! finds then belongs to nobody. What needs no name has none ([`Temporaries::anonymous`]) and goes with its
+//! process.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -114,15 +115,16 @@ impl Temporaries {
         Ok(TemporaryDirectory { dir, _lock: lock })
     }
 
-    /// A new, empty file without a name: it is gone when it is closed, however that comes about. On Windows it has a name that nobody
-    /// else can open.
+    /// A new, empty file without a name: it is gone when it is closed, however that comes about. On Windows
+    /// it has a name that nobody else can open.
     pub(crate) fn anonymous(&self) -> Result<File, Error> {
         // Elsewhere it may have a name for a moment.
         let _lock = lock::shared(&self.lock_path(), &self.cancel)?;
         tempfile::tempfile_in(&self.dir).at("create a temporary file in", &self.dir)
     }
 
-    /// Writes a small file so that after a crash it is either the old one or the new one, whole. After an error it is the old one.
+    /// Writes a small file so that after a crash it is either the old one or the new one, whole. After an
+    /// error it is the old one.
     pub(crate) fn write(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let before = read_file(path)?;
         let Err(error) = self.replace(path, content) else { return Ok(()) };
@@ -135,7 +137,8 @@ impl Temporaries {
         new.persist(path).map(drop)
     }
 
-    /// A file whose name could not be made durable is there all the same: whoever is told that it is not would take away what it needs.
+    /// A file whose name could not be made durable is there all the same: whoever is told that it is not
+    /// would take away what it needs.
     fn put_back(&self, path: &Path, before: Option<&[u8]>, content: &[u8]) -> Result<(), Error> {
         if before == Some(content) || read_file(path)?.as_deref() != Some(content) {
             return Ok(());

@@ -1,5 +1,5 @@
-//! `docs/driver-contract.md` says of every row of the original's behaviour what ours does and which test shows it. This shows that it
-//! says so of every row, and that these tests exist.
+//! `docs/driver-contract.md` says of every row of the original's behaviour what ours does and which test
+//! shows it. This shows that it says so of every row, and that these tests exist.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rows of the original's behaviour, lessons drawn from all of them, and rules by which layers merge, by the start of their numbers.
+/// Rows of the original's behaviour, lessons drawn from all of them, and rules by which layers merge, by the
+/// start of their numbers.
 const ROWS: [(&str, usize); 3] = [("", 75), ("h", 6), ("m", 12)];
 
 /// What a row says instead of a test if it needs Windows.
@@ -48,7 +49,8 @@ fn tests_of(cell: &str) -> Vec<(String, String)> {
     tests
 }
 
-/// Whether `source` has a test of that name: as a function under `#[test]`, or in the list of a suite that makes them.
+/// Whether `source` has a test of that name: as a function under `#[test]`, or in the list of a suite that
+/// makes them.
 fn has_test(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let is_test = |at: usize| {

@@ -1,4 +1,5 @@
-//! Random changes in a sandbox: committed as a layer and mounted again, they are the tree that was in the sandbox. Nothing is lost, nothing comes back.
+//! Random changes in a sandbox: committed as a layer and mounted again, they are the tree that was in the
+//! sandbox. Nothing is lost, nothing comes back.
 //!
 //! In a binary of its own: a program that is started while another test unmounts would keep that mount busy.
 
@@ -79,7 +80,8 @@ impl Act {
     }
 }
 
-/// Two layers: files with several names, in one directory and in two, an upper that changes, deletes and replaces.
+/// Two layers: files with several names, in one directory and in two, an upper that changes, deletes and
+/// replaces.
 fn parents(store: &TestStore) {
     let base = TestLayer::new()
         .dir("Files")
@@ -104,11 +106,12 @@ fn parents(store: &TestStore) {
     store.apply_diff(&id("upper"), Some(&id("base")), &mut &upper.tar()[..]).unwrap();
 }
 
-/// A line for each path: what it is, and which names are one file. In lower case: a directory that takes the place of one that is spelled otherwise
-/// keeps that spelling, as a layer has but one entry for both.
+/// A line for each path: what it is, and which names are one file. In lower case: a directory that takes the
+/// place of one that is spelled otherwise keeps that spelling, as a layer has but one entry for both.
 type Lines = BTreeMap<String, String>;
 
-/// What is below `root`, and whether two names of a directory are one to Windows: a layer has one of them, or is refused, and other tests say which.
+/// What is below `root`, and whether two names of a directory are one to Windows: a layer has one of them, or
+/// is refused, and other tests say which.
 fn lines(root: &Path) -> (Lines, bool) {
     let (mut lines, mut has_twins) = (Lines::new(), false);
     let mut names: BTreeMap<u64, String> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! The workspace denies unsafe code, and every unsafe block without its reason (`Cargo.toml`). This shows who is exempt: those that
-//! `ARCHITECTURE.md` names, and nobody else.
+//! The workspace denies unsafe code, and every unsafe block without its reason (`Cargo.toml`). This shows who
+//! is exempt: those that `ARCHITECTURE.md` names, and nobody else.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 

@@ -1,5 +1,5 @@
-//! `docs/windows-engine.md` names the tests that show each row. This shows that there are such tests, and that no function of the original
-//! is left out.
+//! `docs/windows-engine.md` names the tests that show each row. This shows that there are such tests, and
+//! that no function of the original is left out.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -69,7 +69,8 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// File and name of each test in the last cell of a row, as the documentation's opening explains it; a file alone means all of its tests.
+/// File and name of each test in the last cell of a row, as the documentation's opening explains it; a file
+/// alone means all of its tests.
 fn tests_of(cell: &str) -> Vec<(String, Option<String>)> {
     const RECORDED: &str = "windowsfilter/src/engine/hcs/tests";
     let mut tests = Vec::new();
@@ -112,7 +113,8 @@ fn tests_in(source: &str) -> Vec<&str> {
     names
 }
 
-/// Whether `name` is one of `tests`; the end of a long one may be left out, as long as there is only one of that beginning.
+/// Whether `name` is one of `tests`; the end of a long one may be left out, as long as there is only one of
+/// that beginning.
 fn is_among(tests: &[&str], name: &str) -> bool {
     match name.strip_suffix('…') {
         Some(start) => tests.iter().filter(|test| test.starts_with(start)).count() == 1,

@@ -1,7 +1,8 @@
-//! containerd with our snapshotter and differ against containerd with its own, on the Linux image with the same files.
+//! containerd with our snapshotter and differ against containerd with its own, on the Linux image with the
+//! same files.
 //!
-//! All in one containerd 2, so that only the snapshotter differs. Every import starts with nothing of the image in the content store and
-//! ends when all is on the disk.
+//! All in one containerd 2, so that only the snapshotter differs. Every import starts with nothing of the
+//! image in the content store and ends when all is on the disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};

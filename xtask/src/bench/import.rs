@@ -1,7 +1,7 @@
 //! From a compressed layer to something that is mounted or can be read, on the disk to stay.
 //!
-//! Peers unpack the same blob with all that belongs to it: what the program writes and a sync of the file system.
-//! All read the blob from the page cache. The floor is the slower of inflating and hashing alone.
+//! Peers unpack the same blob with all that belongs to it: what the program writes and a sync of the file
+//! system. All read the blob from the page cache. The floor is the slower of inflating and hashing alone.
 
 use std::fs;
 use std::path::Path;
@@ -102,8 +102,8 @@ fn contestants<'a>(
     Ok(contestants)
 }
 
-/// Imports into a store that does not exist yet and mounts, so that nothing is put off until later. What is left in the
-/// page cache is measured too.
+/// Imports into a store that does not exist yet and mounts, so that nothing is put off until later. What is
+/// left in the page cache is measured too.
 fn ours(area: &Area, layout: &Path, blob: &Path) -> Result<Sample> {
     let store = Store::new(&area.binary, area.path("import-store"));
     warm(blob)?;

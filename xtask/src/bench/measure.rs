@@ -111,7 +111,8 @@ pub fn settle() -> Result<()> {
 pub struct Contestant<'a> {
     /// Name in the report.
     pub name: &'static str,
-    /// Runs once and says what it cost. Preparing and cleaning up are its own business, outside of what it measures.
+    /// Runs once and says what it cost. Preparing and cleaning up are its own business, outside of what it
+    /// measures.
     pub run: Box<dyn FnMut() -> Result<Sample> + 'a>,
 }
 
@@ -169,8 +170,8 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Lets all contestants run in turns, `rounds` times: what disturbs the machine for a while disturbs all of them.
-/// Each round starts with another one.
+/// Lets all contestants run in turns, `rounds` times: what disturbs the machine for a while disturbs all of
+/// them. Each round starts with another one.
 ///
 /// # Errors
 /// The first failure of a run.

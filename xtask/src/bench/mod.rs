@@ -1,7 +1,9 @@
-//! `cargo xtask bench`: our tool against what others need for the same work, and against what the machine can do.
+//! `cargo xtask bench`: our tool against what others need for the same work, and against what the machine can
+//! do.
 //!
-//! Every suite lets its contestants run in turns, so that a noisy machine disturbs all alike; medians and ratios are
-//! compared, never seconds of different runs. Inputs are [`crate::sample`] images, the same on every machine.
+//! Every suite lets its contestants run in turns, so that a noisy machine disturbs all alike; medians and
+//! ratios are compared, never seconds of different runs. Inputs are [`crate::sample`] images, the same on
+//! every machine.
 
 mod containerd;
 mod import;

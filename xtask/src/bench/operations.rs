@@ -1,5 +1,5 @@
-//! What is done to layers that are there already: mount, create, remove, commit. None may depend on how many files
-//! an image has.
+//! What is done to layers that are there already: mount, create, remove, commit. None may depend on how many
+//! files an image has.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,8 @@ pub(super) fn run(args: &Args, area: &Area) -> Result<Suite> {
     import(area, &store, SMALL, 200, 1)?;
     import(area, &store, DEEP, 10_000, DEPTH)?;
     let wide_top = import(area, &store, WIDE, wide, 2)?;
-    // What is written when first needed is written now, but for the wide image, where that is what is measured.
+    // What is written when first needed is written now, but for the wide image, where that is what is
+    // measured.
     for reference in [LARGE, SMALL, DEEP] {
         store.mount(reference)?;
         store.run(&["umount", reference])?;

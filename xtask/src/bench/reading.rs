@@ -1,5 +1,5 @@
-//! Walking and reading a mounted layer against the same layer unpacked to ext4, from the page cache and from the disk; and verifying it against
-//! the least that must be done for it, hashing its tar.
+//! Walking and reading a mounted layer against the same layer unpacked to ext4, from the page cache and from
+//! the disk; and verifying it against the least that must be done for it, hashing its tar.
 
 use std::fs;
 use std::io::Read;
@@ -132,7 +132,8 @@ impl Seen {
     }
 }
 
-/// Both trees must be the same size, or the comparison is worth nothing. bsdtar has streams as files of their own.
+/// Both trees must be the same size, or the comparison is worth nothing. bsdtar has streams as files of their
+/// own.
 fn same(view: &Path, plain: &Path) -> Result<()> {
     let count = |dir: &Path| {
         let mut seen = Seen::default();

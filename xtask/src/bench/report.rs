@@ -104,7 +104,8 @@ impl Suite {
         self.compare(what, ours, peer, Some((format!("<= {bound:.2}"), &|ratio| ratio <= bound)));
     }
 
-    /// Adds a line whose speed relative to the peer's must be at least `bound`: its ratio is the peer's time by ours.
+    /// Adds a line whose speed relative to the peer's must be at least `bound`: its ratio is the peer's time
+    /// by ours.
     pub fn speed_row(&mut self, what: &str, ours: &str, peer: &str, bound: f64) {
         self.compare(
             what,
@@ -123,8 +124,8 @@ impl Suite {
         self.compare(what, ours, peer, None);
     }
 
-    /// Adds a line about what is left of two contestants' times without a part that somebody else takes: each is given with that
-    /// part. The ratio must be at most `bound`.
+    /// Adds a line about what is left of two contestants' times without a part that somebody else takes: each
+    /// is given with that part. The ratio must be at most `bound`.
     pub fn rest_row(&mut self, what: &str, ours: [&str; 2], peer: [&str; 2], bound: f64) {
         let rest = |[whole, part]: [&str; 2]| Some(self.find(whole)?.seconds() - self.find(part)?.seconds());
         let (Some(a), Some(b)) = (rest(ours), rest(peer)) else { return };

@@ -15,7 +15,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// Asks until there is an answer, but not longer than `patience`; the wait ends as soon as there is one.
 ///
 /// # Errors
-/// [`Error::Unexpected`] at the deadline, with the last reason for having none; other errors of `ask` at once.
+/// [`Error::Unexpected`] at the deadline, with the last reason for having none; other errors of `ask` at
+/// once.
 pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Result<Answer<T>>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {

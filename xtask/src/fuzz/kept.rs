@@ -1,5 +1,5 @@
-//! The corpus that is kept in the repository: for each target one archive of the smallest set of inputs that reaches all that was
-//! reached, less the longest if there are too many.
+//! The corpus that is kept in the repository: for each target one archive of the smallest set of inputs that
+//! reaches all that was reached, less the longest if there are too many.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::fuzz_dir;
 use crate::error::{IoContext, Result};
 
-/// Bytes of inputs that are kept for a target, the shortest first; they come to a twentieth of that in the archive.
+/// Bytes of inputs that are kept for a target, the shortest first; they come to a twentieth of that in the
+/// archive.
 const MOST: u64 = 16 << 20;
 
 fn directory() -> PathBuf {

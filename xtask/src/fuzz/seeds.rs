@@ -1,4 +1,5 @@
-//! What fuzzing starts from: inputs that get past the first checks of a parser, since chance does not find magic numbers and digests.
+//! What fuzzing starts from: inputs that get past the first checks of a parser, since chance does not find
+//! magic numbers and digests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,8 @@ fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// Calls as `windowsfilter-containerd/src/machine.rs` reads them: a layer that is prepared, applied and committed, one on top of it, a restart.
+/// Calls as `windowsfilter-containerd/src/machine.rs` reads them: a layer that is prepared, applied and
+/// committed, one on top of it, a restart.
 fn calls() -> Vec<Vec<u8>> {
     const PREPARE: u8 = 0;
     const APPLY: u8 = 2;
@@ -200,7 +202,8 @@ fn homes() -> Result<Vec<Vec<u8>>> {
     Ok(vec![list_of_files(&home), list_of_files(small)])
 }
 
-/// Images as that target reads them: an OCI layout of two layers with an index in an index, and what `docker save` writes.
+/// Images as that target reads them: an OCI layout of two layers with an index in an index, and what `docker
+/// save` writes.
 fn image_documents() -> Vec<Vec<u8>> {
     let config = r#"{"architecture":"amd64","os":"windows","os.version":"10.0.20348.1","created":"2022-06-01T08:30:00Z","config":{"Cmd":["cmd"]},
         "rootfs":{"type":"layers","diff_ids":["%=0","%=1"]},"history":[{"created_by":"seed","empty_layer":true},{"author":"a","comment":"c"}]}"#;

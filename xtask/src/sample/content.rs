@@ -1,11 +1,13 @@
 //! File contents that compress and inflate like those of a Windows image, made on the fly.
 //!
-//! What matters to a benchmark is how hard inflating is: short matches and many literals in code, long matches in text
-//! and tables, nothing to find in certificates and compressed resources. A generated program file is built of the same
-//! parts in the same proportions as a real one (code, strings, data, resources, relocations, signature), and whole
-//! layers come out at about half their size under `gzip -6`, as real base layers do.
+//! What matters to a benchmark is how hard inflating is: short matches and many literals in code, long
+//! matches in text and tables, nothing to find in certificates and compressed resources. A generated program
+//! file is built of the same parts in the same proportions as a real one (code, strings, data, resources,
+//! relocations, signature), and whole layers come out at about half their size under `gzip -6`, as real base
+//! layers do.
 //!
-//! A file's bytes depend on its seed and size only, not on how they are read. Speed: some 400 MB/s on one core.
+//! A file's bytes depend on its seed and size only, not on how they are read. Speed: some 400 MB/s on one
+//! core.
 
 use std::io::Read;
 

@@ -1,7 +1,8 @@
 //! A diff layer: what a container changed, as HCS would export it.
 //!
-//! Every layer replaces files, hides files and a directory, adds an application, links to a file of a lower layer and
-//! brings delta hives. It spells lower names its own way, as Windows programs do: `Windows`, `WINDOWS`, `windows`.
+//! Every layer replaces files, hides files and a directory, adds an application, links to a file of a lower
+//! layer and brings delta hives. It spells lower names its own way, as Windows programs do: `Windows`,
+//! `WINDOWS`, `windows`.
 
 use super::base::{DAY, HIVES, INSTALLED};
 use super::content::ContentKind;
@@ -16,8 +17,8 @@ const FRAME: usize = 13;
 /// The smallest diff layer: the frame, and some of everything else.
 pub const SMALLEST: usize = 20;
 
-/// Plans diff layer `number` (the first above the base is 1) with exactly `entries` entries, at least [`SMALLEST`],
-/// and about `bytes` bytes of content, on top of `base`.
+/// Plans diff layer `number` (the first above the base is 1) with exactly `entries` entries, at least
+/// [`SMALLEST`], and about `bytes` bytes of content, on top of `base`.
 #[must_use]
 pub fn plan(
     seed: u64,

@@ -75,7 +75,8 @@ pub(super) fn config<'a>(spec: &Spec, build: u64, layers: &'a [LayerSummary]) ->
     }
 }
 
-/// The same in the spelling of official base images, which readers in Go take (microsoft/Windows-Containers#107).
+/// The same in the spelling of official base images, which readers in Go take
+/// (microsoft/Windows-Containers#107).
 pub(super) fn as_microsoft_spells(config: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(config);
     text.replace("\"rootfs\":", "\"rootfS\":").replace("\"Cmd\":", "\"cmd\":").into_bytes()

@@ -1,8 +1,8 @@
-//! Small registry hives that are valid: what a base layer's `config`, a diff layer's `Hives/*_Delta` and a boot store
-//! hold. Written as offreg writes them: one bin, one security descriptor, no logs.
+//! Small registry hives that are valid: what a base layer's `config`, a diff layer's `Hives/*_Delta` and a
+//! boot store hold. Written as offreg writes them: one bin, one security descriptor, no logs.
 //!
-//! Sources: msuhanov/regf, "Windows registry file format specification"; for layered (delta) hives the same document's
-//! notes on version 1.6.
+//! Sources: msuhanov/regf, "Windows registry file format specification"; for layered (delta) hives the same
+//! document's notes on version 1.6.
 
 /// A value's data.
 #[derive(Clone, Debug)]
@@ -274,7 +274,8 @@ fn value_bytes(value: &Value) -> (u32, Vec<u8>) {
     }
 }
 
-/// offreg's own: `O:BAG:BAD:(A;CI;KA;;;SY)(A;CI;KA;;;BA)(A;CI;KR;;;WD)(A;CI;KR;;;RC)`, the DACL before the owner.
+/// offreg's own: `O:BAG:BAD:(A;CI;KA;;;SY)(A;CI;KA;;;BA)(A;CI;KR;;;WD)(A;CI;KR;;;RC)`, the DACL before the
+/// owner.
 fn default_security() -> Vec<u8> {
     const ALL: u32 = 0x000f_003f;
     const READ: u32 = 0x0002_0019;

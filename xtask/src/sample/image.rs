@@ -32,7 +32,8 @@ pub enum Format {
 pub struct Spec {
     /// Everything random follows from it.
     pub seed: u64,
-    /// Entries of all layers together, streams not counted. Small numbers are raised to what every layer must have.
+    /// Entries of all layers together, streams not counted. Small numbers are raised to what every layer must
+    /// have.
     pub entries: usize,
     /// Bytes of content of all layers together, about.
     pub bytes: u64,

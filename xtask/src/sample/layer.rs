@@ -1,6 +1,8 @@
-//! A plan becomes a layer: the tar is written, hashed, compressed and hashed again in one pass over two threads.
+//! A plan becomes a layer: the tar is written, hashed, compressed and hashed again in one pass over two
+//! threads.
 //!
-//! One thread generates contents and writes the tar, the other compresses; memory does not grow with the layer.
+//! One thread generates contents and writes the tar, the other compresses; memory does not grow with the
+//! layer.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};

@@ -1,7 +1,8 @@
 //! The Linux image with the same files as a Windows image: for comparing tools that know only Linux.
 //!
-//! Names, types, contents, times and the order in the tar stay; what only Windows has goes. Layers of more than one are not
-//! converted: Windows names differ in case from layer to layer, and on Linux those are other files.
+//! Names, types, contents, times and the order in the tar stay; what only Windows has goes. Layers of more
+//! than one are not converted: Windows names differ in case from layer to layer, and on Linux those are other
+//! files.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -11,7 +12,8 @@ use super::image::{blob_path, to_json, write_blob};
 use super::layer::{Hashed, digest_text};
 use crate::error::{IoContext, Result};
 
-/// Writes the OCI layout `to` of a Linux image called `reference` from `blob`, the gzip of a Windows layer. Returns the layer's entries.
+/// Writes the OCI layout `to` of a Linux image called `reference` from `blob`, the gzip of a Windows layer.
+/// Returns the layer's entries.
 ///
 /// # Errors
 /// When the blob cannot be read or `to` cannot be written.
@@ -101,7 +103,8 @@ fn convert(blob: &Path, to: &Path) -> Result<Converted> {
     Ok(Converted { diff_id, digest, size: packed.size, entries })
 }
 
-/// The name on Linux: what is in `Files` is the root. `None` for names that are not UTF-8, which samples do not have.
+/// The name on Linux: what is in `Files` is the root. `None` for names that are not UTF-8, which samples do
+/// not have.
 fn name_of(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     Some(name.strip_prefix("Files").map_or(name, |name| name.trim_start_matches('/')).to_owned())

@@ -1,8 +1,9 @@
 //! Sample images: realistic Windows images of any size, made from a seed, for demo, tests and benchmarks.
 //!
-//! No Microsoft file is needed and none is made: contents are generated ([`content`]), and what surrounds them is what
-//! an image has: layers planned by [`base`] and [`diff`], written by [`layer`] as HCS' exports are, put together
-//! by [`image`]. The same specification gives the same bytes, whatever the machine and the day.
+//! No Microsoft file is needed and none is made: contents are generated ([`content`]), and what surrounds
+//! them is what an image has: layers planned by [`base`] and [`diff`], written by [`layer`] as HCS' exports
+//! are, put together by [`image`]. The same specification gives the same bytes, whatever the machine and the
+//! day.
 
 pub(crate) mod archive;
 pub mod base;

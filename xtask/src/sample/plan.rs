@@ -1,6 +1,7 @@
 //! What a layer will hold, before any byte of it is made: a list of entries in the order of the tar.
 //!
-//! The plan is held in memory (some 200 bytes an entry), contents are not: they are streamed when the layer is written.
+//! The plan is held in memory (some 200 bytes an entry), contents are not: they are streamed when the layer
+//! is written.
 
 use std::cmp::Ordering;
 use std::path::PathBuf;

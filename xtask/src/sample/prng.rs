@@ -1,7 +1,8 @@
-//! The generator's only source of chance: splitmix64. Same seed, same numbers, on every machine and in every version.
+//! The generator's only source of chance: splitmix64. Same seed, same numbers, on every machine and in every
+//! version.
 //!
-//! Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014), the `SplittableRandom`
-//! finaliser with its published constants.
+//! Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014), the
+//! `SplittableRandom` finaliser with its published constants.
 
 /// A stream of pseudo-random numbers.
 #[derive(Clone, Debug)]
@@ -63,7 +64,8 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_published_algorithm() {
-        // First values of splitmix64 from seed 1234567, as published with many generators that are seeded by it.
+        // First values of splitmix64 from seed 1234567, as published with many generators that are seeded by
+        // it.
         let mut prng = Prng::new(1_234_567);
         assert_eq!(prng.draw(), 6_457_827_717_110_365_317);
         assert_eq!(prng.draw(), 3_203_168_211_198_807_973);

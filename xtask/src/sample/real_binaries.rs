@@ -1,5 +1,5 @@
-//! A layer of real Windows programs: the PE files that Debian packages ship. Wine's are in `System32`, where Windows has those of the same names,
-//! the others an application.
+//! A layer of real Windows programs: the PE files that Debian packages ship. Wine's are in `System32`, where
+//! Windows has those of the same names, the others an application.
 //!
 //! Not reproducible between machines, as packages differ; everything else is that of a generated layer.
 

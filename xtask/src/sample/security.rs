@@ -1,4 +1,5 @@
-//! The security descriptors of a Windows image: a few dozen distinct ones shared by tens of thousands of files.
+//! The security descriptors of a Windows image: a few dozen distinct ones shared by tens of thousands of
+//! files.
 
 use wclayer::security::SecurityDescriptor;
 

@@ -1,8 +1,10 @@
-//! Packages of another Debian release, unpacked beside each other into `target/tools`, with all they depend on.
+//! Packages of another Debian release, unpacked beside each other into `target/tools`, with all they depend
+//! on.
 //!
-//! They are downloaded with apt from the mirror this machine is set up for, so signatures are checked, into an area
-//! that shares nothing else with the system's apt. The C library of that release is unpacked with them, and small scripts in
-//! `programs` start the programs with it: nothing of the system is used or changed.
+//! They are downloaded with apt from the mirror this machine is set up for, so signatures are checked, into
+//! an area that shares nothing else with the system's apt. The C library of that release is unpacked with
+//! them, and small scripts in `programs` start the programs with it: nothing of the system is used or
+//! changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +49,8 @@ impl Release {
     /// Downloads and unpacks unless that is done, and returns the directory, a root file system of its own.
     ///
     /// # Errors
-    /// [`Error::Missing`] when apt has no Debian source to derive this one from; what apt-get and dpkg-deb fail with.
+    /// [`Error::Missing`] when apt has no Debian source to derive this one from; what apt-get and dpkg-deb
+    /// fail with.
     pub(super) fn ensure(&self) -> Result<PathBuf> {
         let dir = self.dir();
         let wanted = format!("{}\n{}\n", self.packages.join(" "), self.programs.join(" "));
@@ -93,7 +96,8 @@ fn remove(dir: &Path) -> Result<()> {
     if dir.exists() { fs::remove_dir_all(dir).at(dir) } else { Ok(()) }
 }
 
-/// Writes `programs/<program>` in `tree`: the program under the C library unpacked beside it, as they will be found in `dir`.
+/// Writes `programs/<program>` in `tree`: the program under the C library unpacked beside it, as they will be
+/// found in `dir`.
 fn write_starter(tree: &Path, dir: &Path, program: &str) -> Result<()> {
     if !tree.join(program).is_file() {
         return Err(Error::Missing(format!("none of the unpacked packages has {program}")));

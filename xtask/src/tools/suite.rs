@@ -1,7 +1,8 @@
 //! containerd's own suite for snapshotters, as a program that tests a server at work.
 //!
 //! The suite is a Go package of containerd; the few lines that point it at our server are in
-//! `crates/windowsfilter-cli/tests/containerd/suite`. Toolchain and packages are Debian 13's, so nothing else is downloaded.
+//! `crates/windowsfilter-cli/tests/containerd/suite`. Toolchain and packages are Debian 13's, so nothing else
+//! is downloaded.
 
 use std::fs;
 use std::path::{Path, PathBuf};

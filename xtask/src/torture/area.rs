@@ -67,7 +67,8 @@ impl Area {
         Ok(area)
     }
 
-    /// Mounts a copy of an ext4 image as it was at some moment; what was in flight then is what a power cut loses.
+    /// Mounts a copy of an ext4 image as it was at some moment; what was in flight then is what a power cut
+    /// loses.
     ///
     /// # Errors
     /// When it cannot be copied or mounted.

@@ -1,6 +1,7 @@
 //! The system calls that change something: the points at which a program is stopped.
 //!
-//! Numbers and flags are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl` of Linux, `asm-generic/fcntl.h`, `linux/loop.h`).
+//! Numbers and flags are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl` of Linux,
+//! `asm-generic/fcntl.h`, `linux/loop.h`).
 
 /// Calls whose number alone says that they change something.
 const CHANGING: &[(u64, &str)] = &[
@@ -80,7 +81,8 @@ const OPENAT: u64 = 257;
 /// `O_CREAT | O_TRUNC`, and the bit that makes `O_TMPFILE` of `O_DIRECTORY`.
 const CREATING: u64 = 0o100 | 0o1000 | 0o20_000_000;
 
-/// The name of a call that changes something; `None` for all others. Output for the user, on descriptors 1 and 2, is no change.
+/// The name of a call that changes something; `None` for all others. Output for the user, on descriptors 1
+/// and 2, is no change.
 #[must_use]
 pub fn changing(number: u64, arguments: [u64; 3]) -> Option<&'static str> {
     let listed = |list: &[(u64, &'static str)], wanted| {
@@ -101,7 +103,8 @@ pub fn is_sync(name: &str) -> bool {
     matches!(name, "fsync" | "fdatasync" | "syncfs" | "sync")
 }
 
-/// Whether a call takes something away. When such a call fails, what it should have taken away may stay for cleanup.
+/// Whether a call takes something away. When such a call fails, what it should have taken away may stay for
+/// cleanup.
 #[must_use]
 pub fn is_removal(name: &str) -> bool {
     matches!(name, "unlink" | "unlinkat" | "rmdir" | "umount2")

@@ -1,10 +1,13 @@
 //! What must be true after an operation was struck, whatever it was and wherever it was.
 //!
-//! 1. What the operation said is so: if it ended with success, all of it is done, and if it failed it said why and left nothing behind.
-//! 2. `cleanup` (where the store was damaged before: `fsck --repair`) removes what the dead left; then `fsck` finds nothing wrong.
+//! 1. What the operation said is so: if it ended with success, all of it is done, and if it failed it said
+//!    why and left nothing behind.
+//! 2. `cleanup` (where the store was damaged before: `fsck --repair`) removes what the dead left; then `fsck`
+//!    finds nothing wrong.
 //! 3. Every fact is as before the operation or as after it, and every layer verifies.
 //! 4. The operation can be run again and leads to the state after it, and everything can be unmounted.
-//! 5. No file is there that is not there after an operation that nobody disturbed, no mount and no loop device stays.
+//! 5. No file is there that is not there after an operation that nobody disturbed, no mount and no loop
+//!    device stays.
 
 use std::fs;
 use std::path::Path;
@@ -250,7 +253,8 @@ fn mounted(place: &Place<'_>) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Commands that remove layers do not wait until the bytes are gone; whoever deletes them holds a lock until then.
+/// Commands that remove layers do not wait until the bytes are gone; whoever deletes them holds a lock until
+/// then.
 fn wait_for_reclaimers(root: &Path) -> Result<()> {
     let layers = root.join("layers");
     for entry in fs::read_dir(&layers).at(&layers)? {

@@ -1,7 +1,8 @@
 //! Part 1: every operation, struck at every call that changes something.
 //!
-//! An operation is run once undisturbed, which gives its calls; then once for each call and fault. Threads and processes may take turns
-//! differently each time, so a point may meet another call than it did first, or none: what must be true does not depend on it.
+//! An operation is run once undisturbed, which gives its calls; then once for each call and fault. Threads
+//! and processes may take turns differently each time, so a point may meet another call than it did first, or
+//! none: what must be true does not depend on it.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -79,7 +80,8 @@ pub fn run(depot: &Depot, selection: &Selection<'_>) -> Result<Table> {
     Ok(table.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-/// All runs, in an order that follows from the seed, so that a run that ends early has met some of everything.
+/// All runs, in an order that follows from the seed, so that a run that ends early has met some of
+/// everything.
 fn plan(selection: &Selection<'_>, references: &[Reference]) -> Vec<Strike> {
     let mut strikes = Vec::new();
     for (operation, reference) in references.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! Part 2: full and read-only disks, on every kind of file system.
 //!
-//! Nothing is injected here: the file system really has so little left. While it is full the operation must say so and leave nothing
-//! behind, and `fsck` and `cleanup` must work; then space is made and everything is checked as after a crash.
+//! Nothing is injected here: the file system really has so little left. While it is full the operation must
+//! say so and leave nothing behind, and `fsck` and `cleanup` must work; then space is made and everything is
+//! checked as after a crash.
 
 use std::fs;
 use std::process::Command;

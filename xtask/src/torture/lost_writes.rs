@@ -1,8 +1,9 @@
 //! Part 1, lost writes: what a power cut leaves when everything is lost that nobody asked to be durable.
 //!
-//! Stores lie on an ext4 in a file, and that ext4 writes only when it is told to. So a copy of the file, taken when `fsync` and its like return, is the
-//! disk as a power cut leaves it at any moment up to the next sync; the last copy, taken when the command has ended, shows whether its success
-//! was durable. Each copy is mounted as after a reboot, which replays the journal, and checked like a crash.
+//! Stores lie on an ext4 in a file, and that ext4 writes only when it is told to. So a copy of the file,
+//! taken when `fsync` and its like return, is the disk as a power cut leaves it at any moment up to the next
+//! sync; the last copy, taken when the command has ended, shows whether its success was durable. Each copy is
+//! mounted as after a reboot, which replays the journal, and checked like a crash.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -107,7 +108,8 @@ fn check_copy(
     outcome
 }
 
-/// After a reboot the records of mounts are of another boot. Here their seals break, too; either way they count as none.
+/// After a reboot the records of mounts are of another boot. Here their seals break, too; either way they
+/// count as none.
 fn forget_boot(root: &Path) -> Result<()> {
     let mounts = root.join("mounts");
     for entry in fs::read_dir(&mounts).at(&mounts)? {

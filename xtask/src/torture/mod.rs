@@ -1,6 +1,7 @@
 //! `cargo xtask torture`: proof that nothing is lost, whatever happens to a store.
 //!
-//! Each part is in a file of its own; what must be true after each run is in `check`. `docs/torture.md` tells users what is checked.
+//! Each part is in a file of its own; what must be true after each run is in `check`. `docs/torture.md` tells
+//! users what is checked.
 
 pub mod area;
 pub mod calls;

@@ -1,7 +1,9 @@
-//! Part 5: one store, two mount namespaces that see it at two paths, as a host and a container that has it as a volume.
+//! Part 5: one store, two mount namespaces that see it at two paths, as a host and a container that has it as
+//! a volume.
 //!
-//! The model: it is known in which namespace each sandbox is mounted and what was written to it and synced. Every command that could take a sandbox
-//! from the other namespace must be refused as in use; cleanup and repair leave it alone; no synced write is ever lost.
+//! The model: it is known in which namespace each sandbox is mounted and what was written to it and synced.
+//! Every command that could take a sandbox from the other namespace must be refused as in use; cleanup and
+//! repair leave it alone; no synced write is ever lost.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -244,7 +246,8 @@ impl Run<'_> {
         self.compare(number)
     }
 
-    /// A third namespace has a copy of the mounts when they are taken off: until it ends, nobody can have the sandbox.
+    /// A third namespace has a copy of the mounts when they are taken off: until it ends, nobody can have the
+    /// sandbox.
     fn unmount_beside_a_copy(&mut self, number: usize, owner: Side) -> Result<()> {
         let from = (owner == Side::There).then_some(&self.there);
         let copy = Namespace::new(from, ":", &[])?;

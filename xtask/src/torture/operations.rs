@@ -1,4 +1,5 @@
-//! The operations that are tortured: how the store is prepared for each, the command, and what may happen when it is run again.
+//! The operations that are tortured: how the store is prepared for each, the command, and what may happen
+//! when it is run again.
 
 use std::fs;
 use std::path::{Path, PathBuf};

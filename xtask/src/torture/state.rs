@@ -1,4 +1,5 @@
-//! What a store holds, as facts that can be compared: before an operation, after it, and after a crash in its middle.
+//! What a store holds, as facts that can be compared: before an operation, after it, and after a crash in its
+//! middle.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -105,7 +106,8 @@ pub fn difference(state: &State, wanted: &State) -> Vec<String> {
     neither(state, wanted, wanted)
 }
 
-/// Every file and directory of the store. Those whose content is the same for every run of the same commands, with their size.
+/// Every file and directory of the store. Those whose content is the same for every run of the same commands,
+/// with their size.
 ///
 /// # Errors
 /// When the store cannot be listed.

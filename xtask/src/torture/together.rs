@@ -1,9 +1,10 @@
-//! Part 3: many at once. Processes, some of which are killed, and threads of one process do random things to the same images and to sandboxes
-//! of their own.
+//! Part 3: many at once. Processes, some of which are killed, and threads of one process do random things to
+//! the same images and to sandboxes of their own.
 //!
-//! The model: an actor knows what its own sandbox holds, whether it is mounted and what was committed of it, because nobody else touches
-//! it. Images are everybody's: they come and go at any time, and an operation on one may find that it is not there or in use, but
-//! nothing else. In the end everything an actor knows must be so, and when all of it is removed the store must be as empty as a new one.
+//! The model: an actor knows what its own sandbox holds, whether it is mounted and what was committed of it,
+//! because nobody else touches it. Images are everybody's: they come and go at any time, and an operation on
+//! one may find that it is not there or in use, but nothing else. In the end everything an actor knows must
+//! be so, and when all of it is removed the store must be as empty as a new one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -351,7 +352,8 @@ impl Actor<'_> {
     fn run(&mut self, verb: &Verb) -> End {
         let end = match self.hand {
             Hand::Process => {
-                // Nobody knows whether a mount counts whose command was killed; everything else can be looked up.
+                // Nobody knows whether a mount counts whose command was killed; everything else can be looked
+                // up.
                 let kill = self.random.chance(20).then(|| Duration::from_micros(self.random.below(40_000)));
                 in_process(self.place, self.images, verb, kill)
             }

@@ -1,8 +1,10 @@
-//! Runs a program and everything it starts under `ptrace(2)`, and does something to it at the N-th call that changes something.
+//! Runs a program and everything it starts under `ptrace(2)`, and does something to it at the N-th call that
+//! changes something.
 //!
-//! Calls are counted over all threads and processes together, in the order in which they begin; `strace --inject` counts each thread for itself,
-//! so that a point in one thread hides the same point in another. Nothing here needs a signal handler or a fork of our own: the program is
-//! started by a shell that stops itself, is seized, and goes on.
+//! Calls are counted over all threads and processes together, in the order in which they begin; `strace
+//! --inject` counts each thread for itself, so that a point in one thread hides the same point in another.
+//! Nothing here needs a signal handler or a fork of our own: the program is started by a shell that stops
+//! itself, is seized, and goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -98,10 +100,12 @@ const EXIT: u8 = 2;
 /// How long a run may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Is told about each call that has just ended, with whether it succeeded; everything that is traced and makes a call waits meanwhile.
+/// Is told about each call that has just ended, with whether it succeeded; everything that is traced and
+/// makes a call waits meanwhile.
 pub type Observer<'a> = &'a mut dyn FnMut(&Call, bool) -> Result<()>;
 
-/// Runs `command` to its end, and whatever it started, with `fault` at the `point`-th call (from 0). Output goes to `log`.
+/// Runs `command` to its end, and whatever it started, with `fault` at the `point`-th call (from 0). Output
+/// goes to `log`.
 ///
 /// # Errors
 /// When it cannot be started or traced, or takes longer than a minute.

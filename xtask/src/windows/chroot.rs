@@ -1,7 +1,7 @@
 //! The Debian system that the cross build runs in: made once by debootstrap, entered for each command.
 //!
-//! A command sees this repository and cargo's own directory at the paths they have outside. Mounts and processes are in
-//! namespaces of the command's own, so nothing is left mounted or running, however it ends.
+//! A command sees this repository and cargo's own directory at the paths they have outside. Mounts and
+//! processes are in namespaces of the command's own, so nothing is left mounted or running, however it ends.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -17,7 +17,8 @@ use crate::workspace;
 
 /// First Debian release with a compiler (`rustc-web`, kept new for browsers) that builds this workspace.
 const SUITE: &str = "trixie";
-/// The compiler, what it needs to build a standard library and to link for Windows, and Wine to run the result.
+/// The compiler, what it needs to build a standard library and to link for Windows, and Wine to run the
+/// result.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
     "cargo-web",
@@ -90,7 +91,8 @@ impl Chroot {
         command
     }
 
-    /// A command in the system, in this repository's directory, with nothing of this process' environment but ways to the network.
+    /// A command in the system, in this repository's directory, with nothing of this process' environment but
+    /// ways to the network.
     pub(super) fn command(&self, program: &str) -> Command {
         let (root, home) = (workspace::root(), cargo_home());
         let mut command = Command::new("unshare");
@@ -108,9 +110,11 @@ impl Chroot {
     }
 }
 
-/// Mounts what the system needs and changes into it. Its arguments: the system, the repository, cargo's home, the command.
+/// Mounts what the system needs and changes into it. Its arguments: the system, the repository, cargo's home,
+/// the command.
 ///
-/// The shell stays, as the first process of the namespace: when it ends, so does whatever the command left running (Wine's server).
+/// The shell stays, as the first process of the namespace: when it ends, so does whatever the command left
+/// running (Wine's server).
 const ENTER: &str = r#"
 set -e
 system=$1 repository=$2 cargo=$3

@@ -1,5 +1,5 @@
-//! The command under Wine, side by side with this machine's: both read the store that the one under Wine has made, and must say the same,
-//! byte for byte.
+//! The command under Wine, side by side with this machine's: both read the store that the one under Wine has
+//! made, and must say the same, byte for byte.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,8 +1,8 @@
-//! `cargo xtask windows-host-check` under Wine: what it would do on a Windows host, so that nobody has to find out there that it does not
-//! run.
+//! `cargo xtask windows-host-check` under Wine: what it would do on a Windows host, so that nobody has to
+//! find out there that it does not run.
 //!
-//! Once with a stand-in for Microsoft's side, where every row holds but those that neither Wine nor it can show; and once without, where each
-//! row has a verdict, and the first says what is missing.
+//! Once with a stand-in for Microsoft's side, where every row holds but those that neither Wine nor it can
+//! show; and once without, where each row has a verdict, and the first says what is missing.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,8 +13,9 @@ use crate::error::{Error, IoContext, Result};
 use crate::process::run as run_command;
 use crate::windows_host_check::{ROWS, layers};
 
-/// Rows that do not hold under Wine, which renames directories in which files are open and replaces no file that is, or with the stand-in, whose
-/// ImportLayer puts nothing of the parents into a layer, so that a deletion in it has nothing to delete.
+/// Rows that do not hold under Wine, which renames directories in which files are open and replaces no file
+/// that is, or with the stand-in, whose ImportLayer puts nothing of the parents into a layer, so that a
+/// deletion in it has nothing to delete.
 const NOT_SHOWN: [&str; 4] = ["delta mount", "stuck disk", "open file", "replace"];
 
 /// Builds the check for Windows, and runs it twice.

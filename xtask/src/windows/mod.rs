@@ -1,8 +1,9 @@
 //! `cargo xtask windows`: everything is built for Windows and tested there, as far as Wine is Windows.
 //!
-//! Rust for `x86_64-pc-windows-gnu` comes from Debian alone: a compiler, the standard library's sources, mingw-w64's linker and Wine, in a
-//! Debian of their own (`chroot.rs`), so that the machine's are left alone. The standard library is built with everything else.
-//! Nothing is built or fetched twice: what there is is kept in `target`.
+//! Rust for `x86_64-pc-windows-gnu` comes from Debian alone: a compiler, the standard library's sources,
+//! mingw-w64's linker and Wine, in a Debian of their own (`chroot.rs`), so that the machine's are left alone.
+//! The standard library is built with everything else. Nothing is built or fetched twice: what there is is
+//! kept in `target`.
 
 mod chroot;
 mod command;
@@ -36,7 +37,8 @@ const PROFILE: &str = "cross";
 /// Builds, lints and tests for Windows.
 ///
 /// # Errors
-/// When anything does not build, has a warning, or fails; when this process is not root, who alone may enter another system.
+/// When anything does not build, has a warning, or fails; when this process is not root, who alone may enter
+/// another system.
 pub fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing(

@@ -47,7 +47,8 @@ pub(crate) fn base() -> Result<Vec<u8>> {
     tar.finish().map_err(failed)
 }
 
-/// A layer on one that has the file `made`: a link to it, a junction to `C:\Windows`, the file itself deleted.
+/// A layer on one that has the file `made`: a link to it, a junction to `C:\Windows`, the file itself
+/// deleted.
 ///
 /// # Errors
 /// As [`base`].

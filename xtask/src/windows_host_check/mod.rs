@@ -1,7 +1,8 @@
-//! `cargo xtask windows-host-check`: what only a Windows with the compute service can show of the Windows engine.
+//! `cargo xtask windows-host-check`: what only a Windows with the compute service can show of the Windows
+//! engine.
 //!
-//! Each row of the last table in `docs/windows-engine.md` is done with the real functions, and its verdict printed. Everything happens in
-//! one directory, which must not be there before and is gone afterwards.
+//! Each row of the last table in `docs/windows-engine.md` is done with the real functions, and its verdict
+//! printed. Everything happens in one directory, which must not be there before and is gone afterwards.
 
 pub(crate) mod layers;
 #[cfg(windows)]
@@ -14,8 +15,8 @@ use crate::error::{Error, Result};
 /// Show that the Windows engine works on this Windows: as administrator, with the Containers feature.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A base layer's tar, plain or compressed, as in an archive of `docker save mcr.microsoft.com/windows/nanoserver:ltsc2022`; its Windows
-    /// must be this machine's.
+    /// A base layer's tar, plain or compressed, as in an archive of `docker save
+    /// mcr.microsoft.com/windows/nanoserver:ltsc2022`; its Windows must be this machine's.
     #[arg(long, value_name = "TAR")]
     pub base: PathBuf,
     /// Where to work, on an NTFS volume with room for twice the layer. Must not exist.
@@ -24,12 +25,14 @@ pub struct Args {
     /// The windowsfilter.exe that imports layers; built from this repository unless it is given.
     #[arg(long, value_name = "EXE")]
     pub program: Option<PathBuf>,
-    /// A stand-in for Microsoft's side, which shows that this check does what it is to do, and nothing of Windows.
+    /// A stand-in for Microsoft's side, which shows that this check does what it is to do, and nothing of
+    /// Windows.
     #[arg(long, value_name = "DLL", hide = true)]
     pub hcs_library: Option<PathBuf>,
 }
 
-/// The rows, in order: name, and what the host must show. The names are those of the table in `docs/windows-engine.md`.
+/// The rows, in order: name, and what the host must show. The names are those of the table in
+/// `docs/windows-engine.md`.
 pub const ROWS: [&str; 17] = [
     "functions",
     "privileges",

@@ -224,7 +224,8 @@ impl XattrTable {
         Ok(())
     }
 
-    /// Bytes that a set takes beside each of its inodes; 0 for the empty set. Known as soon as `place` has run.
+    /// Bytes that a set takes beside each of its inodes; 0 for the empty set. Known as soon as `place` has
+    /// run.
     pub(super) fn body_size(&self, set: XattrSetId) -> usize {
         self.sets[set.0 as usize].body as usize
     }

@@ -143,7 +143,8 @@ impl Cursor {
                 self.entry += 1;
                 if !is_dot(&self.previous) {
                     let (nid, file_type) = block.target(&self.directory, entry)?;
-                    // A block was just read, so it is one of an image's, which has fewer than 2^32; it has room for 341 entries.
+                    // A block was just read, so it is one of an image's, which has fewer than 2^32; it has
+                    // room for 341 entries.
                     let place = DirPlace { block: self.block as u32, entry: entry as u16 };
                     return Ok(Some(DirEntry { name: self.previous.clone(), nid, file_type, place }));
                 }

@@ -95,7 +95,8 @@ pub struct InodeInfo {
     xattr_bytes: u32,
 }
 
-/// Two of the largest chunks hold as many blocks as a device can have; the writer uses no smaller ones than needed.
+/// Two of the largest chunks hold as many blocks as a device can have; the writer uses no smaller ones than
+/// needed.
 const CHUNKS_MAX: u64 = 2;
 
 impl InodeInfo {

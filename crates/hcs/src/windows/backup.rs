@@ -61,7 +61,8 @@ impl Read for BackupReader {
         let state = &mut self.state;
         let function = state.table.BackupRead.get()?;
         let mut count = 0;
-        // SAFETY: the file is open, the buffer has the length that is said, and the context is the one of the calls before.
+        // SAFETY: the file is open, the buffer has the length that is said, and the context is the one of the
+        // calls before.
         let result = unsafe {
             function(
                 state.file.as_raw_handle(),
@@ -86,7 +87,8 @@ impl Write for BackupWriter {
         let state = &mut self.state;
         let function = state.table.BackupWrite.get()?;
         let mut count = 0;
-        // SAFETY: the file is open, the buffer has the length that is said, and the context is the one of the calls before.
+        // SAFETY: the file is open, the buffer has the length that is said, and the context is the one of the
+        // calls before.
         let result = unsafe {
             function(
                 state.file.as_raw_handle(),
@@ -115,7 +117,8 @@ impl Drop for BackupReader {
         }
         if let Ok(function) = state.table.BackupRead.get() {
             let mut count = 0;
-            // SAFETY: the file is open; with "abort" set the function frees the context and looks at nothing else.
+            // SAFETY: the file is open; with "abort" set the function frees the context and looks at nothing
+            // else.
             unsafe {
                 function(
                     state.file.as_raw_handle(),
@@ -139,7 +142,8 @@ impl Drop for BackupWriter {
         }
         if let Ok(function) = state.table.BackupWrite.get() {
             let mut count = 0;
-            // SAFETY: the file is open; with "abort" set the function frees the context and looks at nothing else.
+            // SAFETY: the file is open; with "abort" set the function frees the context and looks at nothing
+            // else.
             unsafe {
                 function(
                     state.file.as_raw_handle(),

@@ -19,7 +19,8 @@ use super::strings::{from_io, long, plain, text, wide};
 use super::table::Table;
 use crate::error::{Code, Error, Result};
 
-/// `OPEN_VIRTUAL_DISK_FLAG_CACHED_IO` and `OPEN_VIRTUAL_DISK_FLAG_IGNORE_RELATIVE_PARENT_LOCATOR`. Source: virtdisk.h.
+/// `OPEN_VIRTUAL_DISK_FLAG_CACHED_IO` and `OPEN_VIRTUAL_DISK_FLAG_IGNORE_RELATIVE_PARENT_LOCATOR`. Source:
+/// virtdisk.h.
 const OPEN_FLAGS: i32 = 0x08 | 0x80;
 /// `ATTACH_VIRTUAL_DISK_FLAG_BYPASS_DEFAULT_ENCRYPTION_POLICY`.
 const BYPASS_DEFAULT_ENCRYPTION_POLICY: i32 = 0x20;
@@ -47,7 +48,8 @@ fn open(table: &Table, path: &Path, flags: i32) -> Result<OwnedHandle> {
     let storage = VIRTUAL_STORAGE_TYPE::default();
     let parameters = OPEN_VIRTUAL_DISK_PARAMETERS { Version: VERSION_2, ..Default::default() };
     let mut handle = ptr::null_mut();
-    // SAFETY: the name ends in zero, the structures are of the version that is said, and all outlive the call.
+    // SAFETY: the name ends in zero, the structures are of the version that is said, and all outlive the
+    // call.
     let code = unsafe {
         function(&raw const storage, name.as_ptr(), 0, flags, &raw const parameters, &raw mut handle)
     };
@@ -65,8 +67,8 @@ pub(super) fn detach(table: &Table, path: &Path) -> Result<()> {
 pub(super) fn attach(table: &Table, path: &Path) -> Result<AttachedDisk> {
     let function = table.AttachVirtualDisk.get()?;
     let handle = open(table, path, 0)?;
-    // SAFETY: the disk is open. Without parameters, which older Windows know in version 1 only, the defaults hold; without an overlapped
-    // structure the call returns when it is done.
+    // SAFETY: the disk is open. Without parameters, which older Windows know in version 1 only, the defaults
+    // hold; without an overlapped structure the call returns when it is done.
     let code = unsafe {
         function(
             handle.as_raw_handle(),

@@ -1,5 +1,6 @@
-//! Files below a directory that is held open. The kernel itself refuses to pass a reparse point on the way (`OBJ_DONT_REPARSE`), so no
-//! name in a layer can lead out of it, whatever is put there while it is being written.
+//! Files below a directory that is held open. The kernel itself refuses to pass a reparse point on the way
+//! (`OBJ_DONT_REPARSE`), so no name in a layer can lead out of it, whatever is put there while it is being
+//! written.
 //!
 //! Source: hcsshim `internal/safefile/safeopen.go`, go-winio `backup.go` and `fileinfo.go`.
 
@@ -111,8 +112,8 @@ impl Directory {
         };
         let mut handle = ptr::null_mut();
         let mut block = IO_STATUS_BLOCK::default();
-        // SAFETY: the structures and the name live until the call returns, which it does when it is done, since the file is opened for
-        // synchronous use; the name's length is its own, and it is only read.
+        // SAFETY: the structures and the name live until the call returns, which it does when it is done,
+        // since the file is opened for synchronous use; the name's length is its own, and it is only read.
         let status = unsafe {
             NtCreateFile(
                 &raw mut handle,
@@ -158,7 +159,8 @@ impl Directory {
     fn delete_on_close(&self, handle: &OwnedHandle, path: &RelativePath, more: u32) -> Result<()> {
         let mut block = IO_STATUS_BLOCK::default();
         let flags = DISPOSITION_DELETE | more;
-        // SAFETY: the file is open for deletion; the information is the 4 bytes of FILE_DISPOSITION_INFORMATION_EX.
+        // SAFETY: the file is open for deletion; the information is the 4 bytes of
+        // FILE_DISPOSITION_INFORMATION_EX.
         let status = unsafe {
             NtSetInformationFile(
                 handle.as_raw_handle(),
@@ -279,8 +281,9 @@ impl Tree for Directory {
         }
         let information = link_information(parent.as_raw_handle(), name.units());
         let mut block = IO_STATUS_BLOCK::default();
-        // SAFETY: the file is open; the information is a FILE_LINK_INFORMATION with its name behind it, of the length that is said.
-        // Nothing but a name in an open directory is given, so there is no way that could lead elsewhere.
+        // SAFETY: the file is open; the information is a FILE_LINK_INFORMATION with its name behind it, of
+        // the length that is said. Nothing but a name in an open directory is given, so there is no way that
+        // could lead elsewhere.
         let status = unsafe {
             NtSetInformationFile(
                 file.as_raw_handle(),
@@ -341,7 +344,8 @@ fn link_information(parent: *mut c_void, name: &[u16]) -> LinkInformation {
     bytes.extend(((name.len() * 2) as u32).to_ne_bytes());
     bytes.extend(name.iter().flat_map(|unit| unit.to_ne_bytes()));
     debug_assert_eq!(bytes.len(), name_offset + name.len() * 2);
-    // The kernel takes nothing shorter than the structure, which its padding makes longer than a name of one unit needs.
+    // The kernel takes nothing shorter than the structure, which its padding makes longer than a name of one
+    // unit needs.
     let length = bytes.len().max(size_of::<FILE_LINK_INFORMATION>()) as u32;
     bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
     let word = |chunk: &[u8]| usize::from_ne_bytes(chunk.try_into().unwrap_or_default());

@@ -6,7 +6,8 @@ use windows_sys::Win32::Foundation::{GetLastError, HANDLE, INVALID_HANDLE_VALUE}
 
 use crate::error::{Code, Error, Result};
 
-/// Why the last call of this thread failed. The arguments are told after that is known: telling them may change it.
+/// Why the last call of this thread failed. The arguments are told after that is known: telling them may
+/// change it.
 pub(super) fn last_error(call: &'static str, arguments: impl FnOnce() -> String) -> Error {
     // SAFETY: takes nothing, and cannot fail.
     let code = Code(unsafe { GetLastError() });

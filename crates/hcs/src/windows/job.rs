@@ -1,6 +1,7 @@
 //! Children that end with this process, even if it is killed.
 //!
-//! Source: Microsoft, "Job Objects": `JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE`; the system closes a process's handles when it ends.
+//! Source: Microsoft, "Job Objects": `JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE`; the system closes a process's
+//! handles when it ends.
 
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::process::Child;
@@ -31,7 +32,8 @@ pub(super) fn add(child: &Child) -> Result<()> {
 }
 
 fn new_job() -> Result<OwnedHandle> {
-    // SAFETY: neither attributes nor a name are given; so no child inherits the handle and holds the job open.
+    // SAFETY: neither attributes nor a name are given; so no child inherits the handle and holds the job
+    // open.
     let handle = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
     let job = owned(handle, "CreateJobObject", String::new)?;
     let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();

@@ -1,7 +1,8 @@
 //! The layer functions of `vmcompute.dll`.
 //!
 //! A layer is named as hcsshim names it today: flavour 1, an empty home, and the layer's whole path for an ID
-//! (`internal/wclayer/layerutils.go`, `stdDriverInfo`; `layer.go`, `layerPath`). Home and ID apart are the older form of the same.
+//! (`internal/wclayer/layerutils.go`, `stdDriverInfo`; `layer.go`, `layerPath`). Home and ID apart are the
+//! older form of the same.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -137,8 +138,8 @@ pub(super) fn create_sandbox(
     const CALL: &str = "CreateSandboxLayer";
     let function = table.CreateSandboxLayer.get()?;
     let (layer, chain) = (Layer::new(CALL, info, id)?, Descriptors::new(CALL, parents)?);
-    // SAFETY: as many descriptors as are said, and they and what they point to outlive the call. The parent is none, as in hcsshim:
-    // the descriptors say it.
+    // SAFETY: as many descriptors as are said, and they and what they point to outlive the call. The parent
+    // is none, as in hcsshim: the descriptors say it.
     let result = unsafe { function(&layer.info(), layer.id(), ptr::null(), chain.first(), chain.raw.len()) };
     check_result(result, CALL, || format!("{}, {}", layer.name(), shown(parents)))
 }
@@ -166,7 +167,8 @@ fn transfer(
 ) -> Result<()> {
     let (layer, chain) = (Layer::new(call, info, id)?, Descriptors::new(call, parents)?);
     let path = wide(call, plain(folder))?;
-    // SAFETY: as many descriptors as are said, and all arguments and what they point to outlive the call; texts end in zero.
+    // SAFETY: as many descriptors as are said, and all arguments and what they point to outlive the call;
+    // texts end in zero.
     let result =
         unsafe { function(&layer.info(), layer.id(), path.as_ptr(), chain.first(), chain.raw.len()) };
     check_result(result, call, || format!("{}, {}, {}", layer.name(), folder.display(), shown(parents)))
@@ -198,7 +200,8 @@ pub(super) fn mount_path(table: &Table, info: &DriverInfo, id: &str) -> Result<O
     let function = table.GetLayerMountPath.get()?;
     let layer = Layer::new(CALL, info, id)?;
     let mut length = 0;
-    // SAFETY: all arguments are of the function's types and outlive the call; without a buffer only the length is written.
+    // SAFETY: all arguments are of the function's types and outlive the call; without a buffer only the
+    // length is written.
     let result = unsafe { function(&layer.info(), layer.id(), &raw mut length, ptr::null_mut()) };
     check_result(result, CALL, || format!("{}, first call", layer.name()))?;
     if length == 0 {

@@ -1,7 +1,8 @@
 //! Privileges: switched on for the process, or for one thread and no longer than needed.
 //!
-//! A privilege of the process is one of every thread in it, and threads that begin or end using it disturb each other; a
-//! thread that works for the layer store therefore gets a token of its own. Source: go-winio `privilege.go`.
+//! A privilege of the process is one of every thread in it, and threads that begin or end using it disturb
+//! each other; a thread that works for the layer store therefore gets a token of its own. Source: go-winio
+//! `privilege.go`.
 
 use std::marker::PhantomData;
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
@@ -36,11 +37,13 @@ fn adjust_one(token: HANDLE, privilege: Privilege, attributes: u32) -> Result<()
         PrivilegeCount: 1,
         Privileges: [LUID_AND_ATTRIBUTES { Luid: luid, Attributes: attributes }],
     };
-    // SAFETY: the token is open for adjusting; the state is one privilege, as it says; the old state is not asked for.
+    // SAFETY: the token is open for adjusting; the state is one privilege, as it says; the old state is not
+    // asked for.
     let adjusted =
         unsafe { AdjustTokenPrivileges(token, 0, &raw const state, 0, ptr::null_mut(), ptr::null_mut()) };
     check(adjusted, "AdjustTokenPrivileges", || privilege.name().to_owned())?;
-    // SAFETY: takes nothing. The function succeeds and says so here when the user does not hold the privilege.
+    // SAFETY: takes nothing. The function succeeds and says so here when the user does not hold the
+    // privilege.
     match unsafe { GetLastError() } {
         0 => Ok(()),
         code => Err(Error::new("AdjustTokenPrivileges", privilege.name(), Code(code))),

@@ -109,7 +109,8 @@ impl OpenSystem {
     fn close(&mut self) -> Result<()> {
         if !self.callback.is_null() {
             let function = self.table.HcsUnregisterComputeSystemCallback.get()?;
-            // SAFETY: registered, and not yet unregistered. When the function returns the service calls no more.
+            // SAFETY: registered, and not yet unregistered. When the function returns the service calls no
+            // more.
             let result = unsafe { function(self.callback) };
             check(result, "HcsUnregisterComputeSystemCallback", &self.id, TaskString::empty())?;
             self.callback = ptr::null_mut();

@@ -1,5 +1,6 @@
-//! The functions that are found at run time: `vmcompute.dll` and `virtdisk.dll` are missing where the features they belong to are not
-//! installed, and all of these may come from another library, so that a stand-in can take the place of Microsoft's side.
+//! The functions that are found at run time: `vmcompute.dll` and `virtdisk.dll` are missing where the
+//! features they belong to are not installed, and all of these may come from another library, so that a
+//! stand-in can take the place of Microsoft's side.
 
 use std::fmt;
 use std::path::Path;
@@ -64,7 +65,8 @@ macro_rules! table {
                         name: stringify!($name),
                         library: $library,
                         function: sources.address($library, concat!(stringify!($name), "\0")).map(|address| {
-                            // SAFETY: the address is that of the function with this name, whose signature is the one declared here.
+                            // SAFETY: the address is that of the function with this name, whose signature is
+                            // the one declared here.
                             unsafe {
                                 std::mem::transmute::<
                                     unsafe extern "system" fn() -> isize,
@@ -79,7 +81,8 @@ macro_rules! table {
     };
 }
 
-// Signatures: hcsshim `internal/wclayer/wclayer.go` and `internal/vmcompute/vmcompute.go`; virtdisk.h; winbase.h; ioapiset.h.
+// Signatures: hcsshim `internal/wclayer/wclayer.go` and `internal/vmcompute/vmcompute.go`; virtdisk.h;
+// winbase.h; ioapiset.h.
 table! {
     "vmcompute.dll":
     fn ActivateLayer(*const RawDriverInfo, PCWSTR) -> HRESULT;
@@ -126,7 +129,8 @@ impl Table {
     /// The functions of the library at `path`; what it lacks is this Windows'.
     pub(super) fn stand_in(path: &Path) -> Result<Self> {
         let name = wide("LoadLibraryEx", path)?;
-        // SAFETY: the name ends in zero and outlives the call. The library is never freed, so its functions stay.
+        // SAFETY: the name ends in zero and outlives the call. The library is never freed, so its functions
+        // stay.
         let library =
             unsafe { LoadLibraryExW(name.as_ptr(), ptr::null_mut(), LOAD_WITH_ALTERED_SEARCH_PATH) };
         if library.is_null() {

@@ -65,7 +65,8 @@ pub struct LayerEntry {
     pub name: Vec<u8>,
     /// What it is to a layer.
     pub kind: EntryKind,
-    /// What it is to tar, see [`type_flag`]. Only [`type_flag::FILE`] has data; contiguous files are of this type, too.
+    /// What it is to tar, see [`type_flag`]. Only [`type_flag::FILE`] has data; contiguous files are of this
+    /// type, too.
     pub type_flag: u8,
     /// Bytes of data; 0 for types without.
     pub size: u64,

@@ -302,8 +302,9 @@ impl<W: Write> Writer<W> {
 
     /// What a stream adds to the name of its file: its own name less one `:$DATA`.
     ///
-    /// Unless that begins with a colon it is no name of a stream, and the tar would have another file, or this one again, instead. The
-    /// reference writes that all the same; an extended tar leaves it out (`None`).
+    /// Unless that begins with a colon it is no name of a stream, and the tar would have another file, or
+    /// this one again, instead. The reference writes that all the same; an extended tar leaves it out
+    /// (`None`).
     fn stream_suffix(&mut self, head: &Head, stream: &StreamHeader) -> Option<Vec<u8>> {
         let name = &stream.name;
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());

@@ -187,8 +187,8 @@ pub(super) fn end(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(4), code::PADDING);
 }
 
-/// The tokens of a condition; `None` if it has none, or one that has no text. Its time grows with its bytes: lists do not
-/// nest.
+/// The tokens of a condition; `None` if it has none, or one that has no text. Its time grows with its bytes:
+/// lists do not nest.
 pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Token>> {
     let mut reader = Reader { rest: bytes.strip_prefix(SIGNATURE)? };
     let mut tokens = Vec::new();

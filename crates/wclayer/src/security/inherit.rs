@@ -8,17 +8,18 @@
 //! * What takes effect is made concrete: CREATOR OWNER and CREATOR GROUP become owner and group, generic
 //!   rights become file rights. If that changes an ACE which a directory also passes on, it gets both: the
 //!   concrete one, and the original as IO for its own children.
-//! * No ACE comes twice. Of equal ones between which no ACE of another type lies, where order would matter, one stays:
-//!   the one the parent has in these very words, else the one that had only its rights mapped, else the creator's; of
-//!   several of a kind the first. So an administrator's directory under `Program Files` has one ACE for Administrators,
-//!   and its place does not depend on where the parent has CREATOR OWNER. Samba also keeps one (`se_create_child_secdesc`).
+//! * No ACE comes twice. Of equal ones between which no ACE of another type lies, where order would matter,
+//!   one stays: the one the parent has in these very words, else the one that had only its rights mapped,
+//!   else the creator's; of several of a kind the first. So an administrator's directory under `Program
+//!   Files` has one ACE for Administrators, and its place does not depend on where the parent has CREATOR
+//!   OWNER. Samba also keeps one (`se_create_child_secdesc`).
 //! * A concrete copy goes as well if an ACE with the same rights and SID has effect and is passed on besides.
 //! * The ID flag and the AI control bits appear if the parent's list has AI, which it has on every volume
 //!   that Windows set up (Samba's `acl flag inherited canonicalization` documents the same for its DI flag).
 //! * Whether the parent is protected (P) only concerns its own parent.
-//! * Without anything to inherit (an empty or NULL DACL included) the DACL is the default of the creator's token, and
-//!   not marked as inherited: the owner and SYSTEM have full access (`default_dacl`). There is no default SACL; a missing
-//!   integrity label means medium.
+//! * Without anything to inherit (an empty or NULL DACL included) the DACL is the default of the creator's
+//!   token, and not marked as inherited: the owner and SYSTEM have full access (`default_dacl`). There is no
+//!   default SACL; a missing integrity label means medium.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -65,9 +66,10 @@ impl SecurityDescriptor {
 
 /// The default DACL in the token of a user whose files `owner` owns, without the logon session.
 ///
-/// An administrator's is `(A;;FA;;;BA)(A;;FA;;;SY)`, the owner first: what Windows gave in smbtorture's test of inheritance
-/// (Samba, `source4/torture/raw/acls.c`, `sd_def` of `test_inheritance`). SYSTEM's own token has `(A;;FA;;;SY)(A;;0x1200a9;;;BA)`
-/// (ReactOS, `kmtests/ntos_se/SeInheritance.c`), which would keep administrators from writing to their own files.
+/// An administrator's is `(A;;FA;;;BA)(A;;FA;;;SY)`, the owner first: what Windows gave in smbtorture's test
+/// of inheritance (Samba, `source4/torture/raw/acls.c`, `sd_def` of `test_inheritance`). SYSTEM's own token
+/// has `(A;;FA;;;SY)(A;;0x1200a9;;;BA)` (ReactOS, `kmtests/ntos_se/SeInheritance.c`), which would keep
+/// administrators from writing to their own files.
 fn default_dacl(owner: &Sid) -> Acl {
     let full = |sid| Ace::plain(ace_types::ACCESS_ALLOWED, 0, rights::FILE_ALL, sid);
     let system = (*owner != Sid::SYSTEM).then_some(full(Sid::SYSTEM));
@@ -180,8 +182,8 @@ fn map_generic(mask: u32) -> u32 {
     )
 }
 
-/// Leaves out ACEs that say nothing new. Its time grows with the number of ACEs only: an ACE that is inherited has one of
-/// 64 combinations of flags.
+/// Leaves out ACEs that say nothing new. Its time grows with the number of ACEs only: an ACE that is
+/// inherited has one of 64 combinations of flags.
 fn without_repetitions(list: Vec<Inherited>) -> Vec<Ace> {
     let mut keep = Vec::with_capacity(list.len());
     // Across an ACE of another type, order would matter.

@@ -67,7 +67,8 @@ pub enum TarError {
         /// The size it states.
         size: i64,
     },
-    /// An extended header or a long name beyond [`MAX_SPECIAL_SIZE`](super::MAX_SPECIAL_SIZE), or a lower limit.
+    /// An extended header or a long name beyond [`MAX_SPECIAL_SIZE`](super::MAX_SPECIAL_SIZE), or a lower
+    /// limit.
     #[error(
         "extended header {entry:?} at tar offset {offset:#x} is {size} bytes long, at most {limit} are allowed"
     )]

@@ -23,7 +23,8 @@ pub mod type_flag {
     pub const DIRECTORY: u8 = b'5';
     /// A named pipe. Has no data.
     pub const FIFO: u8 = b'6';
-    /// A file that was to lie in one piece on its disk; to everybody else an ordinary one (pax(1), "ustar Interchange Format").
+    /// A file that was to lie in one piece on its disk; to everybody else an ordinary one (pax(1), "ustar
+    /// Interchange Format").
     pub const CONTIGUOUS: u8 = b'7';
     /// A PAX global header. Go hands it over as an entry and applies its records to nothing else.
     pub const GLOBAL: u8 = b'g';

@@ -70,7 +70,8 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Accepts no extended header and no GNU long name of more than `bytes`, nor of more than [`MAX_SPECIAL_SIZE`].
+    /// Accepts no extended header and no GNU long name of more than `bytes`, nor of more than
+    /// [`MAX_SPECIAL_SIZE`].
     #[must_use]
     pub fn with_longest_special(self, bytes: u64) -> Self {
         Self { longest_special: bytes.min(MAX_SPECIAL_SIZE), ..self }
@@ -283,7 +284,8 @@ impl<R: BufRead> Reader<R> {
             return Err(bad("type S in a header that is not GNU tar's"));
         }
         let (mut map, mut more) = sparse::OldGnu::start(&self.block).map_err(bad)?;
-        // Go adds what the header's own block has of the map, so a mebibyte of further blocks is one too many.
+        // Go adds what the header's own block has of the map, so a mebibyte of further blocks is one too
+        // many.
         let mut length = 0;
         while more {
             let at = self.source.position;

@@ -86,7 +86,8 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"\\") && rest.len() > 1)
 }
 
-/// A path without `.` and empty elements, with backslashes; of `..` only those that lead out of the layer are left, in front.
+/// A path without `.` and empty elements, with backslashes; of `..` only those that lead out of the layer are
+/// left, in front.
 pub fn clean(path: &[u8]) -> Vec<u8> {
     let slashes: Vec<u8> = path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
     windows_path(&path::clean(&slashes))

@@ -1,6 +1,7 @@
 //! A layer into a transport directory.
 //!
-//! A later entry takes the place of an earlier one of its name, and what a hard link has got before stays the link's: it becomes the file.
+//! A later entry takes the place of an earlier one of its name, and what a hard link has got before stays the
+//! link's: it becomes the file.
 
 mod names;
 
@@ -27,7 +28,8 @@ pub struct Writer<'a, D: Directory> {
     directory: &'a mut D,
     current: Current<D>,
     deferred: Deferred,
-    /// Hard links, in order; `None` where another entry has taken a link's name, or the link has become its file.
+    /// Hard links, in order; `None` where another entry has taken a link's name, or the link has become its
+    /// file.
     links: Vec<Option<Link>>,
     /// Reparse points that are directories; they are made last.
     reparse_directories: Vec<Vec<u8>>,
@@ -51,7 +53,8 @@ pub struct Link {
     pub target: Vec<u8>,
     /// Whether the file is in this layer, added before the link; otherwise in a parent.
     pub is_in_layer: bool,
-    /// What the layer has under the target's name in the end, if the file is not in it: what the link means when no parent has it either.
+    /// What the layer has under the target's name in the end, if the file is not in it: what the link means
+    /// when no parent has it either.
     pub later: Option<Vec<u8>>,
 }
 
@@ -162,7 +165,8 @@ impl<'a, D: Directory> Writer<'a, D> {
         Ok(())
     }
 
-    /// Takes away what was added under the name before; but a directory stays one, with its spelling and what is in it: then the result is true.
+    /// Takes away what was added under the name before; but a directory stays one, with its spelling and what
+    /// is in it: then the result is true.
     fn make_room(&mut self, path: Vec<u8>, kind: Kind) -> Result<(Vec<u8>, bool), TransportError> {
         match self.deferred.added.get(&path).cloned() {
             None => Ok((path, false)),
@@ -298,7 +302,8 @@ impl<'a, D: Directory> Writer<'a, D> {
         if is_in_layer && is_below_any_case(&target, &path) {
             return self.replace_by_its_own(path, &target);
         }
-        // Behind looking for the target, which may be what the link takes the place of; what it was of that is rescued.
+        // Behind looking for the target, which may be what the link takes the place of; what it was of that
+        // is rescued.
         let number = self.links.len();
         self.links.push(Some(Link { path: path.clone(), target: target.clone(), is_in_layer, later: None }));
         if is_in_layer {

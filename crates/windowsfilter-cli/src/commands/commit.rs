@@ -11,7 +11,8 @@ use crate::session::Session;
 
 /// Make a layer of a sandbox's changes, and an image of it
 ///
-/// The sandbox may be mounted meanwhile and stays as it is. The new image has the config of the one that the sandbox was made from.
+/// The sandbox may be mounted meanwhile and stays as it is. The new image has the config of the one that the
+/// sandbox was made from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of the sandbox
@@ -25,8 +26,8 @@ pub(crate) struct Args {
     /// Comment to record
     #[arg(long, short)]
     message: Option<String>,
-    /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z; files changed later get it, too, so that the same changes
-    /// are the same image [env: SOURCE_DATE_EPOCH] [default: now]
+    /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z; files changed later get it, too, so
+    /// that the same changes are the same image [env: SOURCE_DATE_EPOCH] [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     created: Option<i64>,
     /// Refuse attributes of files that no layer has, instead of leaving them out with a note

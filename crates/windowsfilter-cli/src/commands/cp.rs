@@ -1,8 +1,8 @@
 //! `cp`: files out of an image or layer, onto this host.
 //!
-//! What is in an image was written by a stranger, so nothing of it may choose where we write: every name is used as
-//! one path component below a directory we hold open, links at the destination are replaced and never followed, and
-//! a link is only made if it leads to somewhere inside the copy.
+//! What is in an image was written by a stranger, so nothing of it may choose where we write: every name is
+//! used as one path component below a directory we hold open, links at the destination are replaced and never
+//! followed, and a link is only made if it leads to somewhere inside the copy.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ use destination::Directory;
 
 /// Copy a file out of an image or layer, without mounting it
 ///
-/// Nothing is written outside DEST: links that are there are replaced, not followed, and links in the image that
-/// lead out of what is copied are left out.
+/// Nothing is written outside DEST: links that are there are replaced, not followed, and links in the image
+/// that lead out of what is copied are left out.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Also copy directories, with all that is in them
@@ -81,7 +81,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     session.output.print(&done, |_| Ok(()))
 }
 
-/// The directory to write into and the name of the copy: as `cp` does, a directory that exists is copied into.
+/// The directory to write into and the name of the copy: as `cp` does, a directory that exists is copied
+/// into.
 fn place(destination: &Path, name: &[u8]) -> Result<(Directory, Vec<u8>), Error> {
     if destination.is_dir() {
         // The root has no name; its content goes into a directory called after the drive.

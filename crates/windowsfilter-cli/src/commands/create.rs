@@ -21,8 +21,8 @@ pub(crate) struct Args {
     /// How much the sandbox can hold, as in 20GB; units are binary [default: 127GB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     size: Option<u64>,
-    /// How streams stand in the attributes of its files: `samba`, with the NUL that Samba's streams_xattr puts after them, or `plain`,
-    /// as the kernel's SMB server has them
+    /// How streams stand in the attributes of its files: `samba`, with the NUL that Samba's streams_xattr
+    /// puts after them, or `plain`, as the kernel's SMB server has them
     #[arg(long, value_name = "FORM", default_value_t, value_parser = parse_streams)]
     pub(crate) streams: StreamForm,
 }
@@ -56,7 +56,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
 
 /// 64 hexadecimal digits, as Docker names containers.
 fn random_id() -> Result<LayerId, Error> {
-    // The keys of a `RandomState` come from the system's random numbers; the process keeps its own first ones.
+    // The keys of a `RandomState` come from the system's random numbers; the process keeps its own first
+    // ones.
     let random = || RandomState::new().build_hasher().finish().to_le_bytes();
     let moment = std::time::SystemTime::now();
     let seed = format!("{:?} {} {moment:?}", (random(), random(), random(), random()), std::process::id());

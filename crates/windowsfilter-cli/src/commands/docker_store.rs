@@ -13,8 +13,8 @@ use crate::progress::Progress;
 
 /// Look into the layer store of Docker on Windows: its layers, who needs them, and what is left over
 ///
-/// PATH is Docker's data root (C:\ProgramData\docker), or its directory windowsfilter alone: of a Windows disk that is mounted, or a copy. Nothing
-/// is ever written there, and no store of windowsfilter's is needed.
+/// PATH is Docker's data root (C:\ProgramData\docker), or its directory windowsfilter alone: of a Windows
+/// disk that is mounted, or a copy. Nothing is ever written there, and no store of windowsfilter's is needed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Docker's data root, or its directory windowsfilter

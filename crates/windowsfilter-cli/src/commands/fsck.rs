@@ -9,8 +9,9 @@ use crate::session::Session;
 
 /// Check every invariant of the store
 ///
-/// Prints what is wrong, each with the name of the invariant that does not hold (docs/fsck.md explains them), and exits with 5 unless nothing is
-/// or everything was repaired. The bytes of layers are read by `layer verify`.
+/// Prints what is wrong, each with the name of the invariant that does not hold (docs/fsck.md explains them),
+/// and exits with 5 unless nothing is or everything was repaired. The bytes of layers are read by `layer
+/// verify`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Mend what can be mended without losing anything: rebuild indexes, finish what was interrupted

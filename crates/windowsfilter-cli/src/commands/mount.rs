@@ -18,8 +18,8 @@ pub(crate) struct Args {
     /// Existing directory where the view appears [default: a directory in the store]
     #[arg(long = "target", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     target_dir: Option<PathBuf>,
-    /// How the first mount of an image or layer shows streams in attributes: `samba`, with the NUL that Samba's streams_xattr puts
-    /// after them, or `plain`. A sandbox shows them as it was created
+    /// How the first mount of an image or layer shows streams in attributes: `samba`, with the NUL that
+    /// Samba's streams_xattr puts after them, or `plain`. A sandbox shows them as it was created
     #[arg(long, value_name = "FORM", default_value_t, value_parser = super::create::parse_streams)]
     pub(crate) streams: StreamForm,
 }

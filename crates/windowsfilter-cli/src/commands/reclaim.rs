@@ -1,8 +1,9 @@
 //! `reclaim`: deletes the bytes of a removed layer, in a process of its own.
 //!
-//! Removing a layer takes a rename; freeing its gigabytes takes a file system tenths of seconds. So the command that removes starts
-//! this one for the bytes and ends. It inherits the locked directory as its standard input, which keeps cleanup and fsck away until it
-//! ends, however it ends. Whatever it leaves, cleanup removes.
+//! Removing a layer takes a rename; freeing its gigabytes takes a file system tenths of seconds. So the
+//! command that removes starts this one for the bytes and ends. It inherits the locked directory as its
+//! standard input, which keeps cleanup and fsck away until it ends, however it ends. Whatever it leaves,
+//! cleanup removes.
 
 #[cfg(unix)]
 use std::os::unix::process::CommandExt;
@@ -50,7 +51,8 @@ pub(crate) fn in_background(doomed: Doomed) -> Result<(), windowsfilter::Error> 
     doomed.destroy()
 }
 
-/// Bytes of files that take no longer to free than a process to start: of a small image with many layers, that would be many processes.
+/// Bytes of files that take no longer to free than a process to start: of a small image with many layers,
+/// that would be many processes.
 #[cfg(unix)]
 const SMALL: u64 = 16 << 20;
 

@@ -13,8 +13,8 @@ use crate::limits::LimitArguments;
 
 /// Let containerd keep Windows images in the store: serve its snapshotter and differ
 ///
-/// Runs until SIGTERM, then ends the calls that run. A socket that systemd opened (LISTEN_FDS) is used instead of --address. docs/containerd.md
-/// shows the set-up. With --json, logs are JSON lines.
+/// Runs until SIGTERM, then ends the calls that run. A socket that systemd opened (LISTEN_FDS) is used
+/// instead of --address. docs/containerd.md shows the set-up. With --json, logs are JSON lines.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Socket to listen on, for its owner only
@@ -29,22 +29,26 @@ pub(crate) struct Args {
     /// Name of the snapshots of this containerd; every containerd on the same store needs one of its own
     #[arg(long, value_name = "NAME", default_value = "default")]
     set: String,
-    /// Let containerd skip downloading and unpacking layers that the store has; images with such layers cannot be pushed or
-    /// exported by containerd
+    /// Let containerd skip downloading and unpacking layers that the store has; images with such layers
+    /// cannot be pushed or exported by containerd
     #[arg(long)]
     skip_existing: bool,
-    /// Give BuildKit, which uses this namespace of containerd, the layers of base images from the store or from containerd's content store:
-    /// what it unpacks by itself lacks all that only Windows knows, and is thrown away
+    /// Give BuildKit, which uses this namespace of containerd, the layers of base images from the store or
+    /// from containerd's content store: what it unpacks by itself lacks all that only Windows knows, and is
+    /// thrown away
     #[arg(long, value_name = "NAMESPACE")]
     buildkit: Option<String>,
-    /// Give up all snapshots of this set, whose records are lost, older than the store or damaged, with all that they left: sandboxes with
-    /// their files, mounts, layers that nobody else needs. Refused if nothing is wrong with the records
+    /// Give up all snapshots of this set, whose records are lost, older than the store or damaged, with all
+    /// that they left: sandboxes with their files, mounts, layers that nobody else needs. Refused if nothing
+    /// is wrong with the records
     #[arg(long)]
     start_anew: bool,
-    /// Take layers with nothing in Files, Hives or UtilityVM, as Linux images have, as empty ones instead of refusing them
+    /// Take layers with nothing in Files, Hives or UtilityVM, as Linux images have, as empty ones instead of
+    /// refusing them
     #[arg(long)]
     foreign_layers: bool,
-    /// Print what this version of containerd needs in its config.toml for a server with these options, and end
+    /// Print what this version of containerd needs in its config.toml for a server with these options, and
+    /// end
     #[arg(long, value_name = "VERSION")]
     print_config: Option<Version>,
     #[command(flatten)]

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::error::{self, Error};
 use crate::session::Session;
 
-/// Does `work` to each of `names` and prints what was done: as JSON, one document for one name, and a list for several. Those it cannot be done
-/// to are reported, and the first of these errors is the answer.
+/// Does `work` to each of `names` and prints what was done: as JSON, one document for one name, and a list
+/// for several. Those it cannot be done to are reported, and the first of these errors is the answer.
 pub(crate) fn each<T: Serialize>(
     session: &Session,
     names: &[String],

@@ -9,8 +9,8 @@ use crate::session::Session;
 
 /// Undo one mount; the last one unmounts
 ///
-/// If several things are called so, what is mounted is meant: first the layer or sandbox with this ID, then the image, then whatever is mounted
-/// at this path.
+/// If several things are called so, what is mounted is meant: first the layer or sandbox with this ID, then
+/// the image, then whatever is mounted at this path.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What was mounted: image reference, layer ID or sandbox ID; or where

@@ -1,7 +1,8 @@
-//! `docker-windows-write-layer`: fills a layer of the compute service from the tar on its standard input, in a process of its own.
+//! `docker-windows-write-layer`: fills a layer of the compute service from the tar on its standard input, in
+//! a process of its own.
 //!
-//! Name and result are the original's (`writeLayerReexec` in moby's `windows.go`): the size is all that is printed, errors go to the error
-//! output, the exit code is 1 then.
+//! Name and result are the original's (`writeLayerReexec` in moby's `windows.go`): the size is all that is
+//! printed, errors go to the error output, the exit code is 1 then.
 
 use std::path::PathBuf;
 

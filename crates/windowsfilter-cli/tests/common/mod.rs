@@ -34,7 +34,8 @@ pub fn layer(names: &[&str], content: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// A layer with a file that has streams, one whose name is no text for every byte of `odd`, a directory with a stream, and an area beside `Files`.
+/// A layer with a file that has streams, one whose name is no text for every byte of `odd`, a directory with
+/// a stream, and an area beside `Files`.
 pub fn rich_layer(odd: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     let directory = |name: &str| entry(name, FILE_ATTRIBUTE_DIRECTORY, 0);

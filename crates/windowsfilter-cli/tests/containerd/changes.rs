@@ -1,4 +1,5 @@
-//! A sandbox is changed with ordinary programs, and what comes out of containerd is what our own `commit` gives.
+//! A sandbox is changed with ordinary programs, and what comes out of containerd is what our own `commit`
+//! gives.
 
 use std::fs;
 use std::path::Path;
@@ -23,8 +24,9 @@ with_each_containerd!(
     a_read_only_mount_refuses_writes_and_a_writable_one_keeps_them_to_itself,
 );
 
-/// What a person does to an image. Covers what becomes of an entry: new, changed, renamed, deleted, replaced by another
-/// kind, and a directory that is deleted and made again. The inner quotes keep `setfattr` from taking the text for bytes in hexadecimal.
+/// What a person does to an image. Covers what becomes of an entry: new, changed, renamed, deleted, replaced
+/// by another kind, and a directory that is deleted and made again. The inner quotes keep `setfattr` from
+/// taking the text for bytes in hexadecimal.
 const CHANGES: &str = r#"
 cp /etc/os-release Users/Public/os-release.txt
 echo '10.0.0.5 registry.local' >> Windows/System32/drivers/etc/hosts

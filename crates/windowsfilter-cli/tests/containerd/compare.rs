@@ -73,8 +73,8 @@ pub struct Entry {
     link: Option<Vec<u8>>,
     size: u64,
     content: String,
-    /// The records of the extended header: attributes, security descriptor, times, everything. Times of the test itself are
-    /// [`NOW`].
+    /// The records of the extended header: attributes, security descriptor, times, everything. Times of the
+    /// test itself are [`NOW`].
     records: BTreeMap<String, Vec<u8>>,
 }
 

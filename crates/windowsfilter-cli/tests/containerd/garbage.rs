@@ -1,4 +1,5 @@
-//! containerd's garbage collection removes every snapshot it lists and does not know: it must see its own and no other.
+//! containerd's garbage collection removes every snapshot it lists and does not know: it must see its own and
+//! no other.
 
 use xtask::containerd::{PLATFORM, SNAPSHOTTER};
 

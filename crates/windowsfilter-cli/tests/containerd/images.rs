@@ -85,7 +85,8 @@ impl Image {
         Self::of_layout(layout, name, diff_ids)
     }
 
-    /// The names that containerd gives the layers' snapshots, base first. Source: OCI image specification, "Layer ChainID".
+    /// The names that containerd gives the layers' snapshots, base first. Source: OCI image specification,
+    /// "Layer ChainID".
     pub fn chain_ids(&self) -> Vec<String> {
         let mut chain: Vec<String> = Vec::new();
         for diff_id in &self.diff_ids {

@@ -1,8 +1,8 @@
-//! Either daemon dies in the middle, as when memory runs out: what was whole stays whole, what was begun can be done again, and nothing is
-//! left over.
+//! Either daemon dies in the middle, as when memory runs out: what was whole stays whole, what was begun can
+//! be done again, and nothing is left over.
 //!
-//! The points at which they die follow from a seed, which is printed; `WINDOWSFILTER_SEED` sets it, `WINDOWSFILTER_KILLS` sets how often
-//! each daemon dies in each test.
+//! The points at which they die follow from a seed, which is printed; `WINDOWSFILTER_SEED` sets it,
+//! `WINDOWSFILTER_KILLS` sets how often each daemon dies in each test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,8 +58,8 @@ impl Story {
         (z ^ (z >> 31)) % limit
     }
 
-    /// Has each daemon die several times in what `begin` starts, at a point within the time it takes undisturbed; `finish` then does
-    /// what there is to do after the restart, and undoes all.
+    /// Has each daemon die several times in what `begin` starts, at a point within the time it takes
+    /// undisturbed; `finish` then does what there is to do after the restart, and undoes all.
     fn kill_in(
         &mut self,
         prepare: impl Fn(&mut Self),
@@ -109,8 +109,9 @@ impl Story {
         });
     }
 
-    /// What a client that was cut off has left is held by its leases until they expire: they end now. A containerd that was cut off
-    /// in the middle of its garbage collection has forgotten that it was at ours, until a snapshot of ours is removed again.
+    /// What a client that was cut off has left is held by its leases until they expire: they end now. A
+    /// containerd that was cut off in the middle of its garbage collection has forgotten that it was at ours,
+    /// until a snapshot of ours is removed again.
     fn clean_up(&self) {
         self.rig.snapshots(&["prepare", "forgotten", ""]);
         self.rig.snapshots(&["rm", "forgotten"]);

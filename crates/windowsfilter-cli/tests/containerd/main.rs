@@ -1,7 +1,9 @@
-//! `windowsfilter serve` under a real containerd: what an administrator gets who follows `docs/containerd.md`.
+//! `windowsfilter serve` under a real containerd: what an administrator gets who follows
+//! `docs/containerd.md`.
 //!
-//! Every test starts daemons of its own, once with containerd 1.7 and once with 2, drives them with `ctr` and looks at the result with
-//! ordinary programs. Root is needed, and the programs that `cargo xtask test` provides; see [`tools::available`].
+//! Every test starts daemons of its own, once with containerd 1.7 and once with 2, drives them with `ctr` and
+//! looks at the result with ordinary programs. Root is needed, and the programs that `cargo xtask test`
+//! provides; see [`tools::available`].
 
 #![cfg(target_os = "linux")]
 #![allow(

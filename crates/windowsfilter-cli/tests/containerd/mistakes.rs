@@ -32,7 +32,8 @@ fn a_layer_that_is_not_what_the_image_says_leaves_nothing_behind(version: Versio
     }
 }
 
-/// The client's unpack with containerd's own differ would look like success and drop all that only Windows knows of.
+/// The client's unpack with containerd's own differ would look like success and drop all that only Windows
+/// knows of.
 fn without_our_differ_unpacking_fails_and_says_what_to_set(version: Version) {
     let rig = Rig::start_without_differ(version);
     let image = Image::sample(&rig.path("images"), "win", 400, 1);

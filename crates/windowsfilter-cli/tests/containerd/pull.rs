@@ -69,7 +69,8 @@ fn a_pulled_image_is_seen_as_our_own_command_shows_it(version: Version) {
     }
 }
 
-/// The second image's two lower layers are the first one's: they are there already, and stay when the first goes.
+/// The second image's two lower layers are the first one's: they are there already, and stay when the first
+/// goes.
 fn images_share_the_layers_they_have_in_common(version: Version) {
     let rig = Rig::start(version);
     let small = Image::sample(&rig.path("images"), "small", 400, 2);
@@ -87,7 +88,8 @@ fn images_share_the_layers_they_have_in_common(version: Version) {
     }
 }
 
-/// The diff service asks our differ first, for Linux images too: it must say that they are none of its business.
+/// The diff service asks our differ first, for Linux images too: it must say that they are none of its
+/// business.
 fn linux_images_are_still_unpacked_by_containerds_own_snapshotter(version: Version) {
     let rig = Rig::start(version);
     let image = Image::linux(&rig.path("images"), "linux");

@@ -40,8 +40,8 @@ fn a_mounted_sandbox_outlives_restarts_of_both_daemons(version: Version) {
     rig.remove_everything();
 }
 
-/// Waits until containerd has found the server again: it tries at growing intervals. Most calls containerd answers by itself where it knows
-/// of no snapshot; making one always reaches the server.
+/// Waits until containerd has found the server again: it tries at growing intervals. Most calls containerd
+/// answers by itself where it knows of no snapshot; making one always reaches the server.
 pub fn reconnect(rig: &Rig) {
     wait::until("containerd to find the server again", || {
         let ended = super::process::run(&mut rig.ctr_snapshots(&["prepare", "reconnect", ""]));

@@ -190,7 +190,8 @@ impl Rig {
         assert!(ended.status.success() && text.contains("no problems"), "fsck: {}\n{text}", ended.status);
     }
 
-    /// Removes all images and waits until garbage collection has removed everything of ours, in containerd and in the store.
+    /// Removes all images and waits until garbage collection has removed everything of ours, in containerd
+    /// and in the store.
     pub fn remove_everything(&self) {
         for image in self.ok(&["images", "ls", "-q"]).lines() {
             self.ok(&["images", "rm", image]);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::process::Running;
 use super::tools;
 
-/// What the suite demands of modes and owners a Windows layer does not have, so these subtests fail where they compare them. Their
-/// content is compared by `TestContent` of our own, which must pass.
+/// What the suite demands of modes and owners a Windows layer does not have, so these subtests fail where
+/// they compare them. Their content is compared by `TestContent` of our own, which must pass.
 const NEED_POSIX_MODES: &[&str] = &[
     "128LayersMount",
     "Basic",

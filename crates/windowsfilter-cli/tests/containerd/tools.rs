@@ -1,5 +1,5 @@
-//! Where the programs are that these tests run. They are no part of the machine: `cargo xtask test` provides them and says where by
-//! environment variables.
+//! Where the programs are that these tests run. They are no part of the machine: `cargo xtask test` provides
+//! them and says where by environment variables.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,8 @@ fn path(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from)
 }
 
-/// Whether these tests can run. In CI they must; elsewhere a run without root or tools says what it leaves out.
+/// Whether these tests can run. In CI they must; elsewhere a run without root or tools says what it leaves
+/// out.
 pub fn available() -> bool {
     let all = ["CONTAINERD_1", "CONTAINERD_2", "REGISTRY", "SNAPSHOTTER_SUITE"];
     let missing =

@@ -1,6 +1,8 @@
-//! The records' file: a `redb` database, which is closed by the first error of the disk and has to be opened again.
+//! The records' file: a `redb` database, which is closed by the first error of the disk and has to be opened
+//! again.
 //!
-//! redb remembers such an error and refuses everything after it; and whether a commit that failed is in the file, it only finds out by opening it.
+//! redb remembers such an error and refuses everything after it; and whether a commit that failed is in the
+//! file, it only finds out by opening it.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
@@ -20,7 +22,8 @@ use crate::error::{Error, IoContext};
 const VERSION: u64 = 1;
 /// Key of a snapshot to its record, as JSON.
 const SNAPSHOTS: TableDefinition<&str, &[u8]> = TableDefinition::new("snapshots");
-/// Numbers of snapshots that are being made or removed: what carries one of them may be there although no record needs it.
+/// Numbers of snapshots that are being made or removed: what carries one of them may be there although no
+/// record needs it.
 pub(super) const PENDING: TableDefinition<u64, ()> = TableDefinition::new("pending");
 /// `version`, and `next`: the next number of a snapshot.
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -53,7 +56,8 @@ impl DatabaseFile {
     /// When somebody else has it open, when it is damaged, or when it cannot be created.
     pub(super) fn open(&mut self) -> Result<State, Error> {
         match self.try_open() {
-            // redb writes in order to open, over what is there; not every file system can do that without room.
+            // redb writes in order to open, over what is there; not every file system can do that without
+            // room.
             Err(error) if error.is_full() && self.reserve.spend() => self.try_open(),
             other => other,
         }
@@ -81,8 +85,8 @@ impl DatabaseFile {
         Ok(absence(&self.path)?.is_some())
     }
 
-    /// Makes an empty one under another name first: what redb has begun to make when the disk is full or the power goes, it never opens again.
-    /// Whoever makes one has the empty file locked, as redb has a full one.
+    /// Makes an empty one under another name first: what redb has begun to make when the disk is full or the
+    /// power goes, it never opens again. Whoever makes one has the empty file locked, as redb has a full one.
     fn create(&self) -> Result<(), Error> {
         let empty = File::options().create(true).append(true).open(&self.path).at("create", &self.path)?;
         match empty.try_lock() {
@@ -111,8 +115,8 @@ impl DatabaseFile {
         File::open(dir).and_then(|dir| dir.sync_all()).at("sync", dir)
     }
 
-    /// Writes a change, durably, and with it what `state` has not written yet: `next`, so that a number is not given twice even if its snapshot is
-    /// gone, and which numbers are done with.
+    /// Writes a change, durably, and with it what `state` has not written yet: `next`, so that a number is
+    /// not given twice even if its snapshot is gone, and which numbers are done with.
     ///
     /// # Errors
     /// Any error closes the file, and leaves open whether the change is in it.
@@ -192,7 +196,8 @@ fn try_write(database: &Database, state: &State, change: Change<'_>) -> Result<(
     Ok(transaction.commit()?)
 }
 
-/// Everything in the database, `None` if nothing was ever written. Writes nothing itself: a full disk would not let it.
+/// Everything in the database, `None` if nothing was ever written. Writes nothing itself: a full disk would
+/// not let it.
 fn load(path: &Path, database: &Database) -> Result<Option<State>, Error> {
     let failed = |source: redb::Error| failed(path, source);
     let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
@@ -266,7 +271,8 @@ pub(super) fn absence(path: &Path) -> Result<Option<&'static str>, Error> {
     }
 }
 
-/// The content of a database, nothing where there is none, unless somebody has it open. Whoever opens one locks all of it, so that this is no state in between.
+/// The content of a database, nothing where there is none, unless somebody has it open. Whoever opens one
+/// locks all of it, so that this is no state in between.
 fn read_unless_open(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Vec::new())),

@@ -1,7 +1,7 @@
 //! Room on the disk that is kept for the records.
 //!
-//! On a full disk a removal has to be written before anything can be freed. A file holds the room for that: it is deleted when a change
-//! finds no room, and made again once there is some.
+//! On a full disk a removal has to be written before anything can be freed. A file holds the room for that:
+//! it is deleted when a change finds no room, and made again once there is some.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

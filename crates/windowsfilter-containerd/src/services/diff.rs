@@ -165,7 +165,8 @@ fn applied(imported: &Imported) -> ApplyResponse {
     ApplyResponse { applied: Some(applied) }
 }
 
-/// Whether a blob of this media type can be a layer: how it is compressed, its first bytes tell. An encrypted one cannot be read.
+/// Whether a blob of this media type can be a layer: how it is compressed, its first bytes tell. An encrypted
+/// one cannot be read.
 fn is_layer(media_type: &str) -> bool {
     let known = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
     media_type.is_empty()

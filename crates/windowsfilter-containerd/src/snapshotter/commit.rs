@@ -13,11 +13,13 @@ use crate::records::{Kind, Record, State};
 use crate::stop::{Stop, Stoppable};
 
 impl Snapshotter {
-    /// Makes the active snapshot `key` the committed snapshot `name`. A layer that was applied only gets its name; of a sandbox, the changes
-    /// become a layer. `given` is the parent that containerd gives a snapshot it prepared without one.
+    /// Makes the active snapshot `key` the committed snapshot `name`. A layer that was applied only gets its
+    /// name; of a sandbox, the changes become a layer. `given` is the parent that containerd gives a snapshot
+    /// it prepared without one.
     ///
     /// # Errors
-    /// As containerd's own snapshotters; [`Error::NeverApplied`], [`Error::GivenUp`]; what no Windows layer can hold.
+    /// As containerd's own snapshotters; [`Error::NeverApplied`], [`Error::GivenUp`]; what no Windows layer
+    /// can hold.
     pub(crate) fn commit(
         &self,
         name: &str,
@@ -70,7 +72,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Makes the layer of an active snapshot, which then owns it. What fails leaves nothing; an applied layer it gives up.
+    /// Makes the layer of an active snapshot, which then owns it. What fails leaves nothing; an applied layer
+    /// it gives up.
     fn make_layer(&self, record: &Record, below: Option<&LayerId>, stop: &Stop) -> Result<LayerId, Error> {
         if let Some(layer) = self.present_layer(record, below)? {
             return Ok(layer);
@@ -104,7 +107,8 @@ impl Snapshotter {
         Ok(Some(layer))
     }
 
-    /// The layer that a client has unpacked by itself, which is in the store already, and now owned by the snapshot.
+    /// The layer that a client has unpacked by itself, which is in the store already, and now owned by the
+    /// snapshot.
     fn thrown_layer(&self, record: &Record, below: Option<&LayerId>) -> Result<Option<LayerId>, Error> {
         let chain_id = key::unpacked_chain(&record.key).filter(|_| record.thrown);
         let Some(chain_id) = chain_id else { return Ok(None) };

@@ -30,7 +30,8 @@ impl Snapshotter {
     /// Makes an active snapshot: for a layer to be unpacked into if the key says so, else a sandbox.
     ///
     /// # Errors
-    /// As containerd's own snapshotters; [`Error::LayerPresent`] if the layer is there and need not be unpacked.
+    /// As containerd's own snapshotters; [`Error::LayerPresent`] if the layer is there and need not be
+    /// unpacked.
     pub(crate) fn prepare(&self, new: New, stop: &Stop) -> Result<Vec<Mount>, Error> {
         let kind = if key::is_for_unpacking(&new.key) { Kind::Unpack } else { Kind::Sandbox };
         self.create(new, kind, stop)
@@ -76,7 +77,8 @@ impl Snapshotter {
         }
     }
 
-    /// Notes that something is going to be in the store that carries the number of a new snapshot, if it will.
+    /// Notes that something is going to be in the store that carries the number of a new snapshot, if it
+    /// will.
     fn begin(&self, record: &Record) -> Result<(), Error> {
         match record.kind {
             Kind::Unpack => Ok(()),
@@ -98,9 +100,10 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Makes a snapshot whose layer is in the store, as containerd 2.4 wants it where it unpacks layers side by side: it is prepared without its parent,
-    /// which a label names, and a read-only mount says that nothing is to be fetched and applied (`isStaged` of its `core/unpack`). Older versions
-    /// apply all the same. `None` if the layer is not there, or containerd does not ask so.
+    /// Makes a snapshot whose layer is in the store, as containerd 2.4 wants it where it unpacks layers side
+    /// by side: it is prepared without its parent, which a label names, and a read-only mount says that
+    /// nothing is to be fetched and applied (`isStaged` of its `core/unpack`). Older versions apply all the
+    /// same. `None` if the layer is not there, or containerd does not ask so.
     fn create_staged(&self, new: &New) -> Result<Option<Vec<Mount>>, Error> {
         let layer = |label| new.labels.get(label).and_then(|value| value.parse::<Digest>().ok());
         let (Some(chain_id), Some(below), true) =
@@ -115,7 +118,8 @@ impl Snapshotter {
         Ok(Some(self.mounts_of(&record)))
     }
 
-    /// Makes a new snapshot an owner of the layer `id`, if it is in the store on top of `below`; the snapshot's number.
+    /// Makes a new snapshot an owner of the layer `id`, if it is in the store on top of `below`; the
+    /// snapshot's number.
     fn own_present(&self, id: &LayerId, below: Option<&LayerId>) -> Result<Option<u64>, Error> {
         if !self.store.contains(id) {
             return Ok(None);
@@ -157,7 +161,8 @@ impl Snapshotter {
         }
     }
 
-    /// Whether the layer to be unpacked is in the store. If so, containerd finds it in the list as a committed snapshot.
+    /// Whether the layer to be unpacked is in the store. If so, containerd finds it in the list as a
+    /// committed snapshot.
     fn present(&self, new: &New, below: Option<&LayerId>) -> Result<bool, Error> {
         let Some(wanted) = new.labels.get(SNAPSHOT_REF) else { return Ok(false) };
         let Ok(chain_id) = wanted.parse::<Digest>() else { return Ok(false) };

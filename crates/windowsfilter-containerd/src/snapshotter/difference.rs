@@ -10,8 +10,9 @@ use crate::error::Error;
 use crate::records::{Kind, Record};
 
 impl Snapshotter {
-    /// The layer that makes `left`, a view, what `right` is: of a view its layer as it came, of a sandbox its changes up to now. `newest`
-    /// (seconds and nanoseconds since 1970) is the latest time that the changes may have.
+    /// The layer that makes `left`, a view, what `right` is: of a view its layer as it came, of a sandbox its
+    /// changes up to now. `newest` (seconds and nanoseconds since 1970) is the latest time that the changes
+    /// may have.
     ///
     /// # Errors
     /// [`Error::Unrelated`] unless `left` shows the parent of `right`; what no Windows layer can hold.

@@ -1,7 +1,9 @@
-//! Whether the records of a set are those of what the store has in its name, before anything is taken for nobody's.
+//! Whether the records of a set are those of what the store has in its name, before anything is taken for
+//! nobody's.
 //!
-//! Everything that carries a snapshot's number is what its record needs, or of a number that the records call pending. So what they do not
-//! explain is newer than they are: they are gone, empty, an older copy or those of another store. Then nothing is removed, and nobody serves.
+//! Everything that carries a snapshot's number is what its record needs, or of a number that the records call
+//! pending. So what they do not explain is newer than they are: they are gone, empty, an older copy or those
+//! of another store. Then nothing is removed, and nobody serves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,11 +101,12 @@ impl<'a> Set<'a> {
         Ok(records)
     }
 
-    /// Gives up records that are lost, old or damaged, and begins new ones in which all that the store has in the name of this set is about to be
-    /// removed. The old ones stay beside them as `snapshots.lost`.
+    /// Gives up records that are lost, old or damaged, and begins new ones in which all that the store has in
+    /// the name of this set is about to be removed. The old ones stay beside them as `snapshots.lost`.
     ///
     /// # Errors
-    /// [`Error::NothingLost`] if nothing is wrong with the records; those of [`Self::open`] that say nothing of damage.
+    /// [`Error::NothingLost`] if nothing is wrong with the records; those of [`Self::open`] that say nothing
+    /// of damage.
     pub(crate) fn start_anew(&self) -> Result<Records, Error> {
         let damage = match self.open() {
             Ok(_) => return Err(Error::NothingLost { path: self.records() }),

@@ -7,11 +7,11 @@
 //! | view | a layer, held mounted | a bind, read-only |
 //! | sandbox | a sandbox, held mounted | a bind |
 //!
-//! The record comes last when something is made and goes first when something is removed, and before and after that the records call its number
-//! pending. So what carries a pending number without a record belongs to nobody, and `restore` removes it at the next start; what carries any other
-//! number without one says that the records are not those of this store (`health`). A record without what it needs exists only if somebody else took
-//! it away.
-//! Everything in here blocks: it is called on threads that may.
+//! The record comes last when something is made and goes first when something is removed, and before and
+//! after that the records call its number pending. So what carries a pending number without a record belongs
+//! to nobody, and `restore` removes it at the next start; what carries any other number without one says that
+//! the records are not those of this store (`health`). A record without what it needs exists only if somebody
+//! else took it away. Everything in here blocks: it is called on threads that may.
 
 mod claims;
 mod commit;
@@ -58,9 +58,11 @@ pub struct SnapshotterOptions {
     pub set: String,
     /// Whether layers that are in the store are neither downloaded nor unpacked again.
     pub skip_existing: bool,
-    /// containerd's namespace in which a client unpacks layers by itself, as BuildKit does, and gets them from the store instead.
+    /// containerd's namespace in which a client unpacks layers by itself, as BuildKit does, and gets them
+    /// from the store instead.
     pub buildkit: Option<String>,
-    /// Whether records that are lost, old or damaged are given up, with all that the store has in the name of this set.
+    /// Whether records that are lost, old or damaged are given up, with all that the store has in the name of
+    /// this set.
     pub start_anew: bool,
 }
 
@@ -84,11 +86,12 @@ pub(crate) struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Opens a set of snapshots and makes the store and its mounts what the records say. The store is never closed again: layers that wait for
-    /// their name are part of it.
+    /// Opens a set of snapshots and makes the store and its mounts what the records say. The store is never
+    /// closed again: layers that wait for their name are part of it.
     ///
     /// # Errors
-    /// Another server has the set; the store or the records cannot be read; [`Error::RecordsLost`], [`Error::RecordsOld`].
+    /// Another server has the set; the store or the records cannot be read; [`Error::RecordsLost`],
+    /// [`Error::RecordsOld`].
     pub(crate) fn open(store: LayerStore, options: SnapshotterOptions) -> Result<Self, Error> {
         let SnapshotterOptions { set, skip_existing, buildkit, start_anew } = options;
         check_set(&set)?;
@@ -198,8 +201,9 @@ impl Snapshotter {
         Ok(Some(path))
     }
 
-    /// As [`Self::show`], but waits for nobody who reads what is mounted already. A Diff does so for minutes, and would else let Mounts and Usage wait,
-    /// these Remove, and that all of containerd's garbage collection.
+    /// As [`Self::show`], but waits for nobody who reads what is mounted already. A Diff does so for minutes,
+    /// and would else let Mounts and Usage wait, these Remove, and that all of containerd's garbage
+    /// collection.
     fn shown(&self, record: &Record) -> Result<Option<PathBuf>, Error> {
         let Some(layer) = self.held(record)? else { return self.show(record) };
         let path = self.store.hold_or_find(&layer, &self.owner(record.number)?)?;

@@ -1,4 +1,5 @@
-//! What everything is called that a snapshot has in the layer store: sandbox and staged layer by their IDs, owners and holders by their names.
+//! What everything is called that a snapshot has in the layer store: sandbox and staged layer by their IDs,
+//! owners and holders by their names.
 
 use std::path::PathBuf;
 
@@ -22,7 +23,8 @@ pub(crate) fn id(set: &str, number: u64) -> Result<LayerId, Error> {
     Ok(LayerId::of_server(&format!("{set}-{number}"))?)
 }
 
-/// The set and the number of the snapshot that something called `name` belongs to; `None` if no server calls anything so.
+/// The set and the number of the snapshot that something called `name` belongs to; `None` if no server calls
+/// anything so.
 pub(crate) fn parts(name: &str) -> Option<(String, u64)> {
     let given = LayerId::new(name).ok()?;
     let (set, number) = given.servers_part()?.rsplit_once('-')?;

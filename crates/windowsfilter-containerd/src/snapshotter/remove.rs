@@ -8,7 +8,8 @@ use crate::records::{Kind, Record, State};
 use crate::stop::Stop;
 
 impl Snapshotter {
-    /// Removes a snapshot; an Apply that runs for it is stopped and waited for. What is mounted goes, even if somebody still uses it.
+    /// Removes a snapshot; an Apply that runs for it is stopped and waited for. What is mounted goes, even if
+    /// somebody still uses it.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`], [`Error::HasChildren`].
@@ -20,8 +21,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Ends what a record needed that is not, or no more, in the records. What cannot be ended now is tried again every few seconds, by cleanup, and
-    /// at the next start: to containerd the snapshot is gone.
+    /// Ends what a record needed that is not, or no more, in the records. What cannot be ended now is tried
+    /// again every few seconds, by cleanup, and at the next start: to containerd the snapshot is gone.
     pub(super) fn release(&self, record: Record) {
         match self.try_release(&record) {
             Ok(()) => self.records.ended(record.number),
@@ -76,7 +77,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Does what could not be done before: ends what removed snapshots have left, and keeps room for the records.
+    /// Does what could not be done before: ends what removed snapshots have left, and keeps room for the
+    /// records.
     pub(crate) fn tidy(&self) {
         self.remove_remains();
         self.records.keep_room();

@@ -49,7 +49,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Layers that a commit has published, but whose snapshot does not have its name yet: they are there for the next commit.
+    /// Layers that a commit has published, but whose snapshot does not have its name yet: they are there for
+    /// the next commit.
     fn find_published(&self) -> Result<(), Error> {
         for trace in traces::of_set(self.store, &self.set)? {
             let record = self.records.numbered(trace.number);
@@ -64,7 +65,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Removes what carries the number of a snapshot that does not need it, or is gone: users first, layers after what stands on them.
+    /// Removes what carries the number of a snapshot that does not need it, or is gone: users first, layers
+    /// after what stands on them.
     fn remove_unneeded(&self) -> Result<(), Error> {
         let mut unneeded = traces::of_set(self.store, &self.set)?;
         unneeded.retain(|trace| !trace.is_needed(self.records.numbered(trace.number).as_deref()));

@@ -1,9 +1,10 @@
 //! Snapshots that a client unpacks into by itself, and whose content is thrown away.
 //!
-//! BuildKit unpacks the layers of a base image into a mounted snapshot itself, without a differ, and drops all that only Windows knows
-//! (`winApplier` of its `util/winlayers`). In the namespace that `serve --buildkit` names it gets a directory to do so in; its commit
-//! discards that, and takes the layer from the store, or has it unpacked from containerd's content store. The key says which layer it is:
-//! `extract-<id> <chain ID>` (`unlazyLayer` of BuildKit's `cache/refs.go`).
+//! BuildKit unpacks the layers of a base image into a mounted snapshot itself, without a differ, and drops
+//! all that only Windows knows (`winApplier` of its `util/winlayers`). In the namespace that `serve
+//! --buildkit` names it gets a directory to do so in; its commit discards that, and takes the layer from the
+//! store, or has it unpacked from containerd's content store. The key says which layer it is: `extract-<id>
+//! <chain ID>` (`unlazyLayer` of BuildKit's `cache/refs.go`).
 
 use std::fs;
 use std::io;
@@ -86,7 +87,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// What has to be unpacked from containerd's content store before `key` can be committed; `None` if nothing has.
+    /// What has to be unpacked from containerd's content store before `key` can be committed; `None` if
+    /// nothing has.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`]; a parent that is gone.

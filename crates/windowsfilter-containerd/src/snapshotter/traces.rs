@@ -1,6 +1,8 @@
-//! What is in the layer store in the name of snapshots, found without any records: everything carries the name of its set and a number.
+//! What is in the layer store in the name of snapshots, found without any records: everything carries the
+//! name of its set and a number.
 //!
-//! So whoever has lost the records, or has older ones, is found out before anything is taken for nobody's and removed.
+//! So whoever has lost the records, or has older ones, is found out before anything is taken for nobody's and
+//! removed.
 
 use std::collections::BTreeMap;
 use std::fmt;

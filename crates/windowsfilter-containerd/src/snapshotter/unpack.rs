@@ -12,11 +12,12 @@ use crate::labels;
 use crate::records::{Kind, Record};
 
 impl Snapshotter {
-    /// Reads the layer `digest` of `size` bytes from `blob` into the snapshot. It is durable when this returns, and gone if it fails.
+    /// Reads the layer `digest` of `size` bytes from `blob` into the snapshot. It is durable when this
+    /// returns, and gone if it fails.
     ///
     /// # Errors
-    /// [`Error::NotForApply`], [`Error::AppliedAlready`], [`Error::BeingApplied`]; a blob that is not what `digest` and `size` say or is no Windows
-    /// layer; [`Error::Cancelled`].
+    /// [`Error::NotForApply`], [`Error::AppliedAlready`], [`Error::BeingApplied`]; a blob that is not what
+    /// `digest` and `size` say or is no Windows layer; [`Error::Cancelled`].
     pub(crate) fn unpack(
         &self,
         record: &Arc<Record>,
@@ -61,7 +62,8 @@ impl Snapshotter {
         }
     }
 
-    /// Notes whether containerd was told that a layer was applied. Then it stays until its snapshot goes, and where it is gone, that is somebody's fault.
+    /// Notes whether containerd was told that a layer was applied. Then it stays until its snapshot goes, and
+    /// where it is gone, that is somebody's fault.
     pub(super) fn set_applied(&self, number: u64, applied: bool) -> Result<(), Error> {
         self.records.modify(number, |record| Record { applied, ..record.clone() })
     }

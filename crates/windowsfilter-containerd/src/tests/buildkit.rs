@@ -1,4 +1,5 @@
-//! A client that unpacks layers by itself, as BuildKit does, gets those of the store or of containerd's content store.
+//! A client that unpacks layers by itself, as BuildKit does, gets those of the store or of containerd's
+//! content store.
 
 use std::fs;
 use std::path::PathBuf;

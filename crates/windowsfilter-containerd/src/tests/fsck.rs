@@ -1,4 +1,5 @@
-//! Every invariant of snapshots is broken, alone, and found by its name; `docs/fsck.md` says which test breaks which.
+//! Every invariant of snapshots is broken, alone, and found by its name; `docs/fsck.md` says which test
+//! breaks which.
 
 use std::fs;
 use std::path::Path;

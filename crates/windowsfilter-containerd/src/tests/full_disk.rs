@@ -1,4 +1,5 @@
-//! A store whose disk is full: what needs room is refused, what gives room back succeeds, and nobody has to start the server again.
+//! A store whose disk is full: what needs room is refused, what gives room back succeeds, and nobody has to
+//! start the server again.
 
 use std::fs::File;
 use std::io::Write;

@@ -19,7 +19,8 @@ fn store(fixture: &Fixture) -> LayerStore {
     LayerStore::open(&fixture.path("store"), StorageOptions::default()).unwrap()
 }
 
-/// A server that has stopped, with a snapshot of each kind and a file in the sandbox `c`; and its records as they were before each of its calls.
+/// A server that has stopped, with a snapshot of each kind and a file in the sandbox `c`; and its records as
+/// they were before each of its calls.
 async fn stopped() -> (Fixture, Vec<Vec<u8>>) {
     let mut fixture = Fixture::new();
     let mut old = Vec::new();

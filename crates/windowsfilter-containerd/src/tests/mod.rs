@@ -1,4 +1,5 @@
-//! The server over a real socket, with a containerd that does what a test wants it to. Needs root, as mounting does.
+//! The server over a real socket, with a containerd that does what a test wants it to. Needs root, as
+//! mounting does.
 
 mod applying;
 mod buildkit;

@@ -310,7 +310,8 @@ async fn layers_of_the_store_are_not_unpacked_again_if_asked() {
     let filter = format!("labels.\"containerd.io/snapshot.ref\"=={reference},parent==\"\"");
     let found = fixture.list(&[filter.as_str()]).await.unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
-    // Asked again, it is the same one; on another parent, for another namespace, or without the label, it is not.
+    // Asked again, it is the same one; on another parent, for another namespace, or without the label, it is
+    // not.
     refused(
         fixture.prepare_labelled("default/4/extract-2 x", "", &label).await,
         Code::AlreadyExists,

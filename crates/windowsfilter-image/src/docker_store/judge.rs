@@ -1,7 +1,7 @@
 //! What needs a layer, and what does not.
 //!
-//! In use are the layers of images, what containers have, and what these stand on. Everything else is an orphan or was removed by half,
-//! unless a record that could say otherwise could not be read.
+//! In use are the layers of images, what containers have, and what these stand on. Everything else is an
+//! orphan or was removed by half, unless a record that could say otherwise could not be read.
 
 use std::collections::HashMap;
 

@@ -17,7 +17,8 @@ const REMOVING: &str = "-removing";
 /// What older versions appended for what lies between image and sandbox (`layer_store.go`, `initMount`).
 const INIT: &str = "-init";
 const CHAIN: &str = "layerchain.json";
-/// The original reads this name and writes `layerId`, which is the same file on Windows and not here (`windows.go`, `resolveID`).
+/// The original reads this name and writes `layerId`, which is the same file on Windows and not here
+/// (`windows.go`, `resolveID`).
 const ALTERNATE_IDS: [&str; 2] = ["layerID", "layerId"];
 const SANDBOX: &str = "sandbox.vhdx";
 const FILES: &str = "Files";

@@ -1,4 +1,5 @@
-//! Looking into a home of Docker's own `windowsfilter`: what its layers are, what needs them, and what nothing needs.
+//! Looking into a home of Docker's own `windowsfilter`: what its layers are, what needs them, and what
+//! nothing needs.
 //!
 //! ```text
 //! <data root>/windowsfilter/<id>/            layers and sandboxes: Files/, sandbox.vhdx, layerchain.json
@@ -11,12 +12,13 @@
 //!               layerdb/mounts/<container>/  mount-id, init-id: its directories; parent: the chain ID below
 //! ```
 //!
-//! Always true: nothing is written; no link is followed, so nothing outside of the path is read; whatever the files say, memory is
-//! bounded by limits on what is looked at (`MAX_ENTRIES`) and read at once. A record that cannot be read makes what it could have needed
-//! [`State::Unknown`], never an orphan.
+//! Always true: nothing is written; no link is followed, so nothing outside of the path is read; whatever the
+//! files say, memory is bounded by limits on what is looked at (`MAX_ENTRIES`) and read at once. A record
+//! that cannot be read makes what it could have needed [`State::Unknown`], never an orphan.
 //!
-//! Source: moby `daemon/graphdriver/windows/windows.go` for the layers (`getLayerChain`, `Remove`, `Cleanup`), `layer/filestore.go` for
-//! layerdb, `image/fs.go` and `reference/store.go` for the images. moby#39193 added the `-removing` entries of layerdb.
+//! Source: moby `daemon/graphdriver/windows/windows.go` for the layers (`getLayerChain`, `Remove`,
+//! `Cleanup`), `layer/filestore.go` for layerdb, `image/fs.go` and `reference/store.go` for the images.
+//! moby#39193 added the `-removing` entries of layerdb.
 
 mod judge;
 mod layers;
@@ -33,7 +35,8 @@ use crate::error::{Error, IoContext};
 use place::Place;
 use records::Records;
 
-/// Entries of one directory that are looked at. The largest home that users have told of has 4,204 layers (moby#31253).
+/// Entries of one directory that are looked at. The largest home that users have told of has 4,204 layers
+/// (moby#31253).
 const MAX_ENTRIES: usize = 20_000;
 /// The driver's name, and that of its directories.
 const DRIVER: &str = "windowsfilter";
@@ -224,11 +227,12 @@ impl Summary {
     }
 }
 
-/// Reads the home at `path`, which is Docker's data root or its directory `windowsfilter`. `progress` is told the bytes of the layers'
-/// files as they are counted.
+/// Reads the home at `path`, which is Docker's data root or its directory `windowsfilter`. `progress` is told
+/// the bytes of the layers' files as they are counted.
 ///
 /// # Errors
-/// [`Error::NotADockerStore`]; when the directory cannot be read at all. Whatever is wrong below it is told in the result.
+/// [`Error::NotADockerStore`]; when the directory cannot be read at all. Whatever is wrong below it is told
+/// in the result.
 pub fn read(path: &Path, progress: &dyn Progress) -> Result<DockerStore, Error> {
     let root = Place::open(path).at("open", path)?;
     let mut problems = Vec::new();
@@ -260,8 +264,8 @@ pub fn read(path: &Path, progress: &dyn Progress) -> Result<DockerStore, Error> 
     })
 }
 
-/// Where Docker keeps images if it has containerd keep them. Source: moby `cmd/dockerd/daemon.go`, `initContainerd`, for the directory;
-/// containerd `plugins/snapshots/windows` for the snapshotters.
+/// Where Docker keeps images if it has containerd keep them. Source: moby `cmd/dockerd/daemon.go`,
+/// `initContainerd`, for the directory; containerd `plugins/snapshots/windows` for the snapshotters.
 fn containerds(root: &Place) -> Option<Place> {
     const SNAPSHOTTERS: [&str; 2] =
         ["io.containerd.snapshotter.v1.windows", "io.containerd.snapshotter.v1.cimfs"];

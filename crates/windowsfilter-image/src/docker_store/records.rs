@@ -1,4 +1,5 @@
-//! What Docker has written down: which directory is which layer, what images are made of, what containers have.
+//! What Docker has written down: which directory is which layer, what images are made of, what containers
+//! have.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -8,8 +8,8 @@ use windowsfilter::Progress;
 
 use super::place::{Names, Place, Type};
 
-/// Levels that are looked into. Each costs an open directory; Windows' own paths have some 50, and 130 at most unless a program asks for
-/// longer ones.
+/// Levels that are looked into. Each costs an open directory; Windows' own paths have some 50, and 130 at
+/// most unless a program asks for longer ones.
 const MAX_DEPTH: usize = 250;
 /// Files with several names that are remembered, so that they count once. A base layer has some 10,000.
 const MAX_SHARED: usize = 1_000_000;

@@ -12,8 +12,9 @@ use crate::json::Raw;
 use crate::oci::{Descriptor, LAYER, is_foreign};
 use crate::records::{ImageRecord, ImageStore};
 
-/// Annotations of a layer that describe the bytes of its blob, which are others when it is compressed anew: zstd:chunked (containers/storage
-/// `pkg/chunked/internal`) and eStargz (containerd/stargz-snapshotter `estargz/types.go`).
+/// Annotations of a layer that describe the bytes of its blob, which are others when it is compressed anew:
+/// zstd:chunked (containers/storage `pkg/chunked/internal`) and eStargz (containerd/stargz-snapshotter
+/// `estargz/types.go`).
 const OF_THE_BLOB: [&str; 3] =
     ["io.github.containers.zstd-chunked.", "containerd.io/snapshot/stargz/", "io.containers.estargz."];
 
@@ -28,7 +29,8 @@ pub(super) struct Came {
 }
 
 impl Came {
-    /// Of layer number `i` of the image. The manifest says it; of an image that has none, as one that was committed, its record.
+    /// Of layer number `i` of the image. The manifest says it; of an image that has none, as one that was
+    /// committed, its record.
     pub(super) fn of(record: &ImageRecord, stored: Option<&Stored>, i: usize) -> Self {
         let source = record.sources.get(i).cloned().unwrap_or_default();
         let zero = Digest::of(b"");
@@ -54,7 +56,8 @@ pub(super) struct Outgoing {
     pub(super) descriptor: Descriptor,
     /// The same as it came, if it did.
     pub(super) as_it_came: Option<Raw>,
-    /// The blob that the export has of it: that of the descriptor, or, for Docker, one of a foreign layer whose blob is not here.
+    /// The blob that the export has of it: that of the descriptor, or, for Docker, one of a foreign layer
+    /// whose blob is not here.
     pub(super) file: Option<Digest>,
     /// The digest of its tar.
     pub(super) diff_id: DiffId,

@@ -1,4 +1,5 @@
-//! The manifest of an export: the one that the image came with, if its blobs go out as they came in, else one that says the same of others.
+//! The manifest of an export: the one that the image came with, if its blobs go out as they came in, else one
+//! that says the same of others.
 
 use serde::Deserialize;
 use windowsfilter::Digest;
@@ -81,8 +82,9 @@ pub(super) fn of_export(
     })
 }
 
-/// Whether the manifest may go out as it came in. One of Docker's may not if another compression is asked for: then it is written anew now or the
-/// next time, and skopeo does not find one of Docker's in a layout by its name.
+/// Whether the manifest may go out as it came in. One of Docker's may not if another compression is asked
+/// for: then it is written anew now or the next time, and skopeo does not find one of Docker's in a layout by
+/// its name.
 fn is_kept(stored: &Stored, config: &Descriptor, layers: &[Outgoing], options: &ExportOptions<'_>) -> bool {
     let manifest = &stored.manifest;
     manifest.config.digest == config.digest

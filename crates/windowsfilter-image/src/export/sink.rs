@@ -1,4 +1,5 @@
-//! Where an export is written: a directory or a tar, under a temporary name until it is complete, or a stream.
+//! Where an export is written: a directory or a tar, under a temporary name until it is complete, or a
+//! stream.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -54,7 +55,8 @@ pub(super) struct Blob {
     pub(super) file: File,
     /// The directory that it is in, for messages.
     pub(super) place: PathBuf,
-    /// Its name, if it needs one to become part of the export: whatever has none does not outlive this process.
+    /// Its name, if it needs one to become part of the export: whatever has none does not outlive this
+    /// process.
     name: Option<TempPath>,
 }
 

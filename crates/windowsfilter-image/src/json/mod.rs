@@ -1,18 +1,22 @@
-//! JSON that Go programs write, read as Go's `encoding/json` reads it. Every document of another program goes through here.
+//! JSON that Go programs write, read as Go's `encoding/json` reads it. Every document of another program goes
+//! through here.
 //!
-//! What Go does and serde does not (go1.25 `src/encoding/json`: `decode.go`, `object`, `array`, `literalStore`, `unquoteBytes`;
-//! `fold.go`; `scanner.go`, `maxNestingDepth`):
+//! What Go does and serde does not (go1.25 `src/encoding/json`: `decode.go`, `object`, `array`,
+//! `literalStore`, `unquoteBytes`; `fold.go`; `scanner.go`, `maxNestingDepth`):
 //!
-//! - A key means the field that is spelled exactly so, else the field that is spelled so in any case ([`fold`]).
-//! - A field that comes twice, in one spelling or two, is filled twice: the later value takes the place of the earlier one, but what
-//!   is an object goes on where the earlier one ended. So of two spellings the one that comes last counts, not the exact one.
-//! - `null` fills nothing: a field is absent, an element of a list or a value of a map is what an absent one would be, a list or map
-//!   is empty.
+//! - A key means the field that is spelled exactly so, else the field that is spelled so in any case
+//!   ([`fold`]).
+//! - A field that comes twice, in one spelling or two, is filled twice: the later value takes the place of
+//!   the earlier one, but what is an object goes on where the earlier one ended. So of two spellings the one
+//!   that comes last counts, not the exact one.
+//! - `null` fills nothing: a field is absent, an element of a list or a value of a map is what an absent one
+//!   would be, a list or map is empty.
 //! - Bytes in a string that are no UTF-8, and halves of surrogate pairs, are read as U+FFFD each.
 //! - Members that mean no field are passed over, whatever is in them. They only have to be JSON.
 //! - Nesting deeper than 10,000 levels, and a byte order mark, are refused.
 //!
-//! Values stay text until a field of them is wanted, so a document takes no more memory than its bytes and what is read of it.
+//! Values stay text until a field of them is wanted, so a document takes no more memory than its bytes and
+//! what is read of it.
 
 mod edit;
 mod read;
@@ -249,7 +253,8 @@ impl Raw {
         &self.0
     }
 
-    /// The value for who wants all of it; its text, if Rust's numbers and strings cannot hold what Go passes over.
+    /// The value for who wants all of it; its text, if Rust's numbers and strings cannot hold what Go passes
+    /// over.
     pub(crate) fn value(&self) -> serde_json::Value {
         serde_json::from_str(&self.0).unwrap_or_else(|_| serde_json::Value::String(self.0.clone()))
     }
@@ -278,7 +283,8 @@ impl<'de> serde::Deserialize<'de> for Raw {
     }
 }
 
-/// A value that is as good as absent if it is not what it should be: for what is looked at before it is known to matter.
+/// A value that is as good as absent if it is not what it should be: for what is looked at before it is known
+/// to matter.
 #[derive(Clone, Debug)]
 pub(crate) struct Lenient<T>(pub(crate) Option<T>);
 

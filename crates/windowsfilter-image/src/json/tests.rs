@@ -1,4 +1,5 @@
-//! The rules are those that Go's documentation and tests state; what the examples give was worked out from `decode.go`.
+//! The rules are those that Go's documentation and tests state; what the examples give was worked out from
+//! `decode.go`.
 
 use std::collections::BTreeMap;
 

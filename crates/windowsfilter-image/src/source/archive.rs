@@ -14,12 +14,14 @@ use super::Blob;
 use super::section::Section;
 use crate::error::{Error, IoContext};
 
-/// `docker save` of old writes a symbolic link for a layer that it has written already; none leads to a second.
+/// `docker save` of old writes a symbolic link for a layer that it has written already; none leads to a
+/// second.
 const MAX_LINKS: usize = 4;
 /// Longest name or link target that is kept: no tool writes one longer than Linux has paths.
 const MAX_NAME: usize = 4096;
-/// Most bytes that the names in an archive take in memory, [`ENTRY_COST`] for each included. An archive has a few names per layer, so
-/// this is some hundred times what the largest have; the archive is untrusted and could be nothing but names.
+/// Most bytes that the names in an archive take in memory, [`ENTRY_COST`] for each included. An archive has a
+/// few names per layer, so this is some hundred times what the largest have; the archive is untrusted and
+/// could be nothing but names.
 const MAX_NAMES: usize = 16 << 20;
 /// What a name takes besides its bytes, about.
 const ENTRY_COST: usize = 128;
@@ -59,7 +61,8 @@ impl Archive {
         Self::indexed(file, label)
     }
 
-    /// Copies `stream`, uncompressed, to a temporary file in `store` and indexes that. What limits a layer of the store limits all of it.
+    /// Copies `stream`, uncompressed, to a temporary file in `store` and indexes that. What limits a layer of
+    /// the store limits all of it.
     pub(crate) fn spool(
         stream: Box<dyn Read + Send + '_>,
         label: String,

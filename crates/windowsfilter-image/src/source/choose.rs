@@ -35,8 +35,9 @@ impl<T> Candidate<T> {
     }
 }
 
-/// Whether this is only a tag of some image, or at least need not be more. containerd takes it for that (`core/images/archive/reference.go`,
-/// `refTranslator`), umoci and users of skopeo (`oci:DIRECTORY:TAG`) write it; Podman makes a name of it.
+/// Whether this is only a tag of some image, or at least need not be more. containerd takes it for that
+/// (`core/images/archive/reference.go`, `refTranslator`), umoci and users of skopeo (`oci:DIRECTORY:TAG`)
+/// write it; Podman makes a name of it.
 fn is_tag(name: &str) -> bool {
     !name.contains(['/', ':', '@'])
 }
@@ -67,7 +68,8 @@ fn retain_named<T>(all: &mut Vec<Candidate<T>>, wanted: &Reference) -> bool {
     )
 }
 
-/// Leaves what is selected by `text`: as it is written, by its whole name, by its tag, or by a digest or the beginning of one.
+/// Leaves what is selected by `text`: as it is written, by its whole name, by its tag, or by a digest or the
+/// beginning of one.
 fn retain_selected<T>(all: &mut Vec<Candidate<T>>, text: &str) -> bool {
     let reference = Reference::parse(text).ok();
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
@@ -86,8 +88,8 @@ fn retain_selected<T>(all: &mut Vec<Candidate<T>>, text: &str) -> bool {
     retain_first(all, &[&called, &by_name, &by_tag, &by_own_tag, &by_digest])
 }
 
-/// Chooses: what is selected, or named by the name that the image shall have if that is one of theirs; what can be read before what cannot;
-/// by platform, else the first for Windows. Never between different names.
+/// Chooses: what is selected, or named by the name that the image shall have if that is one of theirs; what
+/// can be read before what cannot; by platform, else the first for Windows. Never between different names.
 pub(super) fn choose<T>(
     container: &Container,
     mut all: Vec<Candidate<T>>,
@@ -158,8 +160,8 @@ fn listed(mut all: Vec<String>) -> Vec<String> {
     all
 }
 
-/// What an image is called in the store: as the user wants, else all it is called where it comes from. A tag alone is no name. Names of the same
-/// meaning are one.
+/// What an image is called in the store: as the user wants, else all it is called where it comes from. A tag
+/// alone is no name. Names of the same meaning are one.
 pub(super) fn references(
     container: &Container,
     names: &[String],

@@ -1,6 +1,8 @@
-//! `docker save` archives: `manifest.json`, a config, and for each layer a tar. Source: moby `image/tarexport/save.go`.
+//! `docker save` archives: `manifest.json`, a config, and for each layer a tar. Source: moby
+//! `image/tarexport/save.go`.
 //!
-//! Nothing here has a size or digest, but the config's name is its digest, and the config has the layers' diffIDs.
+//! Nothing here has a size or digest, but the config's name is its digest, and the config has the layers'
+//! diffIDs.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -109,7 +111,8 @@ fn foreign(sources: &BTreeMap<String, Raw>, diff_id: &str) -> Option<Descriptor>
     sources.get(diff_id)?.read().ok()
 }
 
-/// The digest that a config's name says. Other tools name it otherwise (`config.json`); then there is nothing to compare with.
+/// The digest that a config's name says. Other tools name it otherwise (`config.json`); then there is nothing
+/// to compare with.
 fn named_digest(name: &str) -> Option<Digest> {
     let base = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let digits = base.strip_suffix(".json").unwrap_or(base);

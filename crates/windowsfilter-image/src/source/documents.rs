@@ -1,7 +1,7 @@
 //! The documents of a container, read while it is searched for the image that is meant.
 //!
-//! A container is untrusted, and names as many documents as it likes, each as often as it likes. What is read while searching has a limit
-//! (`docs/limits.md`), and none of it is kept but what tells images apart.
+//! A container is untrusted, and names as many documents as it likes, each as often as it likes. What is read
+//! while searching has a limit (`docs/limits.md`), and none of it is kept but what tells images apart.
 
 use std::cell::Cell;
 
@@ -11,7 +11,8 @@ use super::Container;
 use crate::error::Error;
 use crate::oci::Descriptor;
 
-/// Images and names that are looked at to find one, each as often as something leads to it; the largest official images have some dozens.
+/// Images and names that are looked at to find one, each as often as something leads to it; the largest
+/// official images have some dozens.
 const MAX_ENTRIES: usize = 10_000;
 /// Bytes of the documents that are read for it. Real ones have kilobytes each.
 const MAX_BYTES: u64 = 64 << 20;

@@ -1,4 +1,5 @@
-//! Where images come from: a directory or an archive of named files, holding an OCI layout, what `docker save` wrote, or skopeo's `dir:`.
+//! Where images come from: a directory or an archive of named files, holding an OCI layout, what `docker
+//! save` wrote, or skopeo's `dir:`.
 //!
 //! [`find`] finds the one image that is meant and reads its documents, checked. Layers are only pointed
 //! at; [`FoundImage::open_layer`] opens one.
@@ -30,7 +31,8 @@ use section::Section;
 pub enum Source<'a> {
     /// An OCI layout directory, or an archive, plain or compressed.
     Path(PathBuf),
-    /// An archive that comes as a stream. It is spooled into the store, since its parts are in no useful order.
+    /// An archive that comes as a stream. It is spooled into the store, since its parts are in no useful
+    /// order.
     Stream(Box<dyn Read + Send + 'a>),
 }
 
@@ -150,7 +152,8 @@ pub(crate) struct FoundLayer {
     pub(crate) descriptor: Option<Descriptor>,
     /// The file it is in.
     pub(crate) file: String,
-    /// Whether that is the blob which the descriptor describes: `docker save` describes the blob that was pulled, and has its tar.
+    /// Whether that is the blob which the descriptor describes: `docker save` describes the blob that was
+    /// pulled, and has its tar.
     pub(crate) is_blob: bool,
 }
 
@@ -218,7 +221,8 @@ pub(crate) fn find(container: &Container, wanted: &Wanted<'_>) -> Result<FoundIm
     };
     let found = oci_layout::find(container, &index, wanted).and_then(|found| for_windows(found, wanted));
     match (found, manifest) {
-        // An index that leads to no image does not make one of `manifest.json` go away: Docker writes such (moby#47210).
+        // An index that leads to no image does not make one of `manifest.json` go away: Docker writes such
+        // (moby#47210).
         (Err(error), Some(manifest)) if leads_nowhere(&error) => {
             let saved = saved(&manifest).map_err(|_| error)?;
             Ok(called_as(container, &index, &saved, wanted).unwrap_or(saved))
@@ -228,7 +232,8 @@ pub(crate) fn find(container: &Container, wanted: &Wanted<'_>) -> Result<FoundIm
     }
 }
 
-/// The same image as an index has it, which says more of it than `manifest.json`, under the names that it has there.
+/// The same image as an index has it, which says more of it than `manifest.json`, under the names that it has
+/// there.
 fn called_as(
     container: &Container,
     index: &[u8],
@@ -280,7 +285,8 @@ fn for_windows(found: FoundImage, wanted: &Wanted<'_>) -> Result<FoundImage, Err
     Err(Error::NotWindows { os: if os.is_empty() { "no named system".into() } else { os } })
 }
 
-/// Whether an index has no image, not the one that is wanted, or no name for it; an error of another kind is damage, which no other document mends.
+/// Whether an index has no image, not the one that is wanted, or no name for it; an error of another kind is
+/// damage, which no other document mends.
 fn leads_nowhere(error: &Error) -> bool {
     matches!(
         error,

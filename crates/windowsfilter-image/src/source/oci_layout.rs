@@ -1,8 +1,8 @@
-//! OCI image layouts: `index.json`, and blobs by digest. Source: image-spec `image-layout.md`. `docker save` since Docker 25 writes this too,
-//! beside its own `manifest.json`.
+//! OCI image layouts: `index.json`, and blobs by digest. Source: image-spec `image-layout.md`. `docker save`
+//! since Docker 25 writes this too, beside its own `manifest.json`.
 //!
-//! skopeo's `dir:` is read as well: `manifest.json` is the manifest, or an index, and blobs lie beside it. Source: containers/image
-//! `directory/directory_transport.go`, `manifestPath` and `layerPath`.
+//! skopeo's `dir:` is read as well: `manifest.json` is the manifest, or an index, and blobs lie beside it.
+//! Source: containers/image `directory/directory_transport.go`, `manifestPath` and `layerPath`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -110,7 +110,8 @@ fn find_in(
     })
 }
 
-/// A name with a digest says which manifest it means, or, as registries do, which index with manifests for several platforms.
+/// A name with a digest says which manifest it means, or, as registries do, which index with manifests for
+/// several platforms.
 fn check_name(name: &Reference, manifest: &Descriptor, indexes: &[Digest]) -> Result<(), Error> {
     let actual = manifest.digest;
     match name.digest() {
@@ -184,8 +185,9 @@ fn annotation<'a>(annotations: &'a BTreeMap<String, Lenient<String>>, key: &str)
     annotations.get(key)?.0.as_deref().filter(|value| !value.is_empty())
 }
 
-/// What an entry calls its image. containerd and BuildKit put only the tag, or the tag and a digest, into the OCI annotation; umoci gives an image
-/// another tag there and leaves containerd's name as it was, which is another image's then.
+/// What an entry calls its image. containerd and BuildKit put only the tag, or the tag and a digest, into the
+/// OCI annotation; umoci gives an image another tag there and leaves containerd's name as it was, which is
+/// another image's then.
 fn name(annotations: &BTreeMap<String, Lenient<String>>) -> Option<String> {
     let (name, full) = (annotation(annotations, REF_NAME), annotation(annotations, CONTAINERD_NAME));
     let is_whole = |name: &&str| name.split('@').next().is_some_and(|name| name.contains([':', '/']));
@@ -197,8 +199,8 @@ fn name(annotations: &BTreeMap<String, Lenient<String>>) -> Option<String> {
     name.filter(is_whole).or_else(|| full.filter(has_tag)).or(name).map(str::to_owned)
 }
 
-/// Whether a manifest of this `artifactType` is no image's. An image's may have that of its config. Source: image-spec `manifest.md`, "Guidelines
-/// for Artifact Usage"; distribution-spec, "Listing Referrers".
+/// Whether a manifest of this `artifactType` is no image's. An image's may have that of its config. Source:
+/// image-spec `manifest.md`, "Guidelines for Artifact Usage"; distribution-spec, "Listing Referrers".
 fn is_artifact(artifact_type: &str) -> bool {
     !artifact_type.is_empty() && !is_image_config(artifact_type)
 }

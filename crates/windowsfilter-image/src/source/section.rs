@@ -1,4 +1,5 @@
-//! Part of an open file, read without moving the file's own position: any number of sections of one file are read at once.
+//! Part of an open file, read without moving the file's own position: any number of sections of one file are
+//! read at once.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,4 +1,5 @@
-//! A home of Docker's `windowsfilter`, made up: the files that moby's `windows.go` and `layer/filestore.go` write, in small.
+//! A home of Docker's `windowsfilter`, made up: the files that moby's `windows.go` and `layer/filestore.go`
+//! write, in small.
 //!
 //! Shared by the tests and by `cargo xtask sample-docker-store`.
 
@@ -85,7 +86,8 @@ impl Home {
         }
     }
 
-    /// An image of these diffs, base first, with an entry of layerdb for each; the directories are called as the diffs.
+    /// An image of these diffs, base first, with an entry of layerdb for each; the directories are called as
+    /// the diffs.
     pub(crate) fn image(&mut self, name: Option<&str>, diffs: &[&str]) -> io::Result<String> {
         let chain = chain(diffs);
         for (i, diff) in diffs.iter().enumerate() {

@@ -13,10 +13,12 @@ const CHUNK: usize = 256 << 10;
 /// Chunks on their way.
 const CHUNKS: usize = 4;
 
-/// Lets `write` write on a thread called `name`, and gives what it writes. Its error ends the stream, behind whatever it wrote before.
+/// Lets `write` write on a thread called `name`, and gives what it writes. Its error ends the stream, behind
+/// whatever it wrote before.
 ///
-/// The end of the stream is read after `write` has returned, and dropping the stream half-way makes its writes fail and then waits for
-/// it: whatever `write` undoes at its end is undone then. Flushing fails then as well. Once `cancel` is, reading fails.
+/// The end of the stream is read after `write` has returned, and dropping the stream half-way makes its
+/// writes fail and then waits for it: whatever `write` undoes at its end is undone then. Flushing fails then
+/// as well. Once `cancel` is, reading fails.
 ///
 /// # Errors
 /// When no thread can be started; `write` has not been called then.

@@ -1,7 +1,8 @@
 //! What stands on what, read once for many questions.
 //!
-//! Each layer's record lists all layers below it. Whoever asks of many layers what stands on them would read all records for each; here each is
-//! read once, and again only if it is another file by now: what a layer stands on never changes.
+//! Each layer's record lists all layers below it. Whoever asks of many layers what stands on them would read
+//! all records for each; here each is read once, and again only if it is another file by now: what a layer
+//! stands on never changes.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -1,7 +1,8 @@
 //! What must be true of a store, and how to find out that it is not.
 //!
-//! `invariants.rs` names everything that must be true; `docs/fsck.md` is its manual. `leftovers.rs` looks at the store as a whole, `layers.rs` and
-//! `sandboxes.rs` at one layer or sandbox. `verify.rs` reads all bytes, which `fsck` does not; `repair.rs` puts right what it can.
+//! `invariants.rs` names everything that must be true; `docs/fsck.md` is its manual. `leftovers.rs` looks at
+//! the store as a whole, `layers.rs` and `sandboxes.rs` at one layer or sandbox. `verify.rs` reads all bytes,
+//! which `fsck` does not; `repair.rs` puts right what it can.
 
 mod findings;
 mod invariants;
@@ -36,8 +37,8 @@ enum Tar<'a> {
 }
 
 impl LayerStore {
-    /// Checks every invariant of the store, short of reading every tar ([`Self::verify_all`] does). With `repair`, what can be put
-    /// right without losing anything is: leftovers go, indexes are rebuilt.
+    /// Checks every invariant of the store, short of reading every tar ([`Self::verify_all`] does). With
+    /// `repair`, what can be put right without losing anything is: leftovers go, indexes are rebuilt.
     ///
     /// # Errors
     /// When the store cannot be listed.
@@ -76,7 +77,8 @@ impl LayerStore {
         self.paths.layer(id).is_dir()
     }
 
-    /// What is wrong with a layer that was the same one all the time it was looked at. Somebody may remove it meanwhile, and import it again.
+    /// What is wrong with a layer that was the same one all the time it was looked at. Somebody may remove it
+    /// meanwhile, and import it again.
     fn settled<T: IntoIterator<Item = Violation>>(
         &self,
         id: &LayerId,

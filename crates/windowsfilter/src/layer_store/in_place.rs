@@ -1,7 +1,8 @@
 //! Layers that are made where they stay, since the compute service knows a layer by its path.
 //!
-//! While one is made, `incomplete/<id>` marks it: nobody sees it, and cleanup destroys it once its maker is gone. Removing the mark is
-//! what makes the layer visible; its records are there by then. Whoever makes a layer holds the lock of its directory.
+//! While one is made, `incomplete/<id>` marks it: nobody sees it, and cleanup destroys it once its maker is
+//! gone. Removing the mark is what makes the layer visible; its records are there by then. Whoever makes a
+//! layer holds the lock of its directory.
 
 use std::fs;
 
@@ -27,7 +28,8 @@ impl LayerStore {
         self.is_in_place() && self.paths.incomplete(id).exists()
     }
 
-    /// Lets `make` make a layer where it stays, writes its records and makes it visible; or leaves nothing of it.
+    /// Lets `make` make a layer where it stays, writes its records and makes it visible; or leaves nothing of
+    /// it.
     pub(super) fn make_in_place(
         &self,
         made: &Made<'_>,
@@ -106,7 +108,8 @@ impl LayerStore {
         record::replace_record(&dir, &record, &temporaries)
     }
 
-    /// Destroys what was made; an empty layer that was there before is there again. What cannot be destroyed stays marked.
+    /// Destroys what was made; an empty layer that was there before is there again. What cannot be destroyed
+    /// stays marked.
     fn give_up(
         &self,
         made: &Made<'_>,

@@ -1,17 +1,19 @@
 //! Mounting, counted across processes and restarts.
 //!
-//! `mounts/<id>/state.json` says how often a layer was mounted and where; the kernel's mount table says what is true. A record of another
-//! boot, or one whose mount is gone, counts as nothing. The original keeps its count in memory, so after a
-//! crash of the daemon it believes that nothing is mounted (`windows.go`, `checker`).
+//! `mounts/<id>/state.json` says how often a layer was mounted and where; the kernel's mount table says what
+//! is true. A record of another boot, or one whose mount is gone, counts as nothing. The original keeps its
+//! count in memory, so after a crash of the daemon it believes that nothing is mounted (`windows.go`,
+//! `checker`).
 //!
 //! ```text
 //! mounts/<id>/            the engine's mounts
 //! mounts/<id>.lock        held while mounting, unmounting, and reading a sandbox
 //! ```
 //!
-//! Other mount namespaces have a copy of each mount that was there when they were made, and a container may mount what the others do not see. So
-//! what is not mounted *here* may be in use: the kernel is asked ([`crate::engine::Engine::in_use`]). A mount point whose mount may be another
-//! namespace's is never removed, for it would take that mount with it.
+//! Other mount namespaces have a copy of each mount that was there when they were made, and a container may
+//! mount what the others do not see. So what is not mounted *here* may be in use: the kernel is asked
+//! ([`crate::engine::Engine::in_use`]). A mount point whose mount may be another namespace's is never
+//! removed, for it would take that mount with it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -71,7 +73,8 @@ impl LayerStore {
         let path = lock::beside(&self.paths.mount(id));
         loop {
             let lock = lock::exclusive(&path, &format!("layer {id}"), self.cancel())?;
-            // Whoever removed the layer while we waited has removed the lock's name: others would lock another file.
+            // Whoever removed the layer while we waited has removed the lock's name: others would lock
+            // another file.
             if !lock.still_at(&path) {
                 continue;
             }
@@ -94,7 +97,8 @@ impl LayerStore {
         }
     }
 
-    /// The lock, unless it was made for a layer that turned out to be gone: then it goes, too, or its name would stay for ever.
+    /// The lock, unless it was made for a layer that turned out to be gone: then it goes, too, or its name
+    /// would stay for ever.
     fn unless_gone(&self, id: &LayerId, path: &Path, lock: Lock) -> Option<Lock> {
         if self.is_known(id) {
             return Some(lock);
@@ -151,8 +155,9 @@ impl LayerStore {
         }
     }
 
-    /// Refuses, before anything is changed, what somebody has mounted where this process does not see it. A sandbox is nobody else's while it is
-    /// mounted; a view may be mounted anew, unless its mounts are counted in another namespace.
+    /// Refuses, before anything is changed, what somebody has mounted where this process does not see it. A
+    /// sandbox is nobody else's while it is mounted; a view may be mounted anew, unless its mounts are
+    /// counted in another namespace.
     fn check_mountable(&self, id: &LayerId) -> Result<(), Error> {
         let place = self.place(id)?;
         if self.engine.has_mounts(&place)? {
@@ -167,8 +172,9 @@ impl LayerStore {
         }
     }
 
-    /// Who has `id` mounted where this process does not see it. Nobody's is a view that was mounted here and taken off by hand, though other
-    /// namespaces may have copies of it: whoever mounts it again disturbs none of them.
+    /// Who has `id` mounted where this process does not see it. Nobody's is a view that was mounted here and
+    /// taken off by hand, though other namespaces may have copies of it: whoever mounts it again disturbs
+    /// none of them.
     pub(super) fn used_elsewhere(&self, place: &Place) -> Result<Option<String>, Error> {
         let recorded = self.recorded(&place.id)?;
         if recorded.users() == 0 || self.engine.has_mounts(place)? {
@@ -186,7 +192,8 @@ impl LayerStore {
         state.namespace.is_some() && state.namespace != self.engine.namespace()
     }
 
-    /// Whether the directory of `id`'s mounts is there for other namespaces' sake only: nothing is mounted here, and the record says so.
+    /// Whether the directory of `id`'s mounts is there for other namespaces' sake only: nothing is mounted
+    /// here, and the record says so.
     pub(super) fn is_left_for_others(&self, id: &LayerId) -> Result<bool, Error> {
         let place = self.place(id)?;
         let has_record = self.mount_record_problem(id)?.is_none() && place.mounts.join(STATE).exists();
@@ -197,7 +204,8 @@ impl LayerStore {
             && !self.engine.has_mounts(&place)?)
     }
 
-    /// Ends the record of mounts that are off here, and removes their directory unless others may have mounts on it.
+    /// Ends the record of mounts that are off here, and removes their directory unless others may have mounts
+    /// on it.
     fn forget(&self, place: &Place) -> Result<(), Error> {
         if !place.mounts.exists() {
             return Ok(());
@@ -260,8 +268,8 @@ impl LayerStore {
         fs::rename(&temp, &path).at("replace", &path)
     }
 
-    /// Mounts `id`: a layer read-only, a sandbox writable. Every call counts. With `target` the view also appears there.
-    /// Returns where it is to be found.
+    /// Mounts `id`: a layer read-only, a sandbox writable. Every call counts. With `target` the view also
+    /// appears there. Returns where it is to be found.
     ///
     /// # Errors
     /// What could not be mounted and why; everything done before is undone.
@@ -276,8 +284,9 @@ impl LayerStore {
         self.mount_and(id, |store, id, state, view| store.count_mount(id, state, view, target))
     }
 
-    /// Mounts `id` for `holder`, who needs it mounted until [`Self::release`]. Any number of calls is as good as one: so a program that keeps
-    /// records can bring the mounts in line with them after a crash of it or of the machine.
+    /// Mounts `id` for `holder`, who needs it mounted until [`Self::release`]. Any number of calls is as good
+    /// as one: so a program that keeps records can bring the mounts in line with them after a crash of it or
+    /// of the machine.
     ///
     /// # Errors
     /// As [`Self::mount`].
@@ -307,8 +316,8 @@ impl LayerStore {
         self.hold(id, holder)
     }
 
-    /// Ends that `holder` needs `id` mounted; nothing changes if it does not. What nobody needs any more is unmounted, even if somebody
-    /// still has a file of it open: it then goes with the last such file.
+    /// Ends that `holder` needs `id` mounted; nothing changes if it does not. What nobody needs any more is
+    /// unmounted, even if somebody still has a file of it open: it then goes with the last such file.
     ///
     /// # Errors
     /// When it cannot be unmounted.
@@ -320,8 +329,8 @@ impl LayerStore {
         })
     }
 
-    /// As [`Self::release`], of a sandbox that is to be removed: what was written to it last need not be saved, and nobody is waited for, who may
-    /// be reading it for minutes.
+    /// As [`Self::release`], of a sandbox that is to be removed: what was written to it last need not be
+    /// saved, and nobody is waited for, who may be reading it for minutes.
     ///
     /// # Errors
     /// [`Error::Busy`] while somebody reads it, mounts it or unmounts it; when it cannot be unmounted.
@@ -333,7 +342,8 @@ impl LayerStore {
         })
     }
 
-    /// Ends that `holder` needs `id` mounted, and has it unmounted with `unmount` if nobody else does. `lock` gets the mount lock.
+    /// Ends that `holder` needs `id` mounted, and has it unmounted with `unmount` if nobody else does. `lock`
+    /// gets the mount lock.
     fn end_hold(
         &self,
         id: &LayerId,
@@ -461,7 +471,8 @@ impl LayerStore {
         Ok(place)
     }
 
-    /// Mounts for the first time; returns the view. What was done is undone, and no more than that, when the next step fails.
+    /// Mounts for the first time; returns the view. What was done is undone, and no more than that, when the
+    /// next step fails.
     fn set_up(&self, id: &LayerId) -> Result<PathBuf, Error> {
         let layer = self.layer(id)?;
         let (place, dir) = (&layer.place, &layer.place.mounts);
@@ -498,7 +509,8 @@ impl LayerStore {
         self.forget(&place)
     }
 
-    /// Undoes one mount; the last one unmounts everything. A place where it was asked to appear goes first, the last of several.
+    /// Undoes one mount; the last one unmounts everything. A place where it was asked to appear goes first,
+    /// the last of several.
     ///
     /// # Errors
     /// [`Error::NotMounted`]; a busy mount names who uses it, and stays mounted and counted.
@@ -567,8 +579,8 @@ impl LayerStore {
         self.forget(&place)
     }
 
-    /// The answer is whether it was done. That something cannot be saved is an error only once: the kernel does not try a second time, so staying
-    /// mounted would save nothing.
+    /// The answer is whether it was done. That something cannot be saved is an error only once: the kernel
+    /// does not try a second time, so staying mounted would save nothing.
     fn unprepare(&self, id: &LayerId, place: &Place, loss_was_said: bool) -> Result<bool, Error> {
         match self.engine.unprepare(place) {
             Ok(()) => Ok(true),
@@ -578,8 +590,9 @@ impl LayerStore {
         }
     }
 
-    /// Remembers that the user was told of a loss: the record becomes read-only, which needs no room, as anything written would on a disk that may
-    /// be full. The next record, after another mount, is writable again.
+    /// Remembers that the user was told of a loss: the record becomes read-only, which needs no room, as
+    /// anything written would on a disk that may be full. The next record, after another mount, is writable
+    /// again.
     fn remember_loss(&self, id: &LayerId) -> Result<(), Error> {
         let path = self.paths.mount(id).join(STATE);
         let mut permissions = fs::metadata(&path).at("look at", &path)?.permissions();
@@ -595,7 +608,8 @@ impl LayerStore {
     /// Makes a sandbox larger, mounted or not; it cannot shrink.
     ///
     /// # Errors
-    /// [`Error::WrongKind`] unless it is a sandbox; a size smaller than it has; what the host does not permit. Its size stays.
+    /// [`Error::WrongKind`] unless it is a sandbox; a size smaller than it has; what the host does not
+    /// permit. Its size stays.
     pub fn expand(&self, id: &LayerId, size: u64) -> Result<(), Error> {
         let place = self.place(id)?;
         self.expect_kind(&place.id, LayerKind::Sandbox)?;

@@ -1,7 +1,9 @@
-//! Who needs a layer besides images, sandboxes and other layers: programs that keep records of their own, such as containerd's snapshots.
+//! Who needs a layer besides images, sandboxes and other layers: programs that keep records of their own,
+//! such as containerd's snapshots.
 //!
-//! `owners.json` in the layer's directory lists them. A layer with owners is not removed and not pruned; it appears with its first owner
-//! in the same rename, so that no crash leaves one that its owner does not know how to find.
+//! `owners.json` in the layer's directory lists them. A layer with owners is not removed and not pruned; it
+//! appears with its first owner in the same rename, so that no crash leaves one that its owner does not know
+//! how to find.
 
 use std::collections::BTreeSet;
 use std::path::Path;

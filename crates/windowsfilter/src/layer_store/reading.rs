@@ -31,7 +31,8 @@ impl LayerStore {
         Ok(self.mounts(&self.resolve(id)?)?.users() > 0)
     }
 
-    /// Keeps others from mounting and unmounting a sandbox while it is read, and whatever else is not mere files.
+    /// Keeps others from mounting and unmounting a sandbox while it is read, and whatever else is not mere
+    /// files.
     fn guard(&self, id: &LayerId) -> Result<Guard, Error> {
         let id = self.resolve(id)?;
         Ok(match self.record(&id)?.kind {
@@ -51,8 +52,8 @@ impl LayerStore {
         tar.map(cancellable).map_err(|error| missing_in(&layer, error))
     }
 
-    /// As [`crate::Driver::diff`], but what a sandbox changed has no time later than `newest`, so that the same changes at different times
-    /// are the same layer. A committed layer comes out as it went in.
+    /// As [`crate::Driver::diff`], but what a sandbox changed has no time later than `newest`, so that the
+    /// same changes at different times are the same layer. A committed layer comes out as it went in.
     ///
     /// # Errors
     /// As [`crate::Driver::diff`].
@@ -60,7 +61,8 @@ impl LayerStore {
         self.diff_with(id, DiffOptions { newest: Some(newest), ..DiffOptions::default() })
     }
 
-    /// As [`crate::Driver::diff`], of a sandbox as `options` say, within the store's limits. A committed layer comes out as it went in.
+    /// As [`crate::Driver::diff`], of a sandbox as `options` say, within the store's limits. A committed
+    /// layer comes out as it went in.
     ///
     /// # Errors
     /// As [`crate::Driver::diff`].

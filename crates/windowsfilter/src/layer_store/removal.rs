@@ -1,4 +1,5 @@
-//! How layers go: out of sight by one rename, then their bytes; and what interrupted removals and imports leave.
+//! How layers go: out of sight by one rename, then their bytes; and what interrupted removals and imports
+//! leave.
 
 use std::fs;
 #[cfg(unix)]
@@ -21,7 +22,8 @@ use crate::store;
 
 /// A layer that is out of the store already, but whose bytes are still there.
 ///
-/// It is locked: cleanup and fsck leave it to whoever holds this, in any process that the lock was passed on to.
+/// It is locked: cleanup and fsck leave it to whoever holds this, in any process that the lock was passed on
+/// to.
 #[derive(Debug)]
 pub struct Doomed {
     dir: PathBuf,
@@ -29,8 +31,8 @@ pub struct Doomed {
     engine: Arc<dyn Engine>,
 }
 
-/// What is done with the bytes of a removed layer. Freeing gigabytes takes a file system longer than anybody likes to wait.
-/// An error is the removal's, though the layer is gone by then.
+/// What is done with the bytes of a removed layer. Freeing gigabytes takes a file system longer than anybody
+/// likes to wait. An error is the removal's, though the layer is gone by then.
 pub type Reclaimer = fn(Doomed) -> Result<(), Error>;
 
 impl Doomed {
@@ -49,8 +51,9 @@ impl Doomed {
         destroyed.map_err(|error| Error::Leftover { dir: self.dir, source: Box::new(error) })
     }
 
-    /// Leaves the bytes to whoever gets the lock: the directory, open and locked. As long as any copy of the descriptor is open,
-    /// nobody else touches it. On Windows a lock is of one process and cannot be passed on.
+    /// Leaves the bytes to whoever gets the lock: the directory, open and locked. As long as any copy of the
+    /// descriptor is open, nobody else touches it. On Windows a lock is of one process and cannot be passed
+    /// on.
     #[cfg(unix)]
     pub fn into_lock(self) -> File {
         self.lock.into_file()
@@ -66,7 +69,8 @@ pub(super) enum Users {
     DoNotCount,
 }
 
-/// Layers that are removed at once. Two locks are held of each meanwhile, and a process has some thousand files at most.
+/// Layers that are removed at once. Two locks are held of each meanwhile, and a process has some thousand
+/// files at most.
 const BATCH: usize = 64;
 
 /// A layer that is being removed.
@@ -91,8 +95,9 @@ fn advance(going: &mut [Result<Going, Error>], mut step: impl FnMut(&mut Going) 
 }
 
 impl LayerStore {
-    /// Removes layers, one after the other: what stands on another comes before it. What stands on what is read once for all of them, as far as
-    /// `chains` does not say it already, and made durable once for many. The answers are in the same order.
+    /// Removes layers, one after the other: what stands on another comes before it. What stands on what is
+    /// read once for all of them, as far as `chains` does not say it already, and made durable once for many.
+    /// The answers are in the same order.
     ///
     /// # Errors
     /// Each as of [`crate::Driver::remove`].
@@ -100,7 +105,8 @@ impl LayerStore {
         ids.chunks(BATCH).flat_map(|batch| self.remove_batch(&mut chains, batch, None, Users::Keep)).collect()
     }
 
-    /// Removes a layer that nobody but `owner` owns. It is owned until it is gone: whatever interrupts this, its owner finds it or finds nothing.
+    /// Removes a layer that nobody but `owner` owns. It is owned until it is gone: whatever interrupts this,
+    /// its owner finds it or finds nothing.
     ///
     /// # Errors
     /// As [`crate::Driver::remove`]; [`Error::Owned`] by others.
@@ -108,8 +114,9 @@ impl LayerStore {
         self.remove_layer(id, Some(owner), Users::Keep)
     }
 
-    /// Removes a sandbox although somebody may still use it whose mounts are not counted: a process in one that [`Self::abandon`] took off, or another
-    /// mount namespace. They keep what they have until they end. For programs that know that nobody needs it any more.
+    /// Removes a sandbox although somebody may still use it whose mounts are not counted: a process in one
+    /// that [`Self::abandon`] took off, or another mount namespace. They keep what they have until they end.
+    /// For programs that know that nobody needs it any more.
     ///
     /// # Errors
     /// As [`crate::Driver::remove`].
@@ -204,7 +211,8 @@ impl LayerStore {
         reclaimed
     }
 
-    /// Refuses a layer that something needs, or somebody else than `owner`. The caller holds the store lock, so no layer comes or goes meanwhile.
+    /// Refuses a layer that something needs, or somebody else than `owner`. The caller holds the store lock,
+    /// so no layer comes or goes meanwhile.
     fn check_removable(&self, chains: &Chains, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
         let children = chains.children(id);
         if !children.is_empty() {
@@ -229,8 +237,9 @@ impl LayerStore {
         Ok(())
     }
 
-    /// Takes layers out of the store, but for those that something stands on or that belong to others than `owner`. From here on they are gone,
-    /// whatever happens to their bytes. After an error all of them are there.
+    /// Takes layers out of the store, but for those that something stands on or that belong to others than
+    /// `owner`. From here on they are gone, whatever happens to their bytes. After an error all of them are
+    /// there.
     fn hide(
         &self,
         chains: &mut Chains,
@@ -279,8 +288,8 @@ impl LayerStore {
             .expect("a directory holds fewer than 2^32 names")
     }
 
-    /// What certainly does not stand on `id`: its own chain. `None` if nothing does: no layer stands on a sandbox, and two damaged
-    /// layers, of which each may stand on the other, could else never be removed.
+    /// What certainly does not stand on `id`: its own chain. `None` if nothing does: no layer stands on a
+    /// sandbox, and two damaged layers, of which each may stand on the other, could else never be removed.
     fn chain_below(&self, id: &LayerId) -> Result<Option<Vec<LayerId>>, Error> {
         match self.chain_ids(id).and_then(|chain| Ok((chain, self.record(id)?.kind))) {
             Ok((chain, kind)) => Ok((kind != LayerKind::Sandbox).then_some(chain)),

@@ -1,7 +1,8 @@
 //! A sandbox's changes in a file of the store, so that they are what they are while they are read twice.
 //!
-//! Whoever works in the sandbox decides how much that is. Before anything is written the walk has refused what is too large by its sizes; while
-//! it is written, the disk's last room stays free, since others need it: records, and sandboxes whose writes would be lost.
+//! Whoever works in the sandbox decides how much that is. Before anything is written the walk has refused
+//! what is too large by its sizes; while it is written, the disk's last room stays free, since others need
+//! it: records, and sandboxes whose writes would be lost.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -31,7 +32,8 @@ impl LayerStore {
     /// Copies what a sandbox changed into a file of the store, as [`LayerStore::diff_with`] gives it.
     ///
     /// # Errors
-    /// As [`crate::Driver::diff`]; more than [`LayerStore::limits`], the sandbox's size or the disk have room for, before that is written.
+    /// As [`crate::Driver::diff`]; more than [`LayerStore::limits`], the sandbox's size or the disk have room
+    /// for, before that is written.
     pub fn spool_changes(&self, id: &LayerId, options: DiffOptions) -> Result<Spooled, Error> {
         let limits = DiffLimits { disk: self.free_bytes()?, ..options.limits };
         let mut diff = Hashed::new(self.diff_with(id, DiffOptions { limits, ..options })?);

@@ -1,4 +1,5 @@
-//! How layers and sandboxes come into the store: staged in a directory nobody sees, then published by one rename.
+//! How layers and sandboxes come into the store: staged in a directory nobody sees, then published by one
+//! rename.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,11 +97,12 @@ impl Drop for Staging {
 }
 
 impl LayerStore {
-    /// Reads a layer blob into the store without making it visible. Several may be staged at once; parents need not be there yet.
+    /// Reads a layer blob into the store without making it visible. Several may be staged at once; parents
+    /// need not be there yet.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; more data than the store's limits allow; a digest, size or diffID that is not the expected one. Nothing
-    /// is left behind.
+    /// Bad data, by entry and reason; more data than the store's limits allow; a digest, size or diffID that
+    /// is not the expected one. Nothing is left behind.
     pub fn stage(&self, id: &LayerId, request: ImportRequest<'_>) -> Result<StagedLayer<'_>, Error> {
         let staging = Staging::claim(&self.paths, id)?;
         let label = request.label.clone();
@@ -111,7 +113,8 @@ impl LayerStore {
         Ok(StagedLayer { store: self, staging, imported })
     }
 
-    /// The chain of something on top of `parent`: parents without content are left out, as the original leaves out `-init` layers.
+    /// The chain of something on top of `parent`: parents without content are left out, as the original
+    /// leaves out `-init` layers.
     pub(super) fn chain_on(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<LayerId>, Error> {
         let Some(parent) = parent else { return Ok(Vec::new()) };
         let missing = |e| match e {
@@ -139,7 +142,8 @@ impl LayerStore {
         self.publish(staging, id, parent, &record)
     }
 
-    /// As [`crate::Driver::create_read_write`], from the image whose config has the digest `image`; [`LayerRecord::image`] says so then.
+    /// As [`crate::Driver::create_read_write`], from the image whose config has the digest `image`;
+    /// [`LayerRecord::image`] says so then.
     ///
     /// # Errors
     /// As there.
@@ -232,8 +236,8 @@ impl LayerStore {
         Ok(staging.dir.clone())
     }
 
-    /// Puts the staged directory in the place of `target` and says where that is now. No other system has one call for it: a crash
-    /// between the two renames costs the empty layer that was there.
+    /// Puts the staged directory in the place of `target` and says where that is now. No other system has one
+    /// call for it: a crash between the two renames costs the empty layer that was there.
     #[cfg(not(target_os = "linux"))]
     fn exchange(&self, staging: &Staging, target: &Path) -> Result<PathBuf, Error> {
         let aside = self.removing_name(&staging.id);
@@ -251,8 +255,8 @@ const KEPT: &str = "staged.json";
 const KEPT_VERSION: u32 = 1;
 
 impl LayerStore {
-    /// A layer that was staged as `id` and kept, perhaps by a process that is gone; `None` if there is none, or somebody has it. What was staged but
-    /// not kept is removed.
+    /// A layer that was staged as `id` and kept, perhaps by a process that is gone; `None` if there is none,
+    /// or somebody has it. What was staged but not kept is removed.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -316,8 +320,8 @@ pub(super) fn kept_record_problem(dir: &Path) -> Result<Option<String>, Error> {
 }
 
 impl StagedLayer<'_> {
-    /// Lets the layer outlive this process, staged as it is: dropping it no longer removes it, nor does cleanup, and [`LayerStore::resume`] finds
-    /// it again. Whoever kept it publishes it or discards it.
+    /// Lets the layer outlive this process, staged as it is: dropping it no longer removes it, nor does
+    /// cleanup, and [`LayerStore::resume`] finds it again. Whoever kept it publishes it or discards it.
     ///
     /// # Errors
     /// When what is needed to find it again cannot be written.
@@ -343,13 +347,15 @@ impl StagedLayer<'_> {
     /// Makes the layer visible on top of `parent`.
     ///
     /// # Errors
-    /// [`Error::MissingParent`], [`Error::LayerExists`], a hard link to a file that no parent has. Nothing is left behind.
+    /// [`Error::MissingParent`], [`Error::LayerExists`], a hard link to a file that no parent has. Nothing is
+    /// left behind.
     pub fn publish(self, parent: Option<&LayerId>) -> Result<Applied, Error> {
         let id = self.staging.id.clone();
         self.publish_as(&id, parent, None)
     }
 
-    /// Makes the layer visible as `id`, whatever it was staged as, on top of `parent`, and belonging to `owner` from the first moment.
+    /// Makes the layer visible as `id`, whatever it was staged as, on top of `parent`, and belonging to
+    /// `owner` from the first moment.
     ///
     /// # Errors
     /// As [`StagedLayer::publish`].

@@ -1,4 +1,5 @@
-//! `user.DOSATTRIB`: text that we and Wine write, and the records of Samba and of the kernel's SMB server, for sandboxes that are shared.
+//! `user.DOSATTRIB`: text that we and Wine write, and the records of Samba and of the kernel's SMB server,
+//! for sandboxes that are shared.
 //!
 //! ```text
 //! 0x20                             hexadecimal text, Samba's first form, which it still reads
@@ -9,8 +10,9 @@
 //!          └ to 2 bytes here, to 4 before `info`
 //! ```
 //!
-//! Everything is little-endian. Source: Samba `librpc/idl/xattr.idl` (`xattr_DOSATTRIB`) and `librpc/ndr/ndr_xattr.c`; what is taken of
-//! which version, `parse_dos_attribute_blob` in `source3/smbd/dosmode.c`.
+//! Everything is little-endian. Source: Samba `librpc/idl/xattr.idl` (`xattr_DOSATTRIB`) and
+//! `librpc/ndr/ndr_xattr.c`; what is taken of which version, `parse_dos_attribute_blob` in
+//! `source3/smbd/dosmode.c`.
 
 use std::borrow::Cow;
 
@@ -29,7 +31,8 @@ pub(super) struct DosAttributes {
     pub(super) created: Option<FileTime>,
 }
 
-/// Where things are in the info of a version, bytes from its start. Its first 4 bytes are the flags of what is valid, if it has them.
+/// Where things are in the info of a version, bytes from its start. Its first 4 bytes are the flags of what
+/// is valid, if it has them.
 struct Info {
     has_flags: bool,
     attributes: usize,

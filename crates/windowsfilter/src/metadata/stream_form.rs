@@ -1,8 +1,9 @@
 //! How an alternate stream stands in its attribute, which depends on the SMB server that reads it.
 //!
-//! Samba's `streams_xattr` stores one byte more than the stream has, since an attribute must not be empty: 0, or from Samba 4.20 on the number
-//! of further attributes that a long stream is spread over. It takes the last byte away when it reads, whatever it is. The kernel's SMB server and
-//! whoever uses `setfattr` have the bytes of the stream alone.
+//! Samba's `streams_xattr` stores one byte more than the stream has, since an attribute must not be empty: 0,
+//! or from Samba 4.20 on the number of further attributes that a long stream is spread over. It takes the
+//! last byte away when it reads, whatever it is. The kernel's SMB server and whoever uses `setfattr` have the
+//! bytes of the stream alone.
 //!
 //! Source: Samba, `source3/modules/vfs_streams_xattr.c`. `docs/attributes.md` tells users.
 
@@ -22,8 +23,8 @@ const WHOLE: &[u8] = b"win32.whole.";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamForm {
-    /// With a NUL at the end, as Samba's `streams_xattr` has them. A NUL at the end of what was written is taken away; a value without one
-    /// was not written by Samba, and is the stream.
+    /// With a NUL at the end, as Samba's `streams_xattr` has them. A NUL at the end of what was written is
+    /// taken away; a value without one was not written by Samba, and is the stream.
     #[default]
     Samba,
     /// The bytes of the stream.

@@ -86,7 +86,8 @@ fn what_was_exported_and_imported_exports_the_same_without_a_copy_on_disk() {
     assert_eq!(store.changes(&id("box2"), None).unwrap(), []);
 }
 
-/// The original serves the boot files that Windows rewrites from copies made on import; ours are never rewritten.
+/// The original serves the boot files that Windows rewrites from copies made on import; ours are never
+/// rewritten.
 #[test]
 fn boot_files_come_out_as_they_went_in() {
     let store = TestStore::new();
@@ -188,7 +189,8 @@ fn deletions_in_a_layer_without_parents_are_said_to_delete_nothing() {
     assert_eq!(apply(&store, "next", Some("base"), tar()).unwrap().notes, [""; 0]);
 }
 
-/// NTFS allows 1,024 names, Linux more. Layers are kept as they are; a sandbox that Windows could not hold is refused.
+/// NTFS allows 1,024 names, Linux more. Layers are kept as they are; a sandbox that Windows could not hold is
+/// refused.
 #[test]
 fn a_file_of_1025_names_is_shown_and_no_sandbox_makes_one() {
     let store = TestStore::new();
@@ -282,8 +284,8 @@ fn seal(block: &mut [u8]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-/// 300 directories of 255 UTF-16 units are 76,800 units: more than the 32,767 of a Windows path, and with 765 bytes each no path and no
-/// name that Linux takes.
+/// 300 directories of 255 UTF-16 units are 76,800 units: more than the 32,767 of a Windows path, and with 765
+/// bytes each no path and no name that Linux takes.
 #[test]
 fn a_tree_deeper_and_names_longer_than_any_path_of_either_system_are_kept() {
     let long = "\u{4e00}".repeat(254);
@@ -329,7 +331,8 @@ fn descend(root: &Path) -> File {
     }
 }
 
-/// A base layer with `lib/a.dll`, `lib/b.dll` and `web/index.htm`, and what a layer with these links, deletions and replacements makes of it.
+/// A base layer with `lib/a.dll`, `lib/b.dll` and `web/index.htm`, and what a layer with these links,
+/// deletions and replacements makes of it.
 fn links_and_replacements(store: &TestStore) {
     let base = TestLayer::new()
         .dir("Files")

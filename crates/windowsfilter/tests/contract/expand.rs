@@ -38,7 +38,8 @@ fn an_unmounted_sandbox_grows_and_holds_more() {
     assert_eq!(store.fsck(false).unwrap(), []);
 }
 
-/// Growing a mounted ext4 needs `CAP_SYS_RESOURCE`, which root in a container may lack: then it is refused, and nothing has changed.
+/// Growing a mounted ext4 needs `CAP_SYS_RESOURCE`, which root in a container may lack: then it is refused,
+/// and nothing has changed.
 #[test]
 fn a_mounted_sandbox_grows_or_says_what_it_lacks() {
     let store = store();

@@ -1,7 +1,9 @@
-//! The suite that moby runs against every graph driver (`daemon/graphdriver/graphtest`), which for Windows it has left empty: create
-//! empty, base and snap, deep layer read, diff apply, changes, quota, put and get counting, missing parent.
+//! The suite that moby runs against every graph driver (`daemon/graphdriver/graphtest`), which for Windows it
+//! has left empty: create empty, base and snap, deep layer read, diff apply, changes, quota, put and get
+//! counting, missing parent.
 //!
-//! It knows an engine only as a [`Rig`], so a further engine runs all of it with one more line at the end of this file.
+//! It knows an engine only as a [`Rig`], so a further engine runs all of it with one more line at the end of
+//! this file.
 
 use std::fs;
 use std::io::Write;

@@ -1,5 +1,6 @@
-//! The driver's contract, as moby's `graphtest` suite (`graphtest.rs`, which any engine can run) and the rows of the original's
-//! behaviour demand it; `docs/driver-contract.md` says which test belongs to which row. Mounts need root.
+//! The driver's contract, as moby's `graphtest` suite (`graphtest.rs`, which any engine can run) and the rows
+//! of the original's behaviour demand it; `docs/driver-contract.md` says which test belongs to which row.
+//! Mounts need root.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]

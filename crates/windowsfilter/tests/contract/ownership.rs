@@ -1,4 +1,5 @@
-//! What programs that keep records of their own rely on: layers that belong to them, mounts that are held, staged layers that are kept.
+//! What programs that keep records of their own rely on: layers that belong to them, mounts that are held,
+//! staged layers that are kept.
 
 use std::fs;
 use std::io::Cursor;

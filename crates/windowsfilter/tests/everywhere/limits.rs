@@ -1,4 +1,5 @@
-//! What a layer may be at most: each limit lets in what just fits, says what exceeds it and where, and then leaves nothing behind.
+//! What a layer may be at most: each limit lets in what just fits, says what exceeds it and where, and then
+//! leaves nothing behind.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -205,7 +206,8 @@ fn the_size_of_the_tar_is_limited_compressed_or_not_to_the_last_byte() {
     assert_eq!(refused(Limits { size: Some(8 << 20), ..Limits::default() }, endless).0, Limit::Size);
 }
 
-/// A tar with one file of `mib` MiB of zeros, as gzip members or zstd frames of a MiB each, so that making it costs nothing.
+/// A tar with one file of `mib` MiB of zeros, as gzip members or zstd frames of a MiB each, so that making it
+/// costs nothing.
 fn bomb(mib: usize, compress: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let mut tar = Writer::new(Vec::new());
     tar.begin(&NewEntry { type_flag: b'5', name: b"Files/", ..NewEntry::default() }).unwrap();

@@ -1,5 +1,6 @@
-//! tar-split users rebuild a layer's tar from its description and the files that `diff_getter` opens: the result must be
-//! the tar that came in, byte for byte (vbatts/tar-split `tar/asm`, as moby's layer store drives it).
+//! tar-split users rebuild a layer's tar from its description and the files that `diff_getter` opens: the
+//! result must be the tar that came in, byte for byte (vbatts/tar-split `tar/asm`, as moby's layer store
+//! drives it).
 
 use std::fs;
 use std::io::Read;

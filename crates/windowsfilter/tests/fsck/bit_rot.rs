@@ -1,7 +1,8 @@
 //! One flipped bit, anywhere in the store, is found, and the file is named.
 //!
-//! Every file that is there is tried, so a new kind of file that nothing guards fails this. Two kinds are not: files without content, and the image
-//! of a sandbox, which is written to as long as it lives (`sandboxes.rs` says what of it can be checked).
+//! Every file that is there is tried, so a new kind of file that nothing guards fails this. Two kinds are
+//! not: files without content, and the image of a sandbox, which is written to as long as it lives
+//! (`sandboxes.rs` says what of it can be checked).
 
 use std::fs;
 use std::num::NonZeroUsize;

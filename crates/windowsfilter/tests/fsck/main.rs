@@ -1,5 +1,6 @@
-//! Every invariant of the store is broken, alone, and found by its name; what `--repair` can put right, it does, and of everything else nothing is
-//! lost. `docs/fsck.md` says which test breaks which. Mounts and sandboxes need Linux and root.
+//! Every invariant of the store is broken, alone, and found by its name; what `--repair` can put right, it
+//! does, and of everything else nothing is lost. `docs/fsck.md` says which test breaks which. Mounts and
+//! sandboxes need Linux and root.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 

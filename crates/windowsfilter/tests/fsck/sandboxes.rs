@@ -132,7 +132,8 @@ fn every_flipped_bit_of_a_superblock_is_found() {
 fn damage_to_the_metadata_of_a_sandbox_is_found_by_e2fsck() {
     let store = with_sandbox();
     let path = image(&store);
-    // Source: `struct ext4_group_desc` of `fs/ext4/ext4.h`: bitmaps of blocks and inodes, the table of inodes; inodes are of 1024 bytes.
+    // Source: `struct ext4_group_desc` of `fs/ext4/ext4.h`: bitmaps of blocks and inodes, the table of
+    // inodes; inodes are of 1024 bytes.
     let block = |at: u64| number(&path, 4096 + at) * 4096;
     let (blocks, inodes, table) = (block(0), block(4), block(8));
     let root = table + 1024;
@@ -159,7 +160,8 @@ fn what_is_mounted_is_the_kernels_and_not_taken_for_damaged() {
     assert_eq!(store.fsck(false).unwrap(), []);
 }
 
-/// After a crash of the machine the journal of a sandbox is full, and the rest of it as it was some seconds before.
+/// After a crash of the machine the journal of a sandbox is full, and the rest of it as it was some seconds
+/// before.
 #[test]
 fn a_sandbox_whose_journal_is_to_be_replayed_is_sound() {
     let store = with_sandbox();

@@ -1,5 +1,6 @@
-//! The store on the engine of Windows, with a stand-in for Microsoft's side: what the recording tests of the engine show of its calls is
-//! shown here of the true foreign functions, file handles and backup streams. Under Wine, or on any Windows.
+//! The store on the engine of Windows, with a stand-in for Microsoft's side: what the recording tests of the
+//! engine show of its calls is shown here of the true foreign functions, file handles and backup streams.
+//! Under Wine, or on any Windows.
 #![cfg(windows)]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 

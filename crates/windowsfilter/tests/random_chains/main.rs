@@ -1,5 +1,5 @@
-//! Chains of random layers: what the kernel mounts, what the reader shows and what a naive model of the merge rules says is the same, and
-//! `fsck.erofs` accepts every index on the way.
+//! Chains of random layers: what the kernel mounts, what the reader shows and what a naive model of the merge
+//! rules says is the same, and `fsck.erofs` accepts every index on the way.
 //!
 //! In a binary of its own: a program that is started while another test unmounts would keep that mount busy.
 
@@ -81,7 +81,8 @@ fn of_view(view: &View, node: &windowsfilter::Node, path: &[u8], lines: &mut Lin
     }
 }
 
-/// A shortened name is the start of the true one, `~` and a hash; the file's attribute has all its true names.
+/// A shortened name is the start of the true one, `~` and a hash; the file's attribute has all its true
+/// names.
 fn true_name(path: &Path) -> Vec<u8> {
     let shown = path.file_name().unwrap().as_encoded_bytes();
     let Some(tilde) = shown.iter().position(|&byte| byte == b'~') else { return shown.to_vec() };

@@ -1,5 +1,5 @@
-//! Random layers, entry by entry, and a naive model of the merge rules: what a view shows of them. The model reads a layer as its tar is
-//! read, and knows nothing of indexes, transport directories or the host.
+//! Random layers, entry by entry, and a naive model of the merge rules: what a view shows of them. The model
+//! reads a layer as its tar is read, and knows nothing of indexes, transport directories or the host.
 
 use std::collections::BTreeMap;
 
@@ -166,7 +166,8 @@ fn shown_files(tree: &Tree, path: &str, out: &mut Vec<String>) {
     }
 }
 
-/// Where a link may lead at this place of the tar: to what the layer has, its parents have, or the layer has later.
+/// Where a link may lead at this place of the tar: to what the layer has, its parents have, or the layer has
+/// later.
 fn targets(tree: &OwnTree, lower: &Tree, later: &[Entry]) -> Vec<String> {
     let mut targets = Vec::new();
     own_files(tree, "Files", &mut targets);

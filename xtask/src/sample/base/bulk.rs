@@ -13,7 +13,8 @@ impl Base {
     /// Side-by-side assemblies until the layer has `until` entries.
     pub(super) fn assemblies(&mut self, until: usize) {
         let mut count = 1;
-        // The largest assembly: directory, manifest, six files with a second name each, and new directories for them.
+        // The largest assembly: directory, manifest, six files with a second name each, and new directories
+        // for them.
         while self.len() + 20 < until && count < LARGEST_DIRECTORY {
             count += 1;
             let component = self.names.component();

@@ -1,9 +1,9 @@
 //! The base layer: a Windows installation as HCS would export it.
 //!
-//! What is like the real one, because indexing and reading it costs what the real one does: WinSxS with up to 13,000
-//! assemblies and as many manifests in single directories; most of System32 being second names of WinSxS files, data
-//! now here, now there; names beyond 100 bytes; many tiny and few large files; junctions, streams, extended
-//! attributes; hives and a boot store that parse.
+//! What is like the real one, because indexing and reading it costs what the real one does: WinSxS with up to
+//! 13,000 assemblies and as many manifests in single directories; most of System32 being second names of
+//! WinSxS files, data now here, now there; names beyond 100 bytes; many tiny and few large files; junctions,
+//! streams, extended attributes; hives and a boot store that parse.
 
 mod bulk;
 mod skeleton;
@@ -27,7 +27,8 @@ const WINDOWS: &str = "Files/Windows";
 const SYSTEM32: &str = "Files/Windows/System32";
 const WINSXS: &str = "Files/Windows/WinSxS";
 
-/// Plans a base layer of exactly `entries` entries (at least [`smallest`]) and about `bytes` bytes of content.
+/// Plans a base layer of exactly `entries` entries (at least [`smallest`]) and about `bytes` bytes of
+/// content.
 #[must_use]
 pub fn plan(seed: u64, build: u64, entries: usize, bytes: u64) -> Vec<Planned> {
     let mut base = Base::new(seed, build);
@@ -131,7 +132,8 @@ impl Base {
         entry
     }
 
-    /// The order of the tar: `Files` without `Windows`, early assemblies, the rest of `Windows`, `Hives`, `UtilityVM`.
+    /// The order of the tar: `Files` without `Windows`, early assemblies, the rest of `Windows`, `Hives`,
+    /// `UtilityVM`.
     fn in_order(self) -> Vec<Planned> {
         let group = |name: &str| match name {
             WINDOWS | WINSXS => 1,

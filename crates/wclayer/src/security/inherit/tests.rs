@@ -29,8 +29,9 @@ const PROGRAM_FILES: &str = "O:S-1-5-80-1G:S-1-5-80-1D:PAI(A;;FA;;;S-1-5-80-1)(A
     (A;;0x1301bf;;;SY)(A;OICIIO;GA;;;SY)(A;;0x1301bf;;;BA)(A;OICIIO;GA;;;BA)(A;;0x1200a9;;;BU)\
     (A;OICIIO;GXGR;;;BU)(A;OICIIO;GA;;;CO)(A;;0x1200a9;;;AC)(A;OICIIO;GXGR;;;AC)";
 
-/// As `icacls` shows it of such a directory: (I)(F) and (I)(OI)(CI)(IO)(F) for each, and Administrators once. The parent's
-/// ACEs are in the order of `Get-Acl`, which sorts those that are not inherited by SID; on disk they may lie otherwise.
+/// As `icacls` shows it of such a directory: (I)(F) and (I)(OI)(CI)(IO)(F) for each, and Administrators once.
+/// The parent's ACEs are in the order of `Get-Acl`, which sorts those that are not inherited by SID; on disk
+/// they may lie otherwise.
 #[test]
 fn a_directory_in_program_files() {
     assert_eq!(
@@ -73,7 +74,8 @@ fn a_directory_in_the_root_of_the_system_drive() {
     assert_eq!(file(root), "D:AI(A;ID;FA;;;BA)(A;ID;FA;;;SY)(A;ID;0x1200a9;;;BU)(A;ID;0x1301bf;;;AU)");
 }
 
-/// In the order of `Get-Acl`, which sorts these ACEs by SID: CREATOR OWNER comes first. `Set-Acl` writes this order.
+/// In the order of `Get-Acl`, which sorts these ACEs by SID: CREATOR OWNER comes first. `Set-Acl` writes this
+/// order.
 const PROGRAM_DATA: &str = "D:PAI(A;OICIIO;GA;;;CO)(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)\
     (A;CI;DCLCRPCR;;;BU)";
 

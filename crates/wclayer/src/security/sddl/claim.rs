@@ -1,7 +1,7 @@
 //! Resource attributes as text: `("Project",TS,0x0,"Windows","SQL")`.
 //!
-//! Source: \[MS-DTYP\] 2.5.1.1 (`attribute-data`). Unlike in conditions, SIDs stand bare and octets without a `#` in front;
-//! an odd number of digits means a zero before them.
+//! Source: \[MS-DTYP\] 2.5.1.1 (`attribute-data`). Unlike in conditions, SIDs stand bare and octets without a
+//! `#` in front; an odd number of digits means a zero before them.
 
 use super::super::claim::{Claim, Values};
 use super::super::condition::Token;

@@ -1,11 +1,11 @@
 //! Conditions as text: `(@USER.Title == "PM" && Member_of {SID(BA)})`.
 //!
-//! Read with a stack of its own, so that no nesting costs more than its length; written as Windows prints them, with
-//! parentheses around every comparison and around all operands of `&&`, `||` and `!`.
+//! Read with a stack of its own, so that no nesting costs more than its length; written as Windows prints
+//! them, with parentheses around every comparison and around all operands of `&&`, `||` and `!`.
 //!
-//! Source: \[MS-DTYP\] 2.5.1.1 (`cond-expr`). What it leaves open is as Windows has it, of which Samba recorded much
-//! (`libcli/security/tests/windows`): words in any case, `@USER.` in capitals, numbers in the base they came in, `#` for a
-//! zero in octets, a list or a single SID behind `Member_of`.
+//! Source: \[MS-DTYP\] 2.5.1.1 (`cond-expr`). What it leaves open is as Windows has it, of which Samba
+//! recorded much (`libcli/security/tests/windows`): words in any case, `@USER.` in capitals, numbers in the
+//! base they came in, `#` for a zero in octets, a list or a single SID behind `Member_of`.
 
 use super::super::condition::{
     AND, Base, Class, Kind, NOT, OPERATORS, OR, Operator, Sign, Token, begin, end, parse,

@@ -3,12 +3,13 @@
 //! Old layers carry it in `MSWINDOWS.sd`; people read and write it everywhere. Text is as Windows prints it:
 //! aliases where there are any, rights by name where all have one, else a hexadecimal number.
 //!
-//! Conditions (types XA, XD, ZA, XU) and resource attributes (RA) have text in both directions; one that Windows' grammar
-//! cannot express, from which other bytes would be read, has none and says so. Access filters (FL) have no text; in
-//! binary everything is carried unharmed. Control bits other than P, AR and AI have no letters.
+//! Conditions (types XA, XD, ZA, XU) and resource attributes (RA) have text in both directions; one that
+//! Windows' grammar cannot express, from which other bytes would be read, has none and says so. Access
+//! filters (FL) have no text; in binary everything is carried unharmed. Control bits other than P, AR and AI
+//! have no letters.
 //!
-//! Outside conditions upper and lower case matter. Blanks are allowed where Windows passes over them: around the parts,
-//! between ACEs, before a field and between rights. The numbers of a SID may be hexadecimal.
+//! Outside conditions upper and lower case matter. Blanks are allowed where Windows passes over them: around
+//! the parts, between ACEs, before a field and between rights. The numbers of a SID may be hexadecimal.
 //!
 //! Source: \[MS-DTYP\] 2.5.1.1, sddl.h, "SID Strings" and "ACE Strings" (Win32).
 

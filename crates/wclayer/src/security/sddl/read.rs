@@ -208,7 +208,8 @@ impl<'a> Reader<'a> {
         u64::from_str_radix(digits, radix).ok().map(|value| (value, base))
     }
 
-    /// The next field of an ACE, without the blanks in front of it, and where it begins. It ends before `;` or `)`.
+    /// The next field of an ACE, without the blanks in front of it, and where it begins. It ends before `;`
+    /// or `)`.
     fn field(&mut self, ace: usize) -> Result<(&'a str, usize), SddlError> {
         self.skip_blanks();
         let position = self.position;
@@ -307,8 +308,8 @@ fn ace_flags(text: &str, position: usize) -> Result<u8, SddlError> {
         .ok_or_else(|| SddlError::AceFlags { position, text: text.to_owned() })
 }
 
-/// Names of rights in a row, with blanks before any of them, or one number: decimal, `0x` hexadecimal, or octal with a
-/// leading zero.
+/// Names of rights in a row, with blanks before any of them, or one number: decimal, `0x` hexadecimal, or
+/// octal with a leading zero.
 fn mask(text: &str, position: usize) -> Result<u32, SddlError> {
     let number = |digits: &str, radix| {
         let all_digits = digits.chars().all(|digit| digit.is_digit(radix));

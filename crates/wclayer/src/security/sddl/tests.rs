@@ -53,7 +53,8 @@ fn parts_come_in_any_order_and_spaces_may_surround_them() {
     assert_eq!(read("  D:P(A;;FA;;;SY) (A;;FA;;;BA) G:SY O:BA\n"), expected);
 }
 
-/// As Samba recorded it on Windows (`libcli/security/tests/windows/windows_is_less_fussy.txt`, `non_canonical.txt`).
+/// As Samba recorded it on Windows (`libcli/security/tests/windows/windows_is_less_fussy.txt`,
+/// `non_canonical.txt`).
 #[test]
 fn blanks_and_hexadecimal_numbers_are_read_where_windows_reads_them() {
     for (text, expected) in [

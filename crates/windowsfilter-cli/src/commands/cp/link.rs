@@ -1,9 +1,10 @@
 //! Which links may be made.
 
-/// Whether a link with this target, `depth` directories below the copy's root, leads to somewhere inside the copy.
+/// Whether a link with this target, `depth` directories below the copy's root, leads to somewhere inside the
+/// copy.
 ///
-/// Only `..` at the start counts upwards over directories that are known to be directories. Behind a name it may
-/// follow another link to anywhere, so such targets are refused.
+/// Only `..` at the start counts upwards over directories that are known to be directories. Behind a name it
+/// may follow another link to anywhere, so such targets are refused.
 pub(super) fn stays_inside(target: &[u8], depth: usize) -> bool {
     if target.is_empty() || target.starts_with(b"/") {
         return false;
@@ -16,8 +17,8 @@ pub(super) fn stays_inside(target: &[u8], depth: usize) -> bool {
     up <= depth && !parts.any(|part| part == b"..")
 }
 
-/// The target of a link at `link` that leads to `end`, both paths of the view without links on their way; `None` if
-/// `end` is not below `root` as `link` is.
+/// The target of a link at `link` that leads to `end`, both paths of the view without links on their way;
+/// `None` if `end` is not below `root` as `link` is.
 pub(super) fn relative(root: &[u8], link: &[u8], end: &[u8]) -> Option<Vec<u8>> {
     let parts = |path: &'_ [u8]| -> Vec<Vec<u8>> {
         path.split(|&b| b == b'/').filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect()

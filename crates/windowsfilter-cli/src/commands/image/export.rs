@@ -14,11 +14,13 @@ use crate::session::Session;
 
 /// Write an image for Windows hosts and other tools
 ///
-/// An image that was imported with --keep-blobs goes out as it came in: the same manifest, the same blobs. Else layers are compressed anew, which is
-/// said, as their digests are others then. Foreign layers stay foreign: those whose blob is not here are named with their URLs and left out of an OCI
-/// layout; a docker-archive has them, as `docker save` has.
+/// An image that was imported with --keep-blobs goes out as it came in: the same manifest, the same blobs.
+/// Else layers are compressed anew, which is said, as their digests are others then. Foreign layers stay
+/// foreign: those whose blob is not here are named with their URLs and left out of an OCI layout; a
+/// docker-archive has them, as `docker save` has.
 ///
-/// PATH appears when it is complete. An export that is killed (SIGKILL) leaves a file or directory `.export-…` beside it, which may be removed.
+/// PATH appears when it is complete. An export that is killed (SIGKILL) leaves a file or directory
+/// `.export-…` beside it, which may be removed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Image reference

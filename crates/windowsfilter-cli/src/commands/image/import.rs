@@ -13,14 +13,16 @@ use crate::session::Session;
 
 /// Import an image: every digest is checked, nothing is unpacked
 ///
-/// PATH is an OCI layout directory, an OCI archive, an archive written by `docker save`, or what skopeo writes as `dir:`; archives and layers may
-/// be compressed. Layers that are in the store already are not read again. An image comes in under all its names, unless --ref gives it one.
+/// PATH is an OCI layout directory, an OCI archive, an archive written by `docker save`, or what skopeo
+/// writes as `dir:`; archives and layers may be compressed. Layers that are in the store already are not read
+/// again. An image comes in under all its names, unless --ref gives it one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the image is; `-` reads an archive from standard input
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
-    /// Which of several images: its name, its tag, or the beginning of its digest [default: the one that --ref names, or the only one]
+    /// Which of several images: its name, its tag, or the beginning of its digest [default: the one that
+    /// --ref names, or the only one]
     #[arg(long, value_name = "NAME")]
     select: Option<String>,
     /// What to call it [default: all that it says it is called]

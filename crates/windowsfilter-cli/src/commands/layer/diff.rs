@@ -14,7 +14,8 @@ use crate::session::Session;
 
 /// Write a layer's tar: of a layer the bytes that came in, of a sandbox its changes
 ///
-/// Exits with 5 if the bytes of a layer are not those that came in. FILE appears, or is replaced, when it is complete.
+/// Exits with 5 if the bytes of a layer are not those that came in. FILE appears, or is replaced, when it is
+/// complete.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of a layer or sandbox, or image reference: its top layer
@@ -61,7 +62,8 @@ fn to_stdout(session: &Session, id: &LayerId) -> Result<(), Error> {
     out.flush().map_err(Error::Stdout)
 }
 
-/// Feeds everything of `tar` to `sink` and returns how much it was. Fails at the end if these are not the bytes that came in.
+/// Feeds everything of `tar` to `sink` and returns how much it was. Fails at the end if these are not the
+/// bytes that came in.
 fn pump(
     session: &Session,
     id: &LayerId,

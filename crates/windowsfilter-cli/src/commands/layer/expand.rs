@@ -8,7 +8,8 @@ use crate::session::Session;
 
 /// Make a sandbox larger, mounted or not
 ///
-/// A sandbox cannot shrink. Growing one that is mounted needs CAP_SYS_RESOURCE, which root in a container may lack.
+/// A sandbox cannot shrink. Growing one that is mounted needs CAP_SYS_RESOURCE, which root in a container may
+/// lack.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of a sandbox

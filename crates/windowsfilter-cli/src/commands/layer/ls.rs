@@ -18,7 +18,8 @@ pub(crate) struct Args {
     no_trunc: bool,
 }
 
-/// Prints the list: each layer after its parents, sandboxes last. A damaged layer is reported, and does not hide the others.
+/// Prints the list: each layer after its parents, sandboxes last. A damaged layer is reported, and does not
+/// hide the others.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let mut layers = Vec::new();
     for id in session.store.layers()? {

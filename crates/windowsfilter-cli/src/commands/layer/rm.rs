@@ -8,8 +8,8 @@ use crate::session::Session;
 
 /// Remove layers or sandboxes
 ///
-/// Refused while it is mounted, while another layer stands on it, and while it is the top of an image or containerd's. Of several, those that can
-/// be removed are.
+/// Refused while it is mounted, while another layer stands on it, and while it is the top of an image or
+/// containerd's. Of several, those that can be removed are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// IDs of layers or sandboxes

@@ -13,7 +13,8 @@ use crate::session::Session;
 
 /// Read all of a layer and check it against its digest and index
 ///
-/// Exits with 5 if it does not verify. With --all everything is read and everything that does not verify is printed, as by `fsck`.
+/// Exits with 5 if it does not verify. With --all everything is read and everything that does not verify is
+/// printed, as by `fsck`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// IDs of layers, or image references: their top layers

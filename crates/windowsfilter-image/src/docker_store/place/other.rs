@@ -1,5 +1,5 @@
-//! On Windows, names are looked up by path. Whoever could put a link there meanwhile is an administrator: nobody else may write in
-//! Docker's data root.
+//! On Windows, names are looked up by path. Whoever could put a link there meanwhile is an administrator:
+//! nobody else may write in Docker's data root.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

@@ -1,4 +1,5 @@
-//! On Unix, a directory is held open and names are looked up in it, so that no component can become a link meanwhile.
+//! On Unix, a directory is held open and names are looked up in it, so that no component can become a link
+//! meanwhile.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! A layer without parents: its files are restored where they stay, then the service makes hives and disks from them.
+//! A layer without parents: its files are restored where they stay, then the service makes hives and disks
+//! from them.
 //!
 //! Source: hcsshim `internal/wclayer/baselayerwriter.go`.
 
@@ -71,8 +72,8 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
         }
     }
 
-    /// Makes room for an entry: a later one takes the place of an earlier one, and hard links keep what they had of it. But a directory
-    /// stays one: then the result is true.
+    /// Makes room for an entry: a later one takes the place of an earlier one, and hard links keep what they
+    /// had of it. But a directory stays one: then the result is true.
     fn make_room(&mut self, path: &[u8], name: &RelativePath, added: Added) -> hcs::Result<bool> {
         let key = name::fold(path);
         self.open_links.remove(&key);
@@ -89,7 +90,8 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
         Ok(false)
     }
 
-    /// Links what comes later than its links. Of links to links, those that are nearer to the file come first.
+    /// Links what comes later than its links. Of links to links, those that are nearer to the file come
+    /// first.
     fn close_links(&mut self) -> hcs::Result<()> {
         let mut open = std::mem::take(&mut self.open_links);
         while let Some(first) = open.keys().next().cloned() {

@@ -1,4 +1,5 @@
-//! The files that `ProcessUtilityImage` changes: they are kept as they came, for whoever rebuilds the layer's tar.
+//! The files that `ProcessUtilityImage` changes: they are kept as they came, for whoever rebuilds the layer's
+//! tar.
 //!
 //! Source: `mutatedFiles` and `writeBackupStreamFromTarAndSaveMutatedFiles` in `windows.go`.
 
@@ -17,13 +18,14 @@ const KEPT: [(&[u8], &str); 4] = [
     (b"UtilityVM\\Files\\EFI\\Microsoft\\Boot\\BCD.LOG2", "bcd.log2.bak"),
 ];
 
-/// What a file is kept as, by its clean path with backslashes; `None` for files that nobody changes. Names compare as NTFS does, which
-/// the original does not, and so keeps no `bcd`.
+/// What a file is kept as, by its clean path with backslashes; `None` for files that nobody changes. Names
+/// compare as NTFS does, which the original does not, and so keeps no `bcd`.
 pub(super) fn kept_as(path: &[u8]) -> Option<&'static str> {
     KEPT.iter().find(|(name, _)| wclayer::name::eq(path, name)).map(|(_, kept)| *kept)
 }
 
-/// Whether the file at a path below the layer is one of those that are copied, not linked, since they will change.
+/// Whether the file at a path below the layer is one of those that are copied, not linked, since they will
+/// change.
 pub(super) fn is_changed(path: &[u8]) -> bool {
     kept_as(path).is_some()
 }

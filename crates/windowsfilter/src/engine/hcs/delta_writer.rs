@@ -1,11 +1,13 @@
-//! A layer on top of others: its files go through a transport directory that the service imports, and what only then can be done is done
-//! then: deletions, hard links, directory times, the utility VM.
+//! A layer on top of others: its files go through a transport directory that the service imports, and what
+//! only then can be done is done then: deletions, hard links, directory times, the utility VM.
 //!
-//! The rules are those of `docs/formats.md`, "What a layer means", which are the portable engine's as well. The service puts what the parents
-//! have beside the layer's own files, so what the layer hides of them is removed when it has: a deletion of what the layer has itself, as a
-//! directory, and an opaque directory hide everything in it that the layer has not added.
+//! The rules are those of `docs/formats.md`, "What a layer means", which are the portable engine's as well.
+//! The service puts what the parents have beside the layer's own files, so what the layer hides of them is
+//! removed when it has: a deletion of what the layer has itself, as a directory, and an opaque directory hide
+//! everything in it that the layer has not added.
 //!
-//! Source: `legacyLayerWriter` in hcsshim `internal/wclayer/legacy.go`, `legacyLayerWriterWrapper.Close` in `importlayer.go`.
+//! Source: `legacyLayerWriter` in hcsshim `internal/wclayer/legacy.go`, `legacyLayerWriterWrapper.Close` in
+//! `importlayer.go`.
 
 mod links;
 
@@ -128,7 +130,8 @@ impl<T: Tree> LayerSink for DeltaWriter<'_, T> {
         if !paths::is_below(&clean, UTILITY_VM_FILES) {
             return self.files.remove(path);
         }
-        // The clone is there to be changed, and what comes later in the tar may put something in the same place.
+        // The clone is there to be changed, and what comes later in the tar may put something in the same
+        // place.
         self.files.complete()?;
         self.files.directory().need_utility_vm()?;
         let added = self.files.added();

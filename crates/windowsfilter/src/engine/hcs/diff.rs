@@ -1,7 +1,8 @@
-//! What a layer or sandbox changes, as a tar, as a list, as a number (`Diff`, `Changes`, `DiffSize` of the original).
+//! What a layer or sandbox changes, as a tar, as a list, as a number (`Diff`, `Changes`, `DiffSize` of the
+//! original).
 //!
-//! The service reads a layer only while the filter is off it. A mounted one is unprepared for that and prepared again when the reader is
-//! done with it, however it is done; another one is activated for as long.
+//! The service reads a layer only while the filter is off it. A mounted one is unprepared for that and
+//! prepared again when the reader is done with it, however it is done; another one is activated for as long.
 
 use std::collections::HashSet;
 use std::fs;
@@ -58,7 +59,8 @@ impl<H: Host> Hcs<H> {
         if layer.kind != LayerKind::Sandbox {
             return Ok(());
         }
-        // A sandbox that was never mounted has nothing in it that could be read (hcsshim `pkg/ociwclayer/export.go`).
+        // A sandbox that was never mounted has nothing in it that could be read (hcsshim
+        // `pkg/ociwclayer/export.go`).
         let initialised = self
             .prepare_layer(layer)
             .and_then(|()| self.host.unprepare_layer(&self.info, place.id.as_str()).for_layer(&place.id));

@@ -1,4 +1,5 @@
-//! Times of directories, which change whenever something is put into them: set again at the end (moby issue 41066).
+//! Times of directories, which change whenever something is put into them: set again at the end (moby issue
+//! 41066).
 
 use hcs::{BasicInfo, RelativePath, Tree};
 

@@ -24,8 +24,8 @@ impl<H: Host> LayerFiles<H> {
         Self { host, id: id.clone(), dir: info.layer(id.as_str()) }
     }
 
-    /// Opens a file whatever its security descriptor says. The original follows links on the way to it and at its end, which may lead to the
-    /// host's files; here they lead nowhere.
+    /// Opens a file whatever its security descriptor says. The original follows links on the way to it and at
+    /// its end, which may lead to the host's files; here they lead nowhere.
     fn open(&self, name: &RelativePath) -> hcs::Result<Box<dyn Read + Send>> {
         let _privileges = self.host.thread_privileges(&[Privilege::Backup])?;
         self.host.open_tree(&self.dir)?.open_sequential(name)

@@ -1,7 +1,8 @@
-//! Filling a layer from its staged tar, in a process of its own or in this one (`importLayer` of the original).
+//! Filling a layer from its staged tar, in a process of its own or in this one (`importLayer` of the
+//! original).
 //!
-//! The child gets the tar as its standard input. It may use privileges freely, since no other thread of it can lose them, and a
-//! crash of Microsoft's library takes only it along.
+//! The child gets the tar as its standard input. It may use privileges freely, since no other thread of it
+//! can lose them, and a crash of Microsoft's library takes only it along.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,15 +16,17 @@ use crate::engine::Layer;
 use crate::error::{Error, IoContext};
 use crate::store::file;
 
-/// The command line of the process that fills a layer: this, the home, the layer's ID, and if it has parents a file with their paths in the
-/// form of `layerchain.json`. It prints how many bytes the layer's files have. The name is the original's (`docker-windows-write-layer`), which
-/// has the paths themselves on its command line, where only some 300 have room.
+/// The command line of the process that fills a layer: this, the home, the layer's ID, and if it has parents
+/// a file with their paths in the form of `layerchain.json`. It prints how many bytes the layer's files have.
+/// The name is the original's (`docker-windows-write-layer`), which has the paths themselves on its command
+/// line, where only some 300 have room.
 pub const WRITE_LAYER_COMMAND: &str = "docker-windows-write-layer";
 
 /// Where a layer is filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportProcess {
-    /// In this process: for looking for errors. Its privileges are switched on and off again (`DOCKER_WINDOWSFILTER_NOREEXEC`).
+    /// In this process: for looking for errors. Its privileges are switched on and off again
+    /// (`DOCKER_WINDOWSFILTER_NOREEXEC`).
     Here,
     /// In a child: this program, with these arguments before [`WRITE_LAYER_COMMAND`].
     Child {
@@ -81,10 +84,11 @@ pub fn read_chain(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(chain.into_iter().map(PathBuf::from).collect())
 }
 
-/// Runs the child to its end. What it writes to its error output is its error; only what it prints is its result.
+/// Runs the child to its end. What it writes to its error output is its error; only what it prints is its
+/// result.
 ///
-/// `tie` lets the child end with this process: the layer's lock is this process's, and a child that outlives it would write into what
-/// the next attempt makes.
+/// `tie` lets the child end with this process: the layer's lock is this process's, and a child that outlives
+/// it would write into what the next attempt makes.
 fn run_child(
     id: &str,
     mut command: Command,

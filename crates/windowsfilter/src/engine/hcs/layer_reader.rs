@@ -1,4 +1,5 @@
-//! What a layer consists of, as the service has it on disk: of a base layer its files, of another one what `ExportLayer` writes.
+//! What a layer consists of, as the service has it on disk: of a base layer its files, of another one what
+//! `ExportLayer` writes.
 //!
 //! Source: hcsshim `internal/wclayer/baselayerreader.go`, `exportlayer.go`.
 
@@ -13,7 +14,8 @@ use super::paths;
 /// Not part of a layer, whatever is in it.
 const RECYCLE_BIN: &[u8] = b"Files\\$Recycle.Bin";
 
-/// Goes through a base layer, depth-first, in the order of the names' bytes: `Files`, then the utility VM, if it has files.
+/// Goes through a base layer, depth-first, in the order of the names' bytes: `Files`, then the utility VM, if
+/// it has files.
 pub(super) struct BaseReader<'a, T: Tree> {
     layer: &'a T,
     /// What is still to come, last first.

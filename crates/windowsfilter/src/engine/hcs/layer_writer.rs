@@ -23,7 +23,8 @@ enum Way<'a, H: Host> {
     Delta(Box<DeltaWriter<'a, H::Tree>>),
 }
 
-/// Writes a layer. Dropped before it is complete, it gives the layer up: the service is not told to finish anything.
+/// Writes a layer. Dropped before it is complete, it gives the layer up: the service is not told to finish
+/// anything.
 pub(super) struct LayerWriter<'a, H: Host> {
     host: &'a H,
     way: Way<'a, H>,
@@ -113,7 +114,8 @@ impl<H: Host> LayerSink for LayerWriter<'_, H> {
     }
 }
 
-/// A path with the directories that a layer consists of spelled as the service knows them: to the portable engine any case is right, too.
+/// A path with the directories that a layer consists of spelled as the service knows them: to the portable
+/// engine any case is right, too.
 fn layer_path(path: &[u8]) -> Vec<u8> {
     let mut path = paths::clean(path);
     for known in [&b"Files"[..], b"Hives", b"UtilityVM\\Files", b"UtilityVM"] {

@@ -1,11 +1,13 @@
 //! The engine over Windows' Host Compute Service: what the original driver does, call for call.
 //!
-//! A layer is a directory that the service knows by its path. `creation` makes layers and sandboxes, `install` fills a layer from its tar,
-//! in a process of its own (`write_layer` is what that does: `layer_writer` with `base_writer` and `delta_writer`), `mounting` shows
-//! them, `diff` reads what they change (`layer_reader`), `files` opens single files, `removal` takes them away.
-//! What is asked of Windows goes through [`hcs::Host`], so that all of this runs, and is tested, without Windows too.
+//! A layer is a directory that the service knows by its path. `creation` makes layers and sandboxes,
+//! `install` fills a layer from its tar, in a process of its own (`write_layer` is what that does:
+//! `layer_writer` with `base_writer` and `delta_writer`), `mounting` shows them, `diff` reads what they
+//! change (`layer_reader`), `files` opens single files, `removal` takes them away. What is asked of Windows
+//! goes through [`hcs::Host`], so that all of this runs, and is tested, without Windows too.
 //!
-//! Source: moby `daemon/graphdriver/windows/windows.go`; hcsshim `internal/wclayer`. `docs/windows-engine.md` has them row by row.
+//! Source: moby `daemon/graphdriver/windows/windows.go`; hcsshim `internal/wclayer`. `docs/windows-engine.md`
+//! has them row by row.
 
 mod base_writer;
 mod boot_store;
@@ -90,7 +92,8 @@ impl<H: Host> Hcs<H> {
         below.iter().rev().map(|layer| self.info.layer(layer.id.as_str())).collect()
     }
 
-    /// As [`Self::parents`]; where the nearest one is, the service is asked, as the original does when it makes a layer on it.
+    /// As [`Self::parents`]; where the nearest one is, the service is asked, as the original does when it
+    /// makes a layer on it.
     fn asked_parents(&self, id: &LayerId, below: &[ChainLayer]) -> Result<Vec<PathBuf>, Error> {
         let mut parents = self.parents(below);
         if let (Some(nearest), Some(parent)) = (parents.first_mut(), below.last()) {

@@ -1,4 +1,5 @@
-//! Showing layers (`Get` and `Put` of the original), and taking the filter off one that is shown while it is read.
+//! Showing layers (`Get` and `Put` of the original), and taking the filter off one that is shown while it is
+//! read.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,13 +13,15 @@ use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::lock;
 
-/// How often mounting is tried when the disk is not there yet. Source: hcsshim `internal/layers/wcow_mount.go`.
+/// How often mounting is tried when the disk is not there yet. Source: hcsshim
+/// `internal/layers/wcow_mount.go`.
 const ATTEMPTS: u32 = 5;
 /// How long to wait before the next attempt. Same source.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// There while a mounted layer has no filter because it is read, and for as long as putting the filter on again has not succeeded: a process
-/// that dies or fails in between must not leave a mount that only seems to be one.
+/// There while a mounted layer has no filter because it is read, and for as long as putting the filter on
+/// again has not succeeded: a process that dies or fails in between must not leave a mount that only seems to
+/// be one.
 pub(super) fn filter_is_off(place: &Place) -> PathBuf {
     place.mounts.join("filter-is-off")
 }
@@ -40,7 +43,8 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// Prepares an active layer. Another attempt starts from the beginning: the layer is taken off and put on again.
+    /// Prepares an active layer. Another attempt starts from the beginning: the layer is taken off and put on
+    /// again.
     pub(super) fn prepare_layer(&self, layer: &Layer) -> Result<(), Error> {
         let id = &layer.place.id;
         let parents = self.chain_descriptors(layer)?;
@@ -65,7 +69,8 @@ impl<H: Host> Hcs<H> {
         self.activate_layer(id)
     }
 
-    /// Calls that overlap time out (hcsshim `internal/wclayer/preparelayer.go`), those of other processes too.
+    /// Calls that overlap time out (hcsshim `internal/wclayer/preparelayer.go`), those of other processes
+    /// too.
     fn prepare_alone(&self, id: &LayerId, parents: &[LayerDescriptor]) -> Result<hcs::Result<()>, Error> {
         let _alone = lock::exclusive(&self.prepare_lock, "preparing a layer", self.temporaries.cancel())?;
         Ok(self.host.prepare_layer(&self.info, id.as_str(), parents))
@@ -76,7 +81,8 @@ impl<H: Host> Hcs<H> {
         self.host.pause(PAUSE);
     }
 
-    /// The volume of a mounted sandbox; a read-only layer's directory, which is also where the service says that it is.
+    /// The volume of a mounted sandbox; a read-only layer's directory, which is also where the service says
+    /// that it is.
     pub(super) fn layer_mount_path(&self, id: &LayerId) -> Result<PathBuf, Error> {
         let path = self.host.layer_mount_path(&self.info, id.as_str()).for_layer(id)?;
         Ok(path.unwrap_or_else(|| paths::plain(&self.info.layer(id.as_str()))))
@@ -103,7 +109,8 @@ impl<H: Host> Hcs<H> {
         fs::remove_file(&mark).at("remove", &mark)
     }
 
-    /// Prepares an active layer; one that was left without its filter is mounted from the beginning, since nobody knows how far it is.
+    /// Prepares an active layer; one that was left without its filter is mounted from the beginning, since
+    /// nobody knows how far it is.
     pub(super) fn prepare_active(&self, layer: &Layer) -> Result<(), Error> {
         if !filter_is_off(&layer.place).exists() {
             return self.prepare_layer(layer);
@@ -123,8 +130,8 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// As [`Self::unprepare_active`]: a layer without its filter may have been taken off altogether before putting it on again failed. One in use
-    /// stays.
+    /// As [`Self::unprepare_active`]: a layer without its filter may have been taken off altogether before
+    /// putting it on again failed. One in use stays.
     pub(super) fn deactivate_active(&self, place: &Place) -> Result<(), Error> {
         match self.host.deactivate_layer(&self.info, place.id.as_str()) {
             Err(error) if error.code != Code::SHARING_VIOLATION && filter_is_off(place).exists() => {
@@ -135,7 +142,8 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// What a process that died has left is taken off. The service refuses what is not on, and cannot be asked.
+    /// What a process that died has left is taken off. The service refuses what is not on, and cannot be
+    /// asked.
     pub(super) fn reset_layer(&self, place: &Place) {
         let id = place.id.as_str();
         for result in [self.host.unprepare_layer(&self.info, id), self.host.deactivate_layer(&self.info, id)]

@@ -11,7 +11,8 @@ pub(super) fn plain(path: &Path) -> PathBuf {
     path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::strip_prefix(text)))
 }
 
-/// The last element of a path, which is what a layer's GUID is made from (`filepath.Split` in hcsshim's `LayerID`).
+/// The last element of a path, which is what a layer's GUID is made from (`filepath.Split` in hcsshim's
+/// `LayerID`).
 pub(super) fn last_element(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
@@ -41,7 +42,8 @@ pub(super) fn bytes(path: &RelativePath) -> Vec<u8> {
     wclayer::name::from_utf16(path.units())
 }
 
-/// A clean path of a tar: backslashes, no empty elements and no dots; what leads out keeps a `..` and is refused by [`relative`].
+/// A clean path of a tar: backslashes, no empty elements and no dots; what leads out keeps a `..` and is
+/// refused by [`relative`].
 pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     wclayer::transport::clean(path)
 }

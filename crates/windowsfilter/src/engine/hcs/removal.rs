@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::id::LayerId;
 use crate::store::file;
 
-/// From this build on, listing compute systems does not fail because one is just going away (`osversion.RS3`).
+/// From this build on, listing compute systems does not fail because one is just going away
+/// (`osversion.RS3`).
 const FIRST_RELIABLE_BUILD: u32 = 16_299;
 /// How often the list is asked for on older ones, and how long to wait in between (`windows.go`, `Remove`).
 const ATTEMPTS: u32 = 500;
@@ -28,8 +29,8 @@ struct System {
 }
 
 impl System {
-    /// Whether this is the template VM of a layer: the layer's directory is one of the elements of the path of its image. The original
-    /// looks for the ID anywhere in the path, which another layer's may contain.
+    /// Whether this is the template VM of a layer: the layer's directory is one of the elements of the path
+    /// of its image. The original looks for the ID anywhere in the path, which another layer's may contain.
     fn is_template_of(&self, id: &LayerId) -> bool {
         let mut elements = self.runtime_image_path.split(['\\', '/']);
         self.is_runtime_template && elements.any(|element| element.eq_ignore_ascii_case(id.as_str()))
@@ -85,7 +86,8 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// Renames the layer's directory. A sandbox whose disk is still attached, which a crash leaves behind, is detached first.
+    /// Renames the layer's directory. A sandbox whose disk is still attached, which a crash leaves behind, is
+    /// detached first.
     pub(super) fn hide_layer(&self, place: &Place, to: &Path) -> Result<(), Error> {
         let id = &place.id;
         let dir = self.info.layer(id.as_str());

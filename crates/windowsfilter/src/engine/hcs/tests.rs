@@ -1,5 +1,5 @@
-//! The engine driven through the store, on a Windows that is recorded: every call with its arguments, in order, and what is left behind when
-//! one of them fails.
+//! The engine driven through the store, on a Windows that is recorded: every call with its arguments, in
+//! order, and what is left behind when one of them fails.
 
 mod creation;
 mod diffs;

@@ -1,4 +1,5 @@
-//! The transport directory on Windows' file system. What belongs to the utility VM is not in it: that goes into the layer itself.
+//! The transport directory on Windows' file system. What belongs to the utility VM is not in it: that goes
+//! into the layer itself.
 
 use std::io::{self, BufReader, BufWriter};
 

@@ -1,5 +1,5 @@
-//! The utility VM of a layer that has parents: Windows Server 2016 takes it from one layer only, so it is the nearest parent's, with
-//! hard links to its files, and the changes of the layer in it.
+//! The utility VM of a layer that has parents: Windows Server 2016 takes it from one layer only, so it is the
+//! nearest parent's, with hard links to its files, and the changes of the layer in it.
 //!
 //! Source: `initUtilityVM`, `cloneTree` and `copyFileWithMetadata` in hcsshim `internal/wclayer/legacy.go`.
 
@@ -27,7 +27,8 @@ fn clone_path<T: Tree>(
     directories: &mut DirectoryTimes,
 ) -> io::Result<()> {
     let status = parent.status(path)?;
-    // A file that will be changed must not be changed in the parent too; directories and reparse points cannot be linked.
+    // A file that will be changed must not be changed in the parent too; directories and reparse points
+    // cannot be linked.
     if !status.is_directory() && !status.is_reparse_point() && !boot_store::is_changed(&paths::bytes(path)) {
         return Ok(layer.link(path, parent, path)?);
     }
@@ -65,7 +66,8 @@ pub(super) fn make_directory<T: Tree>(layer: &T, path: &RelativePath) -> io::Res
     Ok(layer.make_directory(path)?)
 }
 
-/// Removes what is there of the clone, a hard link to the parent's file perhaps, before another file takes its place.
+/// Removes what is there of the clone, a hard link to the parent's file perhaps, before another file takes
+/// its place.
 pub(super) fn make_room<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<()> {
     match layer.remove(path) {
         Err(error) if error.is_not_found() => Ok(()),

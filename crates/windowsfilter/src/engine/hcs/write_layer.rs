@@ -34,12 +34,13 @@ impl Target<'_> {
     }
 }
 
-/// Writes the layer `id` in `home`, whose directory is there, from `tar`, on top of the layers at `parents`, nearest first. For a
-/// process that does nothing else: its privileges stay switched on. Returns how many bytes the layer's files have.
+/// Writes the layer `id` in `home`, whose directory is there, from `tar`, on top of the layers at `parents`,
+/// nearest first. For a process that does nothing else: its privileges stay switched on. Returns how many
+/// bytes the layer's files have.
 ///
 /// # Errors
-/// What Windows or the tar is at fault for, with the call or the entry. The service is told to finish only what is complete; what
-/// was written before stays for the caller to destroy.
+/// What Windows or the tar is at fault for, with the call or the entry. The service is told to finish only
+/// what is complete; what was written before stays for the caller to destroy.
 pub fn write_layer<H: Host>(
     host: &H,
     home: &Path,

@@ -1,8 +1,9 @@
 //! Finding a name of an index's directory in any case.
 //!
-//! An index finds a name in its own spelling at once, but to know that no other spelling is there takes a look at all names. So all names of a
-//! directory are hashed, case folded, when one is looked for in vain for the first time: 12 bytes a name, until the index is closed. However often
-//! names are looked up, each directory is read once.
+//! An index finds a name in its own spelling at once, but to know that no other spelling is there takes a
+//! look at all names. So all names of a directory are hashed, case folded, when one is looked for in vain for
+//! the first time: 12 bytes a name, until the index is closed. However often names are looked up, each
+//! directory is read once.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -24,7 +25,8 @@ pub(super) struct AnyCase {
 type Hashed = (u32, DirPlace);
 
 impl AnyCase {
-    /// The entry that has this name in any case, or whose true name it is: its name in the index, and its inode.
+    /// The entry that has this name in any case, or whose true name it is: its name in the index, and its
+    /// inode.
     pub(super) fn find<S: ReadAt>(
         &self,
         image: &Image<S>,
@@ -146,7 +148,8 @@ mod tests {
             assert_eq!(any_case.find(&image, &root, format!("other-{n}").as_bytes()).unwrap(), None);
             assert!(any_case.find(&image, &root, format!("NAME-{n}").as_bytes()).unwrap().is_some());
         }
-        // Some for the halving of an exact lookup, and each block once. Before, it was 13,000 names for each of them.
+        // Some for the halving of an exact lookup, and each block once. Before, it was 13,000 names for each
+        // of them.
         let reads = bytes.1.load(Ordering::Relaxed);
         assert!(reads < 4_000 * 30, "{reads}");
     }

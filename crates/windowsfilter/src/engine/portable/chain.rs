@@ -1,8 +1,9 @@
 //! The index of a whole chain: one image over the tars of all its layers, so that depth costs nothing.
 //!
-//! `merge.rs` says what is in it, `links.rs` where its links lead; here the layers' own indexes are read and the result
-//! is written. The image has one device per layer, base first, and the same bytes for the same layers. The markers
-//! that only merging needs (`win32.implicit`, `.opaque`, `.new`, `.link`) are not in it, and every place in a tar names its layer.
+//! `merge.rs` says what is in it, `links.rs` where its links lead; here the layers' own indexes are read and
+//! the result is written. The image has one device per layer, base first, and the same bytes for the same
+//! layers. The markers that only merging needs (`win32.implicit`, `.opaque`, `.new`, `.link`) are not in it,
+//! and every place in a tar names its layer.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -46,7 +47,8 @@ impl ChainLayer {
     }
 }
 
-/// Volume UUID of a chain's index: the first half of the SHA-256 over the diffIDs, base first, and the form of streams, if they are not plain.
+/// Volume UUID of a chain's index: the first half of the SHA-256 over the diffIDs, base first, and the form
+/// of streams, if they are not plain.
 pub fn chain_uuid(chain: &[ChainLayer], form: StreamForm) -> [u8; 16] {
     let mut hasher = Sha256::new();
     for layer in chain {
@@ -88,8 +90,9 @@ pub(crate) fn form_of_file(path: &Path, chain: &[ChainLayer]) -> Option<StreamFo
     form_of(image.uuid(), chain)
 }
 
-/// The index of a chain, written now if it is missing or another chain's. It is in the directory of the chain's nearest layer: what
-/// stands on a chain shows its index. A chain of nothing has an (empty) index in `fallback`.
+/// The index of a chain, written now if it is missing or another chain's. It is in the directory of the
+/// chain's nearest layer: what stands on a chain shows its index. A chain of nothing has an (empty) index in
+/// `fallback`.
 ///
 /// # Errors
 /// As [`write_chain_index`].
@@ -285,7 +288,8 @@ impl Emitter<'_> {
         self.builder.xattr_set(&borrowed).map_err(build_error)
     }
 
-    /// Names may come from other layers than the metadata: those of a merged directory, and further ones of a file.
+    /// Names may come from other layers than the metadata: those of a merged directory, and further ones of a
+    /// file.
     fn set_true_names(&self, node: u32, kind: FileType, xattrs: &mut Vec<Xattr>) {
         xattrs.retain(|(_, other, _)| other != TRUE_NAME);
         let nodes = match self.long_names.get(&self.tree.inode(node).0) {

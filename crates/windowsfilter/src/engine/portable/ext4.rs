@@ -1,7 +1,8 @@
 //! The superblock of an ext4 image, as far as it tells whether the image is sound.
 //!
-//! A sandbox's image is written to as long as it lives, so the store can keep no checksum of it. ext4 sums its own metadata; here, on
-//! every host, the block that everything else hangs on is looked at. Source: `struct ext4_super_block` of Linux' `fs/ext4/ext4.h`.
+//! A sandbox's image is written to as long as it lives, so the store can keep no checksum of it. ext4 sums
+//! its own metadata; here, on every host, the block that everything else hangs on is looked at. Source:
+//! `struct ext4_super_block` of Linux' `fs/ext4/ext4.h`.
 
 #[cfg(target_os = "linux")]
 mod journal;

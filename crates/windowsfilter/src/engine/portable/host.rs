@@ -1,4 +1,5 @@
-//! What Linux does for the portable engine: it mounts what the indexes describe, and keeps and reads what sandboxes change.
+//! What Linux does for the portable engine: it mounts what the indexes describe, and keeps and reads what
+//! sandboxes change.
 //!
 //! ```text
 //! mounts/<id>/image/      the EROFS index of the chain; the view is its Files/
@@ -204,7 +205,8 @@ pub(super) fn changed_bytes(sandbox: &Layer, limits: &DiffLimits, cancel: &Cance
     finish(sandbox_diff::content_size(view.upper(), limits), view)
 }
 
-/// Walks the sandbox on a thread of its own. A reader that is dropped half-way ends the walk; the mount is never touched.
+/// Walks the sandbox on a thread of its own. A reader that is dropped half-way ends the walk; the mount is
+/// never touched.
 pub(super) fn read_sandbox(
     sandbox: &Layer,
     below: View,

@@ -1,8 +1,9 @@
 //! Taking in a layer: its blob becomes `layer.tar`, byte for byte, and `layer.erofs`, which indexes it.
 //!
-//! One pass over the stream, on four threads (`pipeline`): reading and hashing the blob, decompressing, hashing and parsing the tar, and
-//! writing it. What the headers say is collected in a `layer_tree` and written as an index by `write_index` once the tar is complete and its
-//! digests are those expected. No name of the tar becomes a path of the host.
+//! One pass over the stream, on four threads (`pipeline`): reading and hashing the blob, decompressing,
+//! hashing and parsing the tar, and writing it. What the headers say is collected in a `layer_tree` and
+//! written as an index by `write_index` once the tar is complete and its digests are those expected. No name
+//! of the tar becomes a path of the host.
 
 mod decompress;
 mod entry_name;
@@ -41,8 +42,9 @@ const PROGRESS_STEP: u64 = 256;
 /// Writes `dir/layer.tar` and `dir/layer.erofs`, neither of which may exist, and makes both durable.
 ///
 /// # Errors
-/// A blob or tar that is damaged or not what was expected; an entry that a Windows layer cannot have; more than the limits
-/// allow; what reading and writing run into. What was written by then stays for the caller to remove.
+/// A blob or tar that is damaged or not what was expected; an entry that a Windows layer cannot have; more
+/// than the limits allow; what reading and writing run into. What was written by then stays for the caller to
+/// remove.
 pub fn import(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
     let tar = dir.join(file::TAR);
     let imported = run(request, limits, Some(&tar), IndexFile::New(&dir.join(file::INDEX)))?;
@@ -50,7 +52,8 @@ pub fn import(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result
     Ok(imported)
 }
 
-/// Writes `dir/layer.tar` alone, checked as [`import`] checks it, for an engine that makes something else of it.
+/// Writes `dir/layer.tar` alone, checked as [`import`] checks it, for an engine that makes something else of
+/// it.
 ///
 /// # Errors
 /// As [`import`].
@@ -60,7 +63,8 @@ pub(crate) fn spool(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> 
     Ok(imported)
 }
 
-/// Writes the index of a layer's tar anew, which must have its diffID still; the old one, if any, is replaced as a whole.
+/// Writes the index of a layer's tar anew, which must have its diffID still; the old one, if any, is replaced
+/// as a whole.
 ///
 /// # Errors
 /// As [`import`].

@@ -70,7 +70,8 @@ struct Changes<'a> {
     parent: Option<&'a View>,
     list: Vec<Change>,
     memory: Memory,
-    /// The depth of a directory that hides what the parent has in it, while the walk is there: directories in it hide as well.
+    /// The depth of a directory that hides what the parent has in it, while the walk is there: directories in
+    /// it hide as well.
     hiding: Option<usize>,
 }
 
@@ -110,7 +111,8 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// Deletions that a directory stands for that hides what is below it: the parent's names in it that the layer does not bring back.
+    /// Deletions that a directory stands for that hides what is below it: the parent's names in it that the
+    /// layer does not bring back.
     fn add_hidden(&mut self, dir: &InodeInfo, path: &[u8], view: &View, node: &Node) -> Result<(), Error> {
         if dir.kind != FileType::Directory || node.info.kind != FileType::Directory {
             return Ok(());

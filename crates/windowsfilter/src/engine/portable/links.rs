@@ -1,10 +1,11 @@
 //! Where a Windows link leads, as a Linux symbolic link that stays inside the view.
 //!
-//! Windows stores link targets as NT paths (`\??\C:\x`), as rooted paths or relative to the link. Linux reads the
-//! text of a symbolic link byte by byte, in the mount namespace of whoever follows it: a text that starts with `/`, or
-//! has one `..` too many, would name a file of the host. So a target is first made a path from the view's root, by
-//! names alone and with `..` stopping there, and then written as exactly as many `../` as lead from the link to that
-//! root, followed by plain names. Each name is spelled as the view spells it, since Linux compares case.
+//! Windows stores link targets as NT paths (`\??\C:\x`), as rooted paths or relative to the link. Linux reads
+//! the text of a symbolic link byte by byte, in the mount namespace of whoever follows it: a text that starts
+//! with `/`, or has one `..` too many, would name a file of the host. So a target is first made a path from
+//! the view's root, by names alone and with `..` stopping there, and then written as exactly as many `../` as
+//! lead from the link to that root, followed by plain names. Each name is spelled as the view spells it,
+//! since Linux compares case.
 //!
 //! What lies outside `C:` (other drives, UNC, volume GUIDs, devices) becomes one name that does not exist.
 
@@ -163,8 +164,8 @@ pub(crate) fn foreign(text: &[u8]) -> Vec<u8> {
     name
 }
 
-/// Directories between `root` and `node`, both left out; `None` where they are too many for a text, or `node` is not
-/// below `root`.
+/// Directories between `root` and `node`, both left out; `None` where they are too many for a text, or `node`
+/// is not below `root`.
 fn directories(names: &impl Names, root: u32, node: u32) -> Option<Vec<u32>> {
     let mut path = Vec::new();
     let mut at = names.parent(node);
@@ -200,7 +201,8 @@ fn absolute(names: &impl Names, root: u32, node: u32, target: &Target) -> Option
     Some(path)
 }
 
-/// The links of a tree. What each says and leads to is found out once, since any number of others may lead through it.
+/// The links of a tree. What each says and leads to is found out once, since any number of others may lead
+/// through it.
 pub(crate) struct Links<'a, N> {
     names: &'a N,
     targets: HashMap<u32, Rc<Target>>,
@@ -261,8 +263,8 @@ impl<'a, N: Names> Links<'a, N> {
         if let Some(end) = self.end(node) {
             return end;
         }
-        // Each walk waits for the one behind it. If one gets nowhere, nor do those before it; that is what `ends` says of all of
-        // them until they arrive, which ends circles, too.
+        // Each walk waits for the one behind it. If one gets nowhere, nor do those before it; that is what
+        // `ends` says of all of them until they arrive, which ends circles, too.
         let mut walks = VecDeque::from([self.set_out(root, node)?]);
         while let Some(walk) = walks.back_mut() {
             let rest = walk.path.get(walk.done..).unwrap_or_default();
@@ -297,7 +299,8 @@ impl<'a, N: Names> Links<'a, N> {
         }
     }
 
-    /// Begins to follow the link `node`. One that cannot be read leads nowhere here; writing it reports the error.
+    /// Begins to follow the link `node`. One that cannot be read leads nowhere here; writing it reports the
+    /// error.
     fn set_out(&mut self, root: u32, node: u32) -> Option<Walk> {
         self.ends.insert(node, None);
         let target = self.target(self.names.link(node)?).ok()?;

@@ -1,7 +1,9 @@
-//! Names longer than Linux allows. An index has them shortened; the true ones are in an attribute of the inode.
+//! Names longer than Linux allows. An index has them shortened; the true ones are in an attribute of the
+//! inode.
 //!
-//! The shortened name is the start of the true one, `~`, and a hash that is the same for all its spellings. An inode with several names may
-//! have several long ones: the attribute has them all, with `/` between, which no name can have in it.
+//! The shortened name is the start of the true one, `~`, and a hash that is the same for all its spellings.
+//! An inode with several names may have several long ones: the attribute has them all, with `/` between,
+//! which no name can have in it.
 
 use erofs_index::{Image, NAME_MAX, Namespace, Nid, ReadAt, ReadError};
 use wclayer::name;
@@ -43,8 +45,8 @@ pub(super) fn linux_name(name: &[u8]) -> Vec<u8> {
     [&name[..end], b"~", hash.as_bytes()].concat()
 }
 
-/// The attribute's value; none without names. Of more long names than an attribute can hold, some hundred at least, the last are
-/// only in the tar.
+/// The attribute's value; none without names. Of more long names than an attribute can hold, some hundred at
+/// least, the last are only in the tar.
 pub(super) fn join<'n>(names: impl IntoIterator<Item = &'n [u8]>) -> Option<Vec<u8>> {
     let mut value = Vec::new();
     for name in names {

@@ -1,7 +1,9 @@
-//! What untrusted entries may take of memory, whether they are a layer's that comes in or a sandbox's that goes out.
+//! What untrusted entries may take of memory, whether they are a layer's that comes in or a sandbox's that
+//! goes out.
 
-/// Bytes of memory that what the entries say may take, whatever their number, and with each entry. Entries of real layers take some 300
-/// bytes. A tar that compresses to kilobytes can be all security descriptors, long names or directories that it never names.
+/// Bytes of memory that what the entries say may take, whatever their number, and with each entry. Entries of
+/// real layers take some 300 bytes. A tar that compresses to kilobytes can be all security descriptors, long
+/// names or directories that it never names.
 const MEMORY: u64 = 64 << 20;
 const MEMORY_PER_ENTRY: u64 = 1 << 10;
 

@@ -1,16 +1,17 @@
 //! The merge rules: many layers, base first, become the one tree that Windows would show.
 //!
-//! * Names compare as NTFS compares them; a directory keeps the spelling of the lowest layer that has it, any other
-//!   entry has the spelling of the layer it comes from. A directory that a layer deletes and has again is a new one (`win32.new`).
-//! * An upper entry replaces the lower one of its name, whatever the two are; only directories merge, and then the
-//!   upper's metadata counts, unless its tar has no entry for the directory (`win32.implicit`).
+//! * Names compare as NTFS compares them; a directory keeps the spelling of the lowest layer that has it, any
+//!   other entry has the spelling of the layer it comes from. A directory that a layer deletes and has again
+//!   is a new one (`win32.new`).
+//! * An upper entry replaces the lower one of its name, whatever the two are; only directories merge, and
+//!   then the upper's metadata counts, unless its tar has no entry for the directory (`win32.implicit`).
 //! * A whiteout hides what lower layers have under its name, an opaque directory all that they have in it.
-//! * Names of one inode of a layer share an inode; a link to what its tar has nothing for before it (`win32.link`) shares that of its
-//!   target, `merge/hard_links.rs`.
+//! * Names of one inode of a layer share an inode; a link to what its tar has nothing for before it
+//!   (`win32.link`) shares that of its target, `merge/hard_links.rs`.
 //! * `Hives` and `UtilityVM` follow the same rules as `Files`.
 //!
-//! The tree is an arena: nodes (names) point at their parents, one table finds them by parent and name, and to hide a
-//! whole subtree is to forget its top. Nothing recurses, so depth costs nothing.
+//! The tree is an arena: nodes (names) point at their parents, one table finds them by parent and name, and
+//! to hide a whole subtree is to forget its top. Nothing recurses, so depth costs nothing.
 
 mod hard_links;
 
@@ -110,7 +111,8 @@ pub(crate) struct Tree<'a> {
     table: HashTable<u32>,
     /// Nodes with shortened names by parent and suffix: a whiteout has no true name to be found by.
     shortened: HashMap<(u32, [u8; SUFFIX]), u32>,
-    /// The first node of the layer that is being merged, and what it has replaced or deleted of the layers below.
+    /// The first node of the layer that is being merged, and what it has replaced or deleted of the layers
+    /// below.
     first: u32,
     hidden: Vec<u32>,
     hasher: foldhash::quality::RandomState,

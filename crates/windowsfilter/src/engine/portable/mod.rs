@@ -1,8 +1,9 @@
 //! The portable engine: the same layers without Windows.
 //!
-//! `import` brings a layer tar in and indexes it, `chain` merges the indexes of a chain by Windows' rules (`merge`, `links`), `view` reads
-//! the result without mounting. `layer_changes` and `layer_files` read one layer alone. What the host has to do is in `host`: on Linux it
-//! mounts (`linux`), and writes what a sandbox changed as a layer tar (`sandbox_diff`); elsewhere it says that it cannot.
+//! `import` brings a layer tar in and indexes it, `chain` merges the indexes of a chain by Windows' rules
+//! (`merge`, `links`), `view` reads the result without mounting. `layer_changes` and `layer_files` read one
+//! layer alone. What the host has to do is in `host`: on Linux it mounts (`linux`), and writes what a sandbox
+//! changed as a layer tar (`sandbox_diff`); elsewhere it says that it cannot.
 
 use std::fs::File;
 use std::io::{Cursor, Read};

@@ -1,9 +1,9 @@
 //! What a sandbox changed, as a list and as a layer tar.
 //!
-//! Only the upper directory is walked, so this costs what changed and not what exists. The tar is what Windows would
-//! export: `Hives`, `Files`, then everything depth-first by name; deletions stand where the name they delete would. Two
-//! runs over the same sandbox give the same bytes. What a Windows layer cannot hold is found before the first byte is
-//! written, all of it.
+//! Only the upper directory is walked, so this costs what changed and not what exists. The tar is what
+//! Windows would export: `Hives`, `Files`, then everything depth-first by name; deletions stand where the
+//! name they delete would. Two runs over the same sandbox give the same bytes. What a Windows layer cannot
+//! hold is found before the first byte is written, all of it.
 
 mod entry;
 mod links;
@@ -60,7 +60,8 @@ pub fn content_size(upper: &impl Upper, limits: &DiffLimits) -> Result<u64, Erro
     Ok(size)
 }
 
-/// What the sandbox of `upper` adds, modifies and deletes in `parent`, sorted by path. Its root is not listed.
+/// What the sandbox of `upper` adds, modifies and deletes in `parent`, sorted by path. Its root is not
+/// listed.
 ///
 /// # Errors
 /// What the walk of the directory meets, a damaged parent, more entries than `limits` allow.
@@ -97,11 +98,13 @@ fn change(number: usize, item: &Item) -> Option<ChangeKind> {
     }
 }
 
-/// Writes the layer that makes `parent` what the sandbox of `upper` is, and gives `out` back. Streams in the sandbox have the form `streams`.
+/// Writes the layer that makes `parent` what the sandbox of `upper` is, and gives `out` back. Streams in the
+/// sandbox have the form `streams`.
 ///
 /// # Errors
-/// [`Error::NotPortable`] with everything a Windows layer cannot hold, and [`Error::Limit`] for what is more than `options` allow as far as that
-/// can be known, before anything is written; as [`changes`], and what `out` meets.
+/// [`Error::NotPortable`] with everything a Windows layer cannot hold, and [`Error::Limit`] for what is more
+/// than `options` allow as far as that can be known, before anything is written; as [`changes`], and what
+/// `out` meets.
 pub fn write_diff<W: Write>(
     upper: &impl Upper,
     parent: &impl Parent,

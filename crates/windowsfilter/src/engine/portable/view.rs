@@ -1,8 +1,8 @@
 //! Reading a chain without mounting it: names, metadata and contents, straight from the index and the tars.
 //!
-//! Lookups are Windows': in any case, by the true name where Linux has a shortened one, with either slash and an
-//! optional `C:`; `..` stops at the root, and links lead where they lead on Windows. A damaged index or tar gives an
-//! error that names the layer and the path.
+//! Lookups are Windows': in any case, by the true name where Linux has a shortened one, with either slash and
+//! an optional `C:`; `..` stops at the root, and links lead where they lead on Windows. A damaged index or
+//! tar gives an error that names the layer and the path.
 
 #[cfg(target_os = "linux")]
 use std::collections::HashSet;
@@ -67,8 +67,8 @@ struct Tar {
 pub struct Node {
     /// What the index says of it.
     pub info: InodeInfo,
-    /// Its path from the view's root (from the layer's root, where a tar name was looked up that is not in `Files`),
-    /// separated by `/` and spelled as the view spells it; empty for the root.
+    /// Its path from the view's root (from the layer's root, where a tar name was looked up that is not in
+    /// `Files`), separated by `/` and spelled as the view spells it; empty for the root.
     pub view_path: Vec<u8>,
 }
 
@@ -84,8 +84,8 @@ impl View {
     /// `id` is the layer whose view this is.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be opened, [`Error::Index`] where it is no index, and [`Error::Damaged`] where it is that
-    /// of another chain.
+    /// [`Error::Io`] where it cannot be opened, [`Error::Index`] where it is no index, and [`Error::Damaged`]
+    /// where it is that of another chain.
     pub fn open(id: LayerId, index: &Path, chain: &[ChainLayer]) -> Result<Self, Error> {
         let source = File::open(index).and_then(Cached::new).at("open", index)?;
         let failed = |e: ReadError| Error::Index { id: id.clone(), source: e.into() };
@@ -145,7 +145,8 @@ impl View {
         walk.run(follow)
     }
 
-    /// Finds an entry by its name in a layer tar: `Files/…`, `Hives/…` or `UtilityVM/…`, in any case. No link is followed.
+    /// Finds an entry by its name in a layer tar: `Files/…`, `Hives/…` or `UtilityVM/…`, in any case. No link
+    /// is followed.
     ///
     /// # Errors
     /// A damaged index.
@@ -221,7 +222,8 @@ impl View {
         tar.read(extent.offset(), size, &node.view_path)
     }
 
-    /// Whether a file of this view has exactly this stream: its name and content, or the place of that. All files are looked at, once.
+    /// Whether a file of this view has exactly this stream: its name and content, or the place of that. All
+    /// files are looked at, once.
     ///
     /// # Errors
     /// A damaged index.
@@ -287,7 +289,8 @@ impl View {
         self.image.read_link(&node.info).map_err(|e| self.failed(&node.view_path, &e))
     }
 
-    /// The layer a node comes from; `None` for a directory that no tar has an entry for, and on a damaged index.
+    /// The layer a node comes from; `None` for a directory that no tar has an entry for, and on a damaged
+    /// index.
     pub fn layer_of(&self, node: &Node) -> Option<&LayerId> {
         let origin = self.metadata(node).ok().and_then(|metadata| metadata.origin);
         if let Some(tar) = origin.and_then(|origin| self.tar_of(origin)) {

@@ -1,9 +1,11 @@
 //! The invariants of a store, by name.
 //!
-//! One list for all that keep something in it: layers and sandboxes (checked here), images (`windowsfilter-image`) and containerd's snapshots
-//! (`windowsfilter-containerd`). `docs/fsck.md` says of each what breaks it, what `--repair` does, and which test breaks it.
+//! One list for all that keep something in it: layers and sandboxes (checked here), images
+//! (`windowsfilter-image`) and containerd's snapshots (`windowsfilter-containerd`). `docs/fsck.md` says of
+//! each what breaks it, what `--repair` does, and which test breaks it.
 
-/// Declares the invariants, their names and the list of them together, so that none can be missing from either.
+/// Declares the invariants, their names and the list of them together, so that none can be missing from
+/// either.
 macro_rules! invariants {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// What must be true of a store. Its name is what `fsck` prints.

@@ -1,7 +1,7 @@
 //! The invariants of one layer or sandbox: its own files, and how they agree with those of its parents.
 //!
-//! Each check answers for its own invariant and leaves what another one says to that: damage to a parent is the parent's finding, so a
-//! store with one thing wrong has one finding.
+//! Each check answers for its own invariant and leaves what another one says to that: damage to a parent is
+//! the parent's finding, so a store with one thing wrong has one finding.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -48,7 +48,8 @@ impl SoundParents {
 }
 
 impl LayerStore {
-    /// Everything of a layer but its chain's index ([`Self::check_chain_index`]), which needs the parents to be in order.
+    /// Everything of a layer but its chain's index ([`Self::check_chain_index`]), which needs the parents to
+    /// be in order.
     pub(super) fn check_layer(&self, id: &LayerId, tar: Tar<'_>, sound: &SoundParents) -> Vec<Violation> {
         let mut found = Vec::new();
         match self.resolve(id).breaks(Invariant::AlternateId) {
@@ -206,7 +207,8 @@ impl LayerStore {
         }
     }
 
-    /// Compares the chain's indexes, where there are any, with what the layers' own indexes give. These must be in order.
+    /// Compares the chain's indexes, where there are any, with what the layers' own indexes give. These must
+    /// be in order.
     pub(super) fn check_chain_index(&self, id: &LayerId) -> Result<(), Error> {
         for (_, form) in StreamForm::NAMES {
             let name = chain::index_file(form);

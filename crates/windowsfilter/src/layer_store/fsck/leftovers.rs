@@ -79,8 +79,8 @@ impl LayerStore {
         Ok(found)
     }
 
-    /// Directories of something unfinished that nobody works on. One may have been finished, or begun anew, since it was listed; and whoever begins
-    /// one has it locked only a moment after it is there.
+    /// Directories of something unfinished that nobody works on. One may have been finished, or begun anew,
+    /// since it was listed; and whoever begins one has it locked only a moment after it is there.
     fn abandoned_directories(&self) -> Result<Vec<PathBuf>, Error> {
         let is_free = |dir: &PathBuf| {
             let lock = self.paths.try_lock_directory(dir).ok().flatten();
@@ -106,7 +106,8 @@ impl LayerStore {
             found.push(Leftover::at(Invariant::UnfinishedTemplate, template.path.clone(), DIED));
         }
         let damaged = match template_record::damaged(&dir, repair) {
-            // The lock that keeps others from making one cannot be had. Templates may be deleted at any time: the rest of the store is worth more.
+            // The lock that keeps others from making one cannot be had. Templates may be deleted at any time:
+            // the rest of the store is worth more.
             Err(LinuxError::System { source, .. }) if !repair && lock::cannot_write(&source) => {
                 tracing::info!("the templates of sandboxes are not checked: {source}");
                 Vec::new()
@@ -154,7 +155,8 @@ impl LayerStore {
         Ok(found)
     }
 
-    /// What is among the layers and is none. Nobody knows whose it is, so it stays. A home of Docker's has other things in it.
+    /// What is among the layers and is none. Nobody knows whose it is, so it stays. A home of Docker's has
+    /// other things in it.
     fn strangers(&self) -> Result<Vec<Leftover>, Error> {
         let mut found = Vec::new();
         if self.engine.placement() == Placement::InPlace {

@@ -1,7 +1,7 @@
 //! What can be put right from a layer's truth, which is its tar and its records: the indexes.
 //!
-//! Everything else stays as it is found. A damaged record may be worth more to whoever repairs it by hand than a guess, and a layer can be
-//! imported again.
+//! Everything else stays as it is found. A damaged record may be worth more to whoever repairs it by hand
+//! than a guess, and a layer can be imported again.
 
 use super::Invariant;
 use super::findings::Violation;

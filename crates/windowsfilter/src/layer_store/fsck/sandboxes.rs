@@ -1,7 +1,8 @@
 //! The invariants of a sandbox's image.
 //!
-//! It is written to as long as it lives, so nothing can be compared with a digest. What is in its files is nobody's but theirs; the file system's own
-//! metadata carry checksums of ext4, and are looked at while nobody has it mounted.
+//! It is written to as long as it lives, so nothing can be compared with a digest. What is in its files is
+//! nobody's but theirs; the file system's own metadata carry checksums of ext4, and are looked at while
+//! nobody has it mounted.
 
 use std::fs::File;
 use std::path::Path;

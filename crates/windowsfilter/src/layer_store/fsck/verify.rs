@@ -31,8 +31,8 @@ pub struct Verified {
 }
 
 impl LayerStore {
-    /// Reads every byte of a layer and compares: the tar with its diffID and size, the indexes with what the tar gives. Of a sandbox, what can be
-    /// compared: its records and its file system's metadata.
+    /// Reads every byte of a layer and compares: the tar with its diffID and size, the indexes with what the
+    /// tar gives. Of a sandbox, what can be compared: its records and its file system's metadata.
     ///
     /// # Errors
     /// The first thing that is wrong: [`Error::DigestMismatch`], [`Error::SizeMismatch`], [`Error::Damaged`].
@@ -53,8 +53,8 @@ impl LayerStore {
         }
     }
 
-    /// As [`Self::verify`], of every layer and sandbox and to the end, `jobs` at a time. Each job reads in pieces of a mebibyte, and has at most one
-    /// chain's index in memory.
+    /// As [`Self::verify`], of every layer and sandbox and to the end, `jobs` at a time. Each job reads in
+    /// pieces of a mebibyte, and has at most one chain's index in memory.
     ///
     /// # Errors
     /// When the store cannot be listed, or its engine keeps no tars. What does not verify is a finding.

@@ -1,4 +1,5 @@
-//! Conditions and resource attributes: Microsoft's examples, what Windows prints, and what is damaged or hostile.
+//! Conditions and resource attributes: Microsoft's examples, what Windows prints, and what is damaged or
+//! hostile.
 
 use super::super::super::claim::{Claim, Values};
 use super::super::super::condition::{AND, Base, Class, Kind, NOT, OPERATORS, OR, Sign, Token, begin, end};
@@ -41,7 +42,8 @@ fn the_specifications_examples_have_its_bytes() {
     );
 }
 
-/// Source: \[MS-DTYP\] 2.5.1.4, 2.5.1.1; what Windows prints of them, Samba's `libcli/security/tests/windows`.
+/// Source: \[MS-DTYP\] 2.5.1.4, 2.5.1.1; what Windows prints of them, Samba's
+/// `libcli/security/tests/windows`.
 #[test]
 fn the_specifications_texts_are_read_and_printed_as_by_windows() {
     for (text, expected) in [

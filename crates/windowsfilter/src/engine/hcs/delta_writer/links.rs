@@ -1,6 +1,7 @@
 //! Where the hard links of a layer lead.
 //!
-//! Source: `AddLink` in hcsshim `internal/wclayer/legacy.go`, but that a target may also come later in the tar.
+//! Source: `AddLink` in hcsshim `internal/wclayer/legacy.go`, but that a target may also come later in the
+//! tar.
 
 use std::collections::HashMap;
 
@@ -24,8 +25,9 @@ impl<T> Clone for ResolvedLink<'_, T> {
     }
 }
 
-/// Finds the file of each link: what this layer had under the name before it, else what the nearest parent has (of the utility VM, its clone),
-/// else what this layer has later. The service has imported nothing yet when one cannot be found.
+/// Finds the file of each link: what this layer had under the name before it, else what the nearest parent
+/// has (of the utility VM, its clone), else what this layer has later. The service has imported nothing yet
+/// when one cannot be found.
 pub(super) fn resolve<'a, T: Tree>(
     links: &[Link],
     layer: &'a T,

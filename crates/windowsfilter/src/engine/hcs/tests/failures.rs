@@ -1,4 +1,5 @@
-//! Every call that can fail does, one after the other: what had been done is undone, and the error names call, layer and code.
+//! Every call that can fail does, one after the other: what had been done is undone, and the error names
+//! call, layer and code.
 
 use std::path::Path;
 
@@ -27,8 +28,8 @@ fn state(fixture: &Fixture) -> (Vec<String>, Vec<String>, usize, usize) {
     (fixture.names(), mounted, attached, privileges)
 }
 
-/// Does something as often as it makes calls, and each time lets another call fail. `tolerated` are calls whose failure is not one of the
-/// whole, or that nothing can undo; what comes next succeeds all the same.
+/// Does something as often as it makes calls, and each time lets another call fail. `tolerated` are calls
+/// whose failure is not one of the whole, or that nothing can undo; what comes next succeeds all the same.
 fn fail_each_call(
     layer: &str,
     start: impl Fn() -> Fixture,
@@ -187,7 +188,8 @@ fn of_changes() {
 
 #[test]
 fn of_remove() {
-    // Closing is not asked for its success; what is destroyed too late is out of the store already (`removal.rs`).
+    // Closing is not asked for its success; what is destroyed too late is out of the store already
+    // (`removal.rs`).
     let tolerated =
         |call: &str| call.starts_with("HcsCloseComputeSystem") || call.starts_with("DestroyLayer");
     let start = || {

@@ -1,4 +1,5 @@
-//! A Windows that records what it is asked, keeps layers as plain directories, and fails the call that it is told to.
+//! A Windows that records what it is asked, keeps layers as plain directories, and fails the call that it is
+//! told to.
 //!
 //! It does what Microsoft's side does, as far as somebody can see it, and nothing of ours.
 

@@ -1,5 +1,6 @@
-//! The files of the recorded Windows: real ones, so that names, directories and hard links are true, and beside them, by their inode, what
-//! this system's files have no place for: attributes, times, backup streams.
+//! The files of the recorded Windows: real ones, so that names, directories and hard links are true, and
+//! beside them, by their inode, what this system's files have no place for: attributes, times, backup
+//! streams.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -381,8 +382,9 @@ pub(super) fn snapshot(host: &FakeHost, transport: &Path) -> BTreeMap<String, Op
     walk(transport).iter().map(|path| (name(path), bytes(path))).collect()
 }
 
-/// What `ImportLayer` does, as far as one can see it: files get what is in the stream that stands for them, and beside them stands what the
-/// nearest parent has, so that what is removed then is not there for whoever looks at the layer (hcsshim removes deletions so).
+/// What `ImportLayer` does, as far as one can see it: files get what is in the stream that stands for them,
+/// and beside them stands what the nearest parent has, so that what is removed then is not there for whoever
+/// looks at the layer (hcsshim removes deletions so).
 pub(super) fn import(host: &FakeHost, transport: &Path, layer: &Path, parent: &Path) {
     import_own(host, transport, layer);
     let files = parent.join("Files");
@@ -476,7 +478,8 @@ pub(super) fn export(host: &FakeHost, layer: &Path, transport: &Path, id: &str) 
     }
 }
 
-/// What `ProcessUtilityImage` does, as far as somebody has to know of it: it writes the boot store, and makes disks.
+/// What `ProcessUtilityImage` does, as far as somebody has to know of it: it writes the boot store, and makes
+/// disks.
 pub(super) fn change_boot_store(host: &FakeHost, utility_vm: &Path) {
     fs::write(utility_vm.join("SystemTemplate.vhdx"), b"disk").unwrap();
     let store = utility_vm.join("Files/EFI/Microsoft/Boot/BCD");

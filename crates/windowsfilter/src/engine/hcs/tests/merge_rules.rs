@@ -1,4 +1,5 @@
-//! The merge rules, which are the portable engine's as well: what stands in a layer's directory when it has been written.
+//! The merge rules, which are the portable engine's as well: what stands in a layer's directory when it has
+//! been written.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -19,8 +19,8 @@ fn cases() -> Vec<(String, PathBuf)> {
     names(&dir).into_iter().map(|name| (name.clone(), dir.join(name))).collect()
 }
 
-/// Files of a tar with all their bytes in it, headers included, by name. Links and deletions are not files; what is beside `Files` gets
-/// other times from the transport format.
+/// Files of a tar with all their bytes in it, headers included, by name. Links and deletions are not files;
+/// what is beside `Files` gets other times from the transport format.
 fn files(tar: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut reader = Reader::new(tar);
     let mut starts = Vec::new();
@@ -169,7 +169,8 @@ fn the_engines_transport_directories_are_those_of_wclayer() {
             continue;
         }
         let mut expected = shared.0.borrow().clone();
-        // The utility VM is in the layer itself and not in the directory; hives are restored without their descriptors.
+        // The utility VM is in the layer itself and not in the directory; hives are restored without their
+        // descriptors.
         expected.retain(|path, _| !path.starts_with("UtilityVM"));
         for (path, bytes) in &mut expected {
             if path.starts_with("Hives/")

@@ -1,5 +1,5 @@
-//! What the kernel noted in the journal of an image. Source: `struct journal_superblock_s` of Linux' `include/linux/jbd2.h`, `struct ext4_extent`
-//! of `fs/ext4/ext4_extents.h`.
+//! What the kernel noted in the journal of an image. Source: `struct journal_superblock_s` of Linux'
+//! `include/linux/jbd2.h`, `struct ext4_extent` of `fs/ext4/ext4_extents.h`.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -18,8 +18,9 @@ const ERROR: usize = 0x20;
 const CHECKSUM: usize = 0xFC;
 
 impl Superblock {
-    /// Whether the kernel noted in the journal of `image`, on which this is, that it could not write something. The next mount takes the note over into the
-    /// superblock; until then e2fsck wants to do so even if it may write nothing, and stops.
+    /// Whether the kernel noted in the journal of `image`, on which this is, that it could not write
+    /// something. The next mount takes the note over into the superblock; until then e2fsck wants to do so
+    /// even if it may write nothing, and stops.
     pub(crate) fn journal_has_error(&self, mut image: &File) -> io::Result<bool> {
         let Some(offset) = self.journal_offset() else { return Ok(false) };
         let mut journal = [0; LENGTH];

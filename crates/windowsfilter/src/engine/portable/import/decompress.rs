@@ -1,7 +1,7 @@
 //! Decompressing a blob, whose first bytes tell how; media types are wrong too often.
 //!
-//! gzip files may have several members and zstd files several frames. Anything behind the last one, or less than a whole
-//! one, is an error.
+//! gzip files may have several members and zstd files several frames. Anything behind the last one, or less
+//! than a whole one, is an error.
 
 mod parts;
 
@@ -17,12 +17,13 @@ use crate::compressed::CompressedFormat;
 use crate::error::Error;
 use crate::limits::{Exceeded, Limits};
 
-/// Largest zstd window that is accepted, as a power of two: 32 MiB, what the strongest levels of the compressors in image tools use,
-/// and all that a decoder's memory is bounded by. A frame's header may ask for a hundred thousand times as much.
+/// Largest zstd window that is accepted, as a power of two: 32 MiB, what the strongest levels of the
+/// compressors in image tools use, and all that a decoder's memory is bounded by. A frame's header may ask
+/// for a hundred thousand times as much.
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 25;
 
-/// The thread: takes chunks of the blob and gives chunks of the tar, in buffers that come back through `empty`, as long as the ratio of
-/// the two stays below its limit.
+/// The thread: takes chunks of the blob and gives chunks of the tar, in buffers that come back through
+/// `empty`, as long as the ratio of the two stays below its limit.
 pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>, limits: &Limits) {
     let read = Cell::new(0);
     let mut source = Source { chunks: blob, current: Vec::new(), position: 0, read: &read, failure: None };

@@ -1,7 +1,8 @@
 //! What the name of a tar entry means to a layer.
 //!
-//! Tars of different makers spell one name as `Files/a`, `./Files/a`, `Files//a`, `Files\a` or `files/a/`. It is taken apart once,
-//! here; everything behind works with components. What no Windows path could be is refused rather than guessed at.
+//! Tars of different makers spell one name as `Files/a`, `./Files/a`, `Files//a`, `Files\a` or `files/a/`. It
+//! is taken apart once, here; everything behind works with components. What no Windows path could be is
+//! refused rather than guessed at.
 
 use wclayer::name;
 
@@ -21,7 +22,8 @@ pub(super) enum EntryName<'a> {
     Outside,
     /// Not part of a layer: what aufs keeps for itself.
     Aufs,
-    /// Spelled like a deletion, but as a directory: `.wh.a/`. To the reference it deletes `a` in a directory `.wh.a`, which is nothing.
+    /// Spelled like a deletion, but as a directory: `.wh.a/`. To the reference it deletes `a` in a directory
+    /// `.wh.a`, which is nothing.
     NoWhiteout,
     /// A file or directory.
     Path(Vec<&'a [u8]>),

@@ -1,9 +1,11 @@
-//! What a tar says a layer is: a tree of names, each with the entry that it stands for when the tar has ended.
+//! What a tar says a layer is: a tree of names, each with the entry that it stands for when the tar has
+//! ended.
 //!
-//! Names are nodes, kept in one array and found by parent and folded name, so the same file in any case is one node. A directory
-//! stands before what is in it. What an entry says is kept apart (`entries`): a hard link gives its name to the entry that its target
-//! has *at that place of the tar*, and keeps it when the target's name gets another one. Of a target that the tar has not had yet, the
-//! layers below decide, so such a link is an entry of its own: [`NodeKind::Link`].
+//! Names are nodes, kept in one array and found by parent and folded name, so the same file in any case is
+//! one node. A directory stands before what is in it. What an entry says is kept apart (`entries`): a hard
+//! link gives its name to the entry that its target has *at that place of the tar*, and keeps it when the
+//! target's name gets another one. Of a target that the tar has not had yet, the layers below decide, so such
+//! a link is an entry of its own: [`NodeKind::Link`].
 
 mod entries;
 mod findings;
@@ -29,8 +31,8 @@ use crate::error::Error;
 
 /// No entry.
 const NONE: u32 = u32::MAX;
-/// Bytes that a name takes beside its own: here, in the table of names, and in the index, which has an inode for each directory that the
-/// tar never names.
+/// Bytes that a name takes beside its own: here, in the table of names, and in the index, which has an inode
+/// for each directory that the tar never names.
 const MEMORY_PER_NAME: usize = 104;
 /// Place of a node in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -325,7 +327,8 @@ impl LayerTree {
         }
     }
 
-    /// Gives the name of a directory to a new node; what is in the old one is gone, but for what hard links elsewhere have of it.
+    /// Gives the name of a directory to a new node; what is in the old one is gone, but for what hard links
+    /// elsewhere have of it.
     fn replace(&mut self, node: NodeId, name: &[u8]) -> Result<NodeId, &'static str> {
         let old = self.nodes[node.index()];
         let hash = self.hash(old.parent, name);
@@ -429,7 +432,8 @@ impl LayerTree {
         &self.names[node.name_start..][..usize::from(node.name_length)]
     }
 
-    /// What a node stands for: none for what is [`NodeKind::Absent`] or [`NodeKind::Implicit`], but for streams without a file.
+    /// What a node stands for: none for what is [`NodeKind::Absent`] or [`NodeKind::Implicit`], but for
+    /// streams without a file.
     pub(super) fn entry(&self, node: &Node) -> Option<&Entry> {
         self.entry_id(node).map(|entry| self.entries.get(entry))
     }
@@ -473,7 +477,8 @@ fn hash_name(hasher: &RandomState, parent: NodeId, name: &[u8], folded: &mut Vec
     hasher.hash_one((parent.0, &folded[..]))
 }
 
-/// Why sparse files are refused: the index has one place for a file, and a sparse one's bytes are in several, some of them nowhere.
+/// Why sparse files are refused: the index has one place for a file, and a sparse one's bytes are in several,
+/// some of them nowhere.
 const SPARSE: &str = "it is a sparse file, whose bytes do not stand in the tar as one piece, where they are read from: make the tar \
                       without --sparse";
 

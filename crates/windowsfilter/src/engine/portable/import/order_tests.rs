@@ -1,4 +1,5 @@
-//! The order of a tar's entries means nothing, as long as no two are about the same name, and hard links come behind their targets.
+//! The order of a tar's entries means nothing, as long as no two are about the same name, and hard links come
+//! behind their targets.
 
 use std::io::Read;
 

@@ -5,13 +5,15 @@
 //!                           <-empty-                  <-empty-                             <-empty-
 //! ```
 //!
-//! The two in the middle, which look at what the blob says, are confined on Linux (`linux/confine`): they compute, and what they find is written
-//! by threads that are not. The tar is written by that of `linux/direct_writer`, and the parsing thread only syncs it in the end. Elsewhere than
-//! on Linux nothing is confined, and the parsing thread writes the tar, too.
+//! The two in the middle, which look at what the blob says, are confined on Linux (`linux/confine`): they
+//! compute, and what they find is written by threads that are not. The tar is written by that of
+//! `linux/direct_writer`, and the parsing thread only syncs it in the end. Elsewhere than on Linux nothing is
+//! confined, and the parsing thread writes the tar, too.
 //!
-//! Every stage has a few buffers of 1 MiB that come back when they are used up, so memory is bounded whatever the blob
-//! says, and the slowest stage sets the pace. What a blob may inflate to is limited where it inflates and where the tar is hashed. An error
-//! travels the way the data goes. A stage whose receiver is gone stops.
+//! Every stage has a few buffers of 1 MiB that come back when they are used up, so memory is bounded whatever
+//! the blob says, and the slowest stage sets the pace. What a blob may inflate to is limited where it
+//! inflates and where the tar is hashed. An error travels the way the data goes. A stage whose receiver is
+//! gone stops.
 
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -61,7 +63,8 @@ impl Chunks {
         (full_in, empty_out, Self { full, empty })
     }
 
-    /// Gives `used` back and waits for the next chunk; `None` at the end. A buffer without memory is not given back.
+    /// Gives `used` back and waits for the next chunk; `None` at the end. A buffer without memory is not
+    /// given back.
     pub(super) fn next(&self, used: Vec<u8>) -> Option<Chunk> {
         if used.capacity() > 0 {
             // Who does not take it any more is at its end.
@@ -83,7 +86,8 @@ pub(super) struct BlobInfo<'a> {
     pub(super) limits: &'a Limits,
 }
 
-/// Lets `consume` read the tar, on a thread of its own, which it may confine. Beside its result comes the blob's digest and length, if the blob is not the tar itself.
+/// Lets `consume` read the tar, on a thread of its own, which it may confine. Beside its result comes the
+/// blob's digest and length, if the blob is not the tar itself.
 pub(super) fn run<T>(
     blob: Box<dyn Read + Send + '_>,
     info: BlobInfo<'_>,
@@ -157,7 +161,8 @@ fn read_blob(
     hasher.map(|hasher| (Digest::from_bytes(hasher.finalize().into()), length))
 }
 
-/// Why the blob could not be read. The changes of a sandbox are made while they are read, and their own errors come in those of `Read`.
+/// Why the blob could not be read. The changes of a sandbox are made while they are read, and their own
+/// errors come in those of `Read`.
 fn unread(error: io::Error, label: &str) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
@@ -190,7 +195,8 @@ impl<'a> Tee<'a> {
         self.failure.take()
     }
 
-    /// Takes what is left, makes the file durable, and gives digest and length of all of it, and whether what was left was more than zeros.
+    /// Takes what is left, makes the file durable, and gives digest and length of all of it, and whether what
+    /// was left was more than zeros.
     pub(super) fn finish(mut self) -> Result<(Digest, u64, bool), Error> {
         let mut has_more = false;
         loop {

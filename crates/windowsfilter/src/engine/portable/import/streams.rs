@@ -11,7 +11,8 @@ use crate::metadata::{MAX_VALUE, Origin, StreamContent};
 
 /// Most streams of a file.
 const MAX_STREAMS: usize = 3000;
-/// Most bytes of attribute names that a file's streams in the index take, of the 64 KiB that Linux lists of a file (`XATTR_LIST_MAX`).
+/// Most bytes of attribute names that a file's streams in the index take, of the 64 KiB that Linux lists of a
+/// file (`XATTR_LIST_MAX`).
 const INLINE_NAMES: usize = 16 << 10;
 /// What an attribute's name has beside the stream's: `trusted.DosStream.`, `:$DATA` and a NUL.
 const NAME_FRAME: usize = 25;

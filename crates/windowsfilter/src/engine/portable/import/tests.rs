@@ -157,7 +157,8 @@ fn a_later_entry_wins_and_directories_merge() {
 
 #[test]
 fn a_file_has_as_many_streams_as_is_promised_whatever_it_is_called_and_has() {
-    // Names as short and as long as they come, small ones and one that stays in the tar, beside many extended attributes.
+    // Names as short and as long as they come, small ones and one that stays in the tar, beside many extended
+    // attributes.
     let eas: Vec<_> = (0..400).map(|number| (format!("MSWINDOWS.xattr.NAME-{number:03}"), "AA==")).collect();
     let eas: Vec<_> = eas.iter().map(|(key, value)| (key.as_str(), *value)).collect();
     let name = |number: usize| format!("{number:x}{}", "n".repeat(number % 231));
@@ -419,7 +420,8 @@ fn a_tar_without_its_last_padding_is_still_indexed_anew_and_spooled() {
     assert_eq!(spool(dir.path(), request, &Limits::default()).unwrap().diff_id, diff_id);
 }
 
-/// Cases with an entry that the reference hands on, and that no Windows layer can hold, or whose last file Linux could not read.
+/// Cases with an entry that the reference hands on, and that no Windows layer can hold, or whose last file
+/// Linux could not read.
 const STRICTER: [&str; 11] = [
     "ads-odd",
     "attributes-vs-type",
@@ -471,7 +473,8 @@ fn every_vector_is_kept_byte_for_byte_or_refused() {
 
 #[test]
 fn metadata_that_would_fill_the_memory_are_refused() {
-    // Compressed, each of these is small: names of directories that the tar never names, and extended attributes that differ.
+    // Compressed, each of these is small: names of directories that the tar never names, and extended
+    // attributes that differ.
     let deep = (0..800).fold(Tar::new(), |tar, i| {
         let name: String = (0..1000).map(|j| format!("/{i:x}-{j:x}")).collect();
         tar.file(&format!("Files{name}"), "")

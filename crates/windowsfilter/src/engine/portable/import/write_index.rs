@@ -45,7 +45,8 @@ pub(super) fn write(
     Ok((digest, parent_links))
 }
 
-/// Linux reads a file from its tar in whole blocks, and gives an I/O error for one that the tar has only in part.
+/// Linux reads a file from its tar in whole blocks, and gives an I/O error for one that the tar has only in
+/// part.
 fn check_last_block(tree: &LayerTree, tar_size: u64) -> Result<(), Error> {
     let part = tar_size % BLOCK_SIZE as u64;
     let in_part = |entry: &Entry| {
@@ -210,8 +211,8 @@ fn reason(error: &BuildError) -> String {
     format!("it cannot be indexed: {error}")
 }
 
-/// Something to read that leads nowhere: a single component, where the target's separators are Windows'. Where a link
-/// leads is for the view to say, from the reparse data.
+/// Something to read that leads nowhere: a single component, where the target's separators are Windows'.
+/// Where a link leads is for the view to say, from the reparse data.
 fn symlink_text(target: &[u8]) -> Vec<u8> {
     let separators = |&byte: &u8| match byte {
         b'/' => b'\\',

@@ -1,7 +1,7 @@
 //! Memory that may be written with `O_DIRECT`.
 //!
-//! Direct I/O wants memory, file offset and length in multiples of the device's block. Over-allocating by one block and
-//! starting at the first aligned byte gives that without unsafe code.
+//! Direct I/O wants memory, file offset and length in multiples of the device's block. Over-allocating by one
+//! block and starting at the first aligned byte gives that without unsafe code.
 
 /// The alignment used for everything, in bytes. Devices ask for 512 or 4096; 4096 satisfies both.
 pub const ALIGNMENT: usize = 4096;

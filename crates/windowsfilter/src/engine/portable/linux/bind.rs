@@ -9,8 +9,9 @@ use rustix::fs::CWD;
 use rustix::mount::OpenTreeFlags;
 use std::path::Path;
 
-/// Mounts the directory `source`, without mounts below it, at the directory `target` as well. The second mount keeps the
-/// file system alive on its own: the first may be unmounted before it. Undone by [`super::mount_table::unmount`].
+/// Mounts the directory `source`, without mounts below it, at the directory `target` as well. The second
+/// mount keeps the file system alive on its own: the first may be unmounted before it. Undone by
+/// [`super::mount_table::unmount`].
 pub fn bind(source: &Path, target: &Path) -> Result<(), LinuxError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = rustix::mount::open_tree(CWD, source, flags).map_err(|error| match error {

@@ -1,13 +1,17 @@
-//! Threads that compute and can do nothing else: what parses untrusted bytes needs no file, no socket and no process.
+//! Threads that compute and can do nothing else: what parses untrusted bytes needs no file, no socket and no
+//! process.
 //!
-//! A filter of system calls (seccomp) belongs to one thread, so the threads of an import that inflate and parse give up, before the first
-//! byte, all calls that open, name, create or send anything. What is left works on memory, on time and on files that are open already. A call
-//! outside of the list fails with `EPERM`: a thread that is killed would take the whole process along, a server with other calls to answer.
+//! A filter of system calls (seccomp) belongs to one thread, so the threads of an import that inflate and
+//! parse give up, before the first byte, all calls that open, name, create or send anything. What is left
+//! works on memory, on time and on files that are open already. A call outside of the list fails with
+//! `EPERM`: a thread that is killed would take the whole process along, a server with other calls to answer.
 //!
-//! It is a second wall, not the first one: no name of a tar becomes a path anyway. Nor is it a process of its own: threads share memory, and
-//! who could corrupt that could reach another thread. `docs/decisions/0007-confined-threads.md` has the measurements.
+//! It is a second wall, not the first one: no name of a tar becomes a path anyway. Nor is it a process of its
+//! own: threads share memory, and who could corrupt that could reach another thread.
+//! `docs/decisions/0007-confined-threads.md` has the measurements.
 //!
-//! Sources: seccomp(2), `SECCOMP_SET_MODE_FILTER`; signal-safety and thread start of glibc and musl for what a thread that only computes calls.
+//! Sources: seccomp(2), `SECCOMP_SET_MODE_FILTER`; signal-safety and thread start of glibc and musl for what
+//! a thread that only computes calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Once, OnceLock};
@@ -52,8 +56,9 @@ const SYNCING: [i64; 3] = [libc::SYS_fdatasync, libc::SYS_fsync, libc::SYS_fadvi
 const WRITING: [i64; 2] = [libc::SYS_write, libc::SYS_writev];
 const STANDARD_ERROR: u64 = 2;
 
-/// Takes from the calling thread, for the rest of its life, all system calls but those of a computation. Where the kernel does not know
-/// how, or is told not to, that is logged once and the thread goes on as it is.
+/// Takes from the calling thread, for the rest of its life, all system calls but those of a computation.
+/// Where the kernel does not know how, or is told not to, that is logged once and the thread goes on as it
+/// is.
 pub(crate) fn confine_this_thread() {
     static LOGGED: Once = Once::new();
     if let Err(reason) = try_confine() {

@@ -1,13 +1,15 @@
 //! Writing a layer's tar past the page cache.
 //!
-//! A layer is written once, front to back, and is gigabytes large. Through the page cache that costs the first touch of
-//! as much memory (in virtual machines several times the cost of the write itself) and pushes out what others had
-//! cached. So a thread of its own writes with `O_DIRECT` from a few reused, aligned buffers while the caller hashes and
-//! parses the next bytes. File systems that refuse `O_DIRECT` get uncached writes (`RWF_DONTCACHE`, Linux 6.14), and where
-//! those are refused too, ordinary ones that are flushed and dropped from the cache a piece at a time.
+//! A layer is written once, front to back, and is gigabytes large. Through the page cache that costs the
+//! first touch of as much memory (in virtual machines several times the cost of the write itself) and pushes
+//! out what others had cached. So a thread of its own writes with `O_DIRECT` from a few reused, aligned
+//! buffers while the caller hashes and parses the next bytes. File systems that refuse `O_DIRECT` get
+//! uncached writes (`RWF_DONTCACHE`, Linux 6.14), and where those are refused too, ordinary ones that are
+//! flushed and dropped from the cache a piece at a time.
 //!
-//! Measured for 1.5 GB on a virtual disk with ext4: direct 0.5 s, `RWF_DONTCACHE` 0.4 to 0.6 s (but with the CPU copying),
-//! page cache 2.2 to 3.5 s. Buffers of 1, 2 and 4 MiB, and preallocating, made no difference, so the smallest is used.
+//! Measured for 1.5 GB on a virtual disk with ext4: direct 0.5 s, `RWF_DONTCACHE` 0.4 to 0.6 s (but with the
+//! CPU copying), page cache 2.2 to 3.5 s. Buffers of 1, 2 and 4 MiB, and preallocating, made no difference,
+//! so the smallest is used.
 
 use super::aligned_buffer::{ALIGNMENT, AlignedBuffer};
 use super::error::LinuxError;
@@ -29,7 +31,8 @@ const BUFFERED_WINDOW: u64 = 16 << 20;
 /// `RWF_DONTCACHE` of `linux/fs.h`, which rustix does not name yet.
 const RWF_DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-/// How bytes get to the disk, from best to worst. Each falls back to the next where the file system refuses it.
+/// How bytes get to the disk, from best to worst. Each falls back to the next where the file system refuses
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
     /// `O_DIRECT`: not through the page cache at all.
@@ -42,9 +45,10 @@ pub enum WriteMode {
 
 /// Writes one new file sequentially without leaving it in the page cache.
 ///
-/// An error of the writing thread surfaces at a later `write` or at [`LayerTarWriter::finish`], as an [`io::Error`] of the
-/// original kind (a full disk is [`io::ErrorKind::StorageFull`]) that wraps the [`LinuxError`] naming the path. Dropping
-/// the writer instead of finishing it waits for the thread and leaves the incomplete file to the caller.
+/// An error of the writing thread surfaces at a later `write` or at [`LayerTarWriter::finish`], as an
+/// [`io::Error`] of the original kind (a full disk is [`io::ErrorKind::StorageFull`]) that wraps the
+/// [`LinuxError`] naming the path. Dropping the writer instead of finishing it waits for the thread and
+/// leaves the incomplete file to the caller.
 #[derive(Debug)]
 pub struct LayerTarWriter {
     path: PathBuf,
@@ -82,8 +86,8 @@ impl LayerTarWriter {
         })
     }
 
-    /// Appends a buffer and returns an empty one for the next bytes. A buffer of a multiple of [`ALIGNMENT`] bytes is
-    /// passed on without copying as long as everything before it was, too; any other is copied.
+    /// Appends a buffer and returns an empty one for the next bytes. A buffer of a multiple of [`ALIGNMENT`]
+    /// bytes is passed on without copying as long as everything before it was, too; any other is copied.
     pub fn write_buffer(&mut self, mut buffer: AlignedBuffer) -> io::Result<AlignedBuffer> {
         if self.filling.filled().is_empty() && buffer.filled().len().is_multiple_of(ALIGNMENT) {
             return if buffer.filled().is_empty() { Ok(buffer) } else { self.pass_on(buffer) };
@@ -141,7 +145,8 @@ impl Write for LayerTarWriter {
         Ok(count)
     }
 
-    /// Does nothing: a direct write has to wait for a whole block. [`LayerTarWriter::finish`] makes everything durable.
+    /// Does nothing: a direct write has to wait for a whole block. [`LayerTarWriter::finish`] makes
+    /// everything durable.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -383,7 +388,8 @@ mod tests {
         }
     }
 
-    /// How many of the file's mebibytes have their first byte in the page cache: a read that may not wait finds it.
+    /// How many of the file's mebibytes have their first byte in the page cache: a read that may not wait
+    /// finds it.
     fn cached_mebibytes(path: &Path) -> usize {
         let file = File::open(path).unwrap();
         let is_cached = |mebibyte: &u64| {

@@ -35,7 +35,8 @@ impl<'a> Tool<'a> {
         self
     }
 
-    /// Runs it; an exit status that is not among `good` is an error with what the program wrote. `cancel` kills it.
+    /// Runs it; an exit status that is not among `good` is an error with what the program wrote. `cancel`
+    /// kills it.
     pub(super) fn run(&self, good: &[i32], cancel: &Cancel) -> Result<(), LinuxError> {
         let output = self.complete(cancel)?;
         let succeeded = output.status.code().is_some_and(|code| good.contains(&code));
@@ -58,7 +59,8 @@ impl<'a> Tool<'a> {
         }
     }
 
-    /// What the program wrote: why it gave up comes first, the faults it found after that. Its version is left out.
+    /// What the program wrote: why it gave up comes first, the faults it found after that. Its version is
+    /// left out.
     fn said(&self, output: &Output) -> String {
         let is_version = |line: &&str| {
             let rest = line.strip_prefix(self.name).and_then(|rest| rest.strip_prefix(' '));
@@ -70,7 +72,8 @@ impl<'a> Tool<'a> {
         reasons.chain(stdout.lines()).collect::<Vec<_>>().join("\n")
     }
 
-    /// The image by its name alone, run in its directory: in a path these programs take `?` for the beginning of options, and `=` for a label's.
+    /// The image by its name alone, run in its directory: in a path these programs take `?` for the beginning
+    /// of options, and `=` for a label's.
     ///
     /// Looks in the places for administrators too, which many users' `PATH` does not name.
     fn output(&self, cancel: &Cancel) -> io::Result<Output> {
@@ -95,8 +98,8 @@ impl<'a> Tool<'a> {
     }
 }
 
-/// Runs `command` to its end, or kills it. What a terminal sends to all of its programs does not reach it: that it is to end, and when, is for
-/// us to say.
+/// Runs `command` to its end, or kills it. What a terminal sends to all of its programs does not reach it:
+/// that it is to end, and when, is for us to say.
 fn output_of(mut command: Command, cancel: &Cancel) -> io::Result<Output> {
     cancel.check()?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);

@@ -1,14 +1,14 @@
 //! Mounting an index with the tars it points into.
 //!
-//! Since Linux 6.12 EROFS mounts straight from files: no loop devices, nothing to clean up. Older kernels (ENOTBLK), and
-//! files on a file system EROFS cannot read pages from, such as tmpfs (EINVAL), get a read-only loop device for the index
-//! and for every tar; these detach themselves when the view is unmounted.
+//! Since Linux 6.12 EROFS mounts straight from files: no loop devices, nothing to clean up. Older kernels
+//! (ENOTBLK), and files on a file system EROFS cannot read pages from, such as tmpfs (EINVAL), get a
+//! read-only loop device for the index and for every tar; these detach themselves when the view is unmounted.
 //!
-//! A store that lies on overlayfs gets loop devices as well: the kernel allows two file systems stacked on each other,
-//! and store, view and sandbox would be three. Loop devices do not count.
+//! A store that lies on overlayfs gets loop devices as well: the kernel allows two file systems stacked on
+//! each other, and store, view and sandbox would be three. Loop devices do not count.
 //!
-//! EROFS' `directio` is not used: it keeps file data from being cached twice (for the view and for the tar), but a cold
-//! read took 25 to 40% longer.
+//! EROFS' `directio` is not used: it keeps file data from being cached twice (for the view and for the tar),
+//! but a cold read took 25 to 40% longer.
 
 use super::error::LinuxError;
 use super::fs_context::{FsContext, attach};

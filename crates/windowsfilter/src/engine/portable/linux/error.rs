@@ -1,7 +1,8 @@
 //! Why a Linux mechanism of the portable engine failed: which call, on which path, and what the kernel said.
 //!
-//! One enum for all of `linux/`, because its parts are used together (an overlay needs a loop device needs a file) and
-//! the driver above treats them alike. The text of a variant never repeats its source; printing the chain does that.
+//! One enum for all of `linux/`, because its parts are used together (an overlay needs a loop device needs a
+//! file) and the driver above treats them alike. The text of a variant never repeats its source; printing the
+//! chain does that.
 
 use std::fmt;
 use std::io;
@@ -453,7 +454,8 @@ impl LinuxError {
     }
 }
 
-/// The first lines of what a program wrote: e2fsck has a line for every fault, and a damaged image has thousands.
+/// The first lines of what a program wrote: e2fsck has a line for every fault, and a damaged image has
+/// thousands.
 struct Excerpt<'a> {
     path: &'a Path,
     text: &'a str,

@@ -1,9 +1,11 @@
-//! One mount being made: `fsopen`, `fsconfig`, `fsmount`, `move_mount`, and the kernel's own words when it refuses.
+//! One mount being made: `fsopen`, `fsconfig`, `fsmount`, `move_mount`, and the kernel's own words when it
+//! refuses.
 //!
-//! The old `mount(2)` passes all options in one page, so 125 device paths do not fit; here each is a call of its own. A
-//! string may be at most 255 bytes, so longer paths are passed as `/proc/self/fd/N` of a descriptor kept open meanwhile.
-//! The result of [`FsContext::mount`] is *detached*: it has no place in the tree yet and vanishes with its descriptor,
-//! which is what makes undoing a failed mount, and private mounts, safe.
+//! The old `mount(2)` passes all options in one page, so 125 device paths do not fit; here each is a call of
+//! its own. A string may be at most 255 bytes, so longer paths are passed as `/proc/self/fd/N` of a
+//! descriptor kept open meanwhile. The result of [`FsContext::mount`] is *detached*: it has no place in the
+//! tree yet and vanishes with its descriptor, which is what makes undoing a failed mount, and private mounts,
+//! safe.
 
 use super::error::LinuxError;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -104,7 +106,8 @@ impl FsContext {
         }
     }
 
-    /// What the kernel has to say about this mount. A read gives one message: a letter for its level, a space, the text.
+    /// What the kernel has to say about this mount. A read gives one message: a letter for its level, a
+    /// space, the text.
     fn kernel_log(&self) -> Vec<String> {
         let mut messages = Vec::new();
         let mut buffer = [0_u8; 4096];

@@ -1,7 +1,7 @@
 //! Who has something in use: processes and mounts, of all mount namespaces that `/proc` shows.
 //!
-//! For messages only: a process of another PID namespace, or a namespace without processes, is not seen. Whether something is in use at all
-//! is [`super::in_use`]'s question, which the kernel answers.
+//! For messages only: a process of another PID namespace, or a namespace without processes, is not seen.
+//! Whether something is in use at all is [`super::in_use`]'s question, which the kernel answers.
 
 use super::error::Holder;
 use super::mount_table::{self, Mount};
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Who keeps the mount at `path` busy, as far as can be found by looking: mounts below it, and processes by their working directory,
-/// root, program and open files. Best effort: what cannot be read is left out.
+/// Who keeps the mount at `path` busy, as far as can be found by looking: mounts below it, and processes by
+/// their working directory, root, program and open files. Best effort: what cannot be read is left out.
 pub(super) fn of_path(path: &Path) -> Vec<Holder> {
     let Ok(path) = std::fs::canonicalize(path) else { return Vec::new() };
     let mounts = mount_table::read().unwrap_or_default();
@@ -21,7 +21,8 @@ pub(super) fn of_path(path: &Path) -> Vec<Holder> {
     holders
 }
 
-/// Who has a file system on one of these devices (major and minor) mounted or, where nothing of it is mounted any more, in use.
+/// Who has a file system on one of these devices (major and minor) mounted or, where nothing of it is mounted
+/// any more, in use.
 pub(super) fn of_devices(devices: &[(u32, u32)]) -> Vec<Holder> {
     let holders = mounts_of(|mount| devices.contains(&mount.device));
     if !holders.is_empty() {
@@ -68,8 +69,8 @@ pub(super) fn mounts_of(wanted: impl Fn(&Mount) -> bool) -> Vec<Holder> {
     holders
 }
 
-/// Of the processes of a namespace, the one to name: one that has something open beside the mount (a sandbox has several), else the first that is a
-/// program's.
+/// Of the processes of a namespace, the one to name: one that has something open beside the mount (a sandbox
+/// has several), else the first that is a program's.
 fn likeliest(processes: &[u32], mount_point: &Path) -> Option<u32> {
     let beside = mount_point.parent().unwrap_or(mount_point);
     let is_there = |link: &Path| std::fs::read_link(link).is_ok_and(|target| target.starts_with(beside));

@@ -1,11 +1,14 @@
-//! Whether an image is in use, as the kernel knows it: in whatever mount namespace or container, under whatever path it was found there, and also if
-//! nothing of it is mounted any more but somebody still has a file of it open.
+//! Whether an image is in use, as the kernel knows it: in whatever mount namespace or container, under
+//! whatever path it was found there, and also if nothing of it is mounted any more but somebody still has a
+//! file of it open.
 //!
-//! * A *sandbox's image* carries a `flock` on the open file description that the loop device got. The device keeps the description, so the lock lasts
-//!   exactly as long as the attachment. Besides, the kernel tells the device and inode number of what is attached: that finds images which another
-//!   program has attached, without the lock.
-//! * A *view's index* is opened by EROFS itself, by its path, so no lock of ours lives with the mount. But the kernel grants a write lease only on a
-//!   file that nobody else has open, and EROFS has its index open as long as it is mounted. So has a loop device, where it needs one.
+//! * A *sandbox's image* carries a `flock` on the open file description that the loop device got. The device
+//!   keeps the description, so the lock lasts exactly as long as the attachment. Besides, the kernel tells
+//!   the device and inode number of what is attached: that finds images which another program has attached,
+//!   without the lock.
+//! * A *view's index* is opened by EROFS itself, by its path, so no lock of ours lives with the mount. But
+//!   the kernel grants a write lease only on a file that nobody else has open, and EROFS has its index open
+//!   as long as it is mounted. So has a loop device, where it needs one.
 //!
 //! Why so, and what else could have been: `docs/decisions/0010-in-use.md`.
 
@@ -19,8 +22,9 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long an image may be in use by what cannot be seen, before that is an error. Mostly a moment: whoever looks through all loop devices keeps one
-/// attached as long as the look takes, and a child of any thread has every file open between `fork` and `exec`.
+/// How long an image may be in use by what cannot be seen, before that is an error. Mostly a moment: whoever
+/// looks through all loop devices keeps one attached as long as the look takes, and a child of any thread has
+/// every file open between `fork` and `exec`.
 const UNSEEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long somebody may have it whom we can name, and who may be about to end.
 const SEEN_PATIENCE: Duration = Duration::from_secs(3);
@@ -28,7 +32,8 @@ const SEEN_PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_AFTER: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Locks an open image for its attachment to a loop device, waiting a little for the one before. The lock is the open file description's.
+/// Locks an open image for its attachment to a loop device, waiting a little for the one before. The lock is
+/// the open file description's.
 ///
 /// # Errors
 /// [`LinuxError::ImageAttached`], which names whoever has it.

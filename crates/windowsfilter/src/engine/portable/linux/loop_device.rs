@@ -1,8 +1,8 @@
 //! Loop devices: files as block devices, for the file systems that need one.
 //!
-//! A device is found free and then configured, two steps between which another process may take it; the kernel then says
-//! EBUSY and the search starts again. Devices are set to *autoclear*: they let go of their file when the last mount or
-//! descriptor is gone, so a crash leaves none behind.
+//! A device is found free and then configured, two steps between which another process may take it; the
+//! kernel then says EBUSY and the search starts again. Devices are set to *autoclear*: they let go of their
+//! file when the last mount or descriptor is gone, so a crash leaves none behind.
 
 use super::error::LinuxError;
 use super::mount_table;
@@ -18,24 +18,25 @@ use std::path::{Path, PathBuf};
 const CONTROL: &str = "/dev/loop-control";
 /// Major device number of loop devices. Source: `Documentation/admin-guide/devices.txt`.
 const LOOP_MAJOR: u32 = 7;
-/// How often another process may win the race for a free device before we give up. Each loss is someone else's gain, so
-/// this many in a row mean that something is wrong.
+/// How often another process may win the race for a free device before we give up. Each loss is someone
+/// else's gain, so this many in a row mean that something is wrong.
 const ATTEMPTS: usize = 256;
 
-/// How a file is attached. Everything off: writable, kept until [`LoopDevice::detach`], through the page cache.
+/// How a file is attached. Everything off: writable, kept until [`LoopDevice::detach`], through the page
+/// cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoopOptions {
     /// The device refuses writes, and `file` need not be open for writing.
     pub read_only: bool,
     /// The device lets go of the file when its last user is gone.
     pub autoclear: bool,
-    /// Bytes do not go through the page cache of the backing file, so they are not cached twice. The kernel silently
-    /// ignores it where the file's own file system has no direct I/O. Implies blocks of 4096 bytes.
+    /// Bytes do not go through the page cache of the backing file, so they are not cached twice. The kernel
+    /// silently ignores it where the file's own file system has no direct I/O. Implies blocks of 4096 bytes.
     pub direct_io: bool,
 }
 
-/// An attached loop device. Dropping it closes the descriptor: with `autoclear` that detaches the file, unless it is
-/// mounted by then.
+/// An attached loop device. Dropping it closes the descriptor: with `autoclear` that detaches the file,
+/// unless it is mounted by then.
 #[derive(Debug)]
 pub struct LoopDevice {
     device: File,
@@ -43,7 +44,8 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Attaches `file` from its first to its last byte. `image` is its path, for errors and for `losetup` to show.
+    /// Attaches `file` from its first to its last byte. `image` is its path, for errors and for `losetup` to
+    /// show.
     pub fn attach(file: &File, image: &Path, options: LoopOptions) -> Result<Self, LinuxError> {
         let control = open_control()?;
         for _ in 0..ATTEMPTS {
@@ -150,7 +152,8 @@ fn info(image: &Path, options: LoopOptions) -> LoopInfo {
     info
 }
 
-/// The file a loop device is attached to, as the kernel names it now (it follows renames), or `None` if it is free.
+/// The file a loop device is attached to, as the kernel names it now (it follows renames), or `None` if it is
+/// free.
 pub fn backing_file(device: &Path) -> Result<Option<PathBuf>, LinuxError> {
     let file = attribute(device, "backing_file")?;
     Ok(file.map(|text| std::ffi::OsStr::from_bytes(text.strip_suffix(b"\n").unwrap_or(&text)).into()))
@@ -181,8 +184,8 @@ pub struct Attachment {
     pub number: (u32, u32),
 }
 
-/// The loop devices that have this very file attached, whatever it was called then and wherever it was seen: the kernel is asked for the device and
-/// inode numbers of what is attached.
+/// The loop devices that have this very file attached, whatever it was called then and wherever it was seen:
+/// the kernel is asked for the device and inode numbers of what is attached.
 pub fn attachments(image: &Path) -> Result<Vec<Attachment>, LinuxError> {
     let wanted = std::fs::metadata(image).map_err(LinuxError::system("stat", image))?;
     let block = Path::new("/sys/block");
@@ -220,7 +223,8 @@ fn attached_file(device: &Path, (major, minor): (u32, u32)) -> Result<Option<(u6
     let node = open_numbered(device, number, OFlags::RDONLY).ok();
     let Some(node) = node.filter(|node| rustix::fs::fstat(node).is_ok_and(|node| node.st_rdev == number))
     else {
-        // A `/dev` without the device, where none may be made. The path is better than nothing, and there is the lock besides.
+        // A `/dev` without the device, where none may be made. The path is better than nothing, and there is
+        // the lock besides.
         let file = backing_file(device)?.and_then(|file| std::fs::metadata(file).ok());
         return Ok(file.map(|file| (file.dev(), file.ino())));
     };

@@ -1,6 +1,7 @@
 //! The kernel's list of mounts, and unmounting.
 //!
-//! The table is the truth about what is mounted: it survives a crash of this program, which its own notes would not.
+//! The table is the truth about what is mounted: it survives a crash of this program, which its own notes
+//! would not.
 //! Source of the format: `proc_pid_mountinfo(5)`.
 
 use super::error::LinuxError;
@@ -13,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "/proc/self/mountinfo";
-/// How long a mount may be in use before that is an error. Between `fork` and `exec` a child of any thread has every file open that this
-/// process has just closed; so have programs that look at everything, such as indexers. containerd is patient for the same reason
-/// (`mount/mount_linux.go`).
+/// How long a mount may be in use before that is an error. Between `fork` and `exec` a child of any thread
+/// has every file open that this process has just closed; so have programs that look at everything, such as
+/// indexers. containerd is patient for the same reason (`mount/mount_linux.go`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -61,7 +62,8 @@ pub fn parse(table: &[u8]) -> Result<Vec<Mount>, LinuxError> {
         .collect()
 }
 
-/// `36 35 98:0 /root /mount/point options optional… - type source options`; the error is the field that is missing.
+/// `36 35 98:0 /root /mount/point options optional… - type source options`; the error is the field that is
+/// missing.
 fn parse_line(line: &[u8]) -> Result<Mount, &'static str> {
     let mut fields = line.split(|&byte| byte == b' ');
     let mut field = |name: &'static str| fields.next().ok_or(name);
@@ -112,7 +114,8 @@ fn octal_byte(digits: &[u8; 3]) -> Option<u8> {
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }
 
-/// The mount that is on top at exactly this path, if any. The path may contain links; they are resolved first.
+/// The mount that is on top at exactly this path, if any. The path may contain links; they are resolved
+/// first.
 pub fn at(path: &Path) -> Result<Option<Mount>, LinuxError> {
     let path = resolve(path)?;
     Ok(read()?.into_iter().rfind(|mount| mount.mount_point == path))
@@ -150,7 +153,8 @@ pub fn unmount(path: &Path) -> Result<(), LinuxError> {
     }
 }
 
-/// The ID of the mount on top at this path, unless another one sits below it, which keeps it busy for long; `None`, too, if that cannot be known.
+/// The ID of the mount on top at this path, unless another one sits below it, which keeps it busy for long;
+/// `None`, too, if that cannot be known.
 fn free_top(path: &Path) -> Option<u64> {
     let (path, mounts) = (resolve(path).ok()?, read().ok()?);
     let is_below = |mount: &Mount| mount.mount_point != path && mount.mount_point.starts_with(&path);

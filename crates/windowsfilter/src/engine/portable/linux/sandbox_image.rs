@@ -1,15 +1,18 @@
 //! The file that holds what a sandbox changes: a sparse ext4 image with `upper/` and `work/` for overlayfs.
 //!
-//! Its size is the sandbox's size limit, enforced by ext4 itself. Making one is a copy of a template that is made once
-//! per size, so it needs `mkfs.ext4` only then. Copies share the template's UUID; ext4 does not mind.
+//! Its size is the sandbox's size limit, enforced by ext4 itself. Making one is a copy of a template that is
+//! made once per size, so it needs `mkfs.ext4` only then. Copies share the template's UUID; ext4 does not
+//! mind.
 //!
 //! How the file system is laid out, and why:
-//! * `ea_inode`: extended attributes of up to 64 KiB, which ext4 otherwise refuses; copy-up must carry every one.
-//! * inodes of 1024 bytes, one per 32 KiB: the attributes of an ordinary file then lie in its inode. NTFS' file records
-//!   are as large. A dozen attributes of any size always fit, and so do a hundred that are short; where they do not, the change
-//!   that needs the copy fails with ENOSPC and leaves the file as it was.
-//! * `meta_bg` instead of `resize_inode`: room to grow is not reserved in advance, so that an image of 127 GB takes 0.6 MB
-//!   on disk instead of 5.5 MB; it grows just as well.
+//! * `ea_inode`: extended attributes of up to 64 KiB, which ext4 otherwise refuses; copy-up must carry every
+//!   one.
+//! * inodes of 1024 bytes, one per 32 KiB: the attributes of an ordinary file then lie in its inode. NTFS'
+//!   file records are as large. A dozen attributes of any size always fit, and so do a hundred that are
+//!   short; where they do not, the change that needs the copy fails with ENOSPC and leaves the file as it
+//!   was.
+//! * `meta_bg` instead of `resize_inode`: room to grow is not reserved in advance, so that an image of 127 GB
+//!   takes 0.6 MB on disk instead of 5.5 MB; it grows just as well.
 //! * a small journal, nothing reserved for root, nothing written before it is needed.
 
 use super::e2fsprogs::Tool;
@@ -43,9 +46,9 @@ const MAKING: &str = "making";
 /// Counts the layouts templates have had; another number makes templates of older versions unused.
 const TEMPLATE_VERSION: u32 = 1;
 
-/// Makes the sandbox image `image`, which must not exist yet, of `size` bytes (rounded up to whole blocks), and syncs it.
-/// `templates` is a directory for templates, made if missing; any number of processes may share it.
-/// Ends with `cancel`.
+/// Makes the sandbox image `image`, which must not exist yet, of `size` bytes (rounded up to whole blocks),
+/// and syncs it. `templates` is a directory for templates, made if missing; any number of processes may share
+/// it. Ends with `cancel`.
 pub fn create(templates: &Path, image: &Path, size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
     let size = checked_size(size)?;
     let template_path = templates.join(format!("sandbox-v{TEMPLATE_VERSION}-{size}.img"));
@@ -156,8 +159,8 @@ pub(super) fn try_lock_templates(templates: &Path) -> Result<Option<File>, Linux
     }
 }
 
-/// What somebody who died has left of a template, and the lock that keeps others from making one; `None` where there is nothing,
-/// or somebody is making one now.
+/// What somebody who died has left of a template, and the lock that keeps others from making one; `None`
+/// where there is nothing, or somebody is making one now.
 pub fn unfinished_template(templates: &Path) -> Result<Option<UnfinishedTemplate>, LinuxError> {
     let making = templates.join(MAKING);
     if !making.exists() {
@@ -210,10 +213,10 @@ pub enum Growth {
     NeedsCopy,
 }
 
-/// Makes the sandbox larger, mounted or not: `new_size` in bytes, rounded up to whole blocks. The same size changes
-/// nothing, a smaller one is refused. The kernel does it, which a crash cannot harm, and for which it asks for
-/// `CAP_SYS_RESOURCE` (root usually has it). Without, a mounted sandbox stays as it is and the error is
-/// [`LinuxError::GrowNotPermitted`].
+/// Makes the sandbox larger, mounted or not: `new_size` in bytes, rounded up to whole blocks. The same size
+/// changes nothing, a smaller one is refused. The kernel does it, which a crash cannot harm, and for which it
+/// asks for `CAP_SYS_RESOURCE` (root usually has it). Without, a mounted sandbox stays as it is and the error
+/// is [`LinuxError::GrowNotPermitted`].
 pub fn expand(image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
     let new_size = checked_size(new_size)?;
     let file =
@@ -243,7 +246,8 @@ fn expand_unmounted(file: &File, image: &Path, (length, new_size): (u64, u64)) -
     file.set_len(new_size).map_err(LinuxError::system("ftruncate", image))?;
     let grown = match detached_storage(image, Access::Write) {
         Err(error @ LinuxError::ImageAttached { .. }) => Err(error),
-        // Where the file system is damaged, e2fsck says more; where mounting is not permitted, it is not needed.
+        // Where the file system is damaged, e2fsck says more; where mounting is not permitted, it is not
+        // needed.
         Err(_) => Ok(Growth::NeedsCopy),
         Ok(mount) => grow(&mount, image, new_size),
     };
@@ -272,8 +276,9 @@ fn grow(mount: &OwnedFd, image: &Path, new_size: u64) -> Result<Growth, LinuxErr
     }
 }
 
-/// Makes `copy`, an empty file, a larger copy of the sandbox in `image`, which nobody may use meanwhile. The caller puts it in the
-/// place of the image: the tools that grow an ext4 leave half of one when they are killed, as `cancel` has them.
+/// Makes `copy`, an empty file, a larger copy of the sandbox in `image`, which nobody may use meanwhile. The
+/// caller puts it in the place of the image: the tools that grow an ext4 leave half of one when they are
+/// killed, as `cancel` has them.
 pub fn expand_copy(image: &Path, copy: &Path, new_size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
     let new_size = checked_size(new_size)?;
     let source = File::open(image).map_err(LinuxError::system("open", image))?;
@@ -281,7 +286,8 @@ pub fn expand_copy(image: &Path, copy: &Path, new_size: u64, cancel: &Cancel) ->
     let target =
         File::options().read(true).write(true).open(copy).map_err(LinuxError::system("open", copy))?;
     sparse_copy::copy((&source, image), (&target, copy), cancel)?;
-    // resize2fs insists on a check; this one also replays the journal after a crash. 1 means: errors were corrected.
+    // resize2fs insists on a check; this one also replays the journal after a crash. 1 means: errors were
+    // corrected.
     Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-p"]).run(&[0, 1], cancel)?;
     target.set_len(new_size).map_err(LinuxError::system("ftruncate", copy))?;
     Tool { subject: image, ..Tool::new("resize2fs", copy) }.run(&[0], cancel)?;
@@ -301,8 +307,8 @@ fn expand_mounted(
     device.set_capacity()?;
     match rustix::fs::ext4_ioc_resize_fs(&directory, new_size / BLOCK) {
         Ok(()) => Ok(()),
-        // Refused before anything was done. After any other error the file system may have grown a part of the way,
-        // and the file must stay as large as it is now.
+        // Refused before anything was done. After any other error the file system may have grown a part of
+        // the way, and the file must stay as large as it is now.
         Err(error @ Errno::PERM) => {
             let first = LinuxError::GrowNotPermitted { path: image.to_path_buf(), source: error.into() };
             let undone = undo_growth(first, file, image, current);
@@ -313,8 +319,9 @@ fn expand_mounted(
     }
 }
 
-/// Has e2fsck look for damage in the metadata of an image that nobody has mounted; nothing is changed. An image that was not unmounted, or had an error of
-/// its disk while it was, agrees with itself only once the next mount has been at its journal: it is not looked at.
+/// Has e2fsck look for damage in the metadata of an image that nobody has mounted; nothing is changed. An
+/// image that was not unmounted, or had an error of its disk while it was, agrees with itself only once the
+/// next mount has been at its journal: it is not looked at.
 ///
 /// # Errors
 /// [`LinuxError::ToolFailed`] with what e2fsck says; [`LinuxError::ToolMissing`].

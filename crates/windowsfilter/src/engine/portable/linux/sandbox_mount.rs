@@ -1,9 +1,11 @@
-//! A sandbox at work: its image mounted as ext4, and overlayfs showing the view with the image's changes on top.
+//! A sandbox at work: its image mounted as ext4, and overlayfs showing the view with the image's changes on
+//! top.
 //!
-//! Two mounts per sandbox: the *storage* (the image, with `upper/` and `work/`) and the *target* that users see. If the
-//! second fails the first is undone. Overlayfs' features that make an upper directory depend on more than itself are
-//! switched off by name, whatever the kernel's defaults are: no redirects, no metadata-only copies, no index. So `upper/`
-//! holds plain copies, whiteouts and opaque directories, and [`super::upper`] can read it without the kernel's help.
+//! Two mounts per sandbox: the *storage* (the image, with `upper/` and `work/`) and the *target* that users
+//! see. If the second fails the first is undone. Overlayfs' features that make an upper directory depend on
+//! more than itself are switched off by name, whatever the kernel's defaults are: no redirects, no
+//! metadata-only copies, no index. So `upper/` holds plain copies, whiteouts and opaque directories, and
+//! [`super::upper`] can read it without the kernel's help.
 
 use super::error::LinuxError;
 use super::fs_context::{FsContext, attach};
@@ -42,8 +44,9 @@ pub fn mount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     settled.map_err(|first| undone(undone(first, sandbox.target), sandbox.storage))
 }
 
-/// Unmounts both mounts of a sandbox. If the target is in use, or what was written cannot be saved, nothing changes; what is not mounted
-/// (any more), or not even there, is passed over, so this can be repeated after an error.
+/// Unmounts both mounts of a sandbox. If the target is in use, or what was written cannot be saved, nothing
+/// changes; what is not mounted (any more), or not even there, is passed over, so this can be repeated after
+/// an error.
 pub fn unmount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     let &Sandbox { storage: path, target, .. } = sandbox;
     let Some(storage) = Storage::open_if_mounted(path)? else { return unmount_if_mounted(target) };
@@ -68,7 +71,8 @@ fn unmount_if_mounted(path: &Path) -> Result<(), LinuxError> {
     }
 }
 
-/// Mounts the image's file system at `target`. An image that is mounted anywhere already, in any mount namespace, is refused.
+/// Mounts the image's file system at `target`. An image that is mounted anywhere already, in any mount
+/// namespace, is refused.
 pub fn mount_storage(image: &Path, target: &Path) -> Result<(), LinuxError> {
     attach(detached_storage(image, Access::Write)?.as_fd(), target)
 }
@@ -96,8 +100,8 @@ pub(super) fn detached_storage(image: &Path, access: Access) -> Result<OwnedFd, 
 /// As [`detached_storage`], of an open file that is the caller's alone.
 pub(super) fn detached_storage_of(file: &File, image: &Path, access: Access) -> Result<OwnedFd, LinuxError> {
     let mut context = FsContext::open("ext4", image)?;
-    // Without direct I/O the page cache holds everything twice: 1 GB was written and synced in 1.7 to 4.6 s instead of
-    // 0.5 s, and read back no faster.
+    // Without direct I/O the page cache holds everything twice: 1 GB was written and synced in 1.7 to 4.6 s
+    // instead of 0.5 s, and read back no faster.
     let options = LoopOptions { read_only: access == Access::Read, autoclear: true, direct_io: true };
     let device = LoopDevice::attach(file, image, options)?;
     context.path("source", device.path())?;
@@ -105,7 +109,8 @@ pub(super) fn detached_storage_of(file: &File, image: &Path, access: Access) -> 
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOATIME;
     if access == Access::Write {
-        // Otherwise a kernel thread fills gigabytes of inode tables with zeros, and the sparse image with them.
+        // Otherwise a kernel thread fills gigabytes of inode tables with zeros, and the sparse image with
+        // them.
         context.flag("noinit_itable")?;
         context.string("errors", "remount-ro")?;
     } else {
@@ -135,8 +140,8 @@ fn mount_overlay(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     attach(mount.as_fd(), sandbox.target)
 }
 
-/// Names a layer by descriptor (Linux 6.13), which knows neither special characters nor a longest path; by text elsewhere.
-/// There is one lower layer, so the older key means the same.
+/// Names a layer by descriptor (Linux 6.13), which knows neither special characters nor a longest path; by
+/// text elsewhere. There is one lower layer, so the older key means the same.
 fn set_layer(context: &mut FsContext, (key, older_key): (&str, &str), path: &Path) -> Result<(), LinuxError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory =
@@ -147,8 +152,8 @@ fn set_layer(context: &mut FsContext, (key, older_key): (&str, &str), path: &Pat
     }
 }
 
-/// The root of an overlay shows the metadata of the upper directory, never of the lower. So a new one (which has no
-/// attributes at all) gets the lower's.
+/// The root of an overlay shows the metadata of the upper directory, never of the lower. So a new one (which
+/// has no attributes at all) gets the lower's.
 fn copy_root_metadata(lower: &Path, upper: &Path) -> Result<(), LinuxError> {
     if !xattrs::names(upper)?.is_empty() {
         return Ok(());

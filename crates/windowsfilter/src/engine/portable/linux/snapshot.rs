@@ -1,11 +1,13 @@
 //! Reading a sandbox's changes at one point in time, whether it is in use or not.
 //!
-//! A sandbox in use is *frozen* for as long as its image takes to copy: ext4 then has everything in the image and lets
-//! writers wait. The copy shares blocks with the original where the file system can do that, and has no name, so it is gone
-//! when the view is closed or the program dies. A sandbox not in use is mounted as it is, after replaying its journal.
-//! Both mounts are private: they appear in no directory and end with their descriptor.
+//! A sandbox in use is *frozen* for as long as its image takes to copy: ext4 then has everything in the image
+//! and lets writers wait. The copy shares blocks with the original where the file system can do that, and has
+//! no name, so it is gone when the view is closed or the program dies. A sandbox not in use is mounted as it
+//! is, after replaying its journal. Both mounts are private: they appear in no directory and end with their
+//! descriptor.
 //!
-//! Should the program be killed while a sandbox is frozen, the next snapshot of it finds it frozen and thaws it in the end.
+//! Should the program be killed while a sandbox is frozen, the next snapshot of it finds it frozen and thaws
+//! it in the end.
 
 use super::error::LinuxError;
 use super::in_use;
@@ -20,7 +22,8 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// The changes of a sandbox, as they were at one moment. Dropping it unmounts and deletes what was made for it.
+/// The changes of a sandbox, as they were at one moment. Dropping it unmounts and deletes what was made for
+/// it.
 #[derive(Debug)]
 pub struct SandboxView {
     image: PathBuf,
@@ -31,8 +34,9 @@ pub struct SandboxView {
 }
 
 impl SandboxView {
-    /// Opens the changes of the sandbox in this image. The caller keeps others from mounting, unmounting or opening the
-    /// same sandbox meanwhile; what runs in it may go on. A copy takes its place beside the image; `cancel` ends copying.
+    /// Opens the changes of the sandbox in this image. The caller keeps others from mounting, unmounting or
+    /// opening the same sandbox meanwhile; what runs in it may go on. A copy takes its place beside the
+    /// image; `cancel` ends copying.
     pub fn open(image: &Path, cancel: &Cancel) -> Result<Self, LinuxError> {
         match in_use::mounted_at(image)? {
             Some((_, storage)) => Self::new(image, mount_copy(image, &storage.mount_point, cancel)?, false),
@@ -51,7 +55,8 @@ impl SandboxView {
         &self.upper
     }
 
-    /// Ends the view and waits until the image is free again. An error means that a file opened from it is still open.
+    /// Ends the view and waits until the image is free again. An error means that a file opened from it is
+    /// still open.
     pub fn close(self) -> Result<(), LinuxError> {
         let Self { image, upper, mount, original } = self;
         drop(upper);
@@ -172,7 +177,8 @@ mod tests {
             };
             devices.filter(is_ours).collect()
         }
-        /// How many mounts of these devices the mount table has. Other tests mount other ones at the same time.
+        /// How many mounts of these devices the mount table has. Other tests mount other ones at the same
+        /// time.
         fn mounts(&self) -> usize {
             let devices = self.loop_devices();
             mount_table::read().unwrap().iter().filter(|mount| devices.contains(&mount.source)).count()

@@ -25,8 +25,8 @@ pub enum CopyMethod {
     },
 }
 
-/// Makes the empty file `target` equal to `source`, whose length must be a multiple of 4096 bytes. The paths are for
-/// errors. Nothing is synced. Ends half-way with `cancel`.
+/// Makes the empty file `target` equal to `source`, whose length must be a multiple of 4096 bytes. The paths
+/// are for errors. Nothing is synced. Ends half-way with `cancel`.
 pub fn copy(
     (source, source_path): (&File, &Path),
     (target, target_path): (&File, &Path),
@@ -77,7 +77,8 @@ impl Copier<'_> {
         let mut offset = 0;
         while let Some(start) = self.seek(SeekFrom::Data(offset))? {
             let end = self.seek(SeekFrom::Hole(start))?.unwrap_or(length);
-            // Direct I/O wants whole blocks; the extra bytes are zeros or data, and equal in both files either way.
+            // Direct I/O wants whole blocks; the extra bytes are zeros or data, and equal in both files
+            // either way.
             let aligned = start - start % ALIGNMENT as u64;
             self.copy_range(aligned, end.next_multiple_of(ALIGNMENT as u64).min(length))?;
             offset = end;
@@ -106,7 +107,8 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Copies at most one buffer and tells how much; 0 bytes read is an error, as the file ends only at `end`.
+    /// Copies at most one buffer and tells how much; 0 bytes read is an error, as the file ends only at
+    /// `end`.
     fn copy_piece(&mut self, offset: u64, length: u64) -> Result<u64, PieceError> {
         self.buffer.clear();
         let spare = self.buffer.spare_mut();

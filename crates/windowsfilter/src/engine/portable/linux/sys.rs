@@ -1,7 +1,9 @@
-//! The ioctls that rustix has no function for (loop devices, freezing, trimming, ext4's checkpoint), and leases. Nothing here decides anything.
+//! The ioctls that rustix has no function for (loop devices, freezing, trimming, ext4's checkpoint), and
+//! leases. Nothing here decides anything.
 //!
-//! UNSAFETY: an ioctl's argument type is only known from its number, so each call must promise that the two fit. The
-//! promises are made here, next to the structures as `linux/loop.h`, `linux/fs.h` and `linux/ext4.h` define them; callers get safe functions.
+//! UNSAFETY: an ioctl's argument type is only known from its number, so each call must promise that the two
+//! fit. The promises are made here, next to the structures as `linux/loop.h`, `linux/fs.h` and `linux/ext4.h`
+//! define them; callers get safe functions.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -98,7 +100,8 @@ const _: () = assert!(size_of::<LoopConfig>() == 304);
 /// `LOOP_CTL_GET_FREE`: its answer is the return value of the call, which rustix' ready-made patterns drop.
 struct GetFree;
 
-// SAFETY: LOOP_CTL_GET_FREE takes no argument (null is passed) and writes nothing; its result is the return value.
+// SAFETY: LOOP_CTL_GET_FREE takes no argument (null is passed) and writes nothing; its result is the return
+// value.
 unsafe impl Ioctl for GetFree {
     type Output = u32;
     const IS_MUTATING: bool = false;
@@ -122,7 +125,8 @@ pub(super) fn loop_get_free(control: impl AsFd) -> Result<u32> {
     unsafe { ioctl::ioctl(control, GetFree) }
 }
 
-/// Attaches `file` to the loop device and sets it up in one step. `block_size` in bytes, 0 for the kernel's choice.
+/// Attaches `file` to the loop device and sets it up in one step. `block_size` in bytes, 0 for the kernel's
+/// choice.
 pub(super) fn loop_configure(
     device: impl AsFd,
     file: BorrowedFd<'_>,
@@ -131,14 +135,15 @@ pub(super) fn loop_configure(
 ) -> Result<()> {
     let fd = u32::try_from(file.as_raw_fd()).map_err(|_| rustix::io::Errno::BADF)?;
     let config = LoopConfig { fd, block_size, info, reserved: [0; 8] };
-    // SAFETY: LOOP_CONFIGURE reads one `struct loop_config`, whose layout `LoopConfig` has; the kernel takes its own
-    // reference on the file behind `fd`, which is open for the length of the call.
+    // SAFETY: LOOP_CONFIGURE reads one `struct loop_config`, whose layout `LoopConfig` has; the kernel takes
+    // its own reference on the file behind `fd`, which is open for the length of the call.
     unsafe { ioctl::ioctl(device, Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) }
 }
 
 /// What the loop device is set to; `ENXIO` if to nothing.
 pub(super) fn loop_status(device: impl AsFd) -> Result<LoopInfo> {
-    // SAFETY: LOOP_GET_STATUS64 fills one `struct loop_info64`, whose layout `LoopInfo` has; every bit pattern is valid.
+    // SAFETY: LOOP_GET_STATUS64 fills one `struct loop_info64`, whose layout `LoopInfo` has; every bit
+    // pattern is valid.
     unsafe { ioctl::ioctl(device, Getter::<LOOP_GET_STATUS64, LoopInfo>::new()) }
 }
 
@@ -166,7 +171,8 @@ pub(super) fn thaw(directory: impl AsFd) -> Result<()> {
     unsafe { ioctl::ioctl(directory, IntegerSetter::<FITHAW>::new_usize(0)) }
 }
 
-/// Brings everything in the journal of `directory`'s ext4 to its place on the device; `ENOTTY` from kernels before 5.14.
+/// Brings everything in the journal of `directory`'s ext4 to its place on the device; `ENOTTY` from kernels
+/// before 5.14.
 pub(super) fn ext4_checkpoint(directory: impl AsFd) -> Result<()> {
     // SAFETY: EXT4_IOC_CHECKPOINT reads one u32 of flags; none are set.
     unsafe { ioctl::ioctl(directory, Setter::<EXT4_IOC_CHECKPOINT, u32>::new(0)) }
@@ -175,16 +181,18 @@ pub(super) fn ext4_checkpoint(directory: impl AsFd) -> Result<()> {
 /// Tells the device of `directory`'s file system about all blocks that are free.
 pub(super) fn trim(directory: impl AsFd) -> Result<()> {
     let mut range = TrimRange { start: 0, length: u64::MAX, shortest: 0 };
-    // SAFETY: FITRIM reads one `struct fstrim_range`, whose layout `TrimRange` has, and writes the number of bytes trimmed into it.
+    // SAFETY: FITRIM reads one `struct fstrim_range`, whose layout `TrimRange` has, and writes the number of
+    // bytes trimmed into it.
     unsafe { ioctl::ioctl(directory, Updater::<FITRIM, TrimRange>::new(&mut range)) }
 }
 
-/// Takes a write lease on a file that is open for reading, and gives it back at once: `EAGAIN` if the file is open in any other way, be it by the
-/// kernel itself. Source: `fcntl(2)`, F_SETLEASE.
+/// Takes a write lease on a file that is open for reading, and gives it back at once: `EAGAIN` if the file is
+/// open in any other way, be it by the kernel itself. Source: `fcntl(2)`, F_SETLEASE.
 pub(super) fn try_write_lease(file: impl AsFd) -> Result<()> {
     let fd = file.as_fd().as_raw_fd();
     let set = |command: libc::c_int, argument: libc::c_int| {
-        // SAFETY: these commands take an int and touch no memory; the descriptor is open for the length of the call.
+        // SAFETY: these commands take an int and touch no memory; the descriptor is open for the length of
+        // the call.
         match unsafe { libc::fcntl(fd, command, argument) } {
             -1 => Err(rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())
                 .unwrap_or(rustix::io::Errno::IO)),

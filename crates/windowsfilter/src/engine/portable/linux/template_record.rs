@@ -1,7 +1,9 @@
-//! What an empty sandbox image was like when it was made, so that no damage to it goes into every sandbox that is copied from it.
+//! What an empty sandbox image was like when it was made, so that no damage to it goes into every sandbox
+//! that is copied from it.
 //!
-//! Beside `templates/<name>.img` lies `<name>.json` with its digest. It is there before the image is, so an image without one is not ours as it
-//! is. What is damaged may be removed: the next sandbox of its size makes it anew.
+//! Beside `templates/<name>.img` lies `<name>.json` with its digest. It is there before the image is, so an
+//! image without one is not ours as it is. What is damaged may be removed: the next sandbox of its size makes
+//! it anew.
 
 use super::error::LinuxError;
 use super::sandbox_image::try_lock_templates;
@@ -25,7 +27,8 @@ struct Record {
     digest: Digest,
 }
 
-/// Writes the record of what is about to become `template`, and makes it durable. For whoever has the templates' lock.
+/// Writes the record of what is about to become `template`, and makes it durable. For whoever has the
+/// templates' lock.
 pub(super) fn write(template: &Path, image: &File) -> Result<(), LinuxError> {
     let digest = digest(image).map_err(LinuxError::system("read", template))?;
     let path = record_path(template);
@@ -35,7 +38,8 @@ pub(super) fn write(template: &Path, image: &File) -> Result<(), LinuxError> {
     file.sync_all().map_err(LinuxError::system("fsync", &path))
 }
 
-/// Templates that are not as they were made, and why; nothing while somebody is making one. With `remove` they go.
+/// Templates that are not as they were made, and why; nothing while somebody is making one. With `remove`
+/// they go.
 pub fn damaged(templates: &Path, remove: bool) -> Result<Vec<(PathBuf, String)>, LinuxError> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(templates) {
@@ -84,8 +88,8 @@ fn record(path: &Path) -> Result<Record, String> {
     sealed::unseal(VERSION, &text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Digest of an image's blocks that are not empty, each behind its place. Holes and blocks of zeros are the same to whoever reads them, and
-/// file systems make one of the other as they like.
+/// Digest of an image's blocks that are not empty, each behind its place. Holes and blocks of zeros are the
+/// same to whoever reads them, and file systems make one of the other as they like.
 fn digest(image: &File) -> io::Result<Digest> {
     let length = image.metadata()?.len();
     let mut hasher = Sha256::new();

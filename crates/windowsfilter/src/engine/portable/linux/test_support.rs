@@ -18,7 +18,8 @@ impl Drop for Mounted {
     }
 }
 
-/// A folder with `count` tars (or at least: files of 512-byte blocks) of one file each, and an index of them all.
+/// A folder with `count` tars (or at least: files of 512-byte blocks) of one file each, and an index of them
+/// all.
 pub(super) struct Layers {
     folder: TempDir,
     count: usize,

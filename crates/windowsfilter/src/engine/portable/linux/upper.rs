@@ -1,11 +1,13 @@
 //! Reading the upper directory of an overlay: what a sandbox changed.
 //!
-//! Its names come from whatever ran in the sandbox, so nothing here follows a link, leaves the directory, crosses a mount,
-//! opens anything but directories and regular files, or trusts a depth: the walk keeps a stack of its own, works with
-//! descriptors relative to the directory (a path may be longer than `PATH_MAX`), and holds a bounded number of them.
+//! Its names come from whatever ran in the sandbox, so nothing here follows a link, leaves the directory,
+//! crosses a mount, opens anything but directories and regular files, or trusts a depth: the walk keeps a
+//! stack of its own, works with descriptors relative to the directory (a path may be longer than `PATH_MAX`),
+//! and holds a bounded number of them.
 //!
-//! How overlayfs writes changes down: `Documentation/filesystems/overlayfs.rst`, "whiteouts and opaque directories". It
-//! needs privileges to see (`trusted.*`); a walk without them sees no opaque directories, so it must not be tried.
+//! How overlayfs writes changes down: `Documentation/filesystems/overlayfs.rst`, "whiteouts and opaque
+//! directories". It needs privileges to see (`trusted.*`); a walk without them sees no opaque directories, so
+//! it must not be tried.
 
 use super::error::LinuxError;
 use super::xattrs;
@@ -19,13 +21,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Longest path of an entry, in bytes. Windows ends at 32,767 UTF-16 units, each at most three bytes in UTF-8, so no
-/// longer path can be committed; the limit also bounds what a hostile tree can cost.
+/// Longest path of an entry, in bytes. Windows ends at 32,767 UTF-16 units, each at most three bytes in
+/// UTF-8, so no longer path can be committed; the limit also bounds what a hostile tree can cost.
 pub const PATH_MAX_BYTES: usize = 32_767 * 3;
-/// Most directories in one another. Four times as deep as a layer may be unless somebody says otherwise; what the way to an entry costs is paid
-/// for each entry.
+/// Most directories in one another. Four times as deep as a layer may be unless somebody says otherwise; what
+/// the way to an entry costs is paid for each entry.
 pub const DEPTH_MAX: usize = 4096;
-/// Most bytes of the attributes of one entry that are asked for. ext4 holds some 250 attributes of 64 KiB, which is as much.
+/// Most bytes of the attributes of one entry that are asked for. ext4 holds some 250 attributes of 64 KiB,
+/// which is as much.
 pub const ATTRIBUTES_MAX: usize = 16 << 20;
 /// Directories kept open during a walk; those further up are found again through `..`.
 const OPEN_DIRECTORIES: usize = 32;
@@ -78,7 +81,8 @@ pub struct UpperEntry {
     pub inode: u64,
     /// How many names the file has.
     pub links: u64,
-    /// Those extended attributes that were asked for, with their full names, sorted, without those of overlayfs itself.
+    /// Those extended attributes that were asked for, with their full names, sorted, without those of
+    /// overlayfs itself.
     pub xattrs: Vec<Attribute>,
     /// The names of the others, and how long their values are.
     pub others: Vec<(Vec<u8>, usize)>,
@@ -86,7 +90,8 @@ pub struct UpperEntry {
 
 /// Full name and value of an extended attribute.
 pub type Attribute = (Vec<u8>, Vec<u8>);
-/// Says of an attribute's full name whether it is asked for. Whoever works in a sandbox may set any number of others, of any size.
+/// Says of an attribute's full name whether it is asked for. Whoever works in a sandbox may set any number of
+/// others, of any size.
 pub type Wanted = fn(&[u8]) -> bool;
 
 /// An upper directory, open for reading.
@@ -119,8 +124,8 @@ impl UpperDirectory {
         Ok(UpperEntry { others, ..self.entry(&[], self.fd.as_fd(), &status, xattrs, false)? })
     }
 
-    /// All entries: each directory before what is in it, the entries of a directory in the order of their names' bytes.
-    /// Ends after the first error; more than `most` of them are one.
+    /// All entries: each directory before what is in it, the entries of a directory in the order of their
+    /// names' bytes. Ends after the first error; more than `most` of them are one.
     pub fn walk(&self, wanted: Wanted, most: Option<u64>) -> Result<UpperWalk<'_>, LinuxError> {
         let mut walk = UpperWalk { upper: self, wanted, most, met: 0, stack: Vec::new(), path: Vec::new() };
         let root = self.fd.try_clone().map_err(LinuxError::system("dup", &self.path))?;
@@ -162,8 +167,8 @@ impl UpperDirectory {
         self.path.join(OsStr::from_bytes(path))
     }
 
-    /// The directory of a path, and the last name. Long paths are walked a piece at a time, from the directory that was opened last where it is on
-    /// the way.
+    /// The directory of a path, and the last name. Long paths are walked a piece at a time, from the
+    /// directory that was opened last where it is on the way.
     fn parent_of<'a>(&self, path: &'a [u8]) -> Result<(Arc<OwnedFd>, &'a [u8]), LinuxError> {
         let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else {
             return Ok((Arc::clone(&self.fd), path));
@@ -207,8 +212,8 @@ impl UpperDirectory {
         path: &[u8],
         wanted: Wanted,
     ) -> Result<(Vec<Attribute>, Vec<xattrs::Other>), LinuxError> {
-        // The descriptor of a link or device cannot be asked for attributes; its name in /proc can, and leads to the
-        // very inode without following a link any further.
+        // The descriptor of a link or device cannot be asked for attributes; its name in /proc can, and leads
+        // to the very inode without following a link any further.
         let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let wanted = |name: &[u8]| name.starts_with(OVERLAY_PREFIX) || wanted(name);
         xattrs::selected(Path::new(&name), wanted, ATTRIBUTES_MAX).map_err(|error| self.renamed(error, path))
@@ -423,7 +428,8 @@ impl UpperWalk<'_> {
         Ok(())
     }
 
-    /// Leaves the innermost directory. If the one above was closed meanwhile it is opened again, and must be the same.
+    /// Leaves the innermost directory. If the one above was closed meanwhile it is opened again, and must be
+    /// the same.
     fn pop(&mut self) -> Result<(), LinuxError> {
         let Some(left) = self.stack.pop() else { return Ok(()) };
         let Some(parent) = self.stack.last().filter(|parent| parent.fd.is_none()) else { return Ok(()) };

@@ -4,7 +4,8 @@ use super::error::LinuxError;
 use rustix::io::Errno;
 use std::path::Path;
 
-/// Most bytes the kernel returns for one value or one list. Source: `XATTR_SIZE_MAX`, `XATTR_LIST_MAX` of `linux/limits.h`.
+/// Most bytes the kernel returns for one value or one list. Source: `XATTR_SIZE_MAX`, `XATTR_LIST_MAX` of
+/// `linux/limits.h`.
 const KERNEL_MAX: usize = 65_536;
 
 /// A name, such as `user.DOSATTRIB`, and its value.
@@ -40,7 +41,8 @@ pub(super) fn all(path: &Path) -> Result<Vec<Attribute>, LinuxError> {
     names(path)?.into_iter().map(|name| value(path, &name).map(|value| (name, value))).collect()
 }
 
-/// As [`all`], but only those that are `wanted`. Of the others, of which a file may have far more than anybody asked for, only the length is read.
+/// As [`all`], but only those that are `wanted`. Of the others, of which a file may have far more than
+/// anybody asked for, only the length is read.
 ///
 /// # Errors
 /// More than `most` bytes of names and values.

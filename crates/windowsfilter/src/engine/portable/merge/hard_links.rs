@@ -1,7 +1,8 @@
 //! Links to what their tar has nothing for before them: names of a file that a lower layer has.
 //!
-//! A layer can link to a file and delete or replace it in one go, and the link keeps the content. So a target is what the layers below
-//! showed under its name before this layer hid anything of them. Only if they have nothing there it is what the tar has later.
+//! A layer can link to a file and delete or replace it in one go, and the link keeps the content. So a target
+//! is what the layers below showed under its name before this layer hid anything of them. Only if they have
+//! nothing there it is what the tar has later.
 
 use std::collections::HashMap;
 
@@ -33,7 +34,8 @@ impl Tree<'_> {
             return Ok(());
         }
         let hidden = self.hidden();
-        // By which of them a link was last met on the way: each is followed once, however long the chains are.
+        // By which of them a link was last met on the way: each is followed once, however long the chains
+        // are.
         let mut met_from = vec![None; open.len()];
         for (number, first) in open.iter().enumerate() {
             let mut chain = vec![first.node];

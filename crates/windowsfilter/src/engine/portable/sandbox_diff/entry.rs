@@ -17,7 +17,8 @@ use super::security::{Inheritance, inherits};
 use super::source::Upper;
 use super::tree::{Tree, TreeNode};
 
-/// First and last second ext4 can hold in its 256-byte inodes: 1901 and 2446. Copy-up moves times beyond them there.
+/// First and last second ext4 can hold in its 256-byte inodes: 1901 and 2446. Copy-up moves times beyond them
+/// there.
 pub(super) const EXT4_SECONDS: (i64, i64) = (i32::MIN as i64, i32::MAX as i64 + (3 << 32));
 
 /// What extended attributes of an upper entry say.
@@ -46,7 +47,8 @@ pub(super) fn make_plain(streams: StreamForm, xattrs: &mut [Attribute]) {
     }
 }
 
-/// Whether an attribute of this full name says something of the file on Windows. Others are not read: there may be any number.
+/// Whether an attribute of this full name says something of the file on Windows. Others are not read: there
+/// may be any number.
 pub(super) fn is_windows_attribute(name: &[u8]) -> bool {
     windows_attribute(name).is_some_and(|name| metadata::Attribute::of(name).is_some())
 }
@@ -110,8 +112,9 @@ pub(super) fn describe<P: Parent>(
         _ => {}
     }
     if inherits(&metadata) {
-        // To Windows a link to a directory is a directory: it is made with FILE_DIRECTORY_FILE, which decides what is inherited
-        // ("Assigning Security to a New File on IRP_MJ_CREATE", Windows driver documentation).
+        // To Windows a link to a directory is a directory: it is made with FILE_DIRECTORY_FILE, which decides
+        // what is inherited ("Assigning Security to a New File on IRP_MJ_CREATE", Windows driver
+        // documentation).
         let is_directory = entry.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
         let inherited = directory.of_new(is_directory).map_err(|error| entry_error(&subject.name, error))?;
         metadata.security = Some(inherited.to_vec());
@@ -122,7 +125,8 @@ pub(super) fn describe<P: Parent>(
     Ok(Described { entry, streams: metadata.streams })
 }
 
-/// What was recorded of an entry. A file written under another spelling is the parent's file with new content.
+/// What was recorded of an entry. A file written under another spelling is the parent's file with new
+/// content.
 pub(super) fn recorded(parent: &impl Parent, subject: &Subject<'_>) -> Result<Win32Metadata, Error> {
     let own = subject.own.clone();
     let Some(lower) = &subject.item.lower else { return Ok(own) };
@@ -183,8 +187,9 @@ fn last_write(subject: &Subject<'_>, is_new: bool) -> FileTime {
     FileTime::from_unix(seconds, nanos)
 }
 
-/// Makes an entry a link: the recorded one, or a new one. Nobody can change the text of a link, so what was recorded of it holds wherever
-/// it has been moved to, though its text may lead elsewhere from there: on Windows the target of a junction stays as well.
+/// Makes an entry a link: the recorded one, or a new one. Nobody can change the text of a link, so what was
+/// recorded of it holds wherever it has been moved to, though its text may lead elsewhere from there: on
+/// Windows the target of a junction stays as well.
 fn make_link<P: Parent>(
     links: &mut Links<'_, P>,
     subject: &Subject<'_>,
@@ -211,7 +216,8 @@ fn make_link<P: Parent>(
     Ok(())
 }
 
-/// Whether a link is a directory to Windows: that of a new one leads to one, or it has been given data that say so.
+/// Whether a link is a directory to Windows: that of a new one leads to one, or it has been given data that
+/// say so.
 pub(super) fn leads_to_directory<P: Parent>(
     links: &mut Links<'_, P>,
     node: &TreeNode,

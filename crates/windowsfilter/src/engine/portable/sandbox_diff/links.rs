@@ -1,10 +1,11 @@
 //! Symbolic links made on Linux, as Windows links.
 //!
-//! Windows wants to know of a link whether it leads to a directory, so targets are followed here, in the sandbox and the
-//! parent together and without regard to case. The root of an absolute link is the sandbox's, `C:\`.
+//! Windows wants to know of a link whether it leads to a directory, so targets are followed here, in the
+//! sandbox and the parent together and without regard to case. The root of an absolute link is the sandbox's,
+//! `C:\`.
 //!
-//! Any number of links may lead through the same directories and through each other. So what was found once is remembered: a *place* is what
-//! has a name in another place, and of a link it is known where it ends.
+//! Any number of links may lead through the same directories and through each other. So what was found once
+//! is remembered: a *place* is what has a name in another place, and of a link it is known where it ends.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -129,7 +130,8 @@ impl<'a, P: Parent> Links<'a, P> {
         Self { tree, parent, places: Vec::new(), ends: HashMap::new(), last: None, folded: Vec::new() }
     }
 
-    /// Whether a link with this text, in the directory that is this node of the tree, leads to a directory. One to nowhere does not.
+    /// Whether a link with this text, in the directory that is this node of the tree, leads to a directory.
+    /// One to nowhere does not.
     pub(super) fn leads_to_directory(&mut self, directory: usize, text: &[u8]) -> Result<bool, Error> {
         if self.places.len() > MAX_PLACES || self.places.is_empty() {
             self.start_anew()?;
@@ -139,7 +141,8 @@ impl<'a, P: Parent> Links<'a, P> {
         let mut too_far = false;
         while let Some(walk) = walks.back_mut() {
             let at = walk.way.to;
-            // Where a link ends that Windows knows as a directory, it is followed only if there is a name behind it.
+            // Where a link ends that Windows knows as a directory, it is followed only if there is a name
+            // behind it.
             if walk.has_more() && self.places[at as usize].kind == ParentKind::Symlink {
                 if !self.follow(at, &mut walks, &mut too_far)? {
                     return Ok(false);
@@ -177,7 +180,8 @@ impl<'a, P: Parent> Links<'a, P> {
         Ok(false)
     }
 
-    /// Goes where a link leads, or lets the last of `walks` wait until that is known; the answer is whether it leads anywhere.
+    /// Goes where a link leads, or lets the last of `walks` wait until that is known; the answer is whether
+    /// it leads anywhere.
     fn follow(
         &mut self,
         link: PlaceId,
@@ -190,7 +194,8 @@ impl<'a, P: Parent> Links<'a, P> {
             walk.way = way;
             return Ok(true);
         }
-        // Should it get nowhere, nor do those that wait for it; that is what is said of all of them until they arrive, which ends circles, too.
+        // Should it get nowhere, nor do those that wait for it; that is what is said of all of them until
+        // they arrive, which ends circles, too.
         self.ends.insert(link, None);
         let directory = self.places[link as usize].up;
         walks.push_back(Walk::new(Some(link), self.text(link)?, directory));
@@ -278,7 +283,8 @@ impl<'a, P: Parent> Links<'a, P> {
             (None, Some(lower)) => lower.kind,
             (None, None) => return Ok(None),
         };
-        // Of a directory of the sandbox the parent's of the same name is a part; anything else of it is hidden.
+        // Of a directory of the sandbox the parent's of the same name is a part; anything else of it is
+        // hidden.
         let lower = lower.filter(|lower| own.node.is_none() || (kind == lower.kind && lower.is_directory()));
         let is_directory_link = match (node, &lower) {
             _ if kind != ParentKind::Symlink => false,

@@ -1,13 +1,14 @@
 //! Which names a sandbox's layer has: what is added, changed and deleted, spelled as Windows would find it.
 //!
-//! Linux tells `a` from `A`, Windows does not. So each upper name is compared with its neighbours and with the parent's
-//! names without regard to case:
+//! Linux tells `a` from `A`, Windows does not. So each upper name is compared with its neighbours and with
+//! the parent's names without regard to case:
 //!
-//! * a name the parent has in another case is the parent's, and gets its spelling, unless the sandbox deleted that;
-//! * a deleted name that came back, in whatever case, is a replacement and no deletion, as a layer can say only one
-//!   thing of a name;
-//! * what a replaced or opaque directory hides is deleted name by name, all the way down, as Windows layers have no
-//!   opaque directories.
+//! * a name the parent has in another case is the parent's, and gets its spelling, unless the sandbox deleted
+//!   that;
+//! * a deleted name that came back, in whatever case, is a replacement and no deletion, as a layer can say
+//!   only one thing of a name;
+//! * what a replaced or opaque directory hides is deleted name by name, all the way down, as Windows layers
+//!   have no opaque directories.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -104,7 +105,8 @@ fn path_of(items: &[Item], item: usize) -> Vec<u8> {
     names.join(&b'/')
 }
 
-/// Plans the layer of everything in `tree`, which is what `upper` has. What a Windows layer cannot hold is added to `problems`.
+/// Plans the layer of everything in `tree`, which is what `upper` has. What a Windows layer cannot hold is
+/// added to `problems`.
 pub(super) fn plan(
     tree: &Tree,
     upper: &impl Upper,
@@ -228,7 +230,8 @@ impl<U: Upper, P: Parent> Planning<'_, U, P> {
         Ok(true_name(&lower.name, &self.parent.metadata(lower)?).into_owned())
     }
 
-    /// Looks at a security descriptor that cannot be read. What came from the parent, from under this name or another, is taken as it is.
+    /// Looks at a security descriptor that cannot be read. What came from the parent, from under this name or
+    /// another, is taken as it is.
     fn check_security(&mut self, node: usize, lower: Option<&ParentNode>) -> Result<(), Error> {
         if !self.tree.nodes[node].odd_security {
             return Ok(());
@@ -247,8 +250,8 @@ impl<U: Upper, P: Parent> Planning<'_, U, P> {
     }
 }
 
-/// The name a shortened one stands for. The view shortens a name to its start, `~` and a hash; metadata that say the
-/// true name may have been carried to another file, which then has a name of its own.
+/// The name a shortened one stands for. The view shortens a name to its start, `~` and a hash; metadata that
+/// say the true name may have been carried to another file, which then has a name of its own.
 pub(super) fn true_name<'a>(shown: &'a [u8], metadata: &Win32Metadata) -> Cow<'a, [u8]> {
     let start = shown.iter().rposition(|&byte| byte == b'~').map(|tilde| &shown[..tilde]);
     match (&metadata.true_name, start) {

@@ -21,8 +21,8 @@ const MAX_NAMES: u64 = 1024;
 /// Start of the names that are deletions in a layer tar.
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
-/// Bytes of extended attributes in a header: with a security descriptor, a reparse buffer and a name they have to stay below the 1 MiB that Go's
-/// `archive/tar` reads. NTFS itself gives a file 64 KiB.
+/// Bytes of extended attributes in a header: with a security descriptor, a reparse buffer and a name they
+/// have to stay below the 1 MiB that Go's `archive/tar` reads. NTFS itself gives a file 64 KiB.
 const MAX_EAS: usize = 512 << 10;
 
 /// So many are told; of more, how many there are.
@@ -44,7 +44,8 @@ impl Problems {
         Self { told: Vec::new(), untold: 0, strict: options.strict, left_out: options.left_out.clone() }
     }
 
-    /// Looks at one entry. `name` is what Windows would call it; the parent's names are taken as they are. `path` gives its path.
+    /// Looks at one entry. `name` is what Windows would call it; the parent's names are taken as they are.
+    /// `path` gives its path.
     pub(super) fn check(&mut self, node: &TreeNode, path: impl Fn() -> Vec<u8>, name: &[u8], is_new: bool) {
         if node.is_linked_file() && node.links > MAX_NAMES {
             let problem = format!("has {} names; a file on NTFS has at most {MAX_NAMES}", node.links);
@@ -60,8 +61,8 @@ impl Problems {
         }
     }
 
-    /// Looks at an entry that means something the parent has. Of another kind under another spelling, Windows would not have let it be made; here it
-    /// would take the other's place, with all that is in it.
+    /// Looks at an entry that means something the parent has. Of another kind under another spelling, Windows
+    /// would not have let it be made; here it would take the other's place, with all that is in it.
     pub(super) fn check_case(&mut self, node: &TreeNode, path: impl Fn() -> Vec<u8>, lower: &ParentNode) {
         if *node.name != *lower.name && !same_kind(&node.kind, lower.kind) {
             let what = lower.kind.with_article();
@@ -88,8 +89,9 @@ impl Problems {
         }
     }
 
-    /// Looks at the streams of an entry. One whose bytes are in a layer has to be exactly what a file of the parent has: else whoever can set an
-    /// attribute would read whatever lies in a layer's tar, or have all of it copied as often as he likes.
+    /// Looks at the streams of an entry. One whose bytes are in a layer has to be exactly what a file of the
+    /// parent has: else whoever can set an attribute would read whatever lies in a layer's tar, or have all
+    /// of it copied as often as he likes.
     pub(super) fn check_streams(
         &mut self,
         path: &[u8],
@@ -120,7 +122,8 @@ impl Problems {
         Ok(())
     }
 
-    /// Looks at the extended attributes that Windows is to know, of which an attribute of Linux can have too much.
+    /// Looks at the extended attributes that Windows is to know, of which an attribute of Linux can have too
+    /// much.
     pub(super) fn check_eas(&mut self, path: &[u8], metadata: &Win32Metadata) {
         match ea::encode(&metadata.eas) {
             Err(error) => self.add(path, &format!("cannot be had by Windows: {error}")),
@@ -160,8 +163,8 @@ fn is_of_linux(full_name: &[u8]) -> bool {
         || full_name.strip_prefix(b"security.").is_some_and(|name| NAMES.contains(&name))
 }
 
-/// What keeps a name from being a stream's. Source: "Naming Files, Paths, and Namespaces" (Win32): more characters than in names of files, but
-/// not these.
+/// What keeps a name from being a stream's. Source: "Naming Files, Paths, and Namespaces" (Win32): more
+/// characters than in names of files, but not these.
 fn stream_problem(name: &[u8]) -> Option<&'static str> {
     if name.is_empty() {
         return Some("is empty");

@@ -1,4 +1,5 @@
-//! Security descriptors of what a sandbox made: what Windows would give it, by inheritance from the directory it is in.
+//! Security descriptors of what a sandbox made: what Windows would give it, by inheritance from the directory
+//! it is in.
 
 use std::cell::OnceCell;
 
@@ -14,17 +15,17 @@ use super::plan::Entry;
 use super::problems::Problems;
 use super::tree::TreeNode;
 
-/// Descriptor of `C:\` in a server's container, for a parent that does not say what its root has. The ACEs and their order
-/// are those that `icacls C:\` prints in `servercore:ltsc2022` (moby/buildkit, issue 4731).
+/// Descriptor of `C:\` in a server's container, for a parent that does not say what its root has. The ACEs
+/// and their order are those that `icacls C:\` prints in `servercore:ltsc2022` (moby/buildkit, issue 4731).
 const ROOT_SDDL: &str = "O:SYG:SYD:PAI(A;OICI;FA;;;BA)(A;OICI;FA;;;SY)(A;OICIIO;GA;;;CO)(A;OICI;0x1200a9;;;BU)\
                          (A;CI;0x4;;;BU)(A;CIIO;0x2;;;BU)(A;;0x1200a9;;;WD)";
 
-/// Owner of what is made in a container by its usual user, ContainerAdministrator: `dir /q` shows `BUILTIN\Administrators`
-/// (jenkinsci/docker-workflow-plugin, pull request 117).
+/// Owner of what is made in a container by its usual user, ContainerAdministrator: `dir /q` shows
+/// `BUILTIN\Administrators` (jenkinsci/docker-workflow-plugin, pull request 117).
 const OWNER: Sid = Sid::ADMINISTRATORS;
 
-/// Its primary group: `Get-Acl` shows `O:BAG:SY` of what is made in a container (Kubernetes, "Projected Volumes"). Windows
-/// itself does not look at the group.
+/// Its primary group: `Get-Acl` shows `O:BAG:SY` of what is made in a container (Kubernetes, "Projected
+/// Volumes"). Windows itself does not look at the group.
 const GROUP: Sid = Sid::SYSTEM;
 
 /// What the entries of one directory inherit.
@@ -63,18 +64,20 @@ impl Inheritance {
         cell.get_or_init(|| self.child(is_directory).to_bytes()).as_deref()
     }
 
-    /// What a directory in this one passes on: its own descriptor, or where it has none (or none that can be read), what it
-    /// would have inherited.
+    /// What a directory in this one passes on: its own descriptor, or where it has none (or none that can be
+    /// read), what it would have inherited.
     fn inside(&self, own: Option<&[u8]>) -> Self {
         let own = own.and_then(|bytes| SecurityDescriptor::parse(bytes).ok());
         Self::new(own.unwrap_or_else(|| self.child(true)), false)
     }
 }
 
-/// Most bytes of the descriptors of the directories that an entry is in, one for each. In memory they take some ten times as much.
+/// Most bytes of the descriptors of the directories that an entry is in, one for each. In memory they take
+/// some ten times as much.
 const BYTES_MAX: usize = 8 << 20;
 
-/// What the directories on the way to an entry pass on. Entries are visited depth first, so no others are kept.
+/// What the directories on the way to an entry pass on. Entries are visited depth first, so no others are
+/// kept.
 #[derive(Debug)]
 pub(super) struct Directories {
     above_root: Inheritance,
@@ -88,7 +91,8 @@ impl Directories {
         Self { above_root: Inheritance::above_root(), open: Vec::new(), bytes: 0 }
     }
 
-    /// What entries of the directory with this item inherit; of the root's own item, which is in no directory: what it gets.
+    /// What entries of the directory with this item inherit; of the root's own item, which is in no
+    /// directory: what it gets.
     pub(super) fn of(&mut self, directory: usize) -> &Inheritance {
         while let Some((.., bytes)) = self.open.pop_if(|(item, ..)| *item != directory) {
             self.bytes -= bytes;
@@ -118,8 +122,8 @@ impl Directories {
         Ok(())
     }
 
-    /// Says of a new entry, item `number`, that it inherits more than a descriptor can hold; remembers what a directory passes on. `read` gives
-    /// what the entry's attributes say, where that matters.
+    /// Says of a new entry, item `number`, that it inherits more than a descriptor can hold; remembers what a
+    /// directory passes on. `read` gives what the entry's attributes say, where that matters.
     pub(super) fn check<'a, P: Parent>(
         &mut self,
         (number, item, node): (usize, &'a Entry, &'a TreeNode),
@@ -155,7 +159,8 @@ impl Directories {
     }
 }
 
-/// Whether an entry gets its descriptor by inheritance. What the parent's tar had none for was never new; none is invented.
+/// Whether an entry gets its descriptor by inheritance. What the parent's tar had none for was never new;
+/// none is invented.
 pub(super) fn inherits(metadata: &Win32Metadata) -> bool {
     metadata.origin.is_none() && metadata.security.is_none()
 }

@@ -1,5 +1,5 @@
-//! How large the tar of a sandbox's changes becomes, counted before any of it is written: a file without a single block can claim any size,
-//! and any number of files the same stream of a layer.
+//! How large the tar of a sandbox's changes becomes, counted before any of it is written: a file without a
+//! single block can claim any size, and any number of files the same stream of a layer.
 
 use crate::engine::portable::import::shown;
 use crate::error::Error;
@@ -41,7 +41,8 @@ impl TarSize {
     }
 }
 
-/// Refuses an entry that begins at `offset` of the tar, if the tar has, with it, more bytes than `limits` allow.
+/// Refuses an entry that begins at `offset` of the tar, if the tar has, with it, more bytes than `limits`
+/// allow.
 pub(super) fn check(limits: &DiffLimits, path: &[u8], offset: u64, bytes: u64) -> Result<(), Error> {
     limits.check(bytes).map_err(|exceeded| Error::Limit { entry: Some((shown(path), offset)), exceeded })
 }

@@ -15,7 +15,8 @@ pub trait Upper {
     /// When it cannot be read.
     fn root(&self, wanted: Wanted) -> Result<UpperEntry, Error>;
 
-    /// All entries, with those attributes that are `wanted`: each directory right before what is in it, names in the order of their bytes.
+    /// All entries, with those attributes that are `wanted`: each directory right before what is in it, names
+    /// in the order of their bytes.
     ///
     /// # Errors
     /// When it cannot be read. More than `most` entries are an error of the walk, [`Error::Limit`].

@@ -1,5 +1,5 @@
-//! What becomes of each kind of change. The upper directories are real, made as overlayfs makes them; the parent is a
-//! list of paths.
+//! What becomes of each kind of change. The upper directories are real, made as overlayfs makes them; the
+//! parent is a list of paths.
 
 mod costs;
 mod deletions;

@@ -1,7 +1,8 @@
-//! The upper directory as a tree in memory: names have to be compared with their neighbours before any is written.
+//! The upper directory as a tree in memory: names have to be compared with their neighbours before any is
+//! written.
 //!
-//! Whoever works in the sandbox decides what is here, so of an entry only that is kept what the comparison needs. Its attributes are looked at
-//! once, and read again when it is written.
+//! Whoever works in the sandbox decides what is here, so of an entry only that is kept what the comparison
+//! needs. Its attributes are looked at once, and read again when it is written.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
@@ -96,7 +97,8 @@ impl Tree {
     /// Index of the root in [`Tree::nodes`].
     pub(super) const ROOT: usize = 0;
 
-    /// Reads everything; streams have the form `streams`. What attributes say that they cannot say is added to `problems`. Now and then `is_wanted` is asked, whose error ends it.
+    /// Reads everything; streams have the form `streams`. What attributes say that they cannot say is added
+    /// to `problems`. Now and then `is_wanted` is asked, whose error ends it.
     ///
     /// # Errors
     /// More than `limits` allow, or than `memory` has; a damaged parent.

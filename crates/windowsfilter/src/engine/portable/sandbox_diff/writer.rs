@@ -111,8 +111,8 @@ impl<'a, U: Upper, P: Parent, W: Write> DiffWriter<'a, U, P, W> {
         self.write_streams(&described)
     }
 
-    /// Refuses to write so many bytes behind a header, if the tar would become too large. What can be known of that beforehand was looked at when the
-    /// tree was read; headers are known only now.
+    /// Refuses to write so many bytes behind a header, if the tar would become too large. What can be known
+    /// of that beforehand was looked at when the tree was read; headers are known only now.
     fn check_size(&self, name: &[u8], content: u64) -> Result<(), Error> {
         let offset = self.tar.position();
         size::check(&self.limits, name, offset, offset.saturating_add(content))

@@ -1,5 +1,5 @@
-//! What the entries of a tar say, one for all names of a file. About 80 bytes each; what is rare (links, streams, extended attributes) has a
-//! place of its own.
+//! What the entries of a tar say, one for all names of a file. About 80 bytes each; what is rare (links,
+//! streams, extended attributes) has a place of its own.
 
 use std::sync::Arc;
 

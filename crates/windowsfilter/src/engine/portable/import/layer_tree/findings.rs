@@ -78,7 +78,8 @@ impl Findings {
         }
     }
 
-    /// Refuses what has entries, but none of a layer: it would be a layer that shows nothing, and nobody wants that.
+    /// Refuses what has entries, but none of a layer: it would be a layer that shows nothing, and nobody
+    /// wants that.
     pub(in super::super) fn check(&self, take_any: bool) -> Result<(), Error> {
         if take_any || self.outside == 0 || self.inside > 0 {
             return Ok(());

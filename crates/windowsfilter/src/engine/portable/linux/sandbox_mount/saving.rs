@@ -1,9 +1,11 @@
 //! Bringing what was written to a sandbox to its image, and giving the store back what was deleted in it.
 //!
-//! The image is sparse, so any write of the kernel may find the store's disk full, long after the program that wrote was told that all is well.
-//! Then nothing on the disk may depend on that write. So the file system is not mounted with `discard`: ext4 discards the blocks of files that
-//! were deleted even if the transaction that deleted them could not be written to the journal (`ext4_journal_commit_callback` does not ask), and
-//! a directory that is still there would be full of zeros. What was deleted is given back when all of it is known to be saved.
+//! The image is sparse, so any write of the kernel may find the store's disk full, long after the program
+//! that wrote was told that all is well. Then nothing on the disk may depend on that write. So the file
+//! system is not mounted with `discard`: ext4 discards the blocks of files that were deleted even if the
+//! transaction that deleted them could not be written to the journal (`ext4_journal_commit_callback` does not
+//! ask), and a directory that is still there would be full of zeros. What was deleted is given back when all
+//! of it is known to be saved.
 
 use super::super::error::LinuxError;
 use super::super::sandbox_image::INODE;
@@ -14,8 +16,8 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Bytes that are worth the look through the whole file system that giving them back takes (0.4 s for 127 GB). Well over the largest journal, which
-/// is no file and so looks deleted.
+/// Bytes that are worth the look through the whole file system that giving them back takes (0.4 s for 127
+/// GB). Well over the largest journal, which is no file and so looks deleted.
 const WORTH_GIVING_BACK: u64 = 96 << 20;
 
 /// The mounted image of a sandbox. It is in use as long as this is there.
@@ -36,21 +38,22 @@ impl<'a> Storage<'a> {
         is_mounted.then(|| Self::open(path)).transpose()
     }
 
-    /// Saves what mounting has written (the overlay makes its work directory anew): a disk that becomes full later must not damage a sandbox that nobody
-    /// has used yet.
+    /// Saves what mounting has written (the overlay makes its work directory anew): a disk that becomes full
+    /// later must not damage a sandbox that nobody has used yet.
     pub(super) fn settle(&self) -> Result<(), LinuxError> {
         self.flush()
             .map_err(|error| LinuxError::Unsettled { path: self.path.to_path_buf(), source: error.into() })
     }
 
-    /// Saves what is still only in memory; `target` is where users see it. Unmounting would do so too, but never says that it failed, as it does when
-    /// the store's disk is full. The kernel says it once: saving again succeeds, without what was lost.
+    /// Saves what is still only in memory; `target` is where users see it. Unmounting would do so too, but
+    /// never says that it failed, as it does when the store's disk is full. The kernel says it once: saving
+    /// again succeeds, without what was lost.
     pub(super) fn save(&self, target: &Path) -> Result<(), LinuxError> {
         self.flush().map_err(|error| LinuxError::Unsaved { path: target.to_path_buf(), source: error.into() })
     }
 
-    /// Gives the store the blocks of deleted files back, if they are many. Nobody may write any more, and everything must be saved: the blocks of a
-    /// deletion that cannot be saved look free, too.
+    /// Gives the store the blocks of deleted files back, if they are many. Nobody may write any more, and
+    /// everything must be saved: the blocks of a deletion that cannot be saved look free, too.
     pub(super) fn give_back(&self, image: &Path) -> Result<(), LinuxError> {
         let occupied = std::fs::metadata(image).map_err(LinuxError::system("stat", image))?.blocks() * 512;
         let file_system = rustix::fs::fstatvfs(&self.directory);
@@ -63,8 +66,8 @@ impl<'a> Storage<'a> {
         sys::trim(&self.directory).map_err(LinuxError::system("ioctl FITRIM", self.path))
     }
 
-    /// Brings everything that is only in memory, or only in the journal, to its place in the image. (That the journal is empty then need not have
-    /// been written: replaying it once more changes nothing.)
+    /// Brings everything that is only in memory, or only in the journal, to its place in the image. (That the
+    /// journal is empty then need not have been written: replaying it once more changes nothing.)
     fn flush(&self) -> Result<(), Errno> {
         rustix::fs::syncfs(&self.directory)?;
         match sys::ext4_checkpoint(&self.directory) {

@@ -159,17 +159,21 @@ fn a_hundred_short_or_fifty_long_streams_of_a_file_are_copied_up() {
     }
 }
 
-/// Bytes for the attributes of one file: a block without its header and end mark (the rest of the inode comes on top).
+/// Bytes for the attributes of one file: a block without its header and end mark (the rest of the inode comes
+/// on top).
 const XATTR_BLOCK: usize = 4096 - 32 - 4;
-/// Bytes that ext4 keeps free of values, so that more attributes can be added whose values lie elsewhere. Source:
-/// `EXT4_XATTR_BLOCK_RESERVE` of `fs/ext4/xattr.h`.
+/// Bytes that ext4 keeps free of values, so that more attributes can be added whose values lie elsewhere.
+/// Source: `EXT4_XATTR_BLOCK_RESERVE` of `fs/ext4/xattr.h`.
 const XATTR_RESERVE: usize = 512;
-/// Longer values always get an inode of their own. Source: `EXT4_XATTR_MIN_LARGE_EA_SIZE` of `fs/ext4/xattr.h`.
+/// Longer values always get an inode of their own. Source: `EXT4_XATTR_MIN_LARGE_EA_SIZE` of
+/// `fs/ext4/xattr.h`.
 const XATTR_INLINE_MAX: usize = 4096 - 20 - 32 - 4;
 
-/// Whether `count` attributes with names of `name` bytes (without namespace) and values of `value` bytes are certain to survive copy-up.
+/// Whether `count` attributes with names of `name` bytes (without namespace) and values of `value` bytes are
+/// certain to survive copy-up.
 fn xattrs_fit(count: usize, name: usize, value: usize) -> bool {
-    // `struct ext4_xattr_entry`, the name, and the value unless it lies elsewhere; each to a multiple of four.
+    // `struct ext4_xattr_entry`, the name, and the value unless it lies elsewhere; each to a multiple of
+    // four.
     let entries = count * (16 + name.next_multiple_of(4));
     let values = if value > XATTR_INLINE_MAX { 0 } else { count * value.next_multiple_of(4) };
     entries <= XATTR_RESERVE || entries + values <= XATTR_BLOCK

@@ -1,5 +1,5 @@
-//! What a sandbox costs whoever reads it, however hostile it is. The upper directories are made up as they are read: what is to be far larger than
-//! memory and disk cannot be one of either.
+//! What a sandbox costs whoever reads it, however hostile it is. The upper directories are made up as they
+//! are read: what is to be far larger than memory and disk cannot be one of either.
 
 use std::cell::Cell;
 

@@ -127,7 +127,8 @@ fn long_list(flags: u8) -> Vec<u8> {
 fn lists_that_outgrow_a_descriptor_are_named_with_all_that_is_wrong() {
     let both = ace_flags::OBJECT_INHERIT | ace_flags::CONTAINER_INHERIT;
     let with_list = |flags| Win32Metadata { security: Some(long_list(flags)), ..copied_up() };
-    // Directories of the parent, written to by names in another case: not every file system holds so long an attribute.
+    // Directories of the parent, written to by names in another case: not every file system holds so long an
+    // attribute.
     let parent = Model::default().folder("Twice").with("Twice", with_list(both));
     let parent = parent.folder("Directories").with("Directories", with_list(ace_flags::CONTAINER_INHERIT));
     let upper = Upper::new();
