@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::entry::{same_kind, windows_attribute};
+use super::links::reparse_data;
 use super::parent::{Parent, ParentNode};
 use super::tree::TreeNode;
 use crate::diff_options::{DiffOptions, LeftOut};
@@ -138,6 +139,16 @@ impl Problems {
         }
     }
 
+    /// Looks at a link of which nothing is recorded that Windows would follow: its text has to become that.
+    pub(super) fn check_link(&mut self, path: &[u8], kind: &UpperKind, recorded: Option<&[u8]>) {
+        if let (UpperKind::Symlink { target }, None) = (kind, recorded)
+            && let Err(error) = reparse_data(target)
+        {
+            let reason = chain(&error);
+            self.add(path, &format!("leads to {:?}, which no link on Windows can: {reason}", shown(target)));
+        }
+    }
+
     pub(super) fn add(&mut self, path: &[u8], problem: &str) {
         if self.told.len() < TOLD {
             self.told.push(format!("{:?} {problem}", shown(path)));
@@ -153,6 +164,14 @@ impl Problems {
         }
         self.told.sort();
         Err(Error::NotPortable { problems: self.told, more: self.untold })
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
     }
 }
 

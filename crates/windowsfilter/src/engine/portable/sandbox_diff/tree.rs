@@ -202,6 +202,7 @@ impl<P: Parent> Reading<'_, P> {
         let metadata = metadata_of(&entry.xattrs);
         self.problems.check_attributes(&entry);
         self.problems.check_eas(&entry.path, &metadata);
+        self.problems.check_link(&entry.path, &entry.kind, metadata.reparse.as_deref());
         self.problems.check_streams(&entry.path, &metadata.streams, self.parent)?;
         self.add_size(&entry, &metadata)?;
         let name: Box<[u8]> = last_name(&entry.path).into();

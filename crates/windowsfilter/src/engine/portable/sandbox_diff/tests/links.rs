@@ -1,6 +1,8 @@
 //! Links made or copied up in a sandbox, as Windows' reparse points.
 
 use super::*;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use wclayer::layer_tar::EntryKind;
 use wclayer::reparse::{ReparsePoint, encode_go};
 
@@ -47,6 +49,34 @@ fn links_to_directories_say_so_wherever_the_directory_is() {
     ] {
         assert_eq!(target(&upper.entry(&parent, &format!("Files/{name}"))).1, attributes, "{name}");
     }
+}
+
+/// Linux takes any bytes as the text of a link; Windows wants UTF-16.
+#[test]
+fn links_whose_text_windows_cannot_have_are_listed_with_the_other_problems() {
+    let upper = Upper::new();
+    let halves = OsStr::from_bytes(b"a/\xED\xA0\xBD\xED\xB8\x80");
+    for (name, target) in [("bytes", OsStr::from_bytes(b"d/\xFFx")), ("halves", halves)] {
+        std::os::unix::fs::symlink(target, upper.path(name)).unwrap();
+    }
+    // What was recorded of a link holds, whatever its text.
+    let recorded = Win32Metadata { reparse: Some(encode_go("there", false).unwrap()), ..Default::default() };
+    std::os::unix::fs::symlink(OsStr::from_bytes(b"\xFF"), upper.path("recorded")).unwrap();
+    upper.metadata("recorded", &recorded).node("pipe", FileType::Fifo, (0, 0));
+    let parent = Model::default();
+    let why = |at| {
+        let reason = "substitute name of a link cannot be written: name is not WTF-8 at byte";
+        format!("which no link on Windows can: {reason} {at}")
+    };
+    assert_eq!(
+        upper.problems(&parent),
+        [
+            format!(r#""bytes" leads to "d/�x", {}"#, why(2)),
+            format!(r#""halves" leads to "a/������", {}"#, why(5)),
+            r#""pipe" is a fifo"#.to_owned(),
+        ]
+    );
+    assert_eq!(upper.changes(&parent).len(), 4);
 }
 
 fn dacl(entry: &TarEntry) -> String {
