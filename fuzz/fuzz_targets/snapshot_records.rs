@@ -15,14 +15,7 @@ fuzz_target!(|input: &[u8]| {
     let dir = tempfile::tempdir_in("/dev/shm").expect("a place in memory");
     let path = dir.path().join("snapshots.redb");
     let good = GOOD.get_or_init(|| records(&path));
-    let mut bytes = good.clone();
-    let place = |bytes: &[u8]| bytes.iter().fold(0, |place, byte| place << 8 | usize::from(*byte));
-    let (length, changes) = input.split_at_checked(3).unwrap_or((&[0xff; 3], input));
-    for change in changes.chunks_exact(4) {
-        let at = place(&change[..3]) % bytes.len();
-        bytes[at] ^= change[3];
-    }
-    bytes.truncate(place(length));
+    let bytes = windowsfilter_fuzz::changed(good, input);
     fs::write(&path, &bytes).expect("room in memory");
     if let Some(keys) = read_records(&path) {
         let known = (0..5).map(|number| format!("default/{number}/key")).collect::<Vec<_>>();

@@ -64,7 +64,8 @@ pub fn base() -> &'static Base {
     })
 }
 
-fn layer() -> Vec<u8> {
+/// A layer that has everything of [`BELOW`], and a file with a stream.
+pub fn layer() -> Vec<u8> {
     let time = FileTime::from_unix(1_600_000_000, 0);
     let entry = |name: &str, attributes| {
         let info = FileInfo {

@@ -45,7 +45,11 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0";
 const TRIPLE: &str = concat!("x86_64", "-unknown-linux-gnu");
 /// Longest input, bytes: a tar with some entries.
-const LONGEST: &str = "-max_len=65536";
+const LONGEST: u32 = 64 << 10;
+/// Longest input of targets whose documents may be so large.
+const LONGEST_DOCUMENT: u32 = 16 << 20;
+/// These targets.
+const OF_DOCUMENTS: [&str; 3] = ["docker_store", "image_documents", "sandbox_attributes"];
 
 /// Builds and runs.
 ///
@@ -134,11 +138,16 @@ fn fuzz(target: &str, args: &Args) -> Result<String> {
     let artifacts = work_dir().join("artifacts").join(target);
     fs::create_dir_all(&artifacts).at(&artifacts)?;
     let mut fuzz = program(target);
-    fuzz.args([LONGEST, "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+    fuzz.args([&longest(target), "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
     fuzz.arg(format!("-max_total_time={}", args.seconds));
     fuzz.args(args.seed.map(|seed| format!("-seed={seed}")));
     fuzz.arg(format!("-artifact_prefix={}/", artifacts.display()));
     output(fuzz.arg(corpus(target)))
+}
+
+fn longest(target: &str) -> String {
+    let bytes = if OF_DOCUMENTS.contains(&target) { LONGEST_DOCUMENT } else { LONGEST };
+    format!("-max_len={bytes}")
 }
 
 /// Merges everything that was found into the smallest corpus, which replaces the kept one.
@@ -149,7 +158,7 @@ fn minimise(target: &str) -> Result<()> {
     }
     fs::create_dir_all(&fresh).at(&fresh)?;
     let mut merge = program(target);
-    output(merge.args(["-merge=1", LONGEST]).arg(&fresh).arg(corpus(target)))?;
+    output(merge.args(["-merge=1", &longest(target)]).arg(&fresh).arg(corpus(target)))?;
     kept::pack(target, &fresh)
 }
 

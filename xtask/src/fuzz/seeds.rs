@@ -55,6 +55,12 @@ fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
             "=containerd.io/snapshot/max-size 1\n+containerd.io/snapshot/diff-id sha256:00\n",
         ])),
         "snapshot_records" => Ok(vec![vec![0xff; 3], vec![0xff, 0xff, 0xff, 0, 0, 9, 1], vec![0, 16, 0]]),
+        "store_files" => Ok((0..7).map(|file| vec![file, 0xff, 0xff, 0xff, 0, 4, 60, 1]).collect()),
+        "locations" => Ok(texts(&[
+            "mcr.example.com:5000/windows/nanoserver:ltsc2022\0C:\\Dir\\old.TXT",
+            "servercore\0/link/../x",
+            "index.docker.io/library/a@sha256:0000000000000000000000000000000000000000000000000000000000000000\0Files/Dir",
+        ])),
         "pax_time" => Ok(texts(&["1600000000.1234567", "-6795364578.8713451", "+0", "9223372036.854775807"])),
         "sddl" => Ok(texts(&[
             "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(D;;0x1200a9;;;WD)S:(AU;SAFA;FA;;;BU)",
