@@ -1,5 +1,5 @@
-//! The kernel's view, the reader's view and a naive model agree, and `fsck.erofs` has no objection. Runs as
-//! root.
+//! The kernel's view, those of our reader and of the crate `erofs-rs`, and a naive model agree, and `fsck.erofs` has no
+//! objection. Runs as root.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use common::kernel::Mount;
 use common::model::{Content, Model, Node, device};
-use common::{assert_fsck_accepts, assert_same_view, random, reader};
+use common::{assert_fsck_accepts, assert_same_view, other_reader, random, reader};
 use erofs_index::{Extent, Image, ImageBuilder, Inode, InodeId, Kind, Namespace, Options, XattrSetId};
 use proptest::prelude::*;
 
@@ -20,6 +20,7 @@ fn check(model: &Model) {
     let disk = model.on_disk();
     let expected = model.view();
     assert_same_view(&expected, &reader::view(&Image::open(disk.bytes()).unwrap(), &model.devices), "reader");
+    assert_same_view(&expected, &other_reader::view(&disk.bytes(), &model.devices), "erofs-rs");
     assert_fsck_accepts(&disk.image, &disk.devices);
     assert_same_view(&expected, &Mount::new(&disk.image, &disk.devices).view(), "kernel");
 }

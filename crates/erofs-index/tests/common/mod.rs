@@ -1,5 +1,5 @@
-//! What the tests share: a naive model of a tree, and three ways to see an image that must agree with it: the
-//! reader's, the kernel's, and that of `fsck.erofs`.
+//! What the tests share: a naive model of a tree, and four ways to see an image that must agree with it: the
+//! reader's, that of the crate `erofs-rs`, the kernel's, and that of `fsck.erofs`.
 
 #![allow(
     dead_code,
@@ -11,6 +11,8 @@
 #[cfg(target_os = "linux")]
 pub mod kernel;
 pub mod model;
+#[cfg(target_os = "linux")]
+pub mod other_reader;
 pub mod random;
 pub mod reader;
 
