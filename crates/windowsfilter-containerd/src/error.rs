@@ -37,6 +37,11 @@ pub enum Error {
     )]
     NeverApplied { key: ShortKey },
     #[error(
+        "cannot commit snapshot {key}: nobody asked for its mounts, and only then its layer is taken from the store or from containerd's \
+         content store"
+    )]
+    NeverMounted { key: ShortKey },
+    #[error(
         "cannot commit snapshot {key}: an earlier commit failed and gave up the layer that was applied to it; apply it again"
     )]
     GivenUp { key: ShortKey },
@@ -48,11 +53,11 @@ pub enum Error {
     #[error("cannot commit snapshot {key}: its layer {layer} is in the store, but on top of another parent")]
     OtherLayerBelow { key: ShortKey, layer: String },
     #[error(
-        "cannot commit snapshot {key}: what was found for its layer {layer} in containerd's content store is another layer"
+        "cannot unpack into snapshot {key}: what was found for its layer {layer} in containerd's content store is another layer"
     )]
     OtherLayer { key: ShortKey, layer: String },
     #[error(
-        "cannot commit snapshot {key}: containerd's content store has no blob of its layer {layer}; pull the base image again"
+        "cannot unpack into snapshot {key}: containerd's content store has no blob of its layer {layer}; pull the base image again"
     )]
     NoBlob { key: ShortKey, layer: String },
     #[error(
@@ -211,6 +216,7 @@ impl Error {
             Self::WrongKind { .. }
             | Self::HasChildren { .. }
             | Self::NeverApplied { .. }
+            | Self::NeverMounted { .. }
             | Self::GivenUp { .. }
             | Self::AppliedIsGone { .. }
             | Self::OtherLayer { .. }

@@ -40,11 +40,11 @@ impl SnapshotsService {
         Self { snapshotter, containerd }
     }
 
-    /// Unpacks the layer that a client has unpacked by itself, from containerd's content store, if the store
+    /// Unpacks the layer that a client is going to unpack by itself, from containerd's content store, if the store
     /// has not got it.
-    async fn unpack_wanted(&self, key: String) -> Result<(), Error> {
+    async fn unpack_wanted(&self, key: String, stop: Stop) -> Result<(), Error> {
         let snapshotter = Arc::clone(&self.snapshotter);
-        let Some(wanted) = blocking(move || snapshotter.wanted(&key)).await? else { return Ok(()) };
+        let Some(wanted) = blocking(move || snapshotter.wanted(&key, &stop)).await? else { return Ok(()) };
         let blob = find_layer::find(&self.containerd, &wanted).await?;
         unpack(&self.snapshotter, &self.containerd, wanted.record, wanted.namespace, blob).await.map(drop)
     }
@@ -102,8 +102,16 @@ impl Snapshots for SnapshotsService {
     async fn mounts(&self, request: Request<MountsRequest>) -> Result<Response<MountsResponse>, Status> {
         let call = Call::new("Mounts", &request, &request.get_ref().key);
         let key = request.into_inner().key;
-        self.call(call, move |snapshotter, stop| {
-            Ok(MountsResponse { mounts: snapshotter.mounts(&key, stop)? })
+        let stop = Stop::default();
+        // Dropped with the call: by a client that goes away, and when its deadline has passed.
+        let _stops = stop.on_drop();
+        call.run(async {
+            if self.snapshotter.unpacks_for_clients() {
+                self.unpack_wanted(key.clone(), stop.clone()).await?;
+            }
+            let snapshotter = Arc::clone(&self.snapshotter);
+            let mounts = blocking(move || snapshotter.mounts(&key, &stop)).await?;
+            Ok(MountsResponse { mounts })
         })
         .await
     }
@@ -111,16 +119,8 @@ impl Snapshots for SnapshotsService {
     async fn commit(&self, request: Request<CommitSnapshotRequest>) -> Result<Response<()>, Status> {
         let call = Call::new("Commit", &request, &request.get_ref().key);
         let CommitSnapshotRequest { name, key, labels, parent, .. } = request.into_inner();
-        let stop = Stop::default();
-        // Dropped with the call: by a client that goes away, and when its deadline has passed.
-        let _stops = stop.on_drop();
-        call.run(async {
-            let labels = labels::checked(labels)?;
-            if self.snapshotter.unpacks_for_clients() {
-                self.unpack_wanted(key.clone()).await?;
-            }
-            let snapshotter = Arc::clone(&self.snapshotter);
-            blocking(move || snapshotter.commit(&name, &key, labels, &parent, &stop)).await
+        self.call(call, move |snapshotter, stop| {
+            snapshotter.commit(&name, &key, labels::checked(labels)?, &parent, stop)
         })
         .await
     }

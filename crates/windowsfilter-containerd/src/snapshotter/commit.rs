@@ -63,12 +63,8 @@ impl Snapshotter {
             return Err(error);
         }
         // It has the number of the layer now, but what it needed as an active one goes.
-        if record.layer == new.layer {
-            self.unpacks.discard(record.number);
-            self.records.ended(record.number);
-        } else {
-            self.release(Record::clone(&record));
-        }
+        let layer = record.layer.clone().filter(|layer| new.layer.as_ref() != Some(layer));
+        self.release(Record { layer, ..Record::clone(&record) });
         Ok(())
     }
 
@@ -78,9 +74,7 @@ impl Snapshotter {
         if let Some(layer) = self.present_layer(record, below)? {
             return Ok(layer);
         }
-        if let Some(layer) = self.thrown_layer(record, below)? {
-            return Ok(layer);
-        }
+        self.check_thrown(record, below)?;
         let staged = match record.kind {
             Kind::Sandbox => self.stage_changes(record, stop)?,
             _ => self.applied(record)?,
@@ -107,27 +101,12 @@ impl Snapshotter {
         Ok(Some(layer))
     }
 
-    /// The layer that a client has unpacked by itself, which is in the store already, and now owned by the
-    /// snapshot.
-    fn thrown_layer(&self, record: &Record, below: Option<&LayerId>) -> Result<Option<LayerId>, Error> {
-        let chain_id = key::unpacked_chain(&record.key).filter(|_| record.thrown);
-        let Some(chain_id) = chain_id else { return Ok(None) };
-        let id = LayerId::new(chain_id.hex())?;
-        let staged = |layer: &StagedLayer<'_>| windowsfilter_image::chain_id(below, layer.imported.diff_id);
-        match self.unpacks.look(record.number, |layer| staged(layer)).transpose()? {
-            // It was unpacked for this commit.
-            Some(staged) if staged == id => Ok(None),
-            Some(_) => Err(Error::OtherLayer { key: record.short_key(), layer: chain_id.to_string() }),
-            None if self.images()?.own_shared(&id, below, &self.owner(record.number)?)? => Ok(Some(id)),
-            None => Err(Error::NeverApplied { key: record.short_key() }),
-        }
-    }
-
     fn applied(&self, record: &Record) -> Result<StagedLayer<'static>, Error> {
         self.unpacks.take(record.number).map_err(|progress| match progress {
             Progress::Running => Error::BeingApplied { action: "commit", key: record.short_key() },
             Progress::GivenUp => Error::GivenUp { key: record.short_key() },
             Progress::None if record.applied => Error::AppliedIsGone { key: record.short_key() },
+            _ if record.thrown => Error::NeverMounted { key: record.short_key() },
             _ => Error::NeverApplied { key: record.short_key() },
         })
     }

@@ -18,6 +18,7 @@ mod commit;
 mod create;
 mod difference;
 pub(crate) mod health;
+mod link_targets;
 pub(crate) mod naming;
 mod remove;
 mod restore;
@@ -174,6 +175,9 @@ impl Snapshotter {
         if record.kind == Kind::Committed {
             return Err(Error::WrongKind { action: "mount", key: key.into(), kind: record.kind });
         }
+        if record.kind == Kind::Unpack && record.thrown {
+            self.make_thrown(&record, stop)?;
+        }
         self.shown(&record)?;
         Ok(self.mounts_of(&record))
     }
@@ -194,8 +198,10 @@ impl Snapshotter {
         let path = match self.held(record)? {
             Some(layer) => self.store.hold(&layer, &self.owner(record.number)?)?,
             None if record.kind == Kind::View => self.nothing.clone(),
-            None if record.thrown => self.thrown(record.number)?,
-            None => return Ok(None),
+            None => match self.thrown(record.number).filter(|_| record.thrown) {
+                Some(dir) => dir,
+                None => return Ok(None),
+            },
         };
         self.sources.link(record.number, &path)?;
         Ok(Some(path))

@@ -3,23 +3,30 @@
 //! BuildKit unpacks the layers of a base image into a mounted snapshot itself, without a differ, and drops
 //! all that only Windows knows (`winApplier` of its `util/winlayers`). In the namespace that `serve
 //! --buildkit` names it gets a directory to do so in; its commit discards that, and takes the layer from the
-//! store, or has it unpacked from containerd's content store. The key says which layer it is: `extract-<id>
-//! <chain ID>` (`unlazyLayer` of BuildKit's `cache/refs.go`).
+//! store, or the one that was unpacked from containerd's content store. The key says which layer it is:
+//! `extract-<id> <chain ID>` (`unlazyLayer` of BuildKit's `cache/refs.go`).
+//!
+//! All that takes time is done when the client asks for the mounts, as BuildKit does after it has prepared
+//! the snapshot: then containerd holds no lock. During a commit it holds that of its database, and nothing
+//! else could be written there; during Prepare one that its garbage collection waits for, and all behind
+//! that. So Prepare makes no directory. A directory that is there is complete: nothing is written to it any
+//! more but by the client.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use windowsfilter::{Digest, LayerId};
+use windowsfilter::{Digest, LayerId, StagedLayer};
 
-use super::{New, Snapshotter};
+use super::{New, Snapshotter, link_targets};
 use crate::error::{Error, IoContext};
 use crate::key;
 use crate::labels::SNAPSHOT_REF;
 use crate::records::{Kind, Record};
+use crate::stop::Stop;
 
-/// What a commit needs of containerd's content store.
+/// What the mounts of a snapshot need of containerd's content store.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// The snapshot.
@@ -49,24 +56,46 @@ impl Snapshotter {
         self.dir.join("thrown")
     }
 
-    /// The directory that a client unpacks into, made if it is missing.
-    pub(super) fn thrown(&self, number: u64) -> Result<PathBuf, Error> {
-        let dir = self.thrown_dir().join(number.to_string());
-        fs::create_dir_all(&dir).at("create directory", &dir)?;
-        Ok(dir)
+    /// The directory that a client unpacks into, if it was made.
+    pub(super) fn thrown(&self, number: u64) -> Option<PathBuf> {
+        Some(self.thrown_dir().join(number.to_string())).filter(|dir| dir.is_dir())
+    }
+
+    /// Makes that directory, unless it is there. Its layer is in the store or staged by now.
+    ///
+    /// # Errors
+    /// [`Error::OtherLayer`]; [`Error::NeverApplied`] if the layer is not there; a full disk.
+    pub(super) fn make_thrown(&self, record: &Record, stop: &Stop) -> Result<(), Error> {
+        if self.thrown(record.number).is_some() {
+            return Ok(());
+        }
+        let below =
+            self.records.look(|state| super::commit::committed(state, &record.key, &record.parent))?;
+        self.check_thrown(record, below.as_ref())?;
+        let tar = match (self.unpacks.look(record.number, StagedLayer::open_tar), &record.layer) {
+            (Some(staged), _) => staged?,
+            (None, Some(layer)) => self.store.open_tar(layer)?,
+            (None, None) => return Err(Error::NeverApplied { key: record.short_key() }),
+        };
+        let (dir, making) = (self.thrown_dir().join(record.number.to_string()), self.making(record.number));
+        remove(&making)?;
+        fs::create_dir_all(&making).at("create directory", &making)?;
+        link_targets::place(tar, &making, stop)?;
+        fs::rename(&making, &dir).at("rename to", dir)
+    }
+
+    fn making(&self, number: u64) -> PathBuf {
+        self.thrown_dir().join(format!("{number}-making"))
     }
 
     /// Throws away what was unpacked; where there is nothing, nothing is done.
     pub(super) fn throw_away(&self, number: u64) -> Result<(), Error> {
         self.sources.unlink(number)?;
-        let dir = self.thrown_dir().join(number.to_string());
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", dir),
-            _ => Ok(()),
-        }
+        remove(&self.thrown_dir().join(number.to_string()))?;
+        remove(&self.making(number))
     }
 
-    /// Throws away what belongs to no snapshot any more.
+    /// Throws away what belongs to no snapshot any more, and what was not complete.
     pub(super) fn throw_away_leftovers(&self) -> Result<(), Error> {
         let dir = self.thrown_dir();
         let entries = match fs::read_dir(&dir) {
@@ -74,34 +103,70 @@ impl Snapshotter {
             other => other.at("list", &dir)?,
         };
         for entry in entries {
-            let name = entry.at("list", &dir)?.file_name();
-            let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            if !self
-                .records
-                .numbered(number)
-                .is_some_and(|record| record.kind == Kind::Unpack && record.thrown)
-            {
-                self.throw_away(number)?;
+            let entry = entry.at("list", &dir)?;
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let record = number.and_then(|number| self.records.numbered(number));
+            match (number, record.is_some_and(|record| record.kind == Kind::Unpack && record.thrown)) {
+                (_, true) => {}
+                (Some(number), false) => self.throw_away(number)?,
+                (None, false) => remove(&entry.path())?,
             }
         }
         Ok(())
     }
 
-    /// What has to be unpacked from containerd's content store before `key` can be committed; `None` if
-    /// nothing has.
+    /// What has to be unpacked from containerd's content store before the mounts of `key` can be given;
+    /// `None` if nothing has. A layer that the store has belongs to the snapshot from here on.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`]; a parent that is gone.
-    pub(crate) fn wanted(&self, key: &str) -> Result<Option<Wanted>, Error> {
+    pub(crate) fn wanted(&self, key: &str, stop: &Stop) -> Result<Option<Wanted>, Error> {
+        let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
         let chain_id = key::unpacked_chain(key).filter(|_| record.kind == Kind::Unpack && record.thrown);
         let (Some(chain_id), Some(namespace)) = (chain_id, self.namespace_of(&record)) else {
             return Ok(None);
         };
+        if record.layer.is_some() || self.unpacks.look(record.number, |_| ()).is_some() {
+            return Ok(None);
+        }
         let below = self.records.look(|state| super::commit::committed(state, key, &record.parent))?;
+        if self.own_wanted(&record, chain_id, below.as_ref())? {
+            return Ok(None);
+        }
         let below = below.map(|below| format!("sha256:{below}").parse()).transpose()?;
-        let is_there = self.unpacks.look(record.number, |_| ()).is_some()
-            || self.store.contains(&LayerId::new(chain_id.hex())?);
-        Ok((!is_there).then_some(Wanted { record, namespace, chain_id, below }))
+        Ok(Some(Wanted { record, namespace, chain_id, below }))
+    }
+
+    /// Makes the snapshot an owner of the layer that it is for, if that is in the store on top of `below`.
+    fn own_wanted(&self, record: &Record, chain_id: Digest, below: Option<&LayerId>) -> Result<bool, Error> {
+        let id = LayerId::new(chain_id.hex())?;
+        if !self.store.contains(&id) || !self.images()?.own_shared(&id, below, &self.owner(record.number)?)? {
+            return Ok(false);
+        }
+        self.records
+            .modify(record.number, |record| Record { layer: Some(id.clone()), ..record.clone() })
+            .map(|()| true)
+    }
+
+    /// Refuses a layer that was unpacked and is another one than the key says.
+    pub(super) fn check_thrown(&self, record: &Record, below: Option<&LayerId>) -> Result<(), Error> {
+        let Some(wanted) = key::unpacked_chain(&record.key).filter(|_| record.thrown) else { return Ok(()) };
+        let staged =
+            |diff_id| windowsfilter_image::chain_id(below, diff_id).map(|id| id.as_str() == wanted.hex());
+        let is_wanted =
+            self.unpacks.look(record.number, |layer| staged(layer.imported.diff_id)).transpose()?;
+        if is_wanted == Some(false) {
+            return Err(Error::OtherLayer { key: record.short_key(), layer: wanted.to_string() });
+        }
+        Ok(())
+    }
+}
+
+/// Removes a directory with all that is in it, if it is there.
+fn remove(dir: &std::path::Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", dir),
+        _ => Ok(()),
     }
 }

@@ -2,13 +2,13 @@
 //! content store.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tonic::Code;
 use windowsfilter::Digest;
 
-use super::layers::{gzip, layer};
+use super::layers::{Item, gzip, layer, layer_of};
 use super::support::{Fixture, options, refused, shown};
 use crate::snapshotter::SnapshotterOptions;
 
@@ -38,31 +38,63 @@ fn name(chain_id: Digest) -> String {
     format!("buildkit/9/{chain_id}")
 }
 
-/// Prepares a snapshot and unpacks into it as BuildKit does: without anything that only Windows knows.
-async fn unpack(fixture: &mut Fixture, key: &str, parent: &str) -> PathBuf {
-    let mounts = fixture.prepare(key, parent).await.unwrap();
-    assert_eq!(mounts[0].options, ["rbind", "rw"]);
-    assert_eq!(fixture.mounts(key).await.unwrap(), mounts);
+/// Prepares a snapshot and unpacks `tar` into it as BuildKit does: without anything that only Windows knows.
+async fn unpack(fixture: &mut Fixture, key: &str, parent: &str, tar: &[u8]) -> PathBuf {
+    let prepared = fixture.prepare(key, parent).await.unwrap();
+    assert_eq!(prepared[0].options, ["rbind", "rw"]);
+    let mounts = fixture.mounts(key).await.unwrap();
+    assert_eq!(mounts, prepared);
     let dir = fs::canonicalize(shown(&mounts)).unwrap();
-    fs::create_dir(dir.join("Windows")).unwrap();
-    fs::write(dir.join("Windows/junk.txt"), "junk").unwrap();
+    unpack_files(tar, &dir);
+    fs::write(dir.join("junk.txt"), "junk").unwrap();
+    // Whoever asks again is given the same, as it is.
+    assert_eq!(fixture.mounts(key).await.unwrap(), mounts);
+    assert!(dir.join("junk.txt").exists());
     dir
+}
+
+/// What `winApplier` of BuildKit's `util/winlayers` and containerd's `archive.Apply` make of a layer: all in
+/// `Files`, each entry replacing what has its name, links made at once.
+fn unpack_files(tar: &[u8], dir: &Path) {
+    let below = |path: &Path| Some(dir.join(path.strip_prefix("Files").ok()?));
+    for entry in tar::Archive::new(tar).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let Some(path) = below(&entry.path().unwrap()) else { continue };
+        if entry.header().entry_type().is_dir() {
+            fs::create_dir_all(&path).unwrap();
+            continue;
+        }
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        if let Some(link) = entry.link_name().unwrap() {
+            let target = below(&link).unwrap();
+            fs::hard_link(&target, &path)
+                .unwrap_or_else(|e| panic!("{} -> {}: {e}", path.display(), target.display()));
+        } else {
+            std::io::copy(&mut entry, &mut fs::File::create(&path).unwrap()).unwrap();
+        }
+    }
 }
 
 /// Commits both layers, one on the other, and looks at what they show.
 async fn assert_complete(fixture: &mut Fixture) {
-    let [base, top] = chain();
-    for (number, chain_id, parent) in [(1, base, String::new()), (2, top, name(base))] {
-        let dir = unpack(fixture, &key(number, chain_id), &parent).await;
+    let ([base, top], tars) = (chain(), [self::base(), self::top()]);
+    for (number, chain_id, parent, tar) in
+        [(1, base, String::new(), &tars[0]), (2, top, name(base), &tars[1])]
+    {
+        let dir = unpack(fixture, &key(number, chain_id), &parent, tar).await;
         fixture.restart().await;
-        assert!(dir.join("Windows/junk.txt").exists());
+        assert!(dir.join("junk.txt").exists());
+        // containerd's database is locked while it commits, so nothing is asked of it then.
+        let content = std::mem::take(&mut *fixture.fake.state());
         fixture.commit(&name(chain_id), &key(number, chain_id)).await.unwrap();
+        *fixture.fake.state() = content;
         assert!(!dir.exists());
     }
     let view = shown(&fixture.view("buildkit/10/v", &name(top)).await.unwrap());
     assert_eq!(fs::read(view.join("a.txt")).unwrap(), b"base");
     assert_eq!(fs::read(view.join("top.txt")).unwrap(), b"top");
-    assert!(!view.join("Windows").exists());
+    assert!(!view.join("junk.txt").exists());
     fixture.remove("buildkit/10/v").await.unwrap();
     for chain_id in [top, base] {
         fixture.remove(&name(chain_id)).await.unwrap();
@@ -109,27 +141,109 @@ async fn blobs_are_found_by_the_manifest_and_config_of_their_image() {
     fixture.assert_layers(&[]);
 }
 
+/// A layer whose links lead to a lower layer, to what comes later, and to names in another case.
+fn links() -> Vec<u8> {
+    layer_of(&[
+        Item::Link("to-below.txt", "Files/a.txt"),
+        Item::Link("dir/to-later.txt", "Files/other/later.txt"),
+        Item::File("other/later.txt", b"later"),
+        Item::Link("to-case.txt", "Files/Other/LATER.txt"),
+        Item::Link("to-case-below.txt", "Files/A.TXT"),
+        Item::Link("to-link.txt", "Files/dir/to-later.txt"),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_to_what_is_not_there_yet_can_be_unpacked() {
+    let mut fixture = fixture();
+    let (base, top) = (base(), links());
+    let base_id = Digest::of(&base);
+    let top_id = Digest::of(format!("{base_id} {}", Digest::of(&top)).as_bytes());
+    for tar in [&base, &top] {
+        let digest = fixture.fake.add(&gzip(tar)).to_string();
+        let label = [("containerd.io/uncompressed".to_owned(), Digest::of(tar).to_string())].into();
+        fixture.fake.state().labels.insert(digest, label);
+    }
+    for (number, chain_id, parent, tar) in
+        [(1, base_id, String::new(), &base), (2, top_id, name(base_id), &top)]
+    {
+        unpack(&mut fixture, &key(number, chain_id), &parent, tar).await;
+        fixture.commit(&name(chain_id), &key(number, chain_id)).await.unwrap();
+    }
+    // The same of a layer that is in the store.
+    unpack(&mut fixture, &key(3, top_id), &name(base_id), &top).await;
+    fixture.remove(&key(3, top_id)).await.unwrap();
+
+    let view = shown(&fixture.view("buildkit/10/v", &name(top_id)).await.unwrap());
+    for (path, content) in [
+        ("to-below.txt", "base"),
+        ("dir/to-later.txt", "later"),
+        ("to-case.txt", "later"),
+        ("to-case-below.txt", "base"),
+        ("to-link.txt", "later"),
+    ] {
+        assert_eq!(fs::read_to_string(view.join(path)).unwrap(), content, "{path}");
+    }
+    let mut names: Vec<_> = fs::read_dir(&view).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let expected =
+        ["a.txt", "dir", "other", "to-below.txt", "to-case-below.txt", "to-case.txt", "to-link.txt"];
+    assert_eq!(names, expected);
+    fixture.remove("buildkit/10/v").await.unwrap();
+    for chain_id in [top_id, base_id] {
+        fixture.remove(&name(chain_id)).await.unwrap();
+    }
+    fixture.assert_layers(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_of_the_store_stays_from_the_mounts_to_the_commit() {
+    let mut fixture = fixture();
+    let [base_id, _] = chain();
+    fixture.unpack("default/1/base", "", &base()).await;
+    fixture.fake.state().blobs.clear();
+    let dir = unpack(&mut fixture, &key(1, base_id), "", &base()).await;
+    fixture.remove("default/1/base").await.unwrap();
+    fixture.commit(&name(base_id), &key(1, base_id)).await.unwrap();
+    assert!(!dir.exists());
+    fixture.remove(&name(base_id)).await.unwrap();
+    fixture.assert_layers(&[]);
+    // One that is given up goes with it.
+    fixture.unpack("default/1/base", "", &base()).await;
+    unpack(&mut fixture, &key(2, base_id), "", &base()).await;
+    fixture.remove("default/1/base").await.unwrap();
+    fixture.remove(&key(2, base_id)).await.unwrap();
+    fixture.assert_layers(&[]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_layer_nothing_is_committed_and_nothing_is_left() {
     let mut fixture = fixture();
     let [base_id, top_id] = chain();
-    let dir = unpack(&mut fixture, &key(1, base_id), "").await;
-    refused(
-        fixture.commit(&name(base_id), &key(1, base_id)).await,
-        Code::FailedPrecondition,
-        "no blob of its layer",
-    );
+    fixture.prepare(&key(1, base_id), "").await.unwrap();
+    refused(fixture.mounts(&key(1, base_id)).await, Code::FailedPrecondition, "no blob of its layer");
     // A blob that lies about what it is.
     let digest = fixture.fake.add(&gzip(&top())).to_string();
     let label = [("containerd.io/uncompressed".to_owned(), base_id.to_string())].into();
     fixture.fake.state().labels.insert(digest, label);
+    for _ in 0..2 {
+        refused(fixture.mounts(&key(1, base_id)).await, Code::FailedPrecondition, "another layer");
+    }
     refused(
         fixture.commit(&name(base_id), &key(1, base_id)).await,
         Code::FailedPrecondition,
         "another layer",
     );
     fixture.remove(&key(1, base_id)).await.unwrap();
-    assert!(!dir.exists());
+    fixture.prepare(&key(2, base_id), "").await.unwrap();
+    refused(
+        fixture.commit(&name(base_id), &key(2, base_id)).await,
+        Code::FailedPrecondition,
+        "nobody asked for its mounts",
+    );
+    fixture.remove(&key(2, base_id)).await.unwrap();
+    let thrown = fixture.path("store/containerd/default/thrown");
+    assert!(fs::read_dir(thrown).map_or(true, |mut entries| entries.next().is_none()));
     fixture.assert_layers(&[]);
     // Others are told what they always were.
     for other in [format!("default/1/extract-q1 {top_id}"), "buildkit/1/extract-q1".to_owned()] {

@@ -334,6 +334,15 @@ impl StagedLayer<'_> {
         Ok(())
     }
 
+    /// Its tar, exactly as it came in.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn open_tar(&self) -> Result<fs::File, Error> {
+        let path = self.staging.dir.join(store::file::TAR);
+        fs::File::open(&path).at("open", &path)
+    }
+
     /// Gives the layer up and removes it for good, kept or not.
     pub fn discard(mut self) {
         self.staging.remove = true;
