@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::guid::Guid;
 use crate::layer::{DriverInfo, LayerDescriptor};
-use crate::relative_path::RelativePath;
+use crate::relative_path::{RelativePath, StreamName};
 
 /// File attributes that decide what is done with a file. Source: winnt.h.
 pub mod attribute {
@@ -178,6 +178,13 @@ pub trait Tree: Debug + Send + Sync + Sized {
     /// As [`Tree::status`].
     fn open_sequential(&self, path: &RelativePath) -> Result<Box<dyn Read + Send>>;
 
+    /// Opens an alternate stream of what is at `path`, be that a file, a directory or a reparse point, for
+    /// reading once from start to end.
+    ///
+    /// # Errors
+    /// As [`Tree::status`]; no such stream.
+    fn open_stream(&self, path: &RelativePath, stream: &StreamName) -> Result<Box<dyn Read + Send>>;
+
     /// Fails if anything on the way to `path`, or itself, is a reparse point.
     ///
     /// # Errors
@@ -309,8 +316,8 @@ pub trait Host: Debug + Send + Sync + 'static {
         source: &Path,
         parents: &[LayerDescriptor],
     ) -> Result<()>;
-    /// `GetLayerMountPath`: the volume of an active sandbox, the directory of a read-only layer; `None` if
-    /// the service gives none.
+    /// `GetLayerMountPath`: the volume of an active sandbox, by its name without a backslash at the end
+    /// (`\\?\Volume{GUID}`), the directory of a read-only layer; `None` if the service gives none.
     ///
     /// # Errors
     /// What the service says.
@@ -367,6 +374,12 @@ pub trait Host: Debug + Send + Sync + 'static {
     /// # Errors
     /// When it cannot be opened or attached.
     fn attach_virtual_disk(&self, path: &Path) -> Result<Self::Disk>;
+    /// Whether there is a directory at `path`: that of a layer, or the root of a volume,
+    /// `\\?\Volume{GUID}\`.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    fn is_directory(&self, path: &Path) -> Result<bool>;
     /// Lets the volume's file system take all of its partition (`IOCTL_DISK_GET_LENGTH_INFO`,
     /// `FSCTL_EXTEND_VOLUME`).
     ///

@@ -27,4 +27,4 @@ pub use host::{
     BackupTarget, BasicInfo, ComputeSystem, FileStatus, Host, Privilege, Termination, Tree, attribute,
 };
 pub use layer::{DriverInfo, FILTER_DRIVER, LayerDescriptor};
-pub use relative_path::RelativePath;
+pub use relative_path::{RelativePath, StreamName};

@@ -1,9 +1,31 @@
-//! Paths longer than 260 characters: Windows takes them with a prefix.
+//! Paths that begin with `\\?\`: those longer than 260 characters, and volumes.
 //!
 //! Source: hcsshim `internal/longpath/longpath.go`, moby `pkg/longpath`.
 
 /// The prefix of a path that Windows takes as it is.
 const PREFIX: &str = r"\\?\";
+
+/// The functions of the compute service that are given a layer's path with the prefix, by their names.
+///
+/// hcsshim gives these three the name of the directory that it has opened through `longpath.LongAbs`
+/// (`internal/wclayer/importlayer.go`, `baselayerwriter.go`, `internal/safefile/safeopen.go`), since without
+/// it they fail for trees below long paths (hcsshim 357aec7e5). All others get plain paths there.
+const WITH_PREFIX: [&str; 3] = ["ImportLayer", "ProcessBaseImage", "ProcessUtilityImage"];
+
+/// An absolute path of a layer, as the function `call` of the compute service is given it.
+pub fn for_layer_function(call: &str, path: &str) -> String {
+    if WITH_PREFIX.contains(&call) { add_prefix(path) } else { strip_prefix(path) }
+}
+
+/// What a name of a volume begins with, as the service and Windows give it: `\\?\Volume{GUID}`.
+const VOLUME: &str = r"\\?\Volume{";
+
+/// A path that can be opened as a directory: the name of a volume alone, without a backslash at its end, is
+/// the device, whose root has one. Other paths stay.
+pub fn directory(path: &str) -> String {
+    let is_volume = path.get(..VOLUME.len()).is_some_and(|start| start.eq_ignore_ascii_case(VOLUME));
+    if is_volume && path.ends_with('}') { format!(r"{path}\") } else { path.to_owned() }
+}
 
 /// An absolute path in its long form; what has a prefix already stays.
 pub fn add_prefix(path: &str) -> String {
@@ -57,6 +79,35 @@ mod tests {
             (r"C:\a", r"C:\a"),
         ] {
             assert_eq!(strip_prefix(long), path);
+        }
+    }
+
+    #[test]
+    fn three_functions_are_given_long_paths_and_the_others_plain_ones() {
+        for (call, path, given) in [
+            ("ImportLayer", r"C:\docker\a", r"\\?\C:\docker\a"),
+            ("ProcessBaseImage", r"\\?\C:\docker\a", r"\\?\C:\docker\a"),
+            ("ProcessUtilityImage", r"\\server\a\UtilityVM", r"\\?\UNC\server\a\UtilityVM"),
+            ("ExportLayer", r"\\?\C:\docker\a", r"C:\docker\a"),
+            ("PrepareLayer", r"C:\docker\a", r"C:\docker\a"),
+        ] {
+            assert_eq!(for_layer_function(call, path), given, "{call}");
+        }
+    }
+
+    #[test]
+    fn the_root_of_a_volume_ends_in_a_backslash() {
+        for (path, root) in [
+            (
+                r"\\?\Volume{1c31fe35-0000-0000-0000-100000000000}",
+                r"\\?\Volume{1c31fe35-0000-0000-0000-100000000000}\",
+            ),
+            (r"\\?\volume{1}\", r"\\?\volume{1}\"),
+            (r"\\?\Volume{1}\Files", r"\\?\Volume{1}\Files"),
+            (r"C:\docker\a", r"C:\docker\a"),
+            ("/tmp/ä", "/tmp/ä"),
+        ] {
+            assert_eq!(directory(path), root);
         }
     }
 }

@@ -102,6 +102,57 @@ fn os_string(units: &[u16]) -> OsString {
 }
 
 const BACKSLASH: u16 = b'\\' as u16;
+const COLON: u16 = b':' as u16;
+
+/// The name of an alternate stream of a file or directory, without colons and without its type.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamName(Vec<u16>);
+
+/// The type of every alternate stream that holds data, and what its whole name ends in.
+const DATA_TYPE: &str = ":$DATA";
+
+impl StreamName {
+    /// Checks `name`, which may have its type behind it.
+    ///
+    /// # Errors
+    /// [`Code::INVALID_NAME`] for what is no name of a stream beside the file's own data.
+    pub fn new(name: &[u16]) -> Result<Self, Error> {
+        let data_type: Vec<u16> = DATA_TYPE.encode_utf16().collect();
+        let split = name.len().saturating_sub(data_type.len());
+        let has_type = String::from_utf16_lossy(&name[split..]).eq_ignore_ascii_case(DATA_TYPE);
+        let bare = if has_type { &name[..split] } else { name };
+        let forbidden = |unit: &u16| [BACKSLASH, COLON, u16::from(b'/'), 0].contains(unit);
+        if bare.is_empty() || bare.len() > MAX_LENGTH || bare.iter().any(forbidden) {
+            return Err(Error {
+                text: "no stream has such a name".to_owned(),
+                ..Error::new("open stream", String::from_utf16_lossy(name), Code::INVALID_NAME)
+            });
+        }
+        Ok(Self(bare.to_owned()))
+    }
+
+    /// UTF-16 units, without a zero at the end.
+    pub fn units(&self) -> &[u16] {
+        &self.0
+    }
+
+    /// The stream of `file` as a path: what `NtCreateFile` opens.
+    pub fn of(&self, file: &RelativePath) -> Vec<u16> {
+        [&file.0[..], &[COLON], &self.0].concat()
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf16_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf16_lossy(&self.0))
+    }
+}
 
 impl fmt::Display for RelativePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,6 +176,19 @@ mod tests {
             assert_eq!(RelativePath::from_text(path).unwrap_err().code, Code::INVALID_NAME, "{path:?}");
         }
         assert!(RelativePath::new(&vec![b'a' as u16; 32_768]).is_err());
+    }
+
+    #[test]
+    fn a_stream_has_a_name_of_its_own_and_no_path() {
+        let new = |name: &str| StreamName::new(&name.encode_utf16().collect::<Vec<_>>());
+        let file = RelativePath::from_text(r"Files\a").unwrap();
+        for name in ["Zone.Identifier", "Zone.Identifier:$DATA", "Zone.Identifier:$data"] {
+            let path = new(name).unwrap().of(&file);
+            assert_eq!(String::from_utf16_lossy(&path), r"Files\a:Zone.Identifier");
+        }
+        for name in ["", ":$DATA", "a:b", "a:$INDEX_ALLOCATION", r"a\b", "a/b", "a\0"] {
+            assert_eq!(new(name).unwrap_err().code, Code::INVALID_NAME, "{name:?}");
+        }
     }
 
     #[test]

@@ -129,3 +129,10 @@ fn the_variable_keeps_the_import_in_the_process() {
     assert!(warning.contains("imported in this process"), "{warning}");
     assert_eq!(windows.functions(), ["ProcessBaseImage"]);
 }
+
+#[test]
+fn the_command_says_that_it_takes_long_paths() {
+    let command = fs::read(env!("CARGO_BIN_EXE_windowsfilter")).unwrap();
+    let manifest = b"longPathAware";
+    assert!(command.windows(manifest.len()).any(|bytes| bytes == manifest));
+}

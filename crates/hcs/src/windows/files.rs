@@ -22,11 +22,12 @@ use windows_sys::Win32::Foundation::{
     ERROR_NO_MORE_FILES, GENERIC_READ, GENERIC_WRITE, RtlNtStatusToDosError, UNICODE_STRING,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CreateFileW, DELETE, FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_READONLY, FILE_BASIC_INFO,
-    FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS,
-    FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
-    FILE_STANDARD_INFO, FILE_WRITE_ATTRIBUTES, FileBasicInfo, FileFullDirectoryInfo, FileIdInfo,
-    FileStandardInfo, MoveFileExW, OPEN_EXISTING, SYNCHRONIZE, WRITE_DAC, WRITE_OWNER,
+    CreateFileW, DELETE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_NORMAL, FILE_ATTRIBUTE_READONLY,
+    FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_ID_INFO,
+    FILE_INFO_BY_HANDLE_CLASS, FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ,
+    FILE_SHARE_WRITE, FILE_STANDARD_INFO, FILE_WRITE_ATTRIBUTES, FileBasicInfo, FileFullDirectoryInfo,
+    FileIdInfo, FileStandardInfo, GetFileAttributesW, INVALID_FILE_ATTRIBUTES, MoveFileExW, OPEN_EXISTING,
+    SYNCHRONIZE, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 
@@ -36,7 +37,7 @@ use super::strings::long;
 use super::table::Table;
 use crate::error::{Code, Error, Result};
 use crate::host::{BackupTarget, BasicInfo, FileStatus, Tree};
-use crate::relative_path::RelativePath;
+use crate::relative_path::{RelativePath, StreamName};
 
 /// `OBJ_DONT_REPARSE`. Source: ntdef.h.
 const OBJ_DONT_REPARSE: u32 = 0x1000;
@@ -97,9 +98,15 @@ impl Directory {
 
     /// Opens or makes what is at `path`.
     fn open_relative(&self, path: &RelativePath, how: Open) -> Result<OwnedHandle> {
-        let units = path.units();
-        // A relative path has at most 32,767 units, see its type.
-        let length = (units.len() * 2) as u16;
+        self.open_units(path.units(), how, || self.name(path))
+    }
+
+    /// Opens or makes what `units` say: a relative path, or one with the name of a stream behind it.
+    fn open_units(&self, units: &[u16], how: Open, name: impl Fn() -> String) -> Result<OwnedHandle> {
+        let shown = name;
+        let Ok(length) = u16::try_from(units.len() * 2) else {
+            return Err(Error::new("NtCreateFile", shown(), Code::INVALID_NAME));
+        };
         let name =
             UNICODE_STRING { Length: length, MaximumLength: length, Buffer: units.as_ptr().cast_mut() };
         let attributes = OBJECT_ATTRIBUTES {
@@ -130,9 +137,9 @@ impl Directory {
             )
         };
         if status != 0 {
-            return Err(status_error("NtCreateFile", self.name(path), status));
+            return Err(status_error("NtCreateFile", shown(), status));
         }
-        owned(handle, "NtCreateFile", || self.name(path))
+        owned(handle, "NtCreateFile", shown)
     }
 
     /// Sets what can be set; what was made for it goes again if that fails.
@@ -325,6 +332,17 @@ impl Tree for Directory {
         Ok(Box::new(File::from(self.open_relative(path, how)?)))
     }
 
+    fn open_stream(&self, path: &RelativePath, stream: &StreamName) -> Result<Box<dyn Read + Send>> {
+        let how = Open {
+            access: GENERIC_READ,
+            share: FILE_SHARE_READ,
+            disposition: FILE_OPEN,
+            options: FILE_SEQUENTIAL_ONLY | FILE_OPEN_REPARSE_POINT,
+        };
+        let name = || format!("{}:{stream}", self.name(path));
+        Ok(Box::new(File::from(self.open_units(&stream.of(path), how, name)?)))
+    }
+
     fn refuse_reparse_point(&self, path: &RelativePath) -> Result<()> {
         self.open_relative(path, Open { options: 0, ..Open::existing(0) }).map(drop)
     }
@@ -370,6 +388,22 @@ pub(super) fn open_volume(path: &Path) -> Result<OwnedHandle> {
         FILE_SHARE_READ | FILE_SHARE_WRITE,
         FILE_FLAG_BACKUP_SEMANTICS,
     )
+}
+
+/// Codes that say that a volume went, with its disk or while it was being looked at.
+const IS_GONE: [Code; 4] =
+    [Code::FILE_NOT_FOUND, Code::PATH_NOT_FOUND, Code::NOT_READY, Code::DEVICE_NOT_CONNECTED];
+
+pub(super) fn is_directory(path: &Path) -> Result<bool> {
+    const CALL: &str = "GetFileAttributes";
+    let name = long(CALL, path)?;
+    // SAFETY: the name ends in zero and outlives the call.
+    let attributes = unsafe { GetFileAttributesW(name.as_ptr()) };
+    if attributes != INVALID_FILE_ATTRIBUTES {
+        return Ok(attributes & FILE_ATTRIBUTE_DIRECTORY != 0);
+    }
+    let error = last_error(CALL, || path.display().to_string());
+    if IS_GONE.contains(&error.code) { Ok(false) } else { Err(error) }
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {

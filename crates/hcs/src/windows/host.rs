@@ -23,9 +23,16 @@ pub struct System {
 
 impl System {
     /// With the functions of its own libraries. What is not installed is missed only when it is called.
+    ///
+    /// From then on this process takes paths of more than 260 characters, as every Go program does.
     #[must_use]
     pub fn new() -> Self {
-        Self { table: Arc::new(Table::system()) }
+        Self::with(Table::system())
+    }
+
+    fn with(table: Table) -> Self {
+        machine::take_long_paths();
+        Self { table: Arc::new(table) }
     }
 
     /// Names of the functions that this Windows does not have; calling one fails.
@@ -39,7 +46,7 @@ impl System {
     /// # Errors
     /// When the library cannot be loaded.
     pub fn with_stand_in(path: &Path) -> Result<Self> {
-        Ok(Self { table: Arc::new(Table::stand_in(path)?) })
+        Ok(Self::with(Table::stand_in(path)?))
     }
 }
 
@@ -148,6 +155,10 @@ impl Host for System {
 
     fn attach_virtual_disk(&self, path: &Path) -> Result<AttachedDisk> {
         disks::attach(&self.table, path)
+    }
+
+    fn is_directory(&self, path: &Path) -> Result<bool> {
+        files::is_directory(path)
     }
 
     fn extend_volume(&self, volume: &Path) -> Result<()> {

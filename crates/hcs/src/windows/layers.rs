@@ -16,6 +16,7 @@ use super::table::Table;
 use crate::error::{Error, Result};
 use crate::guid::Guid;
 use crate::layer::{DriverInfo, LayerDescriptor};
+use crate::long_path;
 
 /// `struct DriverInfo`.
 #[repr(C)]
@@ -34,6 +35,12 @@ pub(super) struct RawDescriptor {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<RawDescriptor>() == 32 && size_of::<RawDriverInfo>() == 16);
 
+/// A layer's path as the function `call` is given it.
+fn layer_path(call: &str, path: &Path) -> OsString {
+    path.to_str()
+        .map_or_else(|| path.as_os_str().to_owned(), |text| long_path::for_layer_function(call, text).into())
+}
+
 /// A layer as the functions take it.
 struct Layer {
     flavour: u32,
@@ -43,7 +50,7 @@ struct Layer {
 
 impl Layer {
     fn new(call: &'static str, info: &DriverInfo, id: &str) -> Result<Self> {
-        let path = plain(&info.layer(id));
+        let path = layer_path(call, &info.layer(id));
         Ok(Self { flavour: info.flavour, wide: wide(call, &path)?, path })
     }
 
@@ -252,7 +259,7 @@ fn process(
     function: unsafe extern "system" fn(PCWSTR) -> HRESULT,
     path: &Path,
 ) -> Result<()> {
-    let units = wide(call, plain(path))?;
+    let units = wide(call, layer_path(call, path))?;
     // SAFETY: the text ends in zero and outlives the call.
     let result = unsafe { function(units.as_ptr()) };
     check_result(result, call, || path.display().to_string())

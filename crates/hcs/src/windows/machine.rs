@@ -7,6 +7,7 @@ use windows_sys::Win32::System::Registry::{HKEY_LOCAL_MACHINE, RRF_RT_REG_DWORD,
 use windows_sys::Win32::System::SystemInformation::OSVERSIONINFOW;
 
 use super::strings::wide;
+use super::table;
 use crate::error::{Code, Error, Result};
 
 /// The true build; `GetVersionEx` gives an older one to programs that are not declared for this Windows.
@@ -39,4 +40,34 @@ pub(super) fn boot() -> Option<String> {
         )
     };
     (code == 0).then(|| format!("boot {count}"))
+}
+
+/// `IsLongPathAwareProcess` in the bit field of the process environment block, and where that is.
+const LONG_PATH_AWARE: u8 = 0x80;
+const BIT_FIELD_OFFSET: usize = 3;
+/// Before this build the bit has another meaning. Source: Go `runtime/os_windows.go`, `initLongPathSupport`.
+const FIRST_BUILD_WITH_LONG_PATHS: u32 = 15_063;
+
+/// Lets this process use paths of more than 260 characters, in the compute service's library too, which is
+/// given plain ones. A manifest says the same, but is heard only where the administrator has switched
+/// `LongPathsEnabled` on; so Go sets the bit in all its programs, hcsshim's among them.
+///
+/// Source: Go `runtime/os_windows.go`, `initLongPathSupport`.
+pub(super) fn take_long_paths() {
+    if os_build().is_ok_and(|build| build < FIRST_BUILD_WITH_LONG_PATHS) {
+        return;
+    }
+    let Some(current_peb) = table::system_function("ntdll.dll", "RtlGetCurrentPeb\0") else { return };
+    // SAFETY: the function takes nothing and gives the address of this process's block.
+    let current_peb = unsafe {
+        std::mem::transmute::<unsafe extern "system" fn() -> isize, unsafe extern "system" fn() -> *mut u8>(
+            current_peb,
+        )
+    };
+    // SAFETY: the block is as long as the process; other threads may read the bit meanwhile, and set no other
+    // one of this byte, all of which are said once, when the process starts.
+    unsafe {
+        let bits = current_peb().add(BIT_FIELD_OFFSET);
+        bits.write_volatile(bits.read_volatile() | LONG_PATH_AWARE);
+    }
 }

@@ -168,3 +168,11 @@ fn system_library(name: &str) -> Option<HMODULE> {
     let library = unsafe { LoadLibraryExW(name.as_ptr(), ptr::null_mut(), LOAD_LIBRARY_SEARCH_SYSTEM32) };
     (!library.is_null()).then_some(library)
 }
+
+/// A function of such a library; its name ends in zero.
+pub(super) fn system_function(
+    library: &str,
+    name: &'static str,
+) -> Option<unsafe extern "system" fn() -> isize> {
+    Sources { stand_in: None }.address(library, name)
+}

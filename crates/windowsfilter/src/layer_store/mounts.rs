@@ -128,7 +128,9 @@ impl LayerStore {
     pub fn mounts(&self, id: &LayerId) -> Result<MountState, Error> {
         let state = self.recorded(id)?;
         let alive = match state.path.as_deref() {
-            Some(path) => self.engine.is_mounted(path)?,
+            // What a reader could not put back may show nothing, and is its users' all the same: the next
+            // mount mends it.
+            Some(path) => self.engine.is_mounted(path)? || !self.engine.is_prepared(&self.place(id)?),
             None => false,
         };
         Ok(if alive { state } else { MountState::default() })

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
 mod limits;
+mod rebuild;
 #[path = "../contract/support.rs"]
 mod support;
 mod tar_split;

@@ -3,12 +3,10 @@
 //! drives it).
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 
+use crate::rebuild::rebuild;
 use crate::support::{TestStore, id};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use windowsfilter::Driver;
 
 /// Cases that the store refuses, with what it must say: a Windows layer holds no devices.
@@ -32,35 +30,9 @@ fn tar_split_rebuilds_every_vector_from_the_files_of_the_layer() {
             continue;
         }
         applied.unwrap_or_else(|e| panic!("{name}: {e:?}"));
-        assert!(rebuild(&store, &case) == tar, "{name}");
+        let getter = store.diff_getter(&id("layer")).unwrap();
+        let get = |file: &[u8]| getter.get(file).unwrap();
+        assert!(rebuild(&case, get) == tar, "{name}");
     }
     assert_eq!(cases, 5, "vectors are missing");
-}
-
-fn rebuild(store: &TestStore, case: &Path) -> Vec<u8> {
-    let packed = fs::File::open(case.join("tar-data.json.gz")).unwrap();
-    let mut lines = String::new();
-    flate2::read::GzDecoder::new(packed).read_to_string(&mut lines).unwrap();
-    let getter = store.diff_getter(&id("layer")).unwrap();
-    let mut out = Vec::new();
-    for line in lines.lines() {
-        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
-        match entry["type"].as_u64().unwrap() {
-            // A stretch of the archive itself.
-            2 => out.extend(STANDARD.decode(entry["payload"].as_str().unwrap()).unwrap()),
-            // A file: present in the archive only by its size and checksum.
-            1 if entry["size"].as_u64().unwrap_or(0) > 0 => {
-                let name = match entry["name_raw"].as_str() {
-                    Some(raw) => STANDARD.decode(raw).unwrap(),
-                    None => entry["name"].as_str().unwrap().as_bytes().to_vec(),
-                };
-                let start = out.len();
-                getter.get(&name).unwrap().read_to_end(&mut out).unwrap();
-                assert_eq!(out.len() - start, usize::try_from(entry["size"].as_u64().unwrap()).unwrap());
-            }
-            1 => {}
-            other => panic!("entry of type {other}"),
-        }
-    }
-    out
 }

@@ -104,3 +104,20 @@ pub(crate) fn delta_tar() -> Vec<u8> {
         .delete("UtilityVM/Files/kernel.exe")
         .tar()
 }
+
+/// A layer whose paths are longer than Windows takes without further ado, and its deepest file.
+pub(crate) struct DeepTree {
+    pub(crate) tar: Vec<u8>,
+    pub(crate) file: String,
+}
+
+pub(crate) fn deep_tree() -> DeepTree {
+    let mut path = "Files".to_owned();
+    let mut tar = TestTar::new().dir("Files");
+    while path.len() < 300 {
+        path.push_str("/node_modules_of_some_package");
+        tar = tar.dir(&path);
+    }
+    let file = format!("{path}/index.js");
+    DeepTree { tar: tar.file(&file, b"deep").dir("Hives").tar(), file }
+}

@@ -10,7 +10,7 @@ mod support;
 use std::fs;
 use std::io::Read;
 
-use layers::{base_tar, delta_tar};
+use layers::{base_tar, deep_tree, delta_tar};
 use serde_json::json;
 use support::{Windows, id, read_all};
 use windowsfilter::{ChangeKind, Driver, Error, StorageOptions};
@@ -31,7 +31,7 @@ fn a_base_layer_and_one_on_top_are_restored_linked_and_finished() {
     windows.store.apply_diff(&id("base"), None, &mut &base_tar()[..]).unwrap();
     assert_eq!(windows.functions(), ["ProcessBaseImage", "ProcessUtilityImage"]);
     let process = windows.calls().into_iter().find(|call| call["call"] == "ProcessBaseImage").unwrap();
-    assert_eq!(process["args"]["path"], windows.path("base"));
+    assert_eq!(process["args"]["path"], format!(r"\\?\{}", windows.path("base")));
     windows.forget();
     windows.store.apply_diff(&id("app"), Some(&id("base")), &mut &delta_tar()[..]).unwrap();
     assert_eq!(
@@ -42,7 +42,7 @@ fn a_base_layer_and_one_on_top_are_restored_linked_and_finished() {
     let guid = windows.guid("base");
     assert_eq!(import["args"]["flavour"], 1);
     assert_eq!(import["args"]["home"], "");
-    assert_eq!(import["args"]["id"], windows.path("app"));
+    assert_eq!(import["args"]["id"], format!(r"\\?\{}", windows.path("app")));
     assert_eq!(import["args"]["parents"], json!([{ "id": guid, "flags": 0, "path": windows.path("base") }]));
     let files = windows.home().join("app").join("Files");
     assert_eq!(fs::read(files.join("same.txt")).unwrap(), b"new");
@@ -172,4 +172,19 @@ fn an_import_that_fails_leaves_nothing_and_can_be_done_again() {
     assert_eq!(windows.leftovers(), Vec::<String>::new());
     windows.control(&json!({}));
     windows.store.apply_diff(&id("l"), Some(&id("base")), &mut &delta_tar()[..]).unwrap();
+}
+
+#[test]
+fn a_tree_of_300_character_paths_goes_in_and_out() {
+    let windows = Windows::new();
+    let deep = deep_tree();
+    windows.store.apply_diff(&id("base"), None, &mut &deep.tar[..]).unwrap();
+    windows.store.apply_diff(&id("app"), Some(&id("base")), &mut &deep.tar[..]).unwrap();
+    for layer in ["base", "app"] {
+        let tar = read_all(windows.store.diff(&id(layer), None).unwrap());
+        windows.store.apply_diff(&id("again"), Some(&id("base")), &mut &tar[..]).unwrap();
+        let getter = windows.store.diff_getter(&id("again")).unwrap();
+        assert_eq!(read_all(getter.get(deep.file.as_bytes()).unwrap()), b"deep");
+        windows.store.remove(&id("again")).unwrap();
+    }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hcs::{Code, DriverInfo, Host, Privilege, RelativePath, Tree};
+use hcs::{Code, DriverInfo, Host, Privilege, RelativePath, StreamName, Tree};
 
 use super::base_writer::part_of_layer;
 use super::{boot_store, paths};
@@ -26,9 +26,13 @@ impl<H: Host> LayerFiles<H> {
 
     /// Opens a file whatever its security descriptor says. The original follows links on the way to it and at
     /// its end, which may lead to the host's files; here they lead nowhere.
-    fn open(&self, name: &RelativePath) -> hcs::Result<Box<dyn Read + Send>> {
+    fn open(&self, name: &RelativePath, stream: Option<&StreamName>) -> hcs::Result<Box<dyn Read + Send>> {
         let _privileges = self.host.thread_privileges(&[Privilege::Backup])?;
-        self.host.open_tree(&self.dir)?.open_sequential(name)
+        let layer = self.host.open_tree(&self.dir)?;
+        match stream {
+            None => layer.open_sequential(name),
+            Some(stream) => layer.open_stream(name, stream),
+        }
     }
 }
 
@@ -37,14 +41,24 @@ impl<H: Host> DiffGetter for LayerFiles<H> {
         let missing =
             || Error::NoSuchFile { id: self.id.clone(), path: String::from_utf8_lossy(name).into_owned() };
         let path = part_of_layer(name).map_err(|_| missing())?;
-        let relative = match boot_store::kept_as(&path) {
+        let (path, stream) = split_stream(&path).map_err(|_| missing())?;
+        let relative = match boot_store::kept_as(path) {
             // What Windows has changed comes as it was in the tar.
             Some(kept) => paths::known(kept),
-            None => paths::relative(&path).map_err(|_| missing())?,
+            None => paths::relative(path).map_err(|_| missing())?,
         };
-        self.open(&relative).map_err(|error| {
+        self.open(&relative, stream.as_ref()).map_err(|error| {
             let is_missing = error.is_not_found() || error.code == Code::REPARSE_POINT_ENCOUNTERED;
             if is_missing { missing() } else { Error::Hcs { id: self.id.to_string(), error } }
         })
     }
+}
+
+/// A clean path, and the stream that it names of what is there: in a tar `name:stream` is an entry of its
+/// own.
+fn split_stream(path: &[u8]) -> hcs::Result<(&[u8], Option<StreamName>)> {
+    let last = path.iter().rposition(|&byte| byte == b'\\').map_or(0, |separator| separator + 1);
+    let Some(colon) = path[last..].iter().position(|&byte| byte == b':') else { return Ok((path, None)) };
+    let (file, stream) = (&path[..last + colon], &path[last + colon + 1..]);
+    Ok((file, Some(StreamName::new(&paths::units(stream)?)?)))
 }

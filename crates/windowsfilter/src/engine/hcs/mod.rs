@@ -194,7 +194,7 @@ impl<H: Host> Engine for Hcs<H> {
     }
 
     fn is_mounted(&self, path: &Path) -> Result<bool, Error> {
-        Ok(path.exists())
+        self.is_shown(path)
     }
 
     fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error> {

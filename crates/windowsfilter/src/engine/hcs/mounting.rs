@@ -2,7 +2,7 @@
 //! read.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hcs::{Code, Host, LayerDescriptor};
@@ -82,10 +82,18 @@ impl<H: Host> Hcs<H> {
     }
 
     /// The volume of a mounted sandbox; a read-only layer's directory, which is also where the service says
-    /// that it is.
+    /// that it is. Either can be opened as a directory: the service names a volume without the backslash
+    /// that its root ends in (moby `daemon/oci_windows.go` puts it there, too).
     pub(super) fn layer_mount_path(&self, id: &LayerId) -> Result<PathBuf, Error> {
         let path = self.host.layer_mount_path(&self.info, id.as_str()).for_layer(id)?;
-        Ok(path.unwrap_or_else(|| paths::plain(&self.info.layer(id.as_str()))))
+        let path = path.unwrap_or_else(|| paths::plain(&self.info.layer(id.as_str())));
+        Ok(paths::directory(&path))
+    }
+
+    /// Whether a path that was given for a mounted layer still is one.
+    pub(super) fn is_shown(&self, path: &Path) -> Result<bool, Error> {
+        let gone = |error| Error::Hcs { id: path.display().to_string(), error };
+        self.host.is_directory(&paths::directory(path)).map_err(gone)
     }
 
     /// Takes the filter off a mounted layer, so that it can be read.

@@ -11,6 +11,11 @@ pub(super) fn plain(path: &Path) -> PathBuf {
     path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::strip_prefix(text)))
 }
 
+/// A path that can be opened as a directory, be it the name of a volume.
+pub(super) fn directory(path: &Path) -> PathBuf {
+    path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::directory(text)))
+}
+
 /// The last element of a path, which is what a layer's GUID is made from (`filepath.Split` in hcsshim's
 /// `LayerID`).
 pub(super) fn last_element(path: &Path) -> String {
@@ -22,11 +27,18 @@ pub(super) fn last_element(path: &Path) -> String {
 /// # Errors
 /// What Windows cannot hold, or what would lead out.
 pub(super) fn relative(path: &[u8]) -> hcs::Result<RelativePath> {
-    let units = wclayer::name::to_utf16(path).map_err(|error| hcs::Error {
+    RelativePath::new(&units(path)?)
+}
+
+/// A name of a tar as Windows has it.
+///
+/// # Errors
+/// What Windows cannot hold.
+pub(super) fn units(name: &[u8]) -> hcs::Result<Vec<u16>> {
+    wclayer::name::to_utf16(name).map_err(|error| hcs::Error {
         text: error.to_string(),
-        ..hcs::Error::new("open relative", String::from_utf8_lossy(path), hcs::Code::INVALID_NAME)
-    })?;
-    RelativePath::new(&units)
+        ..hcs::Error::new("open relative", String::from_utf8_lossy(name), hcs::Code::INVALID_NAME)
+    })
 }
 
 /// One of the paths that are written in this program.

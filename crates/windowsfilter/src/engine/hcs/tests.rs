@@ -14,6 +14,8 @@ mod merge_rules;
 #[path = "../../../tests/random_chains/model.rs"]
 mod model;
 mod mounting;
+#[path = "../../../tests/everywhere/rebuild.rs"]
+mod rebuild;
 mod removal;
 mod vectors;
 

@@ -36,7 +36,7 @@ fn sandbox_calls(size: u64) -> Vec<String> {
         format!("ExpandSandboxSize(1, ROOT/home, box, {size})"),
         "AttachVirtualDisk(ROOT/home/box/sandbox.vhdx)".into(),
         "GetLayerMountPath(1, ROOT/home, box)".into(),
-        "ExtendVolume(ROOT/volumes/box)".into(),
+        format!("ExtendVolume({})", super::fake_host::volume("box")),
     ]
 }
 

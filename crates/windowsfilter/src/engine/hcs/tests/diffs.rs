@@ -1,12 +1,14 @@
 //! Diff, changes, the size of a diff, single files.
 
 use std::io::Read;
+use std::path::Path;
 
 use hcs::{BasicInfo, Code, attribute};
 use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
 use wclayer::backup_stream as backup;
 
 use super::fake_tree::{put, stream};
+use super::rebuild::rebuild;
 use super::{Fixture, TIME, TestTar, chain, id, read_all};
 use crate::{Change, ChangeKind, Driver, Error};
 
@@ -192,6 +194,8 @@ fn a_sandbox_that_could_not_be_put_on_again_at_all_can_be_put_and_removed() {
     let error = super::failures::whole(&fixture.store.changes(&id("box"), None).unwrap_err());
     assert!(error.contains("PrepareLayer") && error.contains("ActivateLayer"), "{error}");
     fixture.host.succeed();
+    // Its volume is gone, but whoever has got it has not put it back.
+    assert_eq!(fixture.store.mounts(&id("box")).unwrap().count, 1);
     // What the service says of a layer that is not active.
     fixture.host.fail("DeactivateLayer", Code::ELEMENT_NOT_FOUND);
     fixture.store.put(&id("box")).unwrap();
@@ -340,6 +344,44 @@ fn the_parent_of_a_diff_is_checked() {
 }
 
 #[test]
+fn tar_split_rebuilds_layers_and_their_alternate_streams_from_the_files() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/tar-split");
+    // The others have names that Windows cannot have.
+    for name in ["ads-small", "base-layer", "eof-trailing"] {
+        let (fixture, case) = (Fixture::new(), vectors.join(name));
+        let tar = std::fs::read(case.join("in.tar")).unwrap();
+        fixture.store.apply_diff(&id("layer"), None, &mut &tar[..]).unwrap();
+        let getter = fixture.store.diff_getter(&id("layer")).unwrap();
+        let get = |file: &[u8]| getter.get(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(rebuild(&case, get) == tar, "{name}");
+    }
+}
+
+#[test]
+fn streams_of_files_directories_and_what_lies_in_upper_layers_are_opened_by_any_of_their_names() {
+    let ads = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/tar-split/ads-small/in.tar");
+    let tar = std::fs::read(ads).unwrap();
+    let fixture = Fixture::with_layers();
+    fixture.store.apply_diff(&id("ads"), Some(&id("base")), &mut &tar[..]).unwrap();
+    fixture.host.forget();
+    let getter = fixture.store.diff_getter(&id("ads")).unwrap();
+    for name in ["Files/a.txt:one", r"Files\a.txt:ONE", "./Files/a.txt:one:$DATA"] {
+        assert_eq!(read_all(getter.get(name.as_bytes()).unwrap()).len(), 1, "{name}");
+    }
+    assert_eq!(read_all(getter.get(b"Files/dir:dirstream").unwrap()).len(), 21);
+    let calls = fixture.host.calls();
+    assert_eq!(
+        calls[..3],
+        [
+            "ThreadPrivileges(SeBackupPrivilege)",
+            "open tree(ROOT/home/ads)",
+            "open stream(ROOT/home/ads/Files/a.txt:one)"
+        ]
+    );
+    assert_eq!(fixture.host.machine().privileges, 0);
+}
+
+#[test]
 fn files_are_opened_with_the_backup_privilege_and_by_their_tar_names() {
     let fixture = Fixture::with_layers();
     let getter = fixture.store.diff_getter(&id("base")).unwrap();
@@ -358,6 +400,9 @@ fn files_are_opened_with_the_backup_privilege_and_by_their_tar_names() {
         "layer.json",
         "../app/Files/app.txt",
         "Files/a:b",
+        "Files/readme.txt:none",
+        "Files/readme.txt:a:b",
+        "Files/readme.txt::$DATA",
         "Files/a\0b",
         "Files/../../app/Files/app.txt",
         // Its backup is not there.

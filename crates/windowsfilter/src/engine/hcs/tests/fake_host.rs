@@ -52,6 +52,8 @@ pub(super) struct Machine {
     pub(super) boot: String,
     /// Preparing must never happen twice at once.
     pub(super) preparing: bool,
+    /// Why volumes cannot be looked at.
+    pub(super) volume_error: Option<Code>,
 }
 
 impl Default for Machine {
@@ -75,6 +77,7 @@ impl Default for Machine {
             build: 20_348,
             boot: "boot 1".to_owned(),
             preparing: false,
+            volume_error: None,
         }
     }
 }
@@ -88,6 +91,15 @@ pub(super) fn guid(name: &str) -> Guid {
     let hash =
         name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     Guid { data1: hash, ..Guid::default() }
+}
+
+/// What names of volumes begin with.
+const VOLUME: &str = r"\\?\Volume{";
+
+/// The volume of a sandbox, as the service names it: no backslash at its end, and nothing that the standard
+/// library finds.
+pub(super) fn volume(sandbox: &str) -> String {
+    format!("{VOLUME}{}}}", guid(sandbox))
 }
 
 impl FakeHost {
@@ -336,9 +348,11 @@ impl Host for FakeHost {
         if !info.layer(id).join("sandbox.vhdx").exists() {
             return Ok(Some(info.layer(id)));
         }
-        let volume = self.machine().root.join("volumes").join(id);
-        fs::create_dir_all(&volume).unwrap();
-        Ok(Some(volume))
+        let machine = self.machine();
+        if !machine.active.contains(id) && machine.attached == 0 {
+            return Err(Error::new("GetLayerMountPath", id, Code::ELEMENT_NOT_FOUND));
+        }
+        Ok(Some(volume(id).into()))
     }
 
     fn layer_exists(&self, info: &DriverInfo, id: &str) -> Result<bool> {
@@ -388,6 +402,22 @@ impl Host for FakeHost {
         self.call("AttachVirtualDisk", path.display().to_string())?;
         self.machine().attached += 1;
         Ok(Disk(self.clone()))
+    }
+
+    fn is_directory(&self, path: &Path) -> Result<bool> {
+        let machine = self.machine();
+        let name = path.to_string_lossy();
+        if let Some(code) = machine.volume_error {
+            return Err(Error::new("GetFileAttributes", name, code));
+        }
+        if !name.starts_with(VOLUME) {
+            return Ok(path.is_dir());
+        }
+        if !name.ends_with('\\') {
+            // The device itself, which has no attributes.
+            return Err(Error::new("GetFileAttributes", name, Code::INVALID_PARAMETER));
+        }
+        Ok(machine.active.iter().any(|id| format!("{}\\", volume(id)) == name))
     }
 
     fn extend_volume(&self, volume: &Path) -> Result<()> {

@@ -9,7 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hcs::{BackupTarget, BasicInfo, Code, Error, FileStatus, RelativePath, Result, Tree, attribute};
+use hcs::{
+    BackupTarget, BasicInfo, Code, Error, FileStatus, RelativePath, Result, StreamName, Tree, attribute,
+};
 use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
 use wclayer::backup_stream::{self as backup, Reader, Writer};
 
@@ -65,6 +67,19 @@ pub(super) fn record(stream: &[u8], id: u32) -> Option<Vec<u8>> {
     let mut reader = Reader::new(stream);
     while let Some(header) = reader.next().unwrap() {
         if header.id == id {
+            return Some(reader.read_all(header.size).unwrap());
+        }
+    }
+    None
+}
+
+/// The data of an alternate stream; names compare as NTFS compares them.
+fn alternate(stored: &[u8], stream: &StreamName) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(stored);
+    let wanted = wclayer::name::from_utf16(stream.units());
+    while let Some(header) = reader.next().unwrap() {
+        let name = header.name.strip_prefix(b":").and_then(|name| name.strip_suffix(b":$DATA"));
+        if header.id == backup::ALTERNATE_DATA && name.is_some_and(|name| wclayer::name::eq(name, &wanted)) {
             return Some(reader.read_all(header.size).unwrap());
         }
     }
@@ -344,6 +359,17 @@ impl Tree for FakeTree {
             return Err(self.error("open sequential", &full, Code::REPARSE_POINT_ENCOUNTERED));
         }
         Ok(Box::new(Cursor::new(content(&self.host, &full).unwrap_or_default())))
+    }
+
+    fn open_stream(&self, path: &RelativePath, stream: &StreamName) -> Result<Box<dyn Read + Send>> {
+        self.host.call("open stream", format!("{}:{stream}", self.full(path)))?;
+        assert!(self.host.machine().privileges > 0, "opened without the right to");
+        let full = self.existing("open stream", path)?;
+        let stored = self.host.machine().nodes.at(&full).and_then(|node| node.stream).unwrap_or_default();
+        match alternate(&stored, stream) {
+            Some(data) => Ok(Box::new(Cursor::new(data))),
+            None => Err(self.error("open stream", &full, Code::FILE_NOT_FOUND)),
+        }
     }
 
     fn refuse_reparse_point(&self, path: &RelativePath) -> Result<()> {

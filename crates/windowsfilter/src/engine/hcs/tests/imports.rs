@@ -4,6 +4,7 @@ use hcs::{Code, attribute};
 use wclayer::backup_stream as backup;
 
 use super::fake_tree::{content, record};
+use super::layers::deep_tree;
 use super::{Fixture, TIME, TestTar, base_tar, chain, delta_tar, guid, id, read_all};
 use crate::{Driver, Error};
 
@@ -296,4 +297,21 @@ fn a_layer_whose_maker_died_is_seen_by_nobody_and_cleaned_up() {
     assert_eq!(fixture.host.service_calls().last().unwrap(), "DestroyLayer(1, ROOT/home, half)");
     assert_eq!(fixture.names(), ["app", "base"]);
     assert_eq!(fixture.store.fsck(false).unwrap(), []);
+}
+
+#[test]
+fn a_tree_of_300_character_paths_goes_in_and_out() {
+    let fixture = Fixture::new();
+    let deep = deep_tree();
+    fixture.store.apply_diff(&id("base"), None, &mut &deep.tar[..]).unwrap();
+    fixture.store.apply_diff(&id("app"), Some(&id("base")), &mut &deep.tar[..]).unwrap();
+    for layer in ["base", "app"] {
+        let getter = fixture.store.diff_getter(&id(layer)).unwrap();
+        assert_eq!(read_all(getter.get(deep.file.as_bytes()).unwrap()), b"deep");
+        let tar = read_all(fixture.store.diff(&id(layer), None).unwrap());
+        fixture.store.apply_diff(&id("again"), Some(&id("base")), &mut &tar[..]).unwrap();
+        let getter = fixture.store.diff_getter(&id("again")).unwrap();
+        assert_eq!(read_all(getter.get(deep.file.as_bytes()).unwrap()), b"deep");
+        fixture.store.remove(&id("again")).unwrap();
+    }
 }

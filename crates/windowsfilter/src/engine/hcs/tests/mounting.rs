@@ -1,9 +1,11 @@
 //! Get and put.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hcs::Code;
 
+use super::fake_host::volume;
 use super::{Fixture, chain, guid, id};
 use crate::{Driver, Error};
 
@@ -27,7 +29,9 @@ fn get_activates_prepares_and_asks_for_the_path() {
     let fixture = Fixture::with_sandbox();
     let path = fixture.store.get(&id("box"), "label").unwrap();
     assert_eq!(fixture.host.calls(), get());
-    assert_eq!(path, fixture.dir.path().canonicalize().unwrap().join("volumes/box"));
+    // Others go on with names behind it, so it ends as the root of a volume does.
+    assert_eq!(path.to_string_lossy(), format!(r"{}\", volume("box")));
+    assert!(!path.exists() && !Path::new(&volume("box")).exists());
 }
 
 #[test]
@@ -43,6 +47,46 @@ fn a_second_get_asks_windows_for_nothing() {
     assert_eq!(other.get(&id("box"), "").unwrap(), first);
     assert!(fixture.host.calls().is_empty());
     assert_eq!(fixture.store.mounts(&id("box")).unwrap().count, 3);
+}
+
+#[test]
+fn a_mount_recorded_by_the_name_that_the_service_gives_counts() {
+    let fixture = Fixture::with_sandbox();
+    fixture.store.get(&id("box"), "").unwrap();
+    let record = fixture.home().join(".windowsfilter/mounts/box/state.json");
+    let mut bare = fixture.store.mounts(&id("box")).unwrap();
+    bare.path = Some(PathBuf::from(volume("box")));
+    std::fs::write(&record, crate::sealed::seal(1, &bare).unwrap()).unwrap();
+    fixture.host.forget();
+    fixture.store.get(&id("box"), "").unwrap();
+    assert!(fixture.host.calls().is_empty());
+    assert_eq!(fixture.store.mounts(&id("box")).unwrap().count, 2);
+}
+
+#[test]
+fn a_volume_that_cannot_be_looked_at_is_an_error_and_nothing_is_taken_off() {
+    let fixture = Fixture::with_sandbox();
+    fixture.store.get(&id("box"), "").unwrap();
+    fixture.host.forget();
+    fixture.host.machine().volume_error = Some(Code::ACCESS_DENIED);
+    let message = fixture.store.put(&id("box")).unwrap_err().to_string();
+    assert!(message.contains("GetFileAttributes") && message.contains("0x5"), "{message}");
+    fixture.store.get(&id("box"), "").unwrap_err();
+    assert!(fixture.host.calls().is_empty());
+    fixture.host.machine().volume_error = None;
+    assert_eq!(fixture.store.mounts(&id("box")).unwrap().count, 1);
+    fixture.store.put(&id("box")).unwrap();
+}
+
+#[test]
+fn a_sandbox_whose_volume_went_counts_as_unmounted() {
+    let fixture = Fixture::with_sandbox();
+    fixture.store.get(&id("box"), "").unwrap();
+    fixture.host.machine().active.clear();
+    fixture.host.machine().prepared.clear();
+    assert_eq!(fixture.store.mounts(&id("box")).unwrap().count, 0);
+    fixture.store.get(&id("box"), "").unwrap();
+    assert_eq!(fixture.store.mounts(&id("box")).unwrap().count, 1);
 }
 
 #[test]
