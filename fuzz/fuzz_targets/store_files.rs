@@ -1,8 +1,9 @@
-//! The store's own files with other bytes in some places, or cut: `fsck` finds every change in a sealed record
-//! and in the superblock of a sandbox, and whatever is damaged, everything can be listed and looked at.
+//! The store's own files with other bytes in some places, or cut: `fsck` finds every change in a sealed
+//! record and in the superblock of a sandbox, and whatever is damaged, everything can be listed and looked
+//! at.
 //!
-//! An input is the number of a file, the length that it is cut to, if that is less (three bytes), and changes:
-//! a place (three bytes) and what is combined with the byte there.
+//! An input is the number of a file, the length that it is cut to, if that is less (three bytes), and
+//! changes: a place (three bytes) and what is combined with the byte there.
 #![no_main]
 
 use std::fs;

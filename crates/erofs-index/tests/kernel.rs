@@ -1,5 +1,5 @@
-//! The kernel's view, those of our reader and of the crate `erofs-rs`, and a naive model agree, and `fsck.erofs` has no
-//! objection. Runs as root.
+//! The kernel's view, those of our reader and of the crate `erofs-rs`, and a naive model agree, and
+//! `fsck.erofs` has no objection. Runs as root.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

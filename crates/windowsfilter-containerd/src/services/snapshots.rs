@@ -40,8 +40,8 @@ impl SnapshotsService {
         Self { snapshotter, containerd }
     }
 
-    /// Unpacks the layer that a client is going to unpack by itself, from containerd's content store, if the store
-    /// has not got it.
+    /// Unpacks the layer that a client is going to unpack by itself, from containerd's content store, if the
+    /// store has not got it.
     async fn unpack_wanted(&self, key: String, stop: Stop) -> Result<(), Error> {
         let snapshotter = Arc::clone(&self.snapshotter);
         let Some(wanted) = blocking(move || snapshotter.wanted(&key, &stop)).await? else { return Ok(()) };

@@ -2,9 +2,9 @@
 //!
 //! BuildKit unpacks each layer into a directory that has nothing of the parents, entry by entry, and makes a
 //! hard link with link(2). In Windows layers links lead to files of lower layers, to entries that come later
-//! in the tar, and to names in another case: there link(2) finds nothing, and the build would end. So an empty
-//! file stands in each place that a link leads to, before the client begins. An entry of that name replaces
-//! it; what is left goes with all the rest.
+//! in the tar, and to names in another case: there link(2) finds nothing, and the build would end. So an
+//! empty file stands in each place that a link leads to, before the client begins. An entry of that name
+//! replaces it; what is left goes with all the rest.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
