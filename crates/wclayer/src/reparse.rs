@@ -25,12 +25,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const IO_REPARSE_TAG_MOUNT_POINT: u32 = 0xA000_0003;
 /// Tag of a symbolic link.
 pub const IO_REPARSE_TAG_SYMLINK: u32 = 0xA000_000C;
+/// Tag of a symbolic link that WSL, Cygwin or MSYS2 has made: a version and the target, in Linux' spelling.
+pub const IO_REPARSE_TAG_LX_SYMLINK: u32 = 0xA000_001D;
 
 /// The target of the symbolic link is relative to the directory it lies in, or to that directory's root.
 const SYMLINK_FLAG_RELATIVE: u32 = 1;
 /// Tags without this bit belong to other companies; a GUID then precedes the data and is not counted by its
 /// length.
 const TAG_MICROSOFT: u32 = 0x8000_0000;
+/// Bytes of the version before the target of a WSL link; it is 2.
+const LX_VERSION_SIZE: usize = 4;
 /// Bytes of that GUID.
 const GUID_SIZE: usize = 16;
 
@@ -245,6 +249,17 @@ pub fn decode_go(buffer: &[u8]) -> Result<GoTarget, ReparseError> {
     Ok(GoTarget { target: String::from_utf16_lossy(&units(bytes)), is_mount_point: link.flags.is_none() })
 }
 
+/// The target that a link of [`IO_REPARSE_TAG_LX_SYMLINK`] has, as WSL wrote it: slashes, any bytes, up to a
+/// NUL. `None` for other tags and for a link without one.
+///
+/// Source: go-winio `reparse.go` from pull request 336 on, `decodeLxReparsePointData`.
+pub fn lx_target(buffer: &[u8]) -> Option<&[u8]> {
+    let (tag, data) = split(buffer).ok()?;
+    let target = data.get(LX_VERSION_SIZE..).filter(|_| tag == IO_REPARSE_TAG_LX_SYMLINK)?;
+    let target = target.split(|&byte| byte == 0).next()?;
+    (!target.is_empty()).then_some(target)
+}
+
 /// Tag and everything after the header.
 fn split(buffer: &[u8]) -> Result<(u32, &[u8]), ReparseError> {
     let (header, data) = Header::ref_from_prefix(buffer)
@@ -435,6 +450,20 @@ mod tests {
             let outside = ReparsePoint::decode(&buffer[..needed]);
             assert!(matches!(outside, Err(ReparseError::NameOutside { which: "print", available: 0, .. })));
         }
+    }
+
+    #[test]
+    fn the_target_of_a_wsl_link_ends_at_a_nul_and_no_other_tag_has_one() {
+        let link = |tag, data: &[u8]| ReparsePoint::Other { tag, data: data.to_vec() }.encode().unwrap();
+        let of = |data: &[u8]| lx_target(&link(IO_REPARSE_TAG_LX_SYMLINK, data)).map(<[u8]>::to_vec);
+        assert_eq!(of(b"\x02\0\0\0/usr/bin/sh"), Some(b"/usr/bin/sh".to_vec()));
+        assert_eq!(of(b"\x02\0\0\0../\xffsh\0rest"), Some(b"../\xffsh".to_vec()));
+        for none in [&b""[..], b"\x02\0\0", b"\x02\0\0\0", b"\x02\0\0\0\0x"] {
+            assert_eq!(of(none), None);
+        }
+        // A socket (IO_REPARSE_TAG_AF_UNIX), and a buffer that is none.
+        assert_eq!(lx_target(&link(0x8000_0023, b"\x02\0\0\0/usr")), None);
+        assert_eq!(lx_target(b"\x1d\0\0\xa0"), None);
     }
 
     #[test]

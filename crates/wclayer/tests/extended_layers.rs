@@ -205,14 +205,99 @@ fn a_second_descriptor_counts_and_the_first_is_reported() {
 
 #[test]
 fn data_that_is_both_in_its_record_and_in_blocks_is_refused() {
-    let mut stream = file(&[(backup::DATA, b"", b"data")]);
-    let mut writer = StreamWriter::new(&mut stream);
-    writer.begin(&StreamHeader { sparse_offset: 4, ..StreamHeader::new(backup::SPARSE_BLOCK, 0) }).unwrap();
-    let mut source = Cursor::new(&stream);
-    let mut writer = Writer::extended(Vec::new());
-    let result =
-        writer.write_backup_stream(b"f", 4, FileInfo::default(), BackupSource::Seekable(&mut source));
-    assert!(matches!(result, Err(LayerTarError::UnknownRecord { id: backup::SPARSE_BLOCK, .. })));
+    let write = |sparse_offset, block: &[u8], mut tar: Writer<Vec<u8>>| {
+        let mut writer = StreamWriter::new(Vec::new());
+        writer.begin(&StreamHeader::new(backup::DATA, 4)).unwrap();
+        writer.write_data(b"data").unwrap();
+        let header = StreamHeader::new(backup::SPARSE_BLOCK, block.len() as u64);
+        writer.begin(&StreamHeader { sparse_offset, ..header }).unwrap();
+        writer.write_data(block).unwrap();
+        let mut source = Cursor::new(writer.finish().unwrap());
+        tar.write_backup_stream(b"f", 4, FileInfo::default(), BackupSource::Seekable(&mut source))
+    };
+    for new in [Writer::new, Writer::extended] {
+        for (offset, block) in [(4, &b"more"[..]), (0, b"data"), (8, b"")] {
+            let result = write(offset, block, new(Vec::new()));
+            assert!(matches!(result, Err(LayerTarError::UnknownRecord { id: backup::SPARSE_BLOCK, .. })));
+        }
+        // The end of the blocks alone says nothing more.
+        write(4, b"", new(Vec::new())).unwrap();
+    }
+}
+
+/// Where a sparse block begins, and what is in it.
+type Block<'a> = (u64, &'a [u8]);
+
+/// A stream of a kind with blocks, the last of which ends it.
+fn sparse(id: u32, name: &[u8], blocks: &[Block], end: u64) -> Vec<u8> {
+    let mut stream = StreamWriter::new(Vec::new());
+    let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
+    stream.begin(&StreamHeader { attributes, name: name.to_vec(), ..StreamHeader::new(id, 0) }).unwrap();
+    for (sparse_offset, data) in blocks.iter().chain([&(end, &b""[..])]) {
+        let header = StreamHeader::new(backup::SPARSE_BLOCK, data.len() as u64);
+        stream.begin(&StreamHeader { sparse_offset: *sparse_offset, ..header }).unwrap();
+        stream.write_data(data).unwrap();
+    }
+    stream.finish().unwrap()
+}
+
+/// As go-winio does from pull request 375 on; a source that is read once always could.
+#[test]
+fn a_sparse_file_is_written_with_its_zeros_however_often_its_source_can_be_read() {
+    let files: [(&[Block], u64); 5] = [
+        (&[], 0),
+        (&[], 1 << 20),
+        (&[(0, b"abc")], 3),
+        (&[(100, b"abc"), (200, b"d")], 300),
+        (&[(0, b"a"), (1, b"b")], 2),
+    ];
+    for (blocks, end) in files {
+        let mut expected = vec![0; end as usize];
+        for (offset, data) in blocks {
+            expected[*offset as usize..][..data.len()].copy_from_slice(data);
+        }
+        let mut stream = sparse(backup::DATA, b"", blocks, end);
+        stream.extend(file(&[(backup::ALTERNATE_DATA, b":s:$DATA", b"stream")]));
+        for is_seekable in [true, false] {
+            for mut writer in [Writer::new(Vec::new()), Writer::extended(Vec::new())] {
+                let mut source = Cursor::new(&stream);
+                let source = match is_seekable {
+                    true => BackupSource::Seekable(&mut source),
+                    false => BackupSource::Forward(&mut source),
+                };
+                writer.write_backup_stream(b"f", end, FileInfo::default(), source).unwrap();
+                let files = vectors::export::contents(&writer.finish().unwrap());
+                let [(_, data), (stream, stream_data)] = &files[..] else { panic!("{files:?}") };
+                assert!(*data == expected, "{blocks:?} {end} {is_seekable}");
+                assert_eq!((&stream.name[..], &stream_data[..]), (&b"f:s"[..], &b"stream"[..]));
+            }
+        }
+    }
+}
+
+/// Tags that go-winio has no form for, and that stop its export.
+#[test]
+fn any_reparse_point_comes_back_whole_and_a_link_of_wsl_is_a_link_to_other_readers() {
+    let reparse = |tag: u32, data: &[u8]| {
+        wclayer::reparse::ReparsePoint::Other { tag, data: data.to_vec() }.encode().unwrap()
+    };
+    let wsl = reparse(wclayer::reparse::IO_REPARSE_TAG_LX_SYMLINK, b"\x02\0\0\0../bin/sh");
+    let others =
+        [(0x8000_0023, &b""[..]), (0x8000_001b, &[7; 60]), (0xA000_001D, b"\x02\0\0\0"), (0x42, &[9; 30])];
+    let others = others.map(|(tag, data)| (reparse(tag, data), None));
+    for (buffer, link) in [(wsl, Some(&b"../bin/sh"[..]))].into_iter().chain(others) {
+        let stream = file(&[(backup::REPARSE_DATA, b"", &buffer), (backup::DATA, b"", b"")]);
+        let mut writer = Writer::extended(Vec::new());
+        let info = FileInfo { attributes: 0x420, ..FileInfo::default() };
+        let mut source = Cursor::new(&stream);
+        writer.write_backup_stream(b"Files\\p", 0, info, BackupSource::Seekable(&mut source)).unwrap();
+        assert_eq!(writer.losses(), []);
+        let tar = writer.finish().unwrap();
+        let (header, _) = vectors::export::contents(&tar).pop().unwrap();
+        let is_link = header.type_flag == wclayer::tar::type_flag::SYMLINK;
+        assert_eq!(is_link.then_some(&header.link_name[..]), link);
+        assert_eq!(LayerEntry::from_header(&header).unwrap().reparse, Some(buffer));
+    }
 }
 
 /// The text of an old layer's descriptor: what it grants under a condition, and what its conditions refer to.

@@ -342,10 +342,12 @@ fn a_sparse_file_has_the_size_of_its_blocks() {
     stream.begin(&block(200, 0)).unwrap();
     writer.write(&stream.finish().unwrap()).unwrap();
     writer.finish().unwrap().store(&mut directory).unwrap();
-    let mut reader = Reader::new(&directory).unwrap();
-    let (tar, _) = export(&mut reader, layer_tar::Writer::extended(Vec::new())).unwrap();
-    let (header, data) = vectors::export::contents(&tar).pop().unwrap();
-    assert_eq!((header.size, &data[99..104]), (200, &b"\0abc\0"[..]));
+    for writer in [layer_tar::Writer::new(Vec::new()), layer_tar::Writer::extended(Vec::new())] {
+        let mut reader = Reader::new(&directory).unwrap();
+        let (tar, _) = export(&mut reader, writer).unwrap();
+        let (header, data) = vectors::export::contents(&tar).pop().unwrap();
+        assert_eq!((header.size, &data[99..104]), (200, &b"\0abc\0"[..]));
+    }
 }
 
 #[test]

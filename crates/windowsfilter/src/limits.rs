@@ -213,7 +213,6 @@ pub struct DiffLimits {
 /// Bytes of a disk that a commit leaves to everybody else.
 pub const DISK_RESERVE: u64 = 64 << 20;
 
-#[cfg(target_os = "linux")]
 impl DiffLimits {
     /// Refuses a tar of so many bytes.
     pub(crate) fn check(&self, bytes: u64) -> Result<(), Exceeded> {

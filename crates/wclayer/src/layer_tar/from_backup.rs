@@ -37,9 +37,9 @@ impl<W: Write> Writer<W> {
     /// Writes a file with all its streams from a backup stream. `size` is that of its data.
     ///
     /// # Errors
-    /// What the reference refuses: records in an order it does not know, sparse blocks in a source that can
-    /// be read twice, reparse points that are no links. An extended writer takes all of these but a second
-    /// descriptor, link or data record behind the data.
+    /// What the reference refuses: records in an order it does not know, sparse streams, reparse points that are
+    /// no links. An extended writer takes all of these but a second descriptor, link or data record behind the
+    /// data; sparse streams only from a source that can be read twice.
     pub fn write_backup_stream(
         &mut self,
         path: &[u8],
@@ -144,7 +144,7 @@ impl<W: Write> Writer<W> {
                     let decoded = ea::decode(&buffer);
                     eas.extend(decoded.map_err(|source| ea_error(&found.head, source))?);
                 }
-                backup::SPARSE_BLOCK if self.extended && pass == Pass::Whole => found.add_block(&record)?,
+                backup::SPARSE_BLOCK if pass == Pass::Whole => found.add_block(&record)?,
                 // Of a whole pass nothing is reported here: the second one meets these records again.
                 _ if is_ignored(record.id) || self.extended => {
                     if pass == Pass::UntilData || self.extended {
@@ -200,7 +200,7 @@ impl<W: Write> Writer<W> {
                 break;
             }
             self.copy_to_tar(head, reader)?;
-            position = block.sparse_offset + block.size;
+            position = block.sparse_offset.saturating_add(block.size);
         }
         if has_holes {
             self.lose(&head.name, Lost::Holes);
@@ -230,6 +230,8 @@ impl<W: Write> Writer<W> {
                 }
                 // The first of two passes has read them.
                 backup::EA_DATA if pass == Pass::Whole => {}
+                // The end of a sparse file that has no blocks, which some Windows write.
+                backup::SPARSE_BLOCK if record.size == 0 => {}
                 id if id == backup::EA_DATA || is_ignored(id) || (self.extended && !is_singular(id)) => {
                     self.lose_record(head, &record);
                 }
@@ -359,10 +361,13 @@ impl Found {
     /// Takes a sparse block: the part it belongs to ends no sooner than the block.
     fn add_block(&mut self, block: &StreamHeader) -> Result<(), LayerTarError> {
         let head = &self.head;
-        // A part has its data in itself or in blocks.
-        let part = self.parts.last_mut().filter(|part| part.header.size == 0);
-        let part = part.ok_or_else(|| unknown_record(head, block.id, false))?;
-        part.size = block.sparse_offset.saturating_add(block.size);
+        let part = self.parts.last_mut().ok_or_else(|| unknown_record(head, block.id, false))?;
+        // A part has its data in itself or in blocks; behind data of its own there is at most the end.
+        match part.header.size {
+            0 => part.size = block.sparse_offset.saturating_add(block.size),
+            size if block.size == 0 && block.sparse_offset <= size => {}
+            _ => return Err(unknown_record(head, block.id, false)),
+        }
         Ok(())
     }
 }

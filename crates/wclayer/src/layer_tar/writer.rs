@@ -205,14 +205,16 @@ impl<W: Write> Writer<W> {
         let target = match reparse::decode_go(buffer) {
             Ok(target) => target,
             Err(_) if self.extended => {
+                // As a link it is one to readers that do not know our record, go-winio among them.
+                if let Some(target) = reparse::lx_target(buffer).filter(|_| head.can_be_a_link()) {
+                    head.become_link(target.to_vec());
+                }
                 head.records.insert(records::RAW_REPARSE, records::encode_base64(buffer).as_bytes());
                 return Ok(());
             }
             Err(source) => return Err(LayerTarError::Reparse { entry: head.display_name(), source }),
         };
-        head.mode |= MODE_SYMLINK;
-        head.type_flag = type_flag::SYMLINK;
-        head.link_name = target.target.into_bytes();
+        head.become_link(target.target.into_bytes());
         if target.is_mount_point {
             head.records.insert(records::MOUNT_POINT, b"1");
         }
@@ -298,6 +300,18 @@ impl Head {
 
     pub(super) fn set_security(&mut self, descriptor: &[u8]) {
         self.records.insert(records::RAW_SECURITY, records::encode_base64(descriptor).as_bytes());
+    }
+
+    fn become_link(&mut self, target: Vec<u8>) {
+        self.mode |= MODE_SYMLINK;
+        self.type_flag = type_flag::SYMLINK;
+        self.link_name = target;
+    }
+
+    /// Whether nothing is lost if the entry is a symbolic link: tar has neither data nor directories that are
+    /// one.
+    fn can_be_a_link(&self) -> bool {
+        self.size == 0 && self.type_flag != type_flag::DIRECTORY
     }
 
     pub(super) fn set_has_data(&mut self) {

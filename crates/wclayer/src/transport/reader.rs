@@ -167,7 +167,7 @@ fn data_size<R: Read + Seek>(file: &mut R) -> Result<u64, backup::BackupStreamEr
         if size == 0 && record.attributes & STREAM_SPARSE_ATTRIBUTE != 0 {
             while let Some(block) = reader.next_by_seeking()?.filter(|block| block.id == backup::SPARSE_BLOCK)
             {
-                size = block.sparse_offset + block.size;
+                size = block.sparse_offset.saturating_add(block.size);
             }
         }
         return Ok(size);

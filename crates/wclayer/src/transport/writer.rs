@@ -3,6 +3,7 @@
 //! A later entry takes the place of an earlier one of its name, and what a hard link has got before stays the
 //! link's: it becomes the file.
 
+mod deletions;
 mod names;
 
 use std::io::{self, Write};
@@ -13,6 +14,7 @@ use crate::layer_tar::{FileInfo, LayerEntry, LayerSink, Loss, Lost};
 use crate::name;
 use crate::tombstones;
 
+use self::deletions::Deletions;
 pub use self::names::AddedNames;
 use self::names::{Added, Kind};
 
@@ -31,6 +33,8 @@ pub struct Writer<'a, D: Directory> {
     /// Hard links, in order; `None` where another entry has taken a link's name, or the link has become its
     /// file.
     links: Vec<Option<Link>>,
+    /// Below `Files`, and below `UtilityVM\\Files`.
+    deletions: [Deletions; 2],
     /// Reparse points that are directories; they are made last.
     reparse_directories: Vec<Vec<u8>>,
 }
@@ -81,6 +85,7 @@ impl<'a, D: Directory> Writer<'a, D> {
             current: Current::None,
             deferred: Deferred::default(),
             links: Vec::new(),
+            deletions: Default::default(),
             reparse_directories: Vec::new(),
         }
     }
@@ -113,6 +118,9 @@ impl<'a, D: Directory> Writer<'a, D> {
             }
             self.deferred.links.push(link);
         }
+        let [files, utility_vm] = self.deletions;
+        self.deferred.tombstones = files.into_paths();
+        self.deferred.utility_vm_removals = utility_vm.into_paths();
         Ok(self.deferred)
     }
 
@@ -168,6 +176,9 @@ impl<'a, D: Directory> Writer<'a, D> {
     /// Takes away what was added under the name before; but a directory stays one, with its spelling and what
     /// is in it: then the result is true.
     fn make_room(&mut self, path: Vec<u8>, kind: Kind) -> Result<(Vec<u8>, bool), TransportError> {
+        if kind != Kind::Directory {
+            self.forget_deletions_below(&path);
+        }
         match self.deferred.added.get(&path).cloned() {
             None => Ok((path, false)),
             Some(Added { path: there, kind: Kind::Directory }) if kind == Kind::Directory => {
@@ -178,6 +189,13 @@ impl<'a, D: Directory> Writer<'a, D> {
                 self.take_back(&path)?;
                 Ok((path, false))
             }
+        }
+    }
+
+    /// What is no directory deletes nothing in it: should it become one again, that is a new one.
+    fn forget_deletions_below(&mut self, path: &[u8]) {
+        for deletions in &mut self.deletions {
+            deletions.forget_below(path);
         }
     }
 
@@ -299,6 +317,7 @@ impl<'a, D: Directory> Writer<'a, D> {
         if is_in_layer && name::eq(&path, &target) {
             return Ok(());
         }
+        self.forget_deletions_below(&path);
         if is_in_layer && is_below_any_case(&target, &path) {
             return self.replace_by_its_own(path, &target);
         }
@@ -334,9 +353,9 @@ impl<'a, D: Directory> Writer<'a, D> {
         self.complete()?;
         let path = clean(path);
         if is_below(&path, FILES) {
-            self.deferred.tombstones.push(path);
+            self.deletions[0].push(path);
         } else if is_below(&path, UTILITY_VM_FILES) {
-            self.deferred.utility_vm_removals.push(path);
+            self.deletions[1].push(path);
         } else {
             return Err(TransportError::Path { path: shown(&path) });
         }

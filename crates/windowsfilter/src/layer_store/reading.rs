@@ -46,7 +46,11 @@ impl LayerStore {
     fn read_as(&self, id: &LayerId, options: DiffOptions) -> Result<Box<dyn Read + Send>, Error> {
         let guard = self.guard(id)?;
         let layer = self.layer(id)?;
-        let options = if layer.kind == LayerKind::Sandbox { options } else { DiffOptions::default() };
+        let mut options = if layer.kind == LayerKind::Sandbox { options } else { DiffOptions::default() };
+        if layer.kind == LayerKind::Sandbox {
+            // Unknown of one that Docker has made.
+            options.limits.sandbox = self.record(&self.resolve(id)?)?.sandbox_size;
+        }
         let tar = self.engine.read(&layer, self.is_mounted(id)?, options, guard);
         let cancellable = |tar| -> Box<dyn Read + Send> { Box::new(self.cancel().reader(tar)) };
         tar.map(cancellable).map_err(|error| missing_in(&layer, error))

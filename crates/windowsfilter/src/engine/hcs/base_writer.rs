@@ -161,7 +161,9 @@ impl<T: Tree> LayerSink for BaseWriter<'_, T> {
         if let Some((_, its_target)) = self.open_links.get(&name::fold(&target)) {
             target.clone_from(its_target);
         }
-        if self.added.contains_key(&name::fold(&target)) {
+        // What is a directory at this place is none any more when its file comes, or never a link's target.
+        let added = self.added.get(&name::fold(&target));
+        if added.is_some_and(|added| *added != Added::Directory) {
             return if name::eq(&path, &target) { Ok(()) } else { Ok(self.link(&path, &target)?) };
         }
         let name = paths::relative(&path)?;

@@ -6,12 +6,13 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use hcs::{DriverInfo, Host, LayerDescriptor, Privilege};
 use wclayer::layer_tar::{self, LayerSource, SourceItem};
 
+use super::bounded::{Bounded, BoundedTar};
 use super::layer_reader::BaseReader;
 use super::transport_directory::TransportDirectory;
 use super::{ForLayer, Hcs, transport};
@@ -20,8 +21,12 @@ use crate::engine::stream::piped;
 use crate::engine::{Guard, Layer, Place};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
+use crate::limits::DiffLimits;
 use crate::record::LayerKind;
 use crate::temporary::Temporaries;
+
+/// Losses of a diff that are told one by one.
+const TOLD: usize = 10;
 
 /// A layer to be read.
 struct Source<H> {
@@ -82,6 +87,7 @@ impl<H: Host> Hcs<H> {
         &self,
         layer: &Layer,
         mounted: bool,
+        limits: DiffLimits,
         guard: Guard,
     ) -> Result<Box<dyn Read + Send>, Error> {
         if layer.kind == LayerKind::Empty {
@@ -93,11 +99,8 @@ impl<H: Host> Hcs<H> {
         let stream = piped("layer diff", self.temporaries.cancel(), move |out| {
             let _guard = guard;
             let written = source.read(|items| {
-                let writer = layer_tar::Writer::new(out);
-                let (_, losses) = layer_tar::export(items, writer)?;
-                for loss in losses {
-                    tracing::warn!("layer {}: {loss}", source.id);
-                }
+                let losses = write_tar(items, out, limits)?;
+                tell_losses(&source.id, &losses);
                 Ok(())
             });
             let ended = engine.end_reading(&read, mounted);
@@ -115,16 +118,21 @@ impl<H: Host> Hcs<H> {
             .map_err(|error| error.with_undo(self.end_reading(layer, mounted)))
     }
 
-    /// Reads the layer to its end.
+    /// Reads the layer to its end; a list is no tar, so of the limits that on entries alone matters.
     fn read_all<T>(
         &self,
         layer: &Layer,
         mounted: bool,
+        limits: &DiffLimits,
         read: impl FnOnce(&mut dyn LayerSource) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let source = self.source(layer)?;
         self.begin_reading(layer, mounted)?;
-        let result = source.read(read);
+        let entries = DiffLimits { entries: limits.entries, ..DiffLimits::default() };
+        let result = source.read(|items| {
+            let mut items = Bounded::new(items, entries);
+            read(&mut items).map_err(|error| items.exceeded().unwrap_or(error))
+        });
         let ended = self.end_reading(layer, mounted);
         match result {
             Ok(value) => ended.map(|()| value),
@@ -133,12 +141,17 @@ impl<H: Host> Hcs<H> {
     }
 
     /// What the layer changes, sorted. The service does not say what is new and what is not.
-    pub(super) fn layer_changes(&self, layer: &Layer, mounted: bool) -> Result<Vec<Change>, Error> {
+    pub(super) fn layer_changes(
+        &self,
+        layer: &Layer,
+        mounted: bool,
+        limits: &DiffLimits,
+    ) -> Result<Vec<Change>, Error> {
         if layer.kind == LayerKind::Empty {
             return Ok(Vec::new());
         }
         let there = if layer.below().is_empty() { ChangeKind::Add } else { ChangeKind::Modify };
-        self.read_all(layer, mounted, |items| {
+        self.read_all(layer, mounted, limits, |items| {
             let mut changes = Vec::new();
             while let Some(item) = next(items)? {
                 let (path, kind) = match item {
@@ -154,18 +167,47 @@ impl<H: Host> Hcs<H> {
     }
 
     /// Bytes of the files that the layer changes; a file with several names counts once.
-    pub(super) fn layer_changed_bytes(&self, layer: &Layer, mounted: bool) -> Result<u64, Error> {
-        self.read_all(layer, mounted, |items| {
+    pub(super) fn layer_changed_bytes(
+        &self,
+        layer: &Layer,
+        mounted: bool,
+        limits: &DiffLimits,
+    ) -> Result<u64, Error> {
+        self.read_all(layer, mounted, limits, |items| {
             let (mut bytes, mut seen) = (0, HashSet::new());
             while let Some(item) = next(items)? {
                 if let SourceItem::File { size, link_id, .. } = item
                     && link_id.is_none_or(|id| seen.insert(id))
                 {
-                    bytes += size;
+                    bytes = u64::saturating_add(bytes, size);
                 }
             }
             Ok(bytes)
         })
+    }
+}
+
+/// Writes the tar of a layer, as the original does where that loses nothing. What it has no form for, and
+/// stops at or leaves out, is carried in records of ours: a commit that fails because of one socket is none.
+fn write_tar(
+    items: &mut dyn LayerSource,
+    out: &mut dyn Write,
+    limits: DiffLimits,
+) -> Result<Vec<layer_tar::Loss>, Error> {
+    let (mut items, mut out) = (Bounded::new(items, limits), BoundedTar::new(out, limits));
+    match layer_tar::export(&mut items, layer_tar::Writer::extended(&mut out)) {
+        Ok((_, losses)) => Ok(losses),
+        Err(error) => Err(items.exceeded().or_else(|| out.exceeded()).unwrap_or_else(|| error.into())),
+    }
+}
+
+/// A container can make any number of sparse files.
+fn tell_losses(id: &LayerId, losses: &[layer_tar::Loss]) {
+    for loss in losses.iter().take(TOLD) {
+        tracing::warn!("layer {id}: {loss}");
+    }
+    if let Some(more) = losses.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        tracing::warn!("layer {id}: {more} more that a tar has no place for");
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod base_writer;
 mod boot_store;
+mod bounded;
 mod creation;
 mod delta_writer;
 mod diff;
@@ -217,15 +218,15 @@ impl<H: Host> Engine for Hcs<H> {
             let what = format!("a diff of {} with other times or without some attributes", layer.place.id);
             return Err(Error::Unsupported { what, needs: "the portable engine" });
         }
-        self.read_layer(layer, mounted, guard)
+        self.read_layer(layer, mounted, options.limits, guard)
     }
 
-    fn changes(&self, layer: &Layer, mounted: bool, _: &DiffLimits) -> Result<Vec<Change>, Error> {
-        self.layer_changes(layer, mounted)
+    fn changes(&self, layer: &Layer, mounted: bool, limits: &DiffLimits) -> Result<Vec<Change>, Error> {
+        self.layer_changes(layer, mounted, limits)
     }
 
-    fn changed_bytes(&self, sandbox: &Layer, mounted: bool, _: &DiffLimits) -> Result<u64, Error> {
-        self.layer_changed_bytes(sandbox, mounted)
+    fn changed_bytes(&self, sandbox: &Layer, mounted: bool, limits: &DiffLimits) -> Result<u64, Error> {
+        self.layer_changed_bytes(sandbox, mounted, limits)
     }
 
     fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error> {

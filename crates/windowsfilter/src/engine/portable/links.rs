@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use erofs_index::{NAME_MAX, SYMLINK_MAX};
-use wclayer::reparse::ReparsePoint;
+use wclayer::reparse::{self, ReparsePoint};
 
 use crate::error::Error;
 
@@ -75,7 +75,11 @@ impl Target {
                 }
                 Some(target)
             }
-            ReparsePoint::Other { .. } => None,
+            // In Linux' spelling, where the root is that of WSL or MSYS2 and not of `C:`.
+            ReparsePoint::Other { .. } => reparse::lx_target(buffer).map(|target| match target {
+                [b'/', ..] => Self::elsewhere(target),
+                _ => Self::inside(Start::Directory { up: 0 }, &wclayer::layer_tar::windows_path(target)),
+            }),
         }
     }
 

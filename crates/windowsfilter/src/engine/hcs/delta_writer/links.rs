@@ -82,12 +82,30 @@ fn in_reach<'a, T: Tree>(
     let in_clone = paths::is_below(&link.target, UTILITY_VM_FILES) && link.later.is_none();
     for from in in_clone.then_some(layer).into_iter().chain(parents) {
         match from.status(&target) {
-            Ok(_) => return Ok(Some((from, target))),
+            Ok(status) => return Ok((!status.is_directory()).then_some((from, target))),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
+        if is_below_a_file(from, &link.target)? {
+            return Ok(None);
+        }
     }
     Ok(None)
+}
+
+/// Whether a layer has a file in the place of a directory on the way to a path, which hides what the layers
+/// below it have there.
+fn is_below_a_file<T: Tree>(layer: &T, path: &[u8]) -> hcs::Result<bool> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'\\').map(|(end, _)| end);
+    for end in ends {
+        match layer.status(&paths::relative(&path[..end])?) {
+            Ok(status) if status.is_directory() => {}
+            Ok(_) => return Ok(true),
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 fn missing(link: &Link, text: &str) -> hcs::Error {

@@ -1,16 +1,20 @@
 //! Diff, changes, the size of a diff, single files.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 use hcs::{BasicInfo, Code, attribute};
 use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
-use wclayer::backup_stream as backup;
+use wclayer::backup_stream::{self as backup, StreamHeader};
+use wclayer::layer_tar::LayerEntry;
+use wclayer::reparse::ReparsePoint;
 
 use super::fake_tree::{put, stream};
 use super::rebuild::rebuild;
 use super::{Fixture, TIME, TestTar, chain, id, read_all};
-use crate::{Change, ChangeKind, Driver, Error};
+use crate::limits::Limit;
+use crate::{Change, ChangeKind, Driver, Error, Limits};
 
 fn info(attributes: u32) -> BasicInfo {
     let time = TIME.cast_signed();
@@ -323,6 +327,141 @@ fn a_layer_goes_out_as_it_came_in() {
     fixture.host.machine().tombstones = vec![("layer".into(), r"Windows\notepad.exe".into())];
     let second = read_all(fixture.store.diff(&id("layer"), None).unwrap());
     assert!(first == second, "another tar");
+}
+
+fn restored(records: &[(StreamHeader, &[u8])]) -> Vec<u8> {
+    let mut writer = backup::Writer::new(Vec::new());
+    for (header, data) in records {
+        writer.begin(header).unwrap();
+        writer.write_data(data).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// A sparse file with three bytes in it, which ends at `end`.
+fn sparse(end: u64) -> Vec<u8> {
+    let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
+    let block =
+        |sparse_offset, size| StreamHeader { sparse_offset, ..StreamHeader::new(backup::SPARSE_BLOCK, size) };
+    restored(&[
+        (StreamHeader { attributes, ..StreamHeader::new(backup::DATA, 0) }, b""),
+        (block(1000, 3), b"abc"),
+        (block(end, 0), b""),
+    ])
+}
+
+/// The entries of a tar by name, with their data.
+fn entries(tar: &[u8]) -> BTreeMap<String, (LayerEntry, Vec<u8>)> {
+    let mut reader = wclayer::tar::Reader::new(tar);
+    let mut entries = BTreeMap::new();
+    while let Some(header) = reader.next().unwrap() {
+        let mut data = Vec::new();
+        reader.data().read_to_end(&mut data).unwrap();
+        let entry = LayerEntry::from_header(&header).unwrap();
+        entries.insert(String::from_utf8_lossy(&header.name).into_owned(), (entry, data));
+    }
+    entries
+}
+
+/// What stopped the diff of a whole sandbox: a file with holes (moby issue 53464), a stream with holes, a
+/// socket, links of WSL.
+#[test]
+fn files_with_holes_and_any_reparse_point_are_in_a_diff_and_come_back() {
+    let fixture = changed();
+    let dir = fixture.home().join("box/Files");
+    let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
+    let stream_with_holes = restored(&[
+        (StreamHeader::new(backup::DATA, 4), b"data"),
+        (
+            StreamHeader {
+                attributes,
+                name: b":holes:$DATA".to_vec(),
+                ..StreamHeader::new(backup::ALTERNATE_DATA, 0)
+            },
+            b"",
+        ),
+        (StreamHeader { sparse_offset: 2000, ..StreamHeader::new(backup::SPARSE_BLOCK, 0) }, b""),
+    ]);
+    let point = |tag: u32, data: &[u8]| ReparsePoint::Other { tag, data: data.to_vec() }.encode().unwrap();
+    let points = [
+        ("socket", point(0x8000_0023, b"")),
+        ("alias.exe", point(0x8000_001b, &[3; 50])),
+        ("wsl", point(0xA000_001D, b"\x02\0\0\0../bin/sh")),
+    ];
+    put(&fixture.host, &dir.join("sparse"), info(FILE_ATTRIBUTE_ARCHIVE), sparse(5000));
+    put(&fixture.host, &dir.join("empty"), info(FILE_ATTRIBUTE_ARCHIVE), sparse_empty());
+    put(&fixture.host, &dir.join("streams"), info(FILE_ATTRIBUTE_ARCHIVE), stream_with_holes);
+    for (name, buffer) in &points {
+        let attributes = FILE_ATTRIBUTE_ARCHIVE | attribute::REPARSE_POINT;
+        put(&fixture.host, &dir.join(name), info(attributes), stream(backup::REPARSE_DATA, buffer));
+    }
+    let tar = read_all(fixture.store.diff(&id("box"), None).unwrap());
+    let entries = entries(&tar);
+    let mut expected = vec![0; 5000];
+    expected[1000..1003].copy_from_slice(b"abc");
+    assert!(entries["Files/sparse"].1 == expected, "another file");
+    assert_eq!(entries["Files/empty"].1, b"");
+    assert_eq!(entries["Files/streams"].1, b"data");
+    assert_eq!(entries["Files/streams:holes"].1, [0; 2000]);
+    for (name, buffer) in &points {
+        assert_eq!(entries[&format!("Files/{name}")].0.reparse.as_ref(), Some(buffer), "{name}");
+    }
+    assert!(fixture.leftovers().is_empty());
+    // As a layer they are what they were.
+    fixture.store.apply_diff(&id("layer"), Some(&id("app")), &mut &tar[..]).unwrap();
+    fixture.host.machine().tombstones = vec![("layer".into(), r"Windows\notepad.exe".into())];
+    let again = self::entries(&read_all(fixture.store.diff(&id("layer"), None).unwrap()));
+    assert_eq!(again.keys().collect::<Vec<_>>(), entries.keys().collect::<Vec<_>>());
+    for (name, (entry, data)) in &entries {
+        let (entry_again, data_again) = &again[name];
+        assert_eq!((&entry_again.reparse, data_again), (&entry.reparse, data), "{name}");
+    }
+}
+
+/// As newer versions of Windows write a sparse file of no bytes.
+fn sparse_empty() -> Vec<u8> {
+    let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
+    restored(&[
+        (StreamHeader { attributes, ..StreamHeader::new(backup::DATA, 0) }, b""),
+        (StreamHeader::new(backup::SPARSE_BLOCK, 0), b""),
+    ])
+}
+
+/// The sandbox of the fixture may have 127 GB and a quarter; a file without blocks may claim any size.
+#[test]
+fn a_diff_that_claims_more_than_the_sandbox_can_hold_ends_before_the_file_that_does() {
+    let fixture = changed();
+    let huge = fixture.home().join("box/Files/huge");
+    put(&fixture.host, &huge, info(FILE_ATTRIBUTE_ARCHIVE), sparse(1 << 38));
+    let mut diff = fixture.store.diff(&id("box"), None).unwrap();
+    let mut read = Vec::new();
+    let error = diff.read_to_end(&mut read).unwrap_err();
+    drop(diff);
+    assert!(read.len() < 1 << 20, "{}", read.len());
+    let error = error.into_inner().unwrap().downcast::<Error>().unwrap();
+    assert_eq!(error.exceeded().map(|exceeded| exceeded.limit), Some(Limit::Sandbox), "{error}");
+    assert!(super::failures::whole(&error).contains("Files/huge"), "{error}");
+    assert!(fixture.host.machine().active.is_empty() && fixture.leftovers().is_empty());
+    // A stream says how long it is only when it comes.
+    let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
+    let name = b":s:$DATA".to_vec();
+    let stream = restored(&[
+        (StreamHeader::new(backup::DATA, 4), b"data"),
+        (StreamHeader { attributes, name, ..StreamHeader::new(backup::ALTERNATE_DATA, 0) }, b""),
+        (StreamHeader { sparse_offset: 1 << 30, ..StreamHeader::new(backup::SPARSE_BLOCK, 0) }, b""),
+    ]);
+    std::fs::remove_file(&huge).unwrap();
+    put(&fixture.host, &huge, info(FILE_ATTRIBUTE_ARCHIVE), stream);
+    let limited = |limits: Limits| super::open(&fixture.home(), fixture.host.clone()).with_limits(limits);
+    let limit = |error: &Error| error.exceeded().map(|exceeded| exceeded.limit);
+    let store = limited(Limits { size: Some(1 << 20), ..Limits::NONE });
+    let error = store.diff(&id("box"), None).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+    let error = error.into_inner().unwrap().downcast::<Error>().unwrap();
+    assert_eq!(limit(&error), Some(Limit::Size), "{error}");
+    let store = limited(Limits { entries: Some(6), ..Limits::NONE });
+    assert_eq!(limit(&store.changes(&id("box"), None).unwrap_err()), Some(Limit::Entries));
+    assert_eq!(limit(&store.diff_size(&id("box"), None).unwrap_err()), Some(Limit::Entries));
+    assert!(fixture.host.machine().active.is_empty() && fixture.leftovers().is_empty());
 }
 
 #[test]

@@ -116,7 +116,9 @@ fn links_mean_what_is_there_at_their_place_of_the_tar() {
         .file("Files/f", b"later")
         .link("Files/forward", "Files/chain")
         .link("Files/chain", "Files/end")
+        .link("Files/d-later", "Files/d")
         .dir("Files/d")
+        .link("Files/e", "Files/d-later")
         .file("Files/d/x", b"x")
         .dir("Files/d")
         .link("Files/x", "Files/d/x")
@@ -124,8 +126,17 @@ fn links_mean_what_is_there_at_their_place_of_the_tar() {
         .file("Files/end", b"end")
         .tar();
     fixture.store.apply_diff(&id("base"), None, &mut &tar[..]).unwrap();
-    let contents =
-        ["chain = end", "d = file", "end = end", "f = later", "forward = end", "own = first", "x = x"];
+    let contents = [
+        "chain = end",
+        "d = file",
+        "d-later = file",
+        "e = file",
+        "end = end",
+        "f = later",
+        "forward = end",
+        "own = first",
+        "x = x",
+    ];
     let lines =
         files_of(&fixture, "base").into_iter().map(|(path, text)| format!("{path} = {}", text.unwrap()));
     assert_eq!(lines.collect::<Vec<_>>(), contents.map(|line| format!("Files/{line}")));
@@ -146,6 +157,44 @@ fn backslashes_separate_and_the_layers_own_directories_are_known_in_any_case() {
         .file(r"Files\d\.wh.sub", b"bytes that go nowhere")
         .file(r"Files\d\.wh.other", b"");
     assert_eq!(merged(base(), upper), ["Files/d/", "Files/d/x = new", "Files/f = f"]);
+}
+
+#[test]
+fn a_directory_that_a_file_took_the_place_of_deletes_nothing_in_it_any_more() {
+    let deleting = || {
+        let upper = TestTar::new().dir("Files").dir("Files/d").delete("Files/D/x");
+        upper.dir("Files/d/sub").file("Files/d/sub/.wh..wh..opq", b"")
+    };
+    let all = ["d/", "d/other/", "d/other/z = z", "d/sub/", "d/sub/y = y", "d/x = x", "f = f"]
+        .map(|line| format!("Files/{line}"));
+    assert_eq!(merged(base(), deleting().file("Files/d", b"file").dir("Files/d")), all);
+    assert_eq!(merged(base(), deleting().link("Files/d", "Files/f").dir("Files/d")), all);
+    // What comes behind it counts again, and so does what is said of the directory itself.
+    let again = deleting().file("Files/d", b"file").dir("Files/d");
+    let without = |gone: &[&str]| -> Vec<String> {
+        all.iter().filter(|line| !gone.iter().any(|gone| line.contains(gone))).cloned().collect()
+    };
+    assert_eq!(merged(base(), again.delete("Files/d/sub")), without(&["d/sub"]));
+    let opaque = TestTar::new().dir("Files").dir("Files/d").file("Files/d/.wh..wh..opq", b"");
+    let opaque = opaque.file("Files/d", b"file").dir("Files/d");
+    assert_eq!(merged(base(), opaque), without(&["d/x", "d/sub", "d/other"]));
+}
+
+/// What the layer below has under a name counts, not what that has replaced.
+#[test]
+fn a_link_leads_to_nothing_that_a_layer_in_between_has_replaced() {
+    let fixture = Fixture::new();
+    let apply = |layer: &str, parent: Option<&str>, tar: TestTar| {
+        fixture.store.apply_diff(&id(layer), parent.map(id).as_ref(), &mut &tar.tar()[..]).unwrap();
+    };
+    let old = TestTar::new().dir("Files").dir("Files/d").file("Files/d/f", b"old").file("Files/e", b"old");
+    apply("base", None, old);
+    apply("between", Some("base"), TestTar::new().dir("Files").file("Files/d", b"file").dir("Files/e"));
+    let upper = TestTar::new().dir("Files").link("Files/l", "Files/d/f").link("Files/m", "Files/e");
+    let upper = upper.dir("Files/d").file("Files/d/f", b"new").file("Files/e", b"new");
+    apply("upper", Some("between"), upper);
+    let files = files_of(&fixture, "upper");
+    assert_eq!((&files["Files/l"], &files["Files/m"]), (&Some("new".into()), &Some("new".into())));
 }
 
 /// Names that differ in more than case, which the recorded host tells apart, and that it can hold.

@@ -52,6 +52,17 @@ fn relative_targets_start_at_the_links_directory() {
 }
 
 #[test]
+fn a_link_of_wsl_leads_where_it_says_unless_its_root_is_meant() {
+    let target = |text: &[u8]| {
+        let data = [&[2, 0, 0, 0], text].concat();
+        Target::of_reparse(&ReparsePoint::Other { tag: 0xA000_001D, data }.encode().unwrap())
+    };
+    assert_eq!(target(b"../bin/sh"), Some(Target::parse(b"..\\bin\\sh")));
+    assert_eq!(target(b"/usr/bin/sh"), Some(Target::elsewhere(b"/usr/bin/sh")));
+    assert_eq!(target(b""), None);
+}
+
+#[test]
 fn dot_dot_stops_at_the_root() {
     assert_eq!(text("..\\..\\..\\..\\..\\etc\\passwd"), "../../etc/passwd");
     assert_eq!(text("C:\\..\\..\\windows"), "../../Windows");

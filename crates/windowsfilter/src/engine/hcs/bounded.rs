@@ -1,0 +1,105 @@
+//! How much of a sandbox's changes is read: a file without blocks can claim any size, and is written out with
+//! its zeros (`docs/limits.md`, "What a sandbox has changed").
+
+use std::io::{self, Write};
+
+use wclayer::layer_tar::{BackupSource, LayerSource, SourceItem};
+
+use crate::error::Error;
+use crate::limits::{DiffLimits, Exceeded, Limit};
+
+/// Bytes of a header with its extended one, both at least.
+const HEADER: u64 = 1536;
+
+/// A layer that ends in an error before the first entry that is more than its limits allow.
+pub(super) struct Bounded<'a> {
+    items: &'a mut dyn LayerSource,
+    limits: DiffLimits,
+    entries: u64,
+    /// Of the tar, so far as the entries' sizes say.
+    bytes: u64,
+    exceeded: Option<Error>,
+}
+
+impl<'a> Bounded<'a> {
+    pub(super) fn new(items: &'a mut dyn LayerSource, limits: DiffLimits) -> Self {
+        Self { items, limits, entries: 0, bytes: 0, exceeded: None }
+    }
+
+    /// The reason why reading ended, if that was a limit.
+    pub(super) fn exceeded(self) -> Option<Error> {
+        self.exceeded
+    }
+
+    fn check(&mut self, item: &SourceItem) -> Result<(), Error> {
+        let (path, size) = match item {
+            SourceItem::Tombstone { path } => (path, 0),
+            SourceItem::File { path, size, .. } => (path, *size),
+        };
+        let offset = self.bytes;
+        self.entries += 1;
+        self.bytes = offset.saturating_add(size).saturating_add(HEADER + path.len() as u64);
+        let checked = match self.limits.entries {
+            Some(allowed) if self.entries > allowed => {
+                Err(Exceeded { limit: Limit::Entries, allowed, actual: self.entries })
+            }
+            _ => self.limits.check(self.bytes),
+        };
+        let name = || String::from_utf8_lossy(path).replace('\\', "/");
+        checked.map_err(|exceeded| Error::Limit { entry: Some((name(), offset)), exceeded })
+    }
+}
+
+impl LayerSource for Bounded<'_> {
+    fn next_item(&mut self) -> io::Result<Option<SourceItem>> {
+        let Some(item) = self.items.next_item()? else { return Ok(None) };
+        match self.check(&item) {
+            Ok(()) => Ok(Some(item)),
+            Err(error) => {
+                self.exceeded = Some(error);
+                Err(io::Error::other("the changes are more than a limit allows"))
+            }
+        }
+    }
+
+    fn backup_stream(&mut self) -> BackupSource<'_> {
+        self.items.backup_stream()
+    }
+}
+
+/// A tar that ends in an error where it has more bytes than its limits allow: streams say how long they are
+/// only when they come.
+pub(super) struct BoundedTar<W> {
+    out: W,
+    limits: DiffLimits,
+    written: u64,
+    exceeded: Option<Exceeded>,
+}
+
+impl<W> BoundedTar<W> {
+    pub(super) fn new(out: W, limits: DiffLimits) -> Self {
+        Self { out, limits, written: 0, exceeded: None }
+    }
+
+    /// See [`Bounded::exceeded`].
+    pub(super) fn exceeded(self) -> Option<Error> {
+        self.exceeded.map(Error::from)
+    }
+}
+
+impl<W: Write> Write for BoundedTar<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = self.written + bytes.len() as u64;
+        if let Err(exceeded) = self.limits.check(end) {
+            self.exceeded = Some(exceeded);
+            return Err(io::Error::other(exceeded.to_string()));
+        }
+        let written = self.out.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
