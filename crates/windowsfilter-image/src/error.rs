@@ -75,7 +75,7 @@ pub enum Error {
     #[error("{what} of {path} is missing")]
     MissingBlob { path: String, what: String },
     #[error(
-        "foreign layer {digest} is not in {path}: whoever saved the image left it out{}",
+        "foreign layer {digest} is not in {path}: the program that saved the image left it out{}",
         if urls.is_empty() { String::new() } else { format!("; it can be fetched from {}", urls.join(" or ")) }
     )]
     ForeignLayer { path: String, digest: Digest, urls: Vec<String> },
