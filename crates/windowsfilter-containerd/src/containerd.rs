@@ -35,6 +35,9 @@ pub(crate) const NAMESPACE: &str = "containerd-namespace";
 const LEASE: &str = "containerd-lease";
 /// Label with the digest of what a blob is uncompressed.
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+/// The same of BuildKit, which keeps a descriptor's annotations so (`blobAnnotationsLabelPrefix` of its
+/// `cache/refs.go`).
+const UNCOMPRESSED_BUILDKIT: &str = "buildkit.io/blob/annotation.containerd.io/uncompressed";
 /// Label that says when a lease ends.
 const EXPIRE: &str = "containerd.io/gc.expire";
 
@@ -465,7 +468,8 @@ fn connection(address: &Path) -> Channel {
 
 /// What is said of a blob; `None` if it has another kind of digest.
 fn blob(info: Info) -> Option<Blob> {
-    let uncompressed = info.labels.get(UNCOMPRESSED).and_then(|digest| digest.parse().ok());
+    let label = |name| info.labels.get(name)?.parse().ok();
+    let uncompressed = label(UNCOMPRESSED).or_else(|| label(UNCOMPRESSED_BUILDKIT));
     Some(Blob { digest: info.digest.parse().ok()?, size: info.size.try_into().ok()?, uncompressed })
 }
 

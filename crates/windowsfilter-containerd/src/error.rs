@@ -53,10 +53,6 @@ pub enum Error {
     #[error("cannot commit snapshot {key}: its layer {layer} is in the store, but on top of another parent")]
     OtherLayerBelow { key: ShortKey, layer: String },
     #[error(
-        "cannot unpack into snapshot {key}: what was found for its layer {layer} in containerd's content store is another layer"
-    )]
-    OtherLayer { key: ShortKey, layer: String },
-    #[error(
         "cannot unpack into snapshot {key}: containerd's content store has no blob of its layer {layer}; pull the base image again"
     )]
     NoBlob { key: ShortKey, layer: String },
@@ -219,7 +215,6 @@ impl Error {
             | Self::NeverMounted { .. }
             | Self::GivenUp { .. }
             | Self::AppliedIsGone { .. }
-            | Self::OtherLayer { .. }
             | Self::NoBlob { .. }
             | Self::TooManyBlobs { .. }
             | Self::BeingApplied { .. }

@@ -1,8 +1,9 @@
 //! Finds the blob of a layer in containerd's content store, of which only the chain ID is known.
 //!
-//! Whoever has unpacked a blob labels it with its diffID, which with the chain ID below gives the chain ID.
-//! BuildKit does not; but what it pulled has a manifest and a config there, and these say which blob is which
-//! layer.
+//! Whoever has unpacked a blob labels it with its diffID, and so does BuildKit with what it pulls. With the
+//! chain ID of the layer below, this gives the chain ID. Where the layer below is one that BuildKit has made,
+//! it has another chain ID here than there: our diff of it has all that only Windows knows. Then, and where
+//! there is no label, the manifest and config of an image that has the layer say which blob it is.
 
 use serde_json::Value;
 use windowsfilter::{DiffId, Digest, LayerId};
@@ -29,23 +30,33 @@ pub(crate) struct Blob {
     pub(crate) uncompressed: Option<DiffId>,
 }
 
-/// Digest and length of the blob of a layer.
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Digest of the blob.
+    pub(crate) digest: Digest,
+    /// Its length, bytes.
+    pub(crate) size: u64,
+    /// Digest of what it has to be uncompressed.
+    pub(crate) diff_id: DiffId,
+}
+
+/// The blob of a layer.
 ///
 /// # Errors
 /// [`Error::NoBlob`], [`Error::TooManyBlobs`]; what containerd answers.
-pub(crate) async fn find(containerd: &Containerd, wanted: &Wanted) -> Result<(Digest, u64), Error> {
+pub(crate) async fn find(containerd: &Containerd, wanted: &Wanted) -> Result<Found, Error> {
     let layer = wanted.chain_id.to_string();
     let Some(blobs) = containerd.blobs(&wanted.namespace, MAX_BLOBS).await? else {
         return Err(Error::TooManyBlobs { layer, limit: MAX_BLOBS });
     };
-    let below = wanted.below.map(|below| LayerId::new(below.hex())).transpose()?;
     let is_wanted = |diff_id: DiffId| {
-        chain_id(below.as_ref(), diff_id).is_ok_and(|id| id.as_str() == wanted.chain_id.hex())
+        chain_id(wanted.below.as_ref(), diff_id).is_ok_and(|id| id.as_str() == wanted.chain_id.hex())
     };
     // A blob that is not compressed is its own tar.
-    let labelled = blobs.iter().find(|blob| is_wanted(blob.uncompressed.unwrap_or(DiffId(blob.digest))));
-    if let Some(blob) = labelled {
-        return Ok((blob.digest, blob.size));
+    let diff_id = |blob: &Blob| blob.uncompressed.unwrap_or(DiffId(blob.digest));
+    if let Some(blob) = blobs.iter().find(|blob| is_wanted(diff_id(blob))) {
+        return Ok(Found { digest: blob.digest, size: blob.size, diff_id: diff_id(blob) });
     }
     for blob in blobs.iter().filter(|blob| blob.size <= MAX_DOCUMENT).take(MAX_DOCUMENTS) {
         let Some(document) = document(containerd, wanted, blob.digest).await? else { continue };
@@ -55,10 +66,10 @@ pub(crate) async fn find(containerd: &Containerd, wanted: &Wanted) -> Result<(Di
         else {
             continue;
         };
-        if let Some(digest) = layer_of(&document, &config, is_wanted, wanted)
+        if let Some((digest, diff_id)) = layer_of(&document, &config, &wanted.chain_id.hex())
             && let Some(blob) = blobs.iter().find(|blob| blob.digest == digest)
         {
-            return Ok((blob.digest, blob.size));
+            return Ok(Found { digest, size: blob.size, diff_id });
         }
     }
     Err(Error::NoBlob { key: wanted.record.short_key(), layer })
@@ -72,24 +83,18 @@ async fn document(containerd: &Containerd, wanted: &Wanted, digest: Digest) -> R
         .and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
-/// The blob of the layer of an image whose chain ID is the one that is wanted.
-fn layer_of(
-    manifest: &Value,
-    config: &Value,
-    is_wanted: impl Fn(DiffId) -> bool,
-    wanted: &Wanted,
-) -> Option<Digest> {
+/// Blob and diffID of the layer of an image that has the chain ID `wanted`.
+fn layer_of(manifest: &Value, config: &Value, wanted: &str) -> Option<(Digest, DiffId)> {
     let layers = named(manifest, &["layers"])?.as_array()?;
     let diff_ids = named(config, &["rootfs", "diff_ids"])?.as_array()?;
     let mut below: Option<LayerId> = None;
     for (layer, diff_id) in layers.iter().zip(diff_ids) {
         let diff_id = DiffId(digest_of(diff_id)?);
-        let stands_there =
-            below.as_ref().map(LayerId::as_str) == wanted.below.map(|below| below.hex()).as_deref();
-        if stands_there && is_wanted(diff_id) {
-            return named(layer, &["digest"]).and_then(digest_of);
+        let id = chain_id(below.as_ref(), diff_id).ok()?;
+        if id.as_str() == wanted {
+            return Some((named(layer, &["digest"]).and_then(digest_of)?, diff_id));
         }
-        below = Some(chain_id(below.as_ref(), diff_id).ok()?);
+        below = Some(id);
     }
     None
 }

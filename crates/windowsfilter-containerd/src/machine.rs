@@ -15,7 +15,7 @@ use windowsfilter::{DiffId, Digest, LayerId, LayerStore, StorageOptions};
 use crate::error::{Error, chain};
 use crate::fsck::fsck;
 use crate::records::{Kind, Record};
-use crate::snapshotter::{Cancel, New, Snapshotter, SnapshotterOptions};
+use crate::snapshotter::{Cancel, LayerBlob, New, Snapshotter, SnapshotterOptions};
 use crate::stop::Stop;
 
 /// What a snapshot is to the model.
@@ -239,7 +239,9 @@ impl Machine<'_> {
         let blob: Box<dyn Read + Send> = Box::new(Cursor::new(tar));
         let source = self.runtime.spawn(async {}).abort_handle();
         let unpack = |record: std::sync::Arc<Record>| {
-            self.server().unpack(&record, digest, size, blob, &Cancel::new(source)).map(drop)
+            self.server()
+                .unpack(&record, LayerBlob { digest, size, diff_id: None }, blob, &Cancel::new(source))
+                .map(drop)
         };
         let result = self.server().stat(key).and_then(unpack);
         let expected = match self.known.get(key) {

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prost_types::Timestamp;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
-use windowsfilter::{DiffId, Digest, Hashed, Imported};
+use windowsfilter::{DiffId, Hashed};
 use windowsfilter_image::Compression;
 
 use crate::api::diff::diff_server::Diff;
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::pieces::{PieceWriter, UNDER_WAY};
 use crate::records::Record;
 use crate::services::unpack::unpack;
-use crate::snapshotter::Snapshotter;
+use crate::snapshotter::{LayerBlob, Snapshotter};
 
 /// Media type of a layer's tar.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -59,8 +59,13 @@ impl DiffService {
     ) -> Result<ApplyResponse, Error> {
         let namespace = self.namespace(namespace, &record)?;
         let blob = described(&layer)?;
+        let (snapshotter, subject) = (Arc::clone(&self.snapshotter), Arc::clone(&record));
+        if let Some((diff_id, size)) = blocking(move || snapshotter.present_for_client(&subject)).await? {
+            return Ok(applied(diff_id, size));
+        }
         let imported = unpack(&self.snapshotter, &self.containerd, record, namespace, blob).await?;
-        Ok(applied(&imported))
+        metrics::counter!("windowsfilter_apply_bytes_total").increment(imported.blob.1);
+        Ok(applied(imported.diff_id, imported.tar_size))
     }
 
     async fn compare(&self, request: DiffRequest, namespace: Option<String>) -> Result<DiffResponse, Error> {
@@ -147,19 +152,18 @@ impl Diff for DiffService {
     }
 }
 
-/// Digest and size of a blob.
-fn described(layer: &Descriptor) -> Result<(Digest, u64), Error> {
+fn described(layer: &Descriptor) -> Result<LayerBlob, Error> {
     let size = u64::try_from(layer.size)
         .map_err(|_| Error::Descriptor { digest: layer.digest.clone(), size: layer.size })?;
-    Ok((layer.digest.parse()?, size))
+    Ok(LayerBlob { digest: layer.digest.parse()?, size, diff_id: None })
 }
 
-fn applied(imported: &Imported) -> ApplyResponse {
-    metrics::counter!("windowsfilter_apply_bytes_total").increment(imported.blob.1);
+/// The answer to an Apply: digest and length of the tar.
+fn applied(diff_id: DiffId, size: u64) -> ApplyResponse {
     let applied = Descriptor {
         media_type: LAYER.to_owned(),
-        digest: imported.diff_id.to_string(),
-        size: signed(imported.tar_size),
+        digest: diff_id.to_string(),
+        size: signed(size),
         ..Descriptor::default()
     };
     ApplyResponse { applied: Some(applied) }

@@ -18,11 +18,11 @@ use crate::call::{Call, blocking, namespace};
 use crate::containerd::Containerd;
 use crate::error::Error;
 use crate::filter::{Filters, Subject};
-use crate::find_layer;
+use crate::find_layer::{self, Found};
 use crate::labels;
 use crate::records::{Kind, Record};
 use crate::services::unpack::unpack;
-use crate::snapshotter::{New, Snapshotter};
+use crate::snapshotter::{LayerBlob, New, Snapshotter, Wanted};
 use crate::stop::Stop;
 
 /// Snapshots in one message of List.
@@ -45,8 +45,14 @@ impl SnapshotsService {
     async fn unpack_wanted(&self, key: String, stop: Stop) -> Result<(), Error> {
         let snapshotter = Arc::clone(&self.snapshotter);
         let Some(wanted) = blocking(move || snapshotter.wanted(&key, &stop)).await? else { return Ok(()) };
-        let blob = find_layer::find(&self.containerd, &wanted).await?;
-        unpack(&self.snapshotter, &self.containerd, wanted.record, wanted.namespace, blob).await.map(drop)
+        let Found { digest, size, diff_id } = find_layer::find(&self.containerd, &wanted).await?;
+        let (snapshotter, owner) = (Arc::clone(&self.snapshotter), wanted.clone());
+        if blocking(move || snapshotter.own_found(&owner, diff_id)).await? {
+            return Ok(());
+        }
+        let Wanted { record, namespace, .. } = wanted;
+        let blob = LayerBlob { digest, size, diff_id: Some(diff_id) };
+        unpack(&self.snapshotter, &self.containerd, record, namespace, blob).await.map(drop)
     }
 
     /// Runs `work` with the snapshotter.

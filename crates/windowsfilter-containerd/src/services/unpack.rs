@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use windowsfilter::{Digest, Imported};
+use windowsfilter::Imported;
 
 use crate::call::blocking;
 use crate::containerd::Containerd;
 use crate::error::Error;
 use crate::pieces::{PieceReader, UNDER_WAY};
 use crate::records::Record;
-use crate::snapshotter::{Cancel, Snapshotter};
+use crate::snapshotter::{Cancel, LayerBlob, Snapshotter};
 
 /// Cancels the work of a caller who is gone: then the future that holds this is dropped.
 struct CancelOnDrop(Cancel);
@@ -21,7 +21,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Unpacks the blob `digest` of `size` bytes into the snapshot `record`.
+/// Unpacks the blob `layer` into the snapshot `record`.
 ///
 /// # Errors
 /// As [`Snapshotter::unpack`]; a blob that cannot be read.
@@ -30,16 +30,16 @@ pub(crate) async fn unpack(
     containerd: &Containerd,
     record: Arc<Record>,
     namespace: String,
-    (digest, size): (Digest, u64),
+    layer: LayerBlob,
 ) -> Result<Imported, Error> {
     let (sender, receiver) = mpsc::channel(UNDER_WAY);
     let containerd = containerd.clone();
-    let feed = tokio::spawn(async move { containerd.read(&namespace, digest, sender).await });
+    let feed = tokio::spawn(async move { containerd.read(&namespace, layer.digest, sender).await });
     let cancel = Cancel::new(feed.abort_handle());
     let _on_drop = CancelOnDrop(cancel.clone());
     let snapshotter = Arc::clone(snapshotter);
     let blob = Box::new(PieceReader::new(receiver));
-    let unpacked = blocking(move || snapshotter.unpack(&record, digest, size, blob, &cancel)).await;
+    let unpacked = blocking(move || snapshotter.unpack(&record, layer, blob, &cancel)).await;
     feed.abort();
     match (unpacked, feed.await) {
         (Ok(imported), _) => Ok(imported),

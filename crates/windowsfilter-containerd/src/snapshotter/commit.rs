@@ -74,7 +74,6 @@ impl Snapshotter {
         if let Some(layer) = self.present_layer(record, below)? {
             return Ok(layer);
         }
-        self.check_thrown(record, below)?;
         let staged = match record.kind {
             Kind::Sandbox => self.stage_changes(record, stop)?,
             _ => self.applied(record)?,

@@ -38,6 +38,7 @@ use windowsfilter_image::ImageStore;
 
 pub(crate) use create::New;
 pub(crate) use thrown::Wanted;
+pub(crate) use unpack::LayerBlob;
 pub(crate) use unpacks::Cancel;
 
 use crate::api::types::Mount;

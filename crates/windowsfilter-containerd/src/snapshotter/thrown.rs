@@ -17,7 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use windowsfilter::{Digest, LayerId, StagedLayer};
+use windowsfilter::{DiffId, Digest, LayerId, StagedLayer};
 
 use super::{New, Snapshotter, link_targets};
 use crate::error::{Error, IoContext};
@@ -35,8 +35,8 @@ pub(crate) struct Wanted {
     pub(crate) namespace: String,
     /// The chain ID of the layer.
     pub(crate) chain_id: Digest,
-    /// The chain ID of what it stands on.
-    pub(crate) below: Option<Digest>,
+    /// What it stands on.
+    pub(crate) below: Option<LayerId>,
 }
 
 impl Snapshotter {
@@ -64,14 +64,11 @@ impl Snapshotter {
     /// Makes that directory, unless it is there. Its layer is in the store or staged by now.
     ///
     /// # Errors
-    /// [`Error::OtherLayer`]; [`Error::NeverApplied`] if the layer is not there; a full disk.
+    /// [`Error::NeverApplied`] if the layer is not there; a full disk.
     pub(super) fn make_thrown(&self, record: &Record, stop: &Stop) -> Result<(), Error> {
         if self.thrown(record.number).is_some() {
             return Ok(());
         }
-        let below =
-            self.records.look(|state| super::commit::committed(state, &record.key, &record.parent))?;
-        self.check_thrown(record, below.as_ref())?;
         let tar = match (self.unpacks.look(record.number, StagedLayer::open_tar), &record.layer) {
             (Some(staged), _) => staged?,
             (None, Some(layer)) => self.store.open_tar(layer)?,
@@ -131,17 +128,24 @@ impl Snapshotter {
             return Ok(None);
         }
         let below = self.records.look(|state| super::commit::committed(state, key, &record.parent))?;
-        if self.own_wanted(&record, chain_id, below.as_ref())? {
+        if self.own_wanted(&record, &LayerId::new(chain_id.hex())?, below.as_ref())? {
             return Ok(None);
         }
-        let below = below.map(|below| format!("sha256:{below}").parse()).transpose()?;
         Ok(Some(Wanted { record, namespace, chain_id, below }))
     }
 
-    /// Makes the snapshot an owner of the layer that it is for, if that is in the store on top of `below`.
-    fn own_wanted(&self, record: &Record, chain_id: Digest, below: Option<&LayerId>) -> Result<bool, Error> {
-        let id = LayerId::new(chain_id.hex())?;
-        if !self.store.contains(&id) || !self.images()?.own_shared(&id, below, &self.owner(record.number)?)? {
+    /// Makes the snapshot an owner of the layer `diff_id`, which is the one that it is for, if that is in the
+    /// store on top of what it stands on. The answer is whether it is.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub(crate) fn own_found(&self, wanted: &Wanted, diff_id: DiffId) -> Result<bool, Error> {
+        let below = wanted.below.as_ref();
+        self.own_wanted(&wanted.record, &windowsfilter_image::chain_id(below, diff_id)?, below)
+    }
+
+    fn own_wanted(&self, record: &Record, id: &LayerId, below: Option<&LayerId>) -> Result<bool, Error> {
+        if !self.store.contains(id) || !self.images()?.own_shared(id, below, &self.owner(record.number)?)? {
             return Ok(false);
         }
         self.records
@@ -149,17 +153,23 @@ impl Snapshotter {
             .map(|()| true)
     }
 
-    /// Refuses a layer that was unpacked and is another one than the key says.
-    pub(super) fn check_thrown(&self, record: &Record, below: Option<&LayerId>) -> Result<(), Error> {
-        let Some(wanted) = key::unpacked_chain(&record.key).filter(|_| record.thrown) else { return Ok(()) };
-        let staged =
-            |diff_id| windowsfilter_image::chain_id(below, diff_id).map(|id| id.as_str() == wanted.hex());
-        let is_wanted =
-            self.unpacks.look(record.number, |layer| staged(layer.imported.diff_id)).transpose()?;
-        if is_wanted == Some(false) {
-            return Err(Error::OtherLayer { key: record.short_key(), layer: wanted.to_string() });
+    /// Digest and length of the tar of the layer that is there for a client that unpacks by itself, and asks
+    /// us to apply the same all the same: BuildKit does so with layers from its caches, of which it does not
+    /// know that they are Windows'.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub(crate) fn present_for_client(&self, record: &Record) -> Result<Option<(DiffId, u64)>, Error> {
+        if record.kind != Kind::Unpack || !record.thrown {
+            return Ok(None);
         }
-        Ok(())
+        let staged =
+            self.unpacks.look(record.number, |staged| (staged.imported.diff_id, staged.imported.tar_size));
+        if let (None, Some(layer)) = (staged, &record.layer) {
+            let layer = self.store.record(layer)?;
+            return Ok(layer.diff_id.map(|diff_id| (diff_id, layer.tar_size)));
+        }
+        Ok(staged)
     }
 }
 

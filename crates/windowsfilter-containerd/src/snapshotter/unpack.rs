@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use windowsfilter::{Digest, Expect, ImportRequest, Imported};
+use windowsfilter::{DiffId, Digest, Expect, ImportRequest, Imported};
 
 use super::Snapshotter;
 use super::unpacks::{Cancel, Progress};
@@ -11,26 +11,38 @@ use crate::error::Error;
 use crate::labels;
 use crate::records::{Kind, Record};
 
+/// The blob of a layer, and what it has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LayerBlob {
+    /// Its digest.
+    pub(crate) digest: Digest,
+    /// Its length, bytes.
+    pub(crate) size: u64,
+    /// Digest of what it is uncompressed, where that is known.
+    pub(crate) diff_id: Option<DiffId>,
+}
+
 impl Snapshotter {
-    /// Reads the layer `digest` of `size` bytes from `blob` into the snapshot. It is durable when this
+    /// Reads `layer` from `blob` into the snapshot. It is durable when this
     /// returns, and gone if it fails.
     ///
     /// # Errors
     /// [`Error::NotForApply`], [`Error::AppliedAlready`], [`Error::BeingApplied`]; a blob that is not what
-    /// `digest` and `size` say or is no Windows layer; [`Error::Cancelled`].
+    /// `layer` and the snapshot's labels say or is no Windows layer; [`Error::Cancelled`].
     pub(crate) fn unpack(
         &self,
         record: &Arc<Record>,
-        digest: Digest,
-        size: u64,
+        layer: LayerBlob,
         blob: Box<dyn Read + Send>,
         cancel: &Cancel,
     ) -> Result<Imported, Error> {
         let key = || record.short_key();
+        let LayerBlob { digest, size, diff_id } = layer;
         if record.kind != Kind::Unpack {
             return Err(Error::NotForApply { key: key(), kind: record.kind, digest: digest.to_string() });
         }
-        let expect = Expect { blob: Some((digest, size)), diff_id: labels::diff_id(&record.labels)? };
+        let expect =
+            Expect { blob: Some((digest, size)), diff_id: diff_id.or(labels::diff_id(&record.labels)?) };
         let running =
             self.unpacks.begin(record.number, cancel.clone()).map_err(|progress| match progress {
                 Progress::Done => Error::AppliedAlready { key: key(), digest: digest.to_string() },

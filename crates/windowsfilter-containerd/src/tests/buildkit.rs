@@ -8,6 +8,7 @@ use serde_json::json;
 use tonic::Code;
 use windowsfilter::Digest;
 
+use super::fake_containerd::Blob;
 use super::layers::{Item, gzip, layer, layer_of};
 use super::support::{Fixture, options, refused, shown};
 use crate::snapshotter::SnapshotterOptions;
@@ -114,14 +115,19 @@ async fn layers_of_the_store_take_the_place_of_what_was_unpacked() {
     fixture.assert_layers(&[]);
 }
 
+/// Puts the blob of a layer into the content store, with a label that says what it is; its digest.
+fn label(fixture: &Fixture, name: &str, tar: &[u8]) -> Digest {
+    let digest = fixture.fake.add(&gzip(tar));
+    let labels = [(name.to_owned(), Digest::of(tar).to_string())].into();
+    fixture.fake.state().labels.insert(digest.to_string(), labels);
+    digest
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn blobs_are_found_by_the_label_that_says_what_they_are() {
     let mut fixture = fixture();
-    for tar in [base(), top()] {
-        let digest = fixture.fake.add(&gzip(&tar)).to_string();
-        let label = [("containerd.io/uncompressed".to_owned(), Digest::of(&tar).to_string())].into();
-        fixture.fake.state().labels.insert(digest, label);
-    }
+    label(&fixture, "containerd.io/uncompressed", &base());
+    label(&fixture, "buildkit.io/blob/annotation.containerd.io/uncompressed", &top());
     assert_complete(&mut fixture).await;
     fixture.assert_layers(&[]);
 }
@@ -160,9 +166,7 @@ async fn links_to_what_is_not_there_yet_can_be_unpacked() {
     let base_id = Digest::of(&base);
     let top_id = Digest::of(format!("{base_id} {}", Digest::of(&top)).as_bytes());
     for tar in [&base, &top] {
-        let digest = fixture.fake.add(&gzip(tar)).to_string();
-        let label = [("containerd.io/uncompressed".to_owned(), Digest::of(tar).to_string())].into();
-        fixture.fake.state().labels.insert(digest, label);
+        label(&fixture, "containerd.io/uncompressed", tar);
     }
     for (number, chain_id, parent, tar) in
         [(1, base_id, String::new(), &base), (2, top_id, name(base_id), &top)]
@@ -227,13 +231,8 @@ async fn without_the_layer_nothing_is_committed_and_nothing_is_left() {
     let label = [("containerd.io/uncompressed".to_owned(), base_id.to_string())].into();
     fixture.fake.state().labels.insert(digest, label);
     for _ in 0..2 {
-        refused(fixture.mounts(&key(1, base_id)).await, Code::FailedPrecondition, "another layer");
+        refused(fixture.mounts(&key(1, base_id)).await, Code::FailedPrecondition, "the diffID of");
     }
-    refused(
-        fixture.commit(&name(base_id), &key(1, base_id)).await,
-        Code::FailedPrecondition,
-        "another layer",
-    );
     fixture.remove(&key(1, base_id)).await.unwrap();
     fixture.prepare(&key(2, base_id), "").await.unwrap();
     refused(
@@ -254,4 +253,70 @@ async fn without_the_layer_nothing_is_committed_and_nothing_is_left() {
     let label = [("containerd.io/snapshot.ref", "x")];
     let mounts = fixture.prepare_labelled(&key(7, top_id), "", &label).await.unwrap();
     assert_eq!(mounts[0].r#type, "windowsfilter");
+}
+
+/// BuildKit does not know of layers in its caches that they are Windows', and has them applied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_unpacks_by_itself_may_have_the_layer_applied_too() {
+    let mut fixture = fixture();
+    let [base_id, top_id] = chain();
+    fixture.unpack("default/1/base", "", &base()).await;
+    let blobs = [gzip(&base()), gzip(&top())];
+    let digests = [fixture.fake.add(&blobs[0]), label(&fixture, "containerd.io/uncompressed", &top())];
+    // Of a layer that the store had, and of one that came for the mounts.
+    for (number, chain_id, parent, i) in [(1, base_id, String::new(), 0), (2, top_id, name(base_id), 1)] {
+        fixture.prepare(&key(number, chain_id), &parent).await.unwrap();
+        let mounts = fixture.mounts(&key(number, chain_id)).await.unwrap();
+        let applied = fixture.apply(mounts, digests[i], blobs[i].len()).await.unwrap();
+        let tar = [base(), top()][i].clone();
+        assert_eq!((applied.digest, applied.size), (Digest::of(&tar).to_string(), tar.len() as i64));
+        fixture.commit(&name(chain_id), &key(number, chain_id)).await.unwrap();
+    }
+    // Without the mounts it is applied as every other.
+    let mounts = fixture.prepare(&key(3, top_id), &name(base_id)).await.unwrap();
+    fixture.apply(mounts, digests[1], blobs[1].len()).await.unwrap();
+    fixture.commit("buildkit/4/top", &key(3, top_id)).await.unwrap();
+    for name in ["buildkit/4/top", &name(top_id), &name(base_id), "default/1/base"] {
+        fixture.remove(name).await.unwrap();
+    }
+    fixture.assert_layers(&[]);
+}
+
+/// An image that another builder made on top of one that this one has built: the layer below has our diff here,
+/// and so another chain ID than in the image.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_on_top_of_one_that_was_built_here_is_found_by_its_image() {
+    let mut fixture = fixture();
+    fixture.unpack("buildkit/1/base", "", &base()).await;
+    fixture.prepare("buildkit/2/box", "buildkit/1/base").await.unwrap();
+    fs::write(shown(&fixture.mounts("buildkit/2/box").await.unwrap()).join("built.txt"), "built").unwrap();
+    fixture.commit("buildkit/3/built", "buildkit/2/box").await.unwrap();
+
+    let built = layer(&[("built.txt", b"built")]);
+    let tars = [base(), built, top()];
+    let chain = tars
+        .iter()
+        .map(|tar| Digest::of(tar))
+        .reduce(|below, diff_id| Digest::of(format!("{below} {diff_id}").as_bytes()));
+    let chain_id = chain.unwrap();
+    let blobs = tars.each_ref().map(|tar| fixture.fake.add(&gzip(tar)).to_string());
+    let config = json!({"rootfs": {"diff_ids": tars.each_ref().map(|tar| Digest::of(tar).to_string())}});
+    let config = fixture.fake.add(config.to_string().as_bytes()).to_string();
+    let layers = blobs.each_ref().map(|digest| json!({"digest": digest}));
+    fixture.fake.add(json!({"config": {"digest": config}, "layers": layers}).to_string().as_bytes());
+
+    for number in [4, 5] {
+        unpack(&mut fixture, &key(number, chain_id), "buildkit/3/built", &top()).await;
+        fixture.commit(&format!("buildkit/{number}/app"), &key(number, chain_id)).await.unwrap();
+        // The second time the store has it.
+        fixture.fake.state().blobs.insert(blobs[2].clone(), Blob::Whole(b"no layer".to_vec()));
+    }
+    let view = shown(&fixture.view("buildkit/10/v", "buildkit/5/app").await.unwrap());
+    for (file, content) in [("a.txt", "base"), ("built.txt", "built"), ("top.txt", "top")] {
+        assert_eq!(fs::read_to_string(view.join(file)).unwrap(), content);
+    }
+    for name in ["buildkit/10/v", "buildkit/5/app", "buildkit/4/app", "buildkit/3/built", "buildkit/1/base"] {
+        fixture.remove(name).await.unwrap();
+    }
+    fixture.assert_layers(&[]);
 }
