@@ -168,6 +168,11 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         self.code.kind() == io::ErrorKind::NotFound
     }
+
+    /// Whether something is in the way of what is to be made.
+    pub fn is_already_there(&self) -> bool {
+        self.code.kind() == io::ErrorKind::AlreadyExists
+    }
 }
 
 impl From<Error> for io::Error {

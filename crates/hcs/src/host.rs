@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
+use crate::access::AccessControl;
 use crate::error::Result;
 use crate::guid::Guid;
 use crate::layer::{DriverInfo, LayerDescriptor};
@@ -243,7 +244,7 @@ pub trait ComputeSystem {
 
 /// Windows, as far as a layer store needs it. The layer functions are those of `vmcompute.dll`, by their
 /// names.
-pub trait Host: Debug + Send + Sync + 'static {
+pub trait Host: AccessControl + 'static {
     /// A directory tree.
     type Tree: Tree + 'static;
     /// Ends the use of privileges on this thread when dropped.

@@ -12,6 +12,7 @@
 //! Source: hcsshim `internal/wclayer`, `internal/vmcompute`, `internal/safefile`; go-winio `backup.go`,
 //! `privilege.go`, `vhd`.
 
+mod access;
 mod error;
 mod guid;
 mod host;
@@ -21,6 +22,7 @@ mod relative_path;
 #[cfg(windows)]
 pub mod windows;
 
+pub use access::{AccessControl, User};
 pub use error::{Code, Error, Result};
 pub use guid::Guid;
 pub use host::{

@@ -286,6 +286,7 @@ fn store_hint(error: &windowsfilter::Error) -> Option<String> {
                                  make one"
             .to_owned(),
         Store::ForeignStore { .. } => "run as its owner, or choose a store of your own with --root".to_owned(),
+        Store::Exposed { .. } => "look at what is there first; then run the command as an administrator".to_owned(),
         Store::LayerExists { .. } => {
             "choose another ID, or remove that one with `windowsfilter layer rm`".to_owned()
         }

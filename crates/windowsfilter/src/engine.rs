@@ -223,6 +223,11 @@ pub trait Engine: Debug + Send + Sync {
     /// When that cannot be known.
     fn is_mounted(&self, path: &Path) -> Result<bool, Error>;
 
+    /// Who may do what with the store's directories, where there are access lists to ask.
+    fn access(&self) -> Option<&dyn ::hcs::AccessControl> {
+        None
+    }
+
     /// Whether anything is mounted in [`Place::mounts`], as far as this process sees mounts.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("{}; anybody who can could read sandboxes and change layers. An administrator mends it with: {}", exposed, exposed.mended_by())]
+    Exposed { exposed: crate::access::Exposed },
     #[error("invalid layer id {id:?}: {reason}")]
     InvalidId { id: String, reason: &'static str },
     #[error("invalid digest {text:?}: expected sha256: and 64 lower-case hexadecimal digits")]

@@ -65,9 +65,10 @@ impl LayerStore {
     /// Opens the store at `root`, creating it where there is none.
     ///
     /// # Errors
-    /// [`Error::NotAStore`], [`Error::ForeignStore`]; when its directories cannot be made or read.
+    /// [`Error::NotAStore`], [`Error::ForeignStore`]; on Windows [`Error::Exposed`]; when its directories
+    /// cannot be made or read.
     pub fn open(root: &Path, options: StorageOptions) -> Result<Self, Error> {
-        let paths = Paths::create(root, Placement::Aside)?;
+        let paths = Paths::create(root, Placement::Aside, crate::engine::portable::access())?;
         let engine = Arc::new(Portable::new(paths.templates(), paths.temporaries()));
         Ok(Self::over(engine, paths, options))
     }
@@ -88,7 +89,7 @@ impl LayerStore {
     /// as `import` says.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] on an ReFS volume; when directories cannot be made or read.
+    /// [`Error::Unsupported`] on an ReFS volume; [`Error::Exposed`]; when directories cannot be made or read.
     pub fn open_hcs<H: hcs::Host>(
         home: &Path,
         options: StorageOptions,
@@ -96,7 +97,7 @@ impl LayerStore {
         import: ImportProcess,
     ) -> Result<Self, Error> {
         check_home(&host, home)?;
-        let paths = Paths::create(home, Placement::InPlace)?;
+        let paths = Paths::create(home, Placement::InPlace, Some(&host))?;
         let engine = Arc::new(Hcs::new(host, &paths, import));
         Ok(Self::over(engine, paths, options))
     }

@@ -3,6 +3,7 @@
 //! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on
 //! the host. See `ARCHITECTURE.md` in the repository for a map.
 
+mod access;
 mod cancel;
 mod compressed;
 mod diff_options;
@@ -24,6 +25,7 @@ pub mod sealed;
 mod store;
 mod temporary;
 
+pub use access::Exposed;
 pub use cancel::{Cancel, CancelReader, Cancelled, PipeReader, is_cancelled};
 pub use compressed::CompressedFormat;
 pub use diff_options::{DiffOptions, LeftOut};

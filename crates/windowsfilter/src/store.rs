@@ -1,7 +1,7 @@
 //! The store on disk: which file is where, and how files appear in it.
 //!
 //! ```text
-//! <root>/                        mode 0700
+//! <root>/                        mode 0700; on Windows an access list for administrators, see `access.rs`
 //!   lock                         the store lock, see `lock.rs`
 //!   layers/<id>/layer.tar        exact uncompressed bytes
 //!               layer.erofs      index of this layer's own entries
@@ -50,6 +50,9 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use hcs::AccessControl;
+
+use crate::access;
 use crate::cancel::Cancel;
 use crate::engine::Placement;
 use crate::error::{Error, IoContext};
@@ -132,9 +135,21 @@ fn owner(_: &fs::Metadata) -> String {
 
 impl Paths {
     /// Creates the directories of a store below `root` where they are missing.
-    pub(crate) fn create(root: &Path, placement: Placement) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Exposed`] where `access` is known, and others can write to one of them.
+    pub(crate) fn create(
+        root: &Path,
+        placement: Placement,
+        access: Option<&dyn AccessControl>,
+    ) -> Result<Self, Error> {
         is_store(root, placement)?;
-        create_private_dir(root)?;
+        match access {
+            Some(access) if !root.is_dir() => access::create(access, root)?,
+            _ => create_private_dir(root)?,
+        }
+        // Of a link both are looked at: it, and what it leads to.
+        refuse_exposed(access, root)?;
         // Recorded mounts and messages must name one path however the root was spelled.
         let root = root.canonicalize().at("resolve", root)?;
         let paths = match placement {
@@ -144,18 +159,23 @@ impl Paths {
             }
             Placement::InPlace => Self::beside_layers(&root),
         };
-        for dir in [paths.layers(), paths.images(), paths.mounts(), paths.tmp()] {
+        refuse_exposed(access, &paths.root)?;
+        for dir in paths.directories() {
             create_private_dir(&dir)?;
-        }
-        match placement {
-            Placement::Aside => create_private_dir(&paths.templates())?,
-            Placement::InPlace => {
-                for dir in [paths.staging(), paths.incomplete_dir(), paths.locks()] {
-                    create_private_dir(&dir)?;
-                }
-            }
+            refuse_exposed(access, &dir)?;
         }
         Ok(paths)
+    }
+
+    /// The directories below the root that every store has.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        let mut all = vec![self.own.clone(), self.layers(), self.images(), self.mounts(), self.tmp()];
+        match self.placement {
+            Placement::Aside => all.push(self.templates()),
+            Placement::InPlace => all.extend([self.staging(), self.incomplete_dir(), self.locks()]),
+        }
+        all.retain(|dir| *dir != self.root);
+        all
     }
 
     /// The paths of a store whose layers lie directly in `home`.
@@ -295,6 +315,14 @@ impl Paths {
     }
 }
 
+/// Refuses a directory that others can write to, where that can be known.
+fn refuse_exposed(access: Option<&dyn AccessControl>, dir: &Path) -> Result<(), Error> {
+    match access.map(|access| access::exposed(access, dir)).transpose()?.flatten() {
+        Some(exposed) => Err(Error::Exposed { exposed }),
+        None => Ok(()),
+    }
+}
+
 /// Creates `dir` and its parents, `dir` itself for its owner only. On Linux the original's mode 0 would make
 /// it unusable.
 fn create_private_dir(dir: &Path) -> Result<(), Error> {
@@ -357,7 +385,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("a/b");
-        Paths::create(&root, Placement::Aside).unwrap();
+        Paths::create(&root, Placement::Aside, None).unwrap();
         for dir in ["", "layers", "images", "mounts", "templates", "tmp"] {
             let mode = fs::metadata(root.join(dir)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{dir:?}");
@@ -367,7 +395,7 @@ mod tests {
     #[test]
     fn a_store_beside_layers_has_its_files_where_no_layer_can_be() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths::create(dir.path(), Placement::InPlace).unwrap();
+        let paths = Paths::create(dir.path(), Placement::InPlace, None).unwrap();
         let names: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, [OWN]);

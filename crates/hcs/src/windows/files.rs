@@ -48,7 +48,7 @@ const DISPOSITION_DELETE: u32 = 1;
 /// `FILE_DISPOSITION_IGNORE_READONLY_ATTRIBUTE`, from Windows Server 2019 on. Source: ntifs.h.
 const DISPOSITION_IGNORE_READ_ONLY: u32 = 0x10;
 /// What lets others do everything with the file meanwhile.
-const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+pub(super) const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 /// What restoring a file with its security descriptor takes.
 const WITH_SECURITY: u32 = WRITE_DAC | WRITE_OWNER | ACCESS_SYSTEM_SECURITY;
 
@@ -371,7 +371,7 @@ fn link_information(parent: *mut c_void, name: &[u16]) -> LinkInformation {
 }
 
 /// Opens a path that is not relative to anything.
-fn open_path(path: &Path, access: u32, share: u32, flags: u32) -> Result<OwnedHandle> {
+pub(super) fn open_path(path: &Path, access: u32, share: u32, flags: u32) -> Result<OwnedHandle> {
     let name = long("CreateFile", path)?;
     // SAFETY: the name ends in zero; nothing else is pointed to.
     let handle = unsafe {

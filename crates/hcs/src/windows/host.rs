@@ -5,11 +5,13 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::Access;
 use super::disks::{self, AttachedDisk};
 use super::files::{self, Directory};
 use super::privileges::{self, ThreadPrivileges};
 use super::table::Table;
 use super::{job, layers, machine, systems};
+use crate::access::{AccessControl, User};
 use crate::error::Result;
 use crate::guid::Guid;
 use crate::host::{ComputeSystem, Host, Privilege};
@@ -53,6 +55,20 @@ impl System {
 impl Default for System {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl AccessControl for System {
+    fn create_directory(&self, path: &Path, sddl: &str) -> Result<()> {
+        Access.create_directory(path, sddl)
+    }
+
+    fn security_descriptor(&self, path: &Path) -> Result<Vec<u8>> {
+        Access.security_descriptor(path)
+    }
+
+    fn user(&self) -> Result<User> {
+        Access.user()
     }
 }
 

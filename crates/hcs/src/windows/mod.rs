@@ -1,10 +1,11 @@
 //! Windows itself.
 //!
 //! `table` finds the functions, `strings` and `handle` are what all calls need; `layers`, `systems`, `disks`,
-//! `files`, `backup`, `privileges`, `job` and `machine` are the calls by subject; `host` puts them together
+//! `files`, `backup`, `access`, `privileges`, `job` and `machine` are the calls by subject; `host` puts them together
 //! as [`Host`](crate::Host).
 #![allow(unsafe_code, reason = "this is where the project calls foreign functions")]
 
+mod access;
 mod backup;
 mod disks;
 mod files;
@@ -18,6 +19,7 @@ mod strings;
 mod systems;
 mod table;
 
+pub use access::Access;
 pub use backup::{BackupReader, BackupWriter};
 pub use disks::AttachedDisk;
 pub use files::Directory;

@@ -198,6 +198,10 @@ impl<H: Host> Engine for Hcs<H> {
         self.is_shown(path)
     }
 
+    fn access(&self) -> Option<&dyn hcs::AccessControl> {
+        Some(&*self.host)
+    }
+
     fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error> {
         let what = format!("showing {} at {}", path.display(), target.display());
         Err(Error::Unsupported { what, needs: "the portable engine; use the path as it is" })

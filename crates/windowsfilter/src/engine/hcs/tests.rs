@@ -1,6 +1,7 @@
 //! The engine driven through the store, on a Windows that is recorded: every call with its arguments, in
 //! order, and what is left behind when one of them fails.
 
+mod access;
 mod creation;
 mod diffs;
 mod docker_home;

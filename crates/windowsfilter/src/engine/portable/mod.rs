@@ -49,6 +49,14 @@ pub struct Portable {
     temporaries: Temporaries,
 }
 
+/// Who may do what with this engine's directories, where a mode does not say it.
+pub(crate) fn access() -> Option<&'static dyn hcs::AccessControl> {
+    #[cfg(windows)]
+    return Some(&hcs::windows::Access);
+    #[cfg(not(windows))]
+    return None;
+}
+
 impl Portable {
     /// `templates` is a directory for empty sandboxes; what is in it may be deleted at any time.
     pub(crate) fn new(templates: PathBuf, temporaries: Temporaries) -> Self {
@@ -118,6 +126,10 @@ impl Engine for Portable {
 
     fn resume(&self, place: &Place) -> Result<(), Error> {
         host::resume(place)
+    }
+
+    fn access(&self) -> Option<&dyn hcs::AccessControl> {
+        access()
     }
 
     fn is_mounted(&self, path: &Path) -> Result<bool, Error> {

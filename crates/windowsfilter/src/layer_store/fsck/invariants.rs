@@ -49,6 +49,8 @@ invariants! {
     LocksOfLayers = "locks-of-layers",
     /// Nothing but layers is among the layers.
     OnlyLayers = "only-layers",
+    /// Nobody but administrators, the system and the store's user can write to a directory of it.
+    PrivateDirectories = "private-directories",
 
     /// `layerID` names a layer.
     AlternateId = "alternate-id",

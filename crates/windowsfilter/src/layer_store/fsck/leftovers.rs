@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Finding, Invariant};
+use crate::access;
 use crate::engine::Placement;
 #[cfg(target_os = "linux")]
 use crate::engine::portable::linux::{LinuxError, sandbox_image, template_record};
@@ -48,11 +49,36 @@ impl LayerStore {
         // A repair says it when it leaves them alone.
         found.extend(self.forgotten_mounts(!repair)?);
         found.extend(self.strangers()?);
+        found.extend(self.exposed()?);
         if repair {
             self.clean_up()?;
         }
         let after = |Leftover { path, finding }| Finding { repaired: repair && !path.exists(), ..finding };
         Ok(found.into_iter().map(after).collect())
+    }
+
+    /// Directories of the store that others can write to, where there are access lists. What is in layers has
+    /// lists of its own.
+    fn exposed(&self) -> Result<Vec<Leftover>, Error> {
+        let Some(access) = self.engine.access() else { return Ok(Vec::new()) };
+        let own = [self.paths.root().to_owned()].into_iter().chain(self.paths.directories());
+        let layers = self.layers()?.into_iter().map(|id| self.paths.layer(&id));
+        let mut found = Vec::new();
+        for dir in own.chain(layers) {
+            self.cancel().check()?;
+            match access::exposed(access, &dir) {
+                Ok(None) => {}
+                Ok(Some(exposed)) => {
+                    let problem =
+                        format!("{exposed}; an administrator mends it with: {}", exposed.mended_by());
+                    found.push(Leftover::new(Invariant::PrivateDirectories, dir, None, problem));
+                }
+                // It went meanwhile.
+                Err(_) if !dir.exists() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 
     fn interrupted_work(&self) -> Result<Vec<Leftover>, Error> {

@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hcs::{
-    Code, ComputeSystem, DriverInfo, Error, Guid, Host, LayerDescriptor, Privilege, Result, Termination,
+    AccessControl, Code, ComputeSystem, DriverInfo, Error, Guid, Host, LayerDescriptor, Privilege, Result,
+    Termination, User,
 };
+use wclayer::security::SecurityDescriptor;
 
 use super::fake_tree::{self, FakeTree, Nodes};
 
@@ -54,6 +56,13 @@ pub(super) struct Machine {
     pub(super) preparing: bool,
     /// Why volumes cannot be looked at.
     pub(super) volume_error: Option<Code>,
+    /// Security descriptors of directories, SDDL; what is not here has that of the directory it is in.
+    pub(super) descriptors: BTreeMap<PathBuf, String>,
+    /// And that of the disk.
+    pub(super) outside: &'static str,
+    /// Why security descriptors cannot be read.
+    pub(super) descriptor_error: Option<Code>,
+    pub(super) user: User,
 }
 
 impl Default for Machine {
@@ -78,6 +87,11 @@ impl Default for Machine {
             boot: "boot 1".to_owned(),
             preparing: false,
             volume_error: None,
+            descriptors: BTreeMap::new(),
+            // A data root that Docker has made.
+            outside: "O:BAD:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY)",
+            descriptor_error: None,
+            user: User { sid: "S-1-5-18".to_owned(), is_administrator: true },
         }
     }
 }
@@ -254,6 +268,33 @@ impl Drop for System {
 
 fn privilege_names(privileges: &[Privilege]) -> String {
     privileges.iter().map(|privilege| privilege.name()).collect::<Vec<_>>().join(", ")
+}
+
+impl AccessControl for FakeHost {
+    fn create_directory(&self, path: &Path, sddl: &str) -> Result<()> {
+        self.call("CreateDirectory", format!("{}, {sddl}", path.display()))?;
+        if path.exists() {
+            return Err(Error::new("CreateDirectory", path.display().to_string(), Code::ALREADY_EXISTS));
+        }
+        fs::create_dir(path).unwrap();
+        self.machine().descriptors.insert(path.to_owned(), sddl.to_owned());
+        Ok(())
+    }
+
+    fn security_descriptor(&self, path: &Path) -> Result<Vec<u8>> {
+        let machine = self.machine();
+        if let Some(code) = machine.descriptor_error {
+            return Err(Error::new("GetKernelObjectSecurity", path.display().to_string(), code));
+        }
+        // What has none of its own has its directory's.
+        let own = path.ancestors().find_map(|ancestor| machine.descriptors.get(ancestor));
+        let sddl = own.map_or(machine.outside, String::as_str);
+        Ok(SecurityDescriptor::from_sddl(sddl).unwrap().to_bytes().unwrap())
+    }
+
+    fn user(&self) -> Result<User> {
+        Ok(self.machine().user.clone())
+    }
 }
 
 impl Host for FakeHost {
