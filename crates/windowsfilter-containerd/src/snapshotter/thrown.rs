@@ -10,7 +10,7 @@
 //! the snapshot: then containerd holds no lock. During a commit it holds that of its database, and nothing
 //! else could be written there; during Prepare one that its garbage collection waits for, and all behind
 //! that. So Prepare makes no directory. A directory that is there is complete: nothing is written to it any
-//! more but by the client.
+//! more but by the client. `docs/decisions/0016-buildkits-own-unpacking.md` says what else was possible.
 
 use std::fs;
 use std::io;
