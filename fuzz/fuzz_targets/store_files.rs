@@ -44,7 +44,7 @@ fn good() -> &'static Good {
         let [base, top, sandbox] = IDS.map(|id| LayerId::new(id).expect("a valid ID"));
         store.apply_diff(&base, None, &mut &layer()[..]).expect("a layer");
         store.apply_diff(&top, Some(&base), &mut &layer()[..]).expect("a layer");
-        store.create_read_write(&sandbox, Some(&top), StorageOptions::default()).expect("a sandbox");
+        store.create_read_write(&sandbox, Some(&top), StorageOptions::default(), "").expect("a sandbox");
         let mut good = Good { root, store, files: Vec::new() };
         good.files = (0..FILES.len()).map(|file| fs::read(good.path(file)).unwrap_or_default()).collect();
         assert!(good.findings().is_empty(), "a new store is in order");
