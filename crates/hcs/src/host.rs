@@ -387,6 +387,12 @@ pub trait Host: AccessControl + 'static {
     /// # Errors
     /// What the volume says.
     fn extend_volume(&self, volume: &Path) -> Result<()>;
+    /// Writes everything that was changed on the volume of `path` to its disk, files of others too
+    /// (`FlushFileBuffers` on the volume).
+    ///
+    /// # Errors
+    /// What the volume says.
+    fn flush_volume(&self, path: &Path) -> Result<()>;
     /// Name of the file system of the volume that `path` is on, wherever that is mounted: `NTFS`, `ReFS`.
     /// `path` may be about to be made.
     ///
@@ -425,6 +431,18 @@ pub trait Host: AccessControl + 'static {
     /// # Errors
     /// [`Code::ACCESS_DENIED`](crate::Code::ACCESS_DENIED) while something in it is open.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Removes a directory and all that is in it, without following links. One that is not there is fine.
+    ///
+    /// # Errors
+    /// [`Code::ACCESS_DENIED`](crate::Code::ACCESS_DENIED) or
+    /// [`Code::SHARING_VIOLATION`](crate::Code::SHARING_VIOLATION) while something in it is open.
+    fn remove_directory(&self, path: &Path) -> Result<()>;
+    /// Programs that have files in the directory `path` open, as `name (process 123)`; of a large directory
+    /// only its upper part is looked at.
+    ///
+    /// # Errors
+    /// When Windows does not know.
+    fn holders(&self, path: &Path) -> Result<Vec<String>>;
 
     /// The operating system's build, whatever it says to programs that are not declared for it
     /// (`RtlGetVersion`).

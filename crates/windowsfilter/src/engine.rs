@@ -32,6 +32,7 @@ use crate::limits::{DiffLimits, Limits};
 use crate::metadata::StreamForm;
 use crate::record::LayerKind;
 use crate::remove_tree::remove_tree;
+use crate::scanners;
 
 pub mod hcs;
 pub mod portable;
@@ -305,6 +306,15 @@ pub trait Engine: Debug + Send + Sync {
         Ok(true)
     }
 
+    /// Sees to it that what was made where it stays outlasts a power loss: called when the layer is complete
+    /// and nobody sees it yet, and once more when it can be seen.
+    ///
+    /// # Errors
+    /// When the disk cannot take it.
+    fn make_durable(&self, _place: &Place) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Ends whatever the host itself does with a layer that nobody has mounted and that is about to go.
     ///
     /// # Errors
@@ -318,7 +328,7 @@ pub trait Engine: Debug + Send + Sync {
     /// # Errors
     /// Why it stays.
     fn hide(&self, place: &Place, to: &Path) -> Result<(), Error> {
-        match fs::rename(&place.dir, to) {
+        match scanners::replace(&place.dir, to) {
             // Windows renames no directory in which a file is open.
             Err(e) if cfg!(windows) && e.kind() == io::ErrorKind::PermissionDenied => {
                 Err(Error::Busy { id: place.id.clone() })

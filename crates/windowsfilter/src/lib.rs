@@ -21,6 +21,7 @@ mod options;
 mod path_text;
 mod record;
 mod remove_tree;
+mod scanners;
 pub mod sealed;
 mod store;
 mod temporary;

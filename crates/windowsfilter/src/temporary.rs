@@ -15,6 +15,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
 use crate::remove_tree::remove_any;
+use crate::scanners;
 use crate::store::{read_file, remove_file, sync_name};
 
 /// The directory of temporary files.
@@ -69,10 +70,9 @@ impl TemporaryDirectory {
         self.dir.path()
     }
 
-    /// Removes it, and says so if that fails.
-    pub(crate) fn remove(self) -> Result<(), Error> {
-        let path = self.dir.path().to_owned();
-        self.dir.close().at("remove", &path)
+    /// Leaves it to the caller to remove it.
+    pub(crate) fn keep(self) -> PathBuf {
+        self.dir.keep()
     }
 }
 
@@ -210,7 +210,7 @@ impl Temporary {
         self.file.as_file().sync_all().at("sync", path)?;
         // Not `NamedTempFile::persist`: on Windows that takes the place of no file that somebody has open.
         let (file, temporary) = self.file.keep().map_err(|e| e.error).at("keep", path)?;
-        if let Err(e) = fs::rename(&temporary, path).at("replace", path) {
+        if let Err(e) = scanners::replace(&temporary, path).at("replace", path) {
             return Err(e.with_undo(fs::remove_file(&temporary).at("remove", &temporary)));
         }
         sync_name(path)?;
@@ -298,7 +298,7 @@ mod tests {
         let (_root, temporaries) = temporaries();
         let directory = temporaries.directory().unwrap();
         fs::write(directory.path().join("file"), b"x").unwrap();
-        directory.remove().unwrap();
+        fs::remove_dir_all(directory.keep()).unwrap();
         fs::create_dir(temporaries.dir().join("left")).unwrap();
         fs::write(temporaries.dir().join("left/file"), b"x").unwrap();
         temporaries.sweep().unwrap();

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use windows_sys::Win32::Storage::FileSystem::{
-    GetDiskFreeSpaceExW, GetVolumeInformationW, GetVolumePathNameW,
+    FlushFileBuffers, GetDiskFreeSpaceExW, GetVolumeInformationW, GetVolumeNameForVolumeMountPointW,
+    GetVolumePathNameW,
 };
 use windows_sys::Win32::Storage::Vhd::{OPEN_VIRTUAL_DISK_PARAMETERS, VIRTUAL_STORAGE_TYPE};
 use windows_sys::Win32::System::Ioctl::{FSCTL_EXTEND_VOLUME, IOCTL_DISK_GET_LENGTH_INFO};
@@ -174,4 +175,25 @@ pub(super) fn file_system(path: &Path) -> Result<String> {
     };
     check(result, "GetVolumeInformation", || path.display().to_string())?;
     Ok(text(&buffer).to_string_lossy().into_owned())
+}
+
+/// The device of the volume that `path` is on: `\\?\Volume{GUID}`, without the backslash of its root.
+fn volume_name(path: &Path) -> Result<PathBuf> {
+    const CALL: &str = "GetVolumeNameForVolumeMountPoint";
+    let root = wide(CALL, volume_root(path)?)?;
+    let mut buffer = [0; 64];
+    // SAFETY: the name ends in zero and a backslash, and the buffer has the length that is said.
+    let found =
+        unsafe { GetVolumeNameForVolumeMountPointW(root.as_ptr(), buffer.as_mut_ptr(), buffer.len() as u32) };
+    check(found, CALL, || path.display().to_string())?;
+    Ok(PathBuf::from(text(&buffer).to_string_lossy().trim_end_matches('\\')))
+}
+
+/// An administrator may open a volume, and flushing it flushes every file on it. Source: Microsoft,
+/// `FlushFileBuffers`.
+pub(super) fn flush_volume(path: &Path) -> Result<()> {
+    let volume = open_volume(&volume_name(path)?)?;
+    // SAFETY: the volume is open for writing.
+    let flushed = unsafe { FlushFileBuffers(volume.as_raw_handle()) };
+    check(flushed, "FlushFileBuffers", || path.display().to_string())
 }

@@ -33,7 +33,7 @@ use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 
 use super::backup::{BackupReader, BackupWriter};
 use super::handle::{check, last_error, owned};
-use super::strings::long;
+use super::strings::{from_io, long, text};
 use super::table::Table;
 use crate::error::{Code, Error, Result};
 use crate::host::{BackupTarget, BasicInfo, FileStatus, Tree};
@@ -412,6 +412,15 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     // SAFETY: both names end in zero and outlive the call. Without flags nothing that is there is replaced.
     let moved = unsafe { MoveFileExW(old.as_ptr(), new.as_ptr(), 0) };
     check(moved, CALL, || format!("{}, {}", from.display(), to.display()))
+}
+
+pub(super) fn remove_directory(path: &Path) -> Result<()> {
+    const CALL: &str = "remove directory";
+    // The standard library follows no links when it removes.
+    match std::fs::remove_dir_all(text(&long(CALL, path)?)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(CALL, path, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// Asks for one of the fixed-size structures of `GetFileInformationByHandleEx`.

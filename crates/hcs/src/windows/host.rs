@@ -10,7 +10,7 @@ use super::disks::{self, AttachedDisk};
 use super::files::{self, Directory};
 use super::privileges::{self, ThreadPrivileges};
 use super::table::Table;
-use super::{job, layers, machine, systems};
+use super::{holders, job, layers, machine, systems};
 use crate::access::{AccessControl, User};
 use crate::error::Result;
 use crate::guid::Guid;
@@ -181,6 +181,10 @@ impl Host for System {
         disks::extend_volume(&self.table, volume)
     }
 
+    fn flush_volume(&self, path: &Path) -> Result<()> {
+        disks::flush_volume(path)
+    }
+
     fn file_system(&self, path: &Path) -> Result<String> {
         disks::file_system(path)
     }
@@ -207,6 +211,14 @@ impl Host for System {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         files::rename(from, to)
+    }
+
+    fn remove_directory(&self, path: &Path) -> Result<()> {
+        files::remove_directory(path)
+    }
+
+    fn holders(&self, path: &Path) -> Result<Vec<String>> {
+        holders::of(&self.table, path)
     }
 
     fn os_build(&self) -> Result<u32> {

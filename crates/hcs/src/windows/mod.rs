@@ -1,7 +1,7 @@
 //! Windows itself.
 //!
 //! `table` finds the functions, `strings` and `handle` are what all calls need; `layers`, `systems`, `disks`,
-//! `files`, `backup`, `access`, `privileges`, `job` and `machine` are the calls by subject; `host` puts them together
+//! `files`, `backup`, `access`, `privileges`, `holders`, `job` and `machine` are the calls by subject; `host` puts them together
 //! as [`Host`](crate::Host).
 #![allow(unsafe_code, reason = "this is where the project calls foreign functions")]
 
@@ -10,6 +10,7 @@ mod backup;
 mod disks;
 mod files;
 mod handle;
+mod holders;
 mod host;
 mod job;
 mod layers;

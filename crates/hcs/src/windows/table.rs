@@ -15,6 +15,7 @@ use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::Win32::System::LibraryLoader::{
     GetProcAddress, LOAD_LIBRARY_SEARCH_SYSTEM32, LOAD_WITH_ALTERED_SEARCH_PATH, LoadLibraryExW,
 };
+use windows_sys::Win32::System::RestartManager::{RM_PROCESS_INFO, RM_UNIQUE_PROCESS};
 use windows_sys::core::{BOOL, HRESULT, PCWSTR, PWSTR};
 
 use super::layers::{RawDescriptor, RawDriverInfo};
@@ -112,6 +113,11 @@ table! {
     fn OpenVirtualDisk(*const VIRTUAL_STORAGE_TYPE, PCWSTR, i32, i32, *const OPEN_VIRTUAL_DISK_PARAMETERS, *mut HANDLE) -> u32;
     fn AttachVirtualDisk(HANDLE, PSECURITY_DESCRIPTOR, i32, u32, *const ATTACH_VIRTUAL_DISK_PARAMETERS, *const OVERLAPPED) -> u32;
     fn DetachVirtualDisk(HANDLE, i32, u32) -> u32;
+    "rstrtmgr.dll":
+    fn RmStartSession(*mut u32, u32, PWSTR) -> u32;
+    fn RmRegisterResources(u32, u32, *const PCWSTR, u32, *const RM_UNIQUE_PROCESS, u32, *const PCWSTR) -> u32;
+    fn RmGetList(u32, *mut u32, *mut u32, *mut RM_PROCESS_INFO, *mut u32) -> u32;
+    fn RmEndSession(u32) -> u32;
     "kernel32.dll":
     fn BackupRead(HANDLE, *mut u8, u32, *mut u32, BOOL, BOOL, *mut *mut core::ffi::c_void) -> BOOL;
     fn BackupWrite(HANDLE, *const u8, u32, *mut u32, BOOL, BOOL, *mut *mut core::ffi::c_void) -> BOOL;

@@ -47,7 +47,7 @@ impl LayerStore {
         store::write_new(&mark, b"")?;
         store::sync_dir(&self.paths.incomplete_dir())?;
         make(&layer)
-            .and_then(|()| self.complete(made, &chain))
+            .and_then(|()| self.complete(&layer, made, &chain))
             .map_err(|error| error.with_undo(self.give_up(made, &chain, replaced)))
     }
 
@@ -84,17 +84,27 @@ impl LayerStore {
         Ok(Layer { place, kind: made.record.kind, chain: layers, streams: self.streams })
     }
 
-    /// Writes the records and takes the mark away, if the parents are still there.
-    fn complete(&self, made: &Made<'_>, chain: &[LayerId]) -> Result<(), Error> {
-        let _store_lock = self.lock()?;
-        if self.chain_on(made.id, made.parent)? != chain {
-            let parent = made.parent.unwrap_or(made.id).clone();
-            return Err(Error::ParentGone { id: made.id.clone(), parent });
-        }
+    /// Writes the records and takes the mark away, if the parents are still there. What the layer consists of
+    /// is on the disk before: else a power loss could leave a complete layer with files of zeros. That may
+    /// take a while, so nobody waits for it.
+    fn complete(&self, layer: &Layer, made: &Made<'_>, chain: &[LayerId]) -> Result<(), Error> {
         self.write_records(made, chain)?;
-        let mark = self.paths.incomplete(made.id);
-        fs::remove_file(&mark).at("remove", &mark)?;
-        store::sync_dir(&self.paths.incomplete_dir())
+        self.engine.make_durable(&layer.place)?;
+        {
+            let _store_lock = self.lock()?;
+            if self.chain_on(made.id, made.parent)? != chain {
+                let parent = made.parent.unwrap_or(made.id).clone();
+                return Err(Error::ParentGone { id: made.id.clone(), parent });
+            }
+            let mark = self.paths.incomplete(made.id);
+            fs::remove_file(&mark).at("remove", &mark)?;
+            store::sync_dir(&self.paths.incomplete_dir())?;
+        }
+        // Others may use it by now, so it stays whatever comes of this.
+        if let Err(error) = self.engine.make_durable(&layer.place) {
+            tracing::warn!("layer {} is complete, but a power loss now may cost it: {error}", made.id);
+        }
+        Ok(())
     }
 
     fn write_records(&self, made: &Made<'_>, chain: &[LayerId]) -> Result<(), Error> {

@@ -29,6 +29,7 @@ use crate::lock::{self, Lock};
 use crate::path_text;
 use crate::record::{self, LayerKind, LayerRecord};
 use crate::remove_tree::remove_tree;
+use crate::scanners;
 use crate::sealed;
 use crate::store;
 
@@ -267,7 +268,7 @@ impl LayerStore {
         // Mounts do not outlive the machine, so their record needs no sync; the rename keeps it whole.
         let temp = path.with_extension("new");
         fs::write(&temp, text).at("write", &temp)?;
-        fs::rename(&temp, &path).at("replace", &path)
+        scanners::replace(&temp, &path).at("replace", &path)
     }
 
     /// Mounts `id`: a layer read-only, a sandbox writable. Every call counts. With `target` the view also

@@ -2,7 +2,7 @@
 
 use hcs::Host;
 
-use super::{ForLayer, Hcs};
+use super::{ForLayer, Hcs, scanners};
 use crate::engine::Layer;
 use crate::error::Error;
 use crate::id::LayerId;
@@ -47,6 +47,8 @@ impl<H: Host> Hcs<H> {
 
     /// Destroys a layer by the name of its directory.
     pub(super) fn destroy_layer(&self, name: &str) -> Result<(), Error> {
-        self.host.destroy_layer(&self.info, name).map_err(|error| Error::Hcs { id: name.to_owned(), error })
+        let destroy = || self.host.destroy_layer(&self.info, name);
+        scanners::outlast(&*self.host, &format!("layer {name}"), destroy)
+            .map_err(|error| Error::Hcs { id: name.to_owned(), error })
     }
 }

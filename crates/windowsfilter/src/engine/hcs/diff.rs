@@ -15,7 +15,7 @@ use wclayer::layer_tar::{self, LayerSource, SourceItem};
 use super::bounded::{Bounded, BoundedTar};
 use super::layer_reader::BaseReader;
 use super::transport_directory::TransportDirectory;
-use super::{ForLayer, Hcs, transport};
+use super::{ForLayer, Hcs, remove_transport, transport};
 use crate::driver::{Change, ChangeKind};
 use crate::engine::stream::piped;
 use crate::engine::{Guard, Layer, Place};
@@ -249,10 +249,8 @@ impl<H: Host> Source<H> {
         let result = read(&mut reader);
         drop(reader);
         drop(files);
-        match result {
-            Ok(value) => target.remove().map(|()| value),
-            Err(error) => Err(error.with_undo(target.remove())),
-        }
+        remove_transport(&*self.host, self.id.as_str(), target);
+        result
     }
 
     fn read_base<T>(&self, read: impl FnOnce(&mut dyn LayerSource) -> Result<T, Error>) -> Result<T, Error> {

@@ -23,6 +23,7 @@ mod layer_writer;
 mod mounting;
 mod paths;
 mod removal;
+mod scanners;
 // On a recorded Windows; the files below it need a Unix. On Windows there is `tests/hcs_standin`.
 #[cfg(test)]
 #[cfg(unix)]
@@ -44,7 +45,7 @@ use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::limits::{DiffLimits, Limits};
 use crate::store::{self, Paths, file};
-use crate::temporary::Temporaries;
+use crate::temporary::{Temporaries, TemporaryDirectory};
 
 pub use install::{ImportProcess, WRITE_LAYER_COMMAND, read_chain};
 pub use write_layer::write_layer;
@@ -241,6 +242,11 @@ impl<H: Host> Engine for Hcs<H> {
         self.host.layer_exists(&self.info, place.id.as_str()).for_layer(&place.id)
     }
 
+    /// The files are written by the service, so the whole volume is flushed.
+    fn make_durable(&self, place: &Place) -> Result<(), Error> {
+        self.host.flush_volume(&self.info.layer(place.id.as_str())).for_layer(&place.id)
+    }
+
     fn release(&self, place: &Place) -> Result<(), Error> {
         self.terminate_template_vms(&place.id)
     }
@@ -280,8 +286,17 @@ fn staged_tar(staged: &Path) -> PathBuf {
 }
 
 /// A directory for a layer on its way to or from the service; it goes with the result.
-fn transport(temporaries: &Temporaries) -> Result<crate::temporary::TemporaryDirectory, Error> {
+fn transport(temporaries: &Temporaries) -> Result<TemporaryDirectory, Error> {
     temporaries.directory()
+}
+
+/// Removes it when the layer has passed through. Scanners look at what was written to it; should one take too
+/// long, the layer is none the worse for it, and cleanup removes the directory.
+fn remove_transport<H: Host>(host: &H, id: &str, transport: TemporaryDirectory) {
+    let dir = paths::plain(&transport.keep());
+    if let Err(error) = scanners::outlast(host, &format!("layer {id}"), || host.remove_directory(&dir)) {
+        tracing::warn!("layer {id}: {error}; the next cleanup will try again");
+    }
 }
 
 /// Makes the directory of a layer, unless the service has.

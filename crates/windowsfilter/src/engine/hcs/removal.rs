@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hcs::{Code, Host, Termination};
 
-use super::{ForLayer, Hcs, paths};
+use super::{ForLayer, Hcs, paths, scanners};
 use crate::engine::Place;
 use crate::error::Error;
 use crate::id::LayerId;
@@ -87,28 +87,31 @@ impl<H: Host> Hcs<H> {
     }
 
     /// Renames the layer's directory. A sandbox whose disk is still attached, which a crash leaves behind, is
-    /// detached first.
+    /// detached first; who just looks at a file of it is waited for.
     pub(super) fn hide_layer(&self, place: &Place, to: &Path) -> Result<(), Error> {
         let id = &place.id;
-        let dir = self.info.layer(id.as_str());
-        let first = match self.host.rename(&dir, &paths::plain(to)) {
-            Err(error) if error.code == Code::ACCESS_DENIED => error,
+        let (dir, to) = (self.info.layer(id.as_str()), paths::plain(to));
+        let what = format!("layer {id}");
+        let rename = || self.host.rename(&dir, &to);
+        let first = match rename() {
+            Err(error) if scanners::is_locked(&error) => error,
             other => return other.for_layer(id),
         };
         let disk = dir.join(file::WINDOWS_DISK);
-        if !disk.exists() {
-            return Err(first).for_layer(id);
-        }
-        let context = |what: &str, error: hcs::Error| Error::Hcs {
-            id: id.to_string(),
-            error: hcs::Error { text: format!("{} ({what}, after: {first})", error.text), ..error },
+        let detached = match disk.exists() {
+            true => self.host.detach_virtual_disk(&disk),
+            false => Ok(()),
         };
-        self.host
-            .detach_virtual_disk(&disk)
-            .map_err(|error| context("detaching the disk of a sandbox that cannot be renamed", error))?;
-        self.host
-            .rename(&dir, &paths::plain(to))
-            .map_err(|error| context("second attempt, with the disk detached", error))
+        scanners::outlast(&*self.host, &what, rename).map_err(|error| {
+            let text = match detached {
+                Err(detaching) => format!("{} (after: {detaching}; after: {first})", error.text),
+                Ok(()) if disk.exists() => {
+                    format!("{} (further attempts, with the disk detached, after: {first})", error.text)
+                }
+                Ok(()) => error.text.clone(),
+            };
+            self.in_use(id, &dir, hcs::Error { text, ..error })
+        })
     }
 
     /// Lets the service remove a directory of the home.

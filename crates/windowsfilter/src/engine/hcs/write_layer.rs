@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hcs::{DriverInfo, Host, Privilege};
 
 use super::layer_writer::LayerWriter;
-use super::transport;
+use super::{remove_transport, transport};
 use crate::error::Error;
 use crate::store::Paths;
 use crate::temporary::Temporaries;
@@ -102,6 +102,6 @@ fn write<H: Host>(
         LayerWriter::delta(host, &mut directory, &layer, &parents, staging.path()).write(tar, target)?;
     // Open handles keep a directory from being removed.
     drop((files, parents));
-    staging.remove()?;
+    remove_transport(host, target.id, staging);
     Ok(size)
 }

@@ -11,7 +11,12 @@ fn create_asks_for_the_parents_path_and_makes_a_layer_on_its_id() {
     fixture.store.create(&id("new"), Some(&id("app"))).unwrap();
     assert_eq!(
         fixture.host.calls(),
-        ["GetLayerMountPath(1, ROOT/home, app)", r#"CreateLayer(1, ROOT/home, new, "app")"#]
+        [
+            "GetLayerMountPath(1, ROOT/home, app)",
+            r#"CreateLayer(1, ROOT/home, new, "app")"#,
+            "FlushFileBuffers(ROOT/home/new)",
+            "FlushFileBuffers(ROOT/home/new)",
+        ]
     );
     assert_eq!(fixture.store.chain_ids(&id("new")).unwrap(), [id("app"), id("base")]);
 }
@@ -21,7 +26,7 @@ fn create_without_a_parent_makes_a_layer_on_nothing() {
     let fixture = Fixture::new();
     fixture.host.forget();
     fixture.store.create(&id("new"), None).unwrap();
-    assert_eq!(fixture.host.calls(), [r#"CreateLayer(1, ROOT/home, new, "")"#]);
+    assert_eq!(fixture.host.calls()[0], r#"CreateLayer(1, ROOT/home, new, "")"#);
     let chain = std::fs::read_to_string(fixture.home().join("new/layerchain.json")).unwrap();
     assert_eq!(chain, "null");
 }
@@ -37,6 +42,8 @@ fn sandbox_calls(size: u64) -> Vec<String> {
         "AttachVirtualDisk(ROOT/home/box/sandbox.vhdx)".into(),
         "GetLayerMountPath(1, ROOT/home, box)".into(),
         format!("ExtendVolume({})", super::fake_host::volume("box")),
+        "FlushFileBuffers(ROOT/home/box)".into(),
+        "FlushFileBuffers(ROOT/home/box)".into(),
     ]
 }
 
@@ -159,7 +166,7 @@ fn a_layer_whose_chain_cannot_be_written_is_destroyed() {
 fn expand_grows_disk_and_volume() {
     let fixture = Fixture::with_sandbox();
     fixture.store.expand(&id("box"), 200 << 30).unwrap();
-    assert_eq!(fixture.host.calls(), sandbox_calls(200 << 30)[4..]);
+    assert_eq!(fixture.host.calls(), sandbox_calls(200 << 30)[4..8]);
     assert_eq!(fixture.store.record(&id("box")).unwrap().sandbox_size, Some(200 << 30));
 }
 

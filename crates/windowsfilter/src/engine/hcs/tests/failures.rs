@@ -51,7 +51,7 @@ fn fail_each_call(
         if tolerated(call) {
             // At least it is in nobody's way.
             match act(&fixture) {
-                Ok(()) | Err(Error::NoSuchLayer { .. }) => continue,
+                Ok(()) | Err(Error::NoSuchLayer { .. } | Error::LayerExists { .. }) => continue,
                 Err(error) => panic!("{call}, again: {}", whole(&error)),
             }
         }
@@ -62,7 +62,10 @@ fn fail_each_call(
             assert!(text.contains(part), "{call}: {part} is not in {text}");
         }
         assert_eq!(state(&fixture), before, "{call}: {text}");
-        assert_eq!(fixture.leftovers(), Vec::<String>::new(), "{call}");
+        // What cannot be removed is cleanup's (`removal.rs`).
+        if !call.starts_with("remove directory") {
+            assert_eq!(fixture.leftovers(), Vec::<String>::new(), "{call}");
+        }
         // And nothing is in the way of another attempt.
         act(&fixture).unwrap_or_else(|error| panic!("{call}, again: {}", whole(&error)));
     }
@@ -72,21 +75,31 @@ fn never(_: &str) -> bool {
     false
 }
 
+/// A transport directory that cannot be removed is cleanup's (`removal.rs`).
+fn clearing_up(call: &str) -> bool {
+    call.starts_with("remove directory")
+}
+
+/// A layer that others may use by now stays when the volume cannot be flushed once more (`imports.rs`).
+fn flushing(call: &str) -> bool {
+    call.starts_with("FlushFileBuffers")
+}
+
 /// Privileges that cannot be switched off stay on; the last test here says what then happens.
 fn privileges(call: &str) -> bool {
-    call.starts_with("DisableProcessPrivileges")
+    call.starts_with("DisableProcessPrivileges") || flushing(call) || clearing_up(call)
 }
 
 #[test]
 fn of_create() {
-    fail_each_call("new", Fixture::with_layers, |f| f.store.create(&id("new"), Some(&id("app"))), never);
+    fail_each_call("new", Fixture::with_layers, |f| f.store.create(&id("new"), Some(&id("app"))), flushing);
 }
 
 #[test]
 fn of_create_read_write() {
     let create =
         |f: &Fixture| f.store.create_read_write(&id("box"), Some(&id("app")), StorageOptions::default(), "");
-    fail_each_call("box", Fixture::with_layers, create, never);
+    fail_each_call("box", Fixture::with_layers, create, flushing);
 }
 
 #[test]
@@ -156,14 +169,17 @@ fn read_diff_of(fixture: &Fixture, layer: &str) -> Result<(), Error> {
 #[test]
 fn of_diff_of_a_mounted_sandbox() {
     // A filter that cannot be put on again is the one thing that nothing can undo.
-    let last = |call: &str| call.starts_with("PrepareLayer") || call.starts_with("NameToGuid");
+    let last =
+        |call: &str| call.starts_with("PrepareLayer") || call.starts_with("NameToGuid") || clearing_up(call);
     fail_each_call("box", mounted, read_diff, last);
 }
 
 #[test]
 fn of_diff_of_a_sandbox_that_is_not_mounted() {
     // Likewise one that cannot be taken off.
-    let last = |call: &str| call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer");
+    let last = |call: &str| {
+        call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer") || clearing_up(call)
+    };
     fail_each_call("box", unmounted, read_diff, last);
 }
 
@@ -175,13 +191,17 @@ fn of_diff_of_a_base_layer() {
 
 #[test]
 fn of_diff_size() {
-    let last = |call: &str| call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer");
+    let last = |call: &str| {
+        call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer") || clearing_up(call)
+    };
     fail_each_call("box", unmounted, |f| f.store.diff_size(&id("box"), None).map(drop), last);
 }
 
 #[test]
 fn of_changes() {
-    let last = |call: &str| call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer");
+    let last = |call: &str| {
+        call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer") || clearing_up(call)
+    };
     let changes = |f: &Fixture| f.store.changes(&id("box"), None).map(drop);
     fail_each_call("box", unmounted, changes, last);
 }

@@ -63,6 +63,12 @@ pub(super) struct Machine {
     /// Why security descriptors cannot be read.
     pub(super) descriptor_error: Option<Code>,
     pub(super) user: User,
+    /// What flushing it fails with, time after time.
+    pub(super) flush_failures: Vec<Option<Code>>,
+    /// What was marked as incomplete when the volume was flushed.
+    pub(super) flushes: Vec<Vec<String>>,
+    /// Who has files of layers open.
+    pub(super) holders: Vec<String>,
 }
 
 impl Default for Machine {
@@ -92,6 +98,9 @@ impl Default for Machine {
             outside: "O:BAD:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY)",
             descriptor_error: None,
             user: User { sid: "S-1-5-18".to_owned(), is_administrator: true },
+            flush_failures: Vec::new(),
+            flushes: Vec::new(),
+            holders: Vec::new(),
         }
     }
 }
@@ -467,6 +476,15 @@ impl Host for FakeHost {
         Ok(())
     }
 
+    fn flush_volume(&self, path: &Path) -> Result<()> {
+        self.call("FlushFileBuffers", path.display().to_string())?;
+        let mut machine = self.machine();
+        let marks = machine.root.join("home/.windowsfilter/incomplete");
+        machine.flushes.push(super::names(&marks));
+        let failure = if machine.flush_failures.is_empty() { None } else { machine.flush_failures.remove(0) };
+        failure.map_or(Ok(()), |code| Err(Error::new("FlushFileBuffers", path.display().to_string(), code)))
+    }
+
     fn file_system(&self, path: &Path) -> Result<String> {
         self.call("GetVolumeInformation", path.display().to_string())?;
         Ok(self.machine().file_system.to_owned())
@@ -502,6 +520,19 @@ impl Host for FakeHost {
         self.call("MoveFileEx", format!("{}, {}", from.display(), to.display()))?;
         fs::rename(from, to).unwrap();
         Ok(())
+    }
+
+    fn remove_directory(&self, path: &Path) -> Result<()> {
+        self.call("remove directory", path.display().to_string())?;
+        if path.exists() {
+            fs::remove_dir_all(path).unwrap();
+        }
+        Ok(())
+    }
+
+    fn holders(&self, path: &Path) -> Result<Vec<String>> {
+        self.call("RmGetList", path.display().to_string())?;
+        Ok(self.machine().holders.clone())
     }
 
     fn os_build(&self) -> Result<u32> {

@@ -52,6 +52,9 @@ fn a_base_layer_is_restored_where_it_stays_and_finished_at_the_end() {
             "refuse reparse points(ROOT/home/base/UtilityVM)".into(),
             "ProcessUtilityImage(ROOT/home/base/UtilityVM)".into(),
             format!("DisableProcessPrivileges({PRIVILEGES})"),
+            // Before it is seen, and when it is.
+            "FlushFileBuffers(ROOT/home/base)".into(),
+            "FlushFileBuffers(ROOT/home/base)".into(),
         ]
     );
     assert_eq!(content(&fixture.host, &fixture.home().join("base/Files/readme.txt")).unwrap(), b"read me");
@@ -313,5 +316,50 @@ fn a_tree_of_300_character_paths_goes_in_and_out() {
         let getter = fixture.store.diff_getter(&id("again")).unwrap();
         assert_eq!(read_all(getter.get(deep.file.as_bytes()).unwrap()), b"deep");
         fixture.store.remove(&id("again")).unwrap();
+    }
+}
+
+/// Makes a layer of each kind, each on its own.
+fn make_each() -> Vec<(&'static str, fn(&Fixture) -> Result<(), Error>)> {
+    vec![
+        ("fresh", |f| f.store.apply_diff(&id("fresh"), None, &mut &base_tar()[..]).map(drop)),
+        ("fresh", |f| {
+            let tar = TestTar::new().dir("Files").file("Files/x", b"x").tar();
+            f.store.apply_diff(&id("fresh"), Some(&id("base")), &mut &tar[..]).map(drop)
+        }),
+        ("fresh", |f| f.store.create(&id("fresh"), Some(&id("app")))),
+        ("fresh", |f| {
+            f.store.create_read_write(&id("fresh"), Some(&id("app")), crate::StorageOptions::default(), "")
+        }),
+    ]
+}
+
+#[test]
+fn a_layer_is_on_the_disk_before_it_is_seen_and_stays_seen() {
+    for (name, make) in make_each() {
+        let fixture = Fixture::with_layers();
+        fixture.host.machine().flushes.clear();
+        make(&fixture).unwrap();
+        assert_eq!(fixture.host.machine().flushes, [vec![name.to_owned()], vec![]]);
+        let calls = fixture.host.service_calls();
+        let flush = |call: &String| call == "FlushFileBuffers(ROOT/home/fresh)";
+        assert_eq!(calls.iter().position(flush), Some(calls.len() - 2), "{calls:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_flushed_is_never_seen_and_what_is_seen_stays() {
+    for (name, make) in make_each() {
+        let fixture = Fixture::with_layers();
+        fixture.host.fail_times("FlushFileBuffers", Code::DISK_FULL, 1);
+        let error = super::failures::whole(&make(&fixture).unwrap_err());
+        assert!(error.contains("FlushFileBuffers") && error.contains("0x70"), "{error}");
+        assert_eq!(fixture.names(), ["app", "base"]);
+        assert!(fixture.leftovers().is_empty());
+        // Only the second one.
+        fixture.host.succeed();
+        fixture.host.machine().flush_failures = vec![None, Some(Code::DISK_FULL)];
+        make(&fixture).unwrap();
+        assert!(fixture.store.contains(&id(name)));
     }
 }

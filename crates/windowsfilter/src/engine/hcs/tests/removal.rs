@@ -3,7 +3,7 @@
 use hcs::{Code, Termination};
 
 use super::{Fixture, id};
-use crate::{Driver, Error};
+use crate::{Driver, Error, ErrorKind};
 
 fn system(id: &str, path: &str, template: bool) -> String {
     serde_json::json!({ "Id": id, "RuntimeImagePath": path, "IsRuntimeTemplate": template, "State": "Running" })
@@ -149,7 +149,7 @@ fn a_second_rename_that_fails_says_both_errors_and_keeps_the_sandbox() {
     fixture.host.fail("MoveFileEx", Code::ACCESS_DENIED);
     let error = fixture.store.remove(&id("box")).unwrap_err().to_string();
     assert!(
-        error.contains("MoveFileEx") && error.contains("second attempt") && error.contains("box"),
+        error.contains("MoveFileEx") && error.contains("with the disk detached") && error.contains("box"),
         "{error}"
     );
     assert_eq!(fixture.names(), ["app", "base", "box"]);
@@ -181,9 +181,91 @@ fn a_layer_without_a_disk_that_cannot_be_renamed_is_an_error() {
 }
 
 #[test]
+fn a_layer_that_a_scanner_looks_at_is_renamed_when_it_is_done() {
+    for code in [Code::ACCESS_DENIED, Code::SHARING_VIOLATION] {
+        let fixture = Fixture::with_layers();
+        fixture.host.fail_times("MoveFileEx", code, 4);
+        fixture.store.remove(&id("app")).unwrap();
+        assert_eq!(
+            fixture.host.calls(),
+            [
+                "HcsEnumerateComputeSystems({})".into(),
+                rename("app"),
+                rename("app"),
+                "pause(50 ms)".into(),
+                rename("app"),
+                "pause(100 ms)".into(),
+                rename("app"),
+                "pause(200 ms)".into(),
+                rename("app"),
+                "DestroyLayer(1, ROOT/home, app-removing)".into(),
+            ]
+        );
+    }
+    let fixture = Fixture::with_sandbox();
+    fixture.host.fail_times("DestroyLayer", Code::SHARING_VIOLATION, 3);
+    fixture.store.remove(&id("box")).unwrap();
+    assert_eq!(fixture.names(), ["app", "base"]);
+}
+
+#[test]
+fn a_layer_that_stays_open_is_in_use_and_says_by_whom() {
+    for (layer, code) in [("app", Code::ACCESS_DENIED), ("app", Code::SHARING_VIOLATION)] {
+        let fixture = Fixture::with_layers();
+        fixture.host.fail("MoveFileEx", code);
+        fixture.host.machine().holders =
+            (1..=7).map(|number| format!("scanner.exe (process {number})")).collect();
+        let error = fixture.store.remove(&id(layer)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        let text = error.to_string();
+        for part in ["layer app is in use by scanner.exe (process 1), ", "5) and 2 more", "MoveFileEx"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        let calls = fixture.host.calls();
+        assert_eq!(calls.iter().filter(|call| call.starts_with("MoveFileEx")).count(), 7, "{calls:?}");
+        assert_eq!(fixture.names(), ["app", "base"]);
+    }
+}
+
+#[test]
+fn what_is_denied_to_somebody_who_is_no_administrator_may_not_be_in_use() {
+    let fixture = Fixture::with_layers();
+    fixture.host.fail("MoveFileEx", Code::ACCESS_DENIED);
+    // Nobody is known who has it open, but an administrator may do everything.
+    assert_eq!(fixture.store.remove(&id("app")).unwrap_err().kind(), ErrorKind::InUse);
+    fixture.host.machine().user.is_administrator = false;
+    let error = fixture.store.remove(&id("app")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+    // What is no lock is not tried again.
+    fixture.host.forget();
+    fixture.host.fail("MoveFileEx", Code::DISK_FULL);
+    fixture.store.remove(&id("app")).unwrap_err();
+    assert_eq!(fixture.host.calls().last().unwrap(), &rename("app"));
+}
+
+#[test]
+fn a_transport_directory_that_a_scanner_looks_at_goes_when_it_is_done_and_else_with_cleanup() {
+    let tar = super::TestTar::new().dir("Files").file("Files/x", b"x").tar();
+    let fixture = Fixture::with_layers();
+    fixture.host.fail_times("remove directory", Code::SHARING_VIOLATION, 5);
+    fixture.store.apply_diff(&id("new"), Some(&id("base")), &mut &tar[..]).unwrap();
+    assert!(fixture.leftovers().is_empty());
+    fixture.host.fail_times("remove directory", Code::SHARING_VIOLATION, 2);
+    fixture.store.changes(&id("new"), None).unwrap();
+    assert!(fixture.leftovers().is_empty());
+    fixture.host.fail("remove directory", Code::SHARING_VIOLATION);
+    fixture.store.changes(&id("new"), None).unwrap();
+    fixture.host.succeed();
+    assert_eq!(fixture.leftovers().len(), 1);
+    fixture.store.cleanup().unwrap();
+    assert!(fixture.leftovers().is_empty());
+}
+
+#[test]
 fn files_that_cannot_be_destroyed_are_said_and_cleaned_up_later() {
     let fixture = Fixture::with_sandbox();
-    fixture.host.fail_times("DestroyLayer", Code::SHARING_VIOLATION, 2);
+    // The removal, and the next cleanup, each as often as a scanner is waited for.
+    fixture.host.fail_times("DestroyLayer", Code::SHARING_VIOLATION, 2 * 6);
     let error = fixture.store.remove(&id("box")).unwrap_err();
     let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
     assert!(
