@@ -112,14 +112,14 @@ impl Installation {
         version_in(&said).ok_or_else(|| Error::Unexpected(format!("no version in {said:?}")))
     }
 
-    /// Starts our server and waits until it listens.
+    /// Starts our server with further options of `serve`, and waits until it listens.
     ///
     /// # Errors
     /// When it ends instead, with its log.
-    pub fn start_server(&self) -> Result<Daemon> {
+    pub fn start_server(&self, options: &[&str]) -> Result<Daemon> {
         let mut command = Command::new(&self.windowsfilter);
         command.arg("--root").arg(self.store()).args(["serve", "--address"]).arg(self.server_socket());
-        command.arg("--containerd").arg(self.socket());
+        command.arg("--containerd").arg(self.socket()).args(options);
         let mut server = Daemon::start("windowsfilter serve", &mut command, &self.dir.join("server.log"))?;
         let socket = self.server_socket();
         server.wait_until(|_| std::os::unix::net::UnixStream::connect(&socket).ok().map(drop))?;

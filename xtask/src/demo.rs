@@ -61,7 +61,9 @@ pub fn build_binary() -> Result<PathBuf> {
 
 /// Unmounts everything below `dir`, innermost first.
 pub fn unmount_below(dir: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // Mounts of others may have any bytes in their names.
+    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = String::from_utf8_lossy(&mounts);
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
     let mut points: Vec<&Path> = points.filter(|point| point.starts_with(dir)).collect();
     points.reverse();

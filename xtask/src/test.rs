@@ -29,6 +29,7 @@ pub fn tools() -> Result<Vec<(&'static str, PathBuf)>> {
         ("WINDOWSFILTER_CONTAINERD_2", containerds.v2),
         ("WINDOWSFILTER_REGISTRY", containerds.registry),
         ("WINDOWSFILTER_SNAPSHOTTER_SUITE", tools::snapshotter_suite()?),
+        ("WINDOWSFILTER_DOCKER", tools::docker()?),
     ])
 }
 

@@ -4,7 +4,8 @@
 //! * A newer `fsck.erofs`. Debian 12's 1.5 knows blocks of 4,096 bytes only, Debian 13's 1.8.6 crashes on the
 //!   checksum of images with smaller ones.
 //! * Two containerds, so that the snapshotter is tested with the oldest major version it supports and the
-//!   newest; a registry; and containerd's own suite for snapshotters (`suite.rs`).
+//!   newest; a registry; containerd's own suite for snapshotters (`suite.rs`); and a Docker, whose BuildKit
+//!   builds images with it.
 //! * `cargo deny` and `cargo mutants`, built from source unless they are installed. An unoptimised build
 //!   takes a minute each and is fast enough.
 
@@ -26,6 +27,7 @@ pub use suite::snapshotter_suite;
 /// built from.
 const TRIXIE: Release = Release {
     suite: "trixie",
+    purpose: "",
     packages: &[
         "containerd",
         "docker-registry",
@@ -40,8 +42,18 @@ const TRIXIE: Release = Release {
 /// containerd 2 and an erofs-utils that is new enough.
 const FORKY: Release = Release {
     suite: "forky",
+    purpose: "",
     packages: &["containerd", "erofs-utils"],
     programs: &["usr/bin/containerd", "usr/bin/ctr", "usr/bin/fsck.erofs", "usr/bin/mkfs.erofs"],
+};
+
+/// A Docker with the BuildKit that is in it: no Debian has `buildkitd`. In a directory of its own, as it comes with
+/// half a system.
+const DOCKER: Release = Release {
+    suite: "forky",
+    purpose: "-docker",
+    packages: &["docker.io", "docker-buildx"],
+    programs: &["usr/sbin/dockerd", "usr/sbin/runc", "usr/libexec/docker/cli-plugins/docker-buildx"],
 };
 
 /// First version that sums the superblock of images with 512-byte blocks without crashing.
@@ -104,6 +116,15 @@ pub fn containerds() -> Result<Containerds> {
         v2: FORKY.programs_dir(),
         registry: TRIXIE.program("docker-registry"),
     })
+}
+
+/// Directory with `dockerd`, `docker-buildx`, and the `runc` without which BuildKit does not start.
+///
+/// # Errors
+/// As [`fsck_erofs`].
+pub fn docker() -> Result<PathBuf> {
+    DOCKER.ensure()?;
+    Ok(DOCKER.programs_dir())
 }
 
 /// `cargo deny`: the installed one, else one built into `target/tools`.

@@ -116,7 +116,7 @@ impl Running {
         let erofs = "[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n  platform = \"linux/amd64\"\n  \
                      snapshotter = \"erofs\"\n  differ = \"erofs\"\n";
         installation.configure(&format!("{}\n{erofs}", installation.our_plugins()?))?;
-        let server = installation.start_server()?;
+        let server = installation.start_server(&[])?;
         let containerd = installation.start_containerd()?;
         Ok(Self { installation, mnt, _containerd: containerd, _server: server })
     }

@@ -19,6 +19,8 @@ use crate::workspace::tools_dir;
 pub(super) struct Release {
     /// Its code name.
     pub(super) suite: &'static str,
+    /// What tells its directory from others of the same release, or nothing.
+    pub(super) purpose: &'static str,
     /// Packages; what they depend on comes along.
     pub(super) packages: &'static [&'static str],
     /// Programs of theirs, as paths below the root of the file system, that get a script in `programs`.
@@ -33,7 +35,7 @@ const STARTERS: &str = "programs";
 impl Release {
     /// Where it is unpacked.
     pub(super) fn dir(&self) -> PathBuf {
-        tools_dir().join(format!("debian-{}", self.suite))
+        tools_dir().join(format!("debian-{}{}", self.suite, self.purpose))
     }
 
     /// The script that starts one of [`Self::programs`], by its file name.

@@ -285,7 +285,9 @@ fn nothing_is_mounted(place: &Place<'_>) -> Result<()> {
 
 fn mounts_below(root: &Path) -> Result<Vec<String>> {
     let table = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(table).at(table)?;
+    // Mounts of others may have any bytes in their names.
+    let text = fs::read(table).at(table)?;
+    let text = String::from_utf8_lossy(&text);
     let points = text.lines().filter_map(|line| line.split(' ').nth(4));
     Ok(points.filter(|point| Path::new(point).starts_with(root)).map(str::to_owned).collect())
 }

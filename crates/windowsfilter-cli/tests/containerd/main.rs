@@ -38,6 +38,7 @@ macro_rules! with_each_containerd {
 mod changes;
 mod compare;
 mod concurrency;
+mod docker;
 mod garbage;
 mod images;
 mod kills;

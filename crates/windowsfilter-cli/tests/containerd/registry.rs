@@ -47,11 +47,15 @@ impl Registry {
 
     /// Puts an image here as `name`, with its index, without containerd.
     pub fn put(&self, image: &Image, name: &str) -> String {
+        self.put_layout(&image.layout, &image.reference, name)
+    }
+
+    /// Puts the image that an OCI layout calls `reference` here as `name`.
+    pub fn put_layout(&self, layout: &Path, reference: &str, name: &str) -> String {
         let name = self.name(name);
         let mut copy = Command::new("skopeo");
         copy.args(["--override-os", "windows", "copy", "--all", "--quiet", "--dest-tls-verify=false"]);
-        copy.arg(format!("oci:{}:{}", image.layout.display(), image.reference))
-            .arg(format!("docker://{name}"));
+        copy.arg(format!("oci:{}:{reference}", layout.display())).arg(format!("docker://{name}"));
         run(&mut copy).success();
         name
     }

@@ -20,12 +20,20 @@ pub struct Rig {
     _dir: TempDir,
     containerd: Option<Daemon>,
     server: Option<Daemon>,
+    /// Further options of our server.
+    options: &'static [&'static str],
 }
 
 impl Rig {
     /// Starts both, configured as our command says.
     pub fn start(version: Version) -> Self {
+        Self::start_with(version, &[])
+    }
+
+    /// Starts both, our server with options.
+    pub fn start_with(version: Version, options: &'static [&'static str]) -> Self {
         let mut rig = Self::new(version);
+        rig.options = options;
         rig.installation.configure(&rig.installation.our_plugins().unwrap()).unwrap();
         rig.start_server();
         rig.start_containerd();
@@ -66,7 +74,7 @@ impl Rig {
             programs: version.programs(),
             windowsfilter: env!("CARGO_BIN_EXE_windowsfilter").into(),
         };
-        Self { installation, _dir: dir, containerd: None, server: None }
+        Self { installation, _dir: dir, containerd: None, server: None, options: &[] }
     }
 
     /// A path in the rig's directory.
@@ -80,7 +88,7 @@ impl Rig {
     }
 
     pub fn start_server(&mut self) {
-        self.server = Some(self.installation.start_server().unwrap());
+        self.server = Some(self.installation.start_server(self.options).unwrap());
     }
 
     pub fn start_containerd(&mut self) {
@@ -101,6 +109,11 @@ impl Rig {
 
     pub fn kill_containerd(&mut self) {
         self.containerd.take().unwrap().kill().unwrap();
+    }
+
+    /// containerd's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.installation.socket()
     }
 
     /// `ctr` with these arguments.

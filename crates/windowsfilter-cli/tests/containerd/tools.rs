@@ -28,6 +28,11 @@ pub fn registry() -> PathBuf {
     path("WINDOWSFILTER_REGISTRY").unwrap()
 }
 
+/// The directory with `dockerd` and `docker-buildx`.
+pub fn docker() -> PathBuf {
+    path("WINDOWSFILTER_DOCKER").unwrap()
+}
+
 /// containerd's suite for snapshotters.
 pub fn snapshotter_suite() -> PathBuf {
     path("WINDOWSFILTER_SNAPSHOTTER_SUITE").unwrap()
@@ -40,7 +45,7 @@ fn path(variable: &str) -> Option<PathBuf> {
 /// Whether these tests can run. In CI they must; elsewhere a run without root or tools says what it leaves
 /// out.
 pub fn available() -> bool {
-    let all = ["CONTAINERD_1", "CONTAINERD_2", "REGISTRY", "SNAPSHOTTER_SUITE"];
+    let all = ["CONTAINERD_1", "CONTAINERD_2", "DOCKER", "REGISTRY", "SNAPSHOTTER_SUITE"];
     let missing =
         all.map(|name| format!("WINDOWSFILTER_{name}")).into_iter().find(|name| path(name).is_none());
     let reason = match missing {
