@@ -92,6 +92,9 @@ fn stat(store: &Path, place: &str) -> Value {
 }
 
 fn an_image_of_several_stages_is_built(version: Version) {
+    if !tools::docker_available() {
+        return;
+    }
     let rig = Rig::start_with(version, &["--buildkit", "moby"]);
     let registry = Registry::start(&rig.path(""));
     // Its upper layers have hard links to files of the base.
@@ -130,6 +133,9 @@ fn an_image_of_several_stages_is_built(version: Version) {
 /// An image on top of one that was built here, made by another builder, whose layers are not those of our
 /// snapshots.
 fn what_was_built_elsewhere_is_built_upon(version: Version) {
+    if !tools::docker_available() {
+        return;
+    }
     let rig = Rig::start_with(version, &["--buildkit", "moby"]);
     let registry = Registry::start(&rig.path(""));
     let base = Image::sample(&rig.path("images"), "base", 400, 2);

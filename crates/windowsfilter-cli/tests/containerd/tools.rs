@@ -45,9 +45,17 @@ fn path(variable: &str) -> Option<PathBuf> {
 /// Whether these tests can run. In CI they must; elsewhere a run without root or tools says what it leaves
 /// out.
 pub fn available() -> bool {
-    let all = ["CONTAINERD_1", "CONTAINERD_2", "DOCKER", "REGISTRY", "SNAPSHOTTER_SUITE"];
-    let missing =
-        all.map(|name| format!("WINDOWSFILTER_{name}")).into_iter().find(|name| path(name).is_none());
+    let all = ["CONTAINERD_1", "CONTAINERD_2", "REGISTRY", "SNAPSHOTTER_SUITE"];
+    are_there(&all)
+}
+
+/// The same of those that build with Docker.
+pub fn docker_available() -> bool {
+    are_there(&["DOCKER"])
+}
+
+fn are_there(tools: &[&str]) -> bool {
+    let missing = tools.iter().map(|name| format!("WINDOWSFILTER_{name}")).find(|name| path(name).is_none());
     let reason = match missing {
         Some(variable) => {
             format!("{variable} is not set: run `cargo xtask test`, which provides what it names")
