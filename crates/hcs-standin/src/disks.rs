@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_void;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::windows::fs::OpenOptionsExt;
-use std::os::windows::io::{FromRawHandle, IntoRawHandle};
+use std::os::windows::io::IntoRawHandle;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -18,9 +18,10 @@ use windows_sys::core::BOOL;
 
 use crate::call::{call, call_win32};
 use crate::code::Code;
-use crate::sandbox::{DISK, State, VOLUME};
+use crate::sandbox::{DISK, State};
 use crate::state::control;
 use crate::text::read;
+use crate::volumes;
 
 const IOCTL_DISK_GET_LENGTH_INFO: u32 = 0x0007_405C;
 const FSCTL_EXTEND_VOLUME: u32 = 0x0009_00F0;
@@ -107,21 +108,9 @@ unsafe extern "system" fn DetachVirtualDisk(handle: HANDLE, flags: i32, _provide
         let path = path.ok_or(Code::INVALID_PARAMETER)?;
         let layer = path.parent().filter(|_| path.ends_with(DISK)).ok_or(Code::NOT_READY)?;
         let state = State::load(layer)?.filter(|state| state.active).ok_or(Code::NOT_READY)?;
+        volumes::hide(layer)?;
         Ok(State { active: false, prepared: false, ..state }.store(layer)?)
     })
-}
-
-/// The sandbox whose volume the handle is.
-///
-/// # Safety
-/// `handle` is an open file's handle.
-unsafe fn sandbox_of(handle: HANDLE) -> Option<PathBuf> {
-    // SAFETY: the handle is open, and never closed through this.
-    let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_handle(handle) });
-    // SAFETY: see the function.
-    let path = PathBuf::from(unsafe { crate::backup::path_of(handle) });
-    let is_volume = file.metadata().is_ok_and(|m| m.is_dir()) && path.ends_with(VOLUME);
-    path.parent().filter(|_| is_volume).map(Path::to_owned)
 }
 
 /// Volumes answer for themselves; everything else is the real function's business.
@@ -140,7 +129,7 @@ unsafe extern "system" fn standin_device_io_control(
     overlapped: *mut OVERLAPPED,
 ) -> BOOL {
     // SAFETY: see the function.
-    let sandbox = unsafe { sandbox_of(handle) };
+    let sandbox = unsafe { volumes::sandbox_of(handle) };
     let Some(sandbox) = sandbox.filter(|_| matches!(code, IOCTL_DISK_GET_LENGTH_INFO | FSCTL_EXTEND_VOLUME))
     else {
         // SAFETY: the caller's arguments are those of the real function.
@@ -148,7 +137,7 @@ unsafe extern "system" fn standin_device_io_control(
             DeviceIoControl(handle, code, input, input_size, output, output_size, returned, overlapped)
         };
     };
-    let args = json!({"path": sandbox.join(VOLUME).to_string_lossy(), "code": code});
+    let args = json!({"path": shown(Some(&sandbox)), "code": code});
     let result = call("DeviceIoControl", args, || {
         if code == IOCTL_DISK_GET_LENGTH_INFO {
             let size = State::load(&sandbox)?.map_or(0, |state| state.size);

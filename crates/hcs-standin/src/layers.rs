@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use crate::call::{Outcome, call};
 use crate::code::Code;
 use crate::disks;
-use crate::sandbox::{self, DISK, State, VOLUME};
+use crate::sandbox::{self, DISK, State};
 use crate::state::control;
 use crate::text::{allocated, read, shown, wide};
-use crate::{transport, tree};
+use crate::{long_paths, transport, tree, volumes};
 
 /// `struct DriverInfo`.
 #[repr(C)]
@@ -122,7 +122,7 @@ unsafe extern "system" fn ActivateLayer(info: *const DriverInfo, id: *const u16)
     unsafe { Layer::new(info, id) }.call("ActivateLayer", |layer| {
         let Some(state) = state(layer)? else { return Ok(()) };
         refuse_unless(!state.active, Code::SHARING_VIOLATION)?;
-        fs::create_dir_all(layer.join(VOLUME))?;
+        volumes::show(layer)?;
         Ok(State { active: true, ..state }.store(layer)?)
     })
 }
@@ -135,6 +135,7 @@ unsafe extern "system" fn DeactivateLayer(info: *const DriverInfo, id: *const u1
     unsafe { Layer::new(info, id) }.call("DeactivateLayer", |layer| {
         let Some(state) = state(layer)? else { return Ok(()) };
         refuse_unless(state.active && !state.prepared, Code::INVALID_STATE)?;
+        volumes::hide(layer)?;
         Ok(State { active: false, ..state }.store(layer)?)
     })
 }
@@ -152,7 +153,7 @@ unsafe extern "system" fn PrepareLayer(
     let (args, parents) = unsafe { parents(first, count) };
     // SAFETY: see the function.
     unsafe { Layer::new(info, id) }.with("parents", args).call("PrepareLayer", |layer| {
-        let state = sandbox_state(layer)?;
+        let Some(state) = state(layer)? else { return Ok(()) };
         refuse_unless(state.active && !state.prepared, Code::INVALID_STATE)?;
         if !state.filled {
             sandbox::fill(layer, &parents)?;
@@ -167,7 +168,7 @@ unsafe extern "system" fn PrepareLayer(
 unsafe extern "system" fn UnprepareLayer(info: *const DriverInfo, id: *const u16) -> i32 {
     // SAFETY: see the function.
     unsafe { Layer::new(info, id) }.call("UnprepareLayer", |layer| {
-        let state = sandbox_state(layer)?;
+        let Some(state) = state(layer)? else { return Ok(()) };
         refuse_unless(state.prepared, Code::INVALID_STATE)?;
         Ok(State { prepared: false, ..state }.store(layer)?)
     })
@@ -222,6 +223,7 @@ unsafe extern "system" fn DestroyLayer(info: *const DriverInfo, id: *const u16) 
     unsafe { Layer::new(info, id) }.call("DestroyLayer", |layer| {
         let active = state(layer)?.is_some_and(|state| state.active);
         refuse_unless(!active, Code::SHARING_VIOLATION)?;
+        volumes::remove(layer)?;
         Ok(tree::remove(layer, true)?)
     })
 }
@@ -242,7 +244,8 @@ unsafe extern "system" fn ExportLayer(
     layer.call("ExportLayer", |layer| {
         let prepared = state(layer)?.is_some_and(|state| state.prepared);
         refuse_unless(!prepared, Code::INVALID_STATE)?;
-        transport::export(layer, Path::new(&path), &parents)
+        transport::export(layer, Path::new(&path), &parents)?;
+        long_paths::check_process(Path::new(&path))
     })
 }
 
@@ -261,7 +264,9 @@ unsafe extern "system" fn ImportLayer(
     let layer = layer.with("path", json!(path.to_string_lossy())).with("parents", args);
     layer.call("ImportLayer", |layer| {
         refuse_unless(parents.iter().all(|parent| parent.is_dir()), Code::PATH_NOT_FOUND)?;
-        transport::import(layer, Path::new(&path))
+        long_paths::check_process(Path::new(&path))?;
+        transport::import(layer, Path::new(&path))?;
+        long_paths::check(layer)
     })
 }
 
@@ -281,8 +286,8 @@ unsafe extern "system" fn GetLayerMountPath(
             (Some(path), _) => path,
             (None, None) => layer.to_string_lossy().into_owned(),
             (None, Some(state)) if state.active || disks::is_attached(layer) => {
-                fs::create_dir_all(layer.join(VOLUME))?;
-                format!(r"{}\", layer.join(VOLUME).display())
+                volumes::show(layer)?;
+                volumes::name(layer)?
             }
             (None, Some(_)) => return Err(Code::NOT_FOUND),
         };
@@ -364,6 +369,7 @@ unsafe extern "system" fn ProcessBaseImage(path: *const u16) -> i32 {
     let path = PathBuf::from(unsafe { read(path) });
     call("ProcessBaseImage", json!({"path": path.to_string_lossy()}), || {
         refuse_unless(path.join("Files").is_dir(), Code::PATH_NOT_FOUND)?;
+        long_paths::check(&path)?;
         make(&path, &["blank-base.vhdx", "blank.vhdx", "layout"])
     })
 }
@@ -376,6 +382,7 @@ unsafe extern "system" fn ProcessUtilityImage(path: *const u16) -> i32 {
     let path = PathBuf::from(unsafe { read(path) });
     call("ProcessUtilityImage", json!({"path": path.to_string_lossy()}), || {
         refuse_unless(path.join("Files").is_dir(), Code::PATH_NOT_FOUND)?;
+        long_paths::check(&path)?;
         make(&path, &["SystemTemplateBase.vhdx", "SystemTemplate.vhdx"])
     })
 }

@@ -52,9 +52,11 @@
 //! # Layers
 //!
 //! A read-only layer has `Files`, `Hives` and, for its deletions, `standin.tombstones`. A sandbox has
-//! `sandbox.vhdx`, which is empty, `sandbox.state` and the directory `sandbox.volume`, whose path is the
-//! volume's; preparing it for the first time copies into it what the parents' `Files` have together.
-//! Functions that come in the wrong order fail with `ERROR_INVALID_STATE`. What a plain directory cannot hold
+//! `sandbox.vhdx`, which is empty, `sandbox.state` and a volume (`volumes.rs`); preparing it for the first
+//! time copies into it what the parents' `Files` have together. Functions that come in the wrong order fail
+//! with `ERROR_INVALID_STATE`; of a read-only layer all of them succeed (docker/for-win 1546, moby 32330).
+//! Trees with paths of 260 characters and more take a path that begins with `\\?\`, or a process that is
+//! long-path aware, as the function wants it (`long_paths.rs`). What a plain directory cannot hold
 //! (exact times, attributes, streams, reparse points) is kept by file ID in the state directory's `metadata`.
 #![allow(unsafe_code, reason = "foreign functions")]
 #![allow(non_snake_case, reason = "the names are those of the functions it stands in for")]
@@ -66,6 +68,7 @@ mod code;
 mod disks;
 mod file_info;
 mod layers;
+mod long_paths;
 mod metadata;
 mod sandbox;
 mod state;
@@ -74,3 +77,4 @@ mod systems;
 mod text;
 mod transport;
 mod tree;
+mod volumes;

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::{metadata, tree};
+use crate::{metadata, tree, volumes};
 
 pub(crate) const DISK: &str = "sandbox.vhdx";
-pub(crate) const VOLUME: &str = "sandbox.volume";
 pub(crate) const TOMBSTONES: &str = "standin.tombstones";
 const STATE: &str = "sandbox.state";
 
@@ -88,7 +87,7 @@ pub(crate) fn tombstones(layer: &Path) -> io::Result<Vec<String>> {
 
 /// Copies into the volume what the parents have together.
 pub(crate) fn fill(layer: &Path, parents: &[PathBuf]) -> Result<(), Code> {
-    let volume = layer.join(VOLUME);
+    let volume = volumes::directory(layer)?;
     let merged = merged(parents)?;
     for (path, source, is_directory) in merged.values() {
         tree::copy_entry(source, &volume.join(path), *is_directory)?;
@@ -111,7 +110,7 @@ pub(crate) struct Difference {
 }
 
 pub(crate) fn difference(layer: &Path, parents: &[PathBuf]) -> Result<Difference, Code> {
-    let volume = layer.join(VOLUME);
+    let volume = volumes::directory(layer)?;
     let mut before = merged(parents)?;
     let now = tree::walk(&volume)?;
     let mut changed = Vec::with_capacity(now.len());

@@ -12,7 +12,7 @@ use crate::code::Code;
 use crate::metadata::{self, ATTRIBUTE_REPARSE_POINT, Info};
 use crate::sandbox::{self, State, TOMBSTONES};
 use crate::streams::{Content, DATA, Event, Parser, SECURITY, SPARSE_BLOCK, Stream};
-use crate::tree;
+use crate::{tree, volumes};
 
 const DIRECTORY_SUFFIX: &str = ".$wcidirs$";
 const TOMBSTONES_FILE: &str = "tombstones.txt";
@@ -27,7 +27,7 @@ pub(crate) fn export(layer: &Path, target: &Path, parents: &[PathBuf]) -> Result
     let (root, entries, tombstones) = match State::load(layer)? {
         Some(_) => {
             let difference = sandbox::difference(layer, parents)?;
-            (layer.join(sandbox::VOLUME), difference.entries, difference.tombstones)
+            (volumes::directory(layer)?, difference.entries, difference.tombstones)
         }
         None => (layer.join("Files"), tree::walk(&layer.join("Files"))?, sandbox::tombstones(layer)?),
     };
@@ -95,6 +95,9 @@ fn with_suffix(directory: &Path) -> PathBuf {
 
 /// Makes `layer` of the transport directory `source`.
 pub(crate) fn import(layer: &Path, source: &Path) -> Result<(), Code> {
+    if !source.join("Hives").is_dir() {
+        return Err(Code::PATH_NOT_FOUND);
+    }
     let files = layer.join("Files");
     fs::create_dir_all(&files)?;
     let root = source.join("Files");

@@ -277,7 +277,7 @@ fn source(error: std::io::Error) -> hcs::Error {
 }
 
 /// Each function that can fail and is looked up at run time, with what calls it.
-const OPERATIONS: [(&str, Operation); 27] = [
+const OPERATIONS: [(&str, Operation); 28] = [
     ("ActivateLayer", |w, i| w.system.activate_layer(i, "c")),
     ("DeactivateLayer", |w, i| w.system.deactivate_layer(i, "c")),
     ("PrepareLayer", |w, i| w.system.prepare_layer(i, "c", &[])),
@@ -303,6 +303,7 @@ const OPERATIONS: [(&str, Operation); 27] = [
     ("AttachVirtualDisk", extend),
     ("DetachVirtualDisk", |w, i| w.system.detach_virtual_disk(&i.layer("c").join("sandbox.vhdx"))),
     ("DeviceIoControl", extend),
+    ("FlushFileBuffers", |w, _| w.system.flush_volume(w.dir.path())),
     ("BackupRead", |w, _| read(w)),
     ("BackupWrite", |w, _| write(w)),
 ];

@@ -49,7 +49,7 @@ impl Windows {
         let text = fs::read_to_string(self.path("calls.jsonl")).unwrap_or_default();
         let calls = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let names = calls.map(|call| call["call"].as_str().unwrap().to_owned());
-        names.filter(|name| !name.starts_with("Backup")).collect()
+        names.filter(|name| !name.starts_with("Backup") && name != "FlushFileBuffers").collect()
     }
 }
 

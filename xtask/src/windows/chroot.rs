@@ -6,9 +6,10 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::volumes;
 use crate::error::{IoContext, Result};
 use crate::packages::APT_OPTIONS;
 use crate::process::{output, run};
@@ -41,6 +42,11 @@ pub(super) struct Chroot {
 }
 
 impl Chroot {
+    /// Where the system's files are on this machine.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The system, made if it is not there or was made from something else.
     pub(super) fn ensure() -> Result<Self> {
         let dir = workspace::tools_dir().join("windows");
@@ -104,6 +110,7 @@ impl Chroot {
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8").env("HOME", "/root");
         command.env("TERM", "dumb").env("CARGO_TERM_COLOR", "never").env("RUST_BACKTRACE", "1");
         command.env("CARGO_HOME", &home);
+        command.env("HCS_STANDIN_VOLUMES", volumes::directory());
         // No messages of Wine's own, and no offers to install a browser and .NET.
         command.env("WINEDEBUG", "-all").env("WINEDLLOVERRIDES", "mscoree,mshtml=");
         command

@@ -8,6 +8,7 @@
 mod chroot;
 mod command;
 mod host_check;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -48,6 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     packages::ensure()?;
     let start = Instant::now();
     let chroot = Chroot::ensure()?;
+    volumes::prepare(&chroot)?;
     if let [program, arguments @ ..] = &args.command[..] {
         return if program == "cargo" {
             run_command(&mut cargo(&chroot, arguments))

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use windows_sys::Win32::Storage::FileSystem::{
-    FlushFileBuffers, GetDiskFreeSpaceExW, GetVolumeInformationW, GetVolumeNameForVolumeMountPointW,
-    GetVolumePathNameW,
+    GetDiskFreeSpaceExW, GetVolumeInformationW, GetVolumePathNameW,
 };
 use windows_sys::Win32::Storage::Vhd::{OPEN_VIRTUAL_DISK_PARAMETERS, VIRTUAL_STORAGE_TYPE};
 use windows_sys::Win32::System::Ioctl::{FSCTL_EXTEND_VOLUME, IOCTL_DISK_GET_LENGTH_INFO};
@@ -119,7 +118,7 @@ pub(super) fn extend_volume(table: &Table, volume: &Path) -> Result<()> {
     // A volume is opened by its name without the backslash, and asked for its space by the name with it.
     let shown = volume.to_string_lossy();
     let bare = PathBuf::from(shown.trim_end_matches('\\'));
-    let handle = open_volume(&bare)?;
+    let handle = open_volume(table, &bare)?;
     let mut partition = 0u64;
     let ask = || format!("IOCTL_DISK_GET_LENGTH_INFO, {}", volume.display());
     control::<(), _>(table, &handle, IOCTL_DISK_GET_LENGTH_INFO, None, Some(&mut partition), ask)?;
@@ -178,22 +177,23 @@ pub(super) fn file_system(path: &Path) -> Result<String> {
 }
 
 /// The device of the volume that `path` is on: `\\?\Volume{GUID}`, without the backslash of its root.
-fn volume_name(path: &Path) -> Result<PathBuf> {
+fn volume_name(table: &Table, path: &Path) -> Result<PathBuf> {
     const CALL: &str = "GetVolumeNameForVolumeMountPoint";
+    let function = table.GetVolumeNameForVolumeMountPointW.get()?;
     let root = wide(CALL, volume_root(path)?)?;
     let mut buffer = [0; 64];
     // SAFETY: the name ends in zero and a backslash, and the buffer has the length that is said.
-    let found =
-        unsafe { GetVolumeNameForVolumeMountPointW(root.as_ptr(), buffer.as_mut_ptr(), buffer.len() as u32) };
+    let found = unsafe { function(root.as_ptr(), buffer.as_mut_ptr(), buffer.len() as u32) };
     check(found, CALL, || path.display().to_string())?;
     Ok(PathBuf::from(text(&buffer).to_string_lossy().trim_end_matches('\\')))
 }
 
 /// An administrator may open a volume, and flushing it flushes every file on it. Source: Microsoft,
 /// `FlushFileBuffers`.
-pub(super) fn flush_volume(path: &Path) -> Result<()> {
-    let volume = open_volume(&volume_name(path)?)?;
+pub(super) fn flush_volume(table: &Table, path: &Path) -> Result<()> {
+    let function = table.FlushFileBuffers.get()?;
+    let volume = open_volume(table, &volume_name(table, path)?)?;
     // SAFETY: the volume is open for writing.
-    let flushed = unsafe { FlushFileBuffers(volume.as_raw_handle()) };
+    let flushed = unsafe { function(volume.as_raw_handle()) };
     check(flushed, "FlushFileBuffers", || path.display().to_string())
 }

@@ -381,13 +381,16 @@ pub(super) fn open_path(path: &Path, access: u32, share: u32, flags: u32) -> Res
 }
 
 /// For asking a volume; a directory will do for one where there is none.
-pub(super) fn open_volume(path: &Path) -> Result<OwnedHandle> {
-    open_path(
-        path,
-        GENERIC_READ | GENERIC_WRITE,
-        FILE_SHARE_READ | FILE_SHARE_WRITE,
-        FILE_FLAG_BACKUP_SEMANTICS,
-    )
+pub(super) fn open_volume(table: &Table, path: &Path) -> Result<OwnedHandle> {
+    const CALL: &str = "CreateFile";
+    let function = table.CreateFileW.get()?;
+    let name = long(CALL, path)?;
+    let (access, share) = (GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE);
+    let flags = FILE_FLAG_BACKUP_SEMANTICS;
+    // SAFETY: the name ends in zero; nothing else is pointed to.
+    let handle =
+        unsafe { function(name.as_ptr(), access, share, ptr::null(), OPEN_EXISTING, flags, ptr::null_mut()) };
+    owned(handle, CALL, || path.display().to_string())
 }
 
 /// Codes that say that a volume went, with its disk or while it was being looked at.

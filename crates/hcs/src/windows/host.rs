@@ -182,7 +182,7 @@ impl Host for System {
     }
 
     fn flush_volume(&self, path: &Path) -> Result<()> {
-        disks::flush_volume(path)
+        disks::flush_volume(&self.table, path)
     }
 
     fn file_system(&self, path: &Path) -> Result<String> {

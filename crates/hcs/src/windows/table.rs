@@ -7,7 +7,7 @@ use std::path::Path;
 use std::ptr;
 
 use windows_sys::Win32::Foundation::{HANDLE, HMODULE};
-use windows_sys::Win32::Security::PSECURITY_DESCRIPTOR;
+use windows_sys::Win32::Security::{PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES};
 use windows_sys::Win32::Storage::Vhd::{
     ATTACH_VIRTUAL_DISK_PARAMETERS, OPEN_VIRTUAL_DISK_PARAMETERS, VIRTUAL_STORAGE_TYPE,
 };
@@ -123,6 +123,9 @@ table! {
     fn BackupWrite(HANDLE, *const u8, u32, *mut u32, BOOL, BOOL, *mut *mut core::ffi::c_void) -> BOOL;
     fn GetFileInformationByHandleEx(HANDLE, i32, *mut core::ffi::c_void, u32) -> BOOL;
     fn SetFileInformationByHandle(HANDLE, i32, *const core::ffi::c_void, u32) -> BOOL;
+    fn CreateFileW(PCWSTR, u32, u32, *const SECURITY_ATTRIBUTES, u32, u32, HANDLE) -> HANDLE;
+    fn FlushFileBuffers(HANDLE) -> BOOL;
+    fn GetVolumeNameForVolumeMountPointW(PCWSTR, PWSTR, u32) -> BOOL;
     fn DeviceIoControl(HANDLE, u32, *const core::ffi::c_void, u32, *mut core::ffi::c_void, u32, *mut u32, *mut OVERLAPPED) -> BOOL;
 }
 

@@ -415,11 +415,12 @@ impl LayerStore {
         let first = state.users() == 0;
         if first {
             self.check_mountable(&id)?;
+            let was_there = self.place(&id)?.mounts.exists();
             let stale = |source| Error::StaleMount { id: id.clone(), source: Box::new(source) };
             self.clear(&id)
                 .map_err(|error| if error.kind() == ErrorKind::InUse { stale(error) } else { error })?;
             self.cancel().check()?;
-            let view = self.set_up(&id)?;
+            let view = self.set_up(&id, was_there)?;
             let (namespace, boot) = (self.engine.namespace(), self.engine.boot());
             state = MountState { path: Some(view), namespace, boot, ..MountState::default() };
         } else if state.unprepared || !self.engine.is_prepared(&self.place(&id)?) {
@@ -475,13 +476,14 @@ impl LayerStore {
     }
 
     /// Mounts for the first time; returns the view. What was done is undone, and no more than that, when the
-    /// next step fails.
-    fn set_up(&self, id: &LayerId) -> Result<PathBuf, Error> {
+    /// next step fails. `was_there` says that a process that died had mounted it: should it still be mounted,
+    /// that stays known to the next attempt.
+    fn set_up(&self, id: &LayerId, was_there: bool) -> Result<PathBuf, Error> {
         let layer = self.layer(id)?;
         let (place, dir) = (&layer.place, &layer.place.mounts);
         fs::create_dir_all(dir).at("create directory", dir)?;
         let remove = || self.forget(place);
-        self.engine.activate(&layer).map_err(|e| e.with_undo(remove()))?;
+        self.engine.activate(&layer).map_err(|e| if was_there { e } else { e.with_undo(remove()) })?;
         let deactivate = || self.engine.deactivate(place).and_then(|()| remove());
         self.engine.prepare(&layer).map_err(|e| e.with_undo(deactivate()))?;
         self.engine.mount_path(&layer).map_err(|e| {

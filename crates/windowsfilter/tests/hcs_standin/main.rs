@@ -4,6 +4,7 @@
 #![cfg(windows)]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
+mod answers;
 mod layers;
 mod support;
 
@@ -187,4 +188,11 @@ fn a_tree_of_300_character_paths_goes_in_and_out() {
         assert_eq!(read_all(getter.get(deep.file.as_bytes()).unwrap()), b"deep");
         windows.store.remove(&id("again")).unwrap();
     }
+}
+
+#[test]
+fn the_stand_in_answers_as_the_recorded_host_does() {
+    let windows = Windows::new();
+    let dir = tempfile::tempdir().unwrap();
+    answers::check(windows.system(), dir.path());
 }

@@ -42,6 +42,10 @@ impl Windows {
         Self { store, system, dir }
     }
 
+    pub(crate) fn system(&self) -> &System {
+        &self.system
+    }
+
     /// The home as Windows is told of it.
     pub(crate) fn home(&self) -> PathBuf {
         let text = self.store.root().to_str().unwrap();
@@ -81,7 +85,7 @@ impl Windows {
     /// Names of the functions that were called, without those that read and write files.
     pub(crate) fn functions(&self) -> Vec<String> {
         let names = self.calls().into_iter().map(|call| call["call"].as_str().unwrap().to_owned());
-        names.filter(|name| !name.starts_with("Backup")).collect()
+        names.filter(|name| !name.starts_with("Backup") && name != "FlushFileBuffers").collect()
     }
 
     pub(crate) fn forget(&self) {

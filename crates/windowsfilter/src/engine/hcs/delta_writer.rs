@@ -61,6 +61,7 @@ impl<'a, T: Tree> DeltaWriter<'a, T> {
         let transport_error =
             |source: io::Error| Error::Io { action: "write", path: self.transport.to_owned(), source };
         let has_utility_vm = self.files.directory().has_utility_vm();
+        self.files.directory().need_hives().map_err(|error| target.error(error))?;
         let deferred = self.files.finish().map_err(|error| transport_error(error.into()))?;
         for loss in &deferred.losses {
             tracing::warn!("layer {}: {loss}", target.id);

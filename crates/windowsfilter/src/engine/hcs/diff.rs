@@ -56,11 +56,16 @@ impl<H: Host> Hcs<H> {
         }
         // As for a mount: should nobody take it off again, this directory says so to the next one.
         let dir = &place.mounts;
-        if dir.exists() {
+        let was_there = dir.exists();
+        if was_there {
             self.reset_layer(place);
         }
         fs::create_dir_all(dir).at("create directory", dir)?;
-        self.activate_layer(&place.id).map_err(|error| error.with_undo(remove_mounts(place)))?;
+        self.activate_layer(&place.id).map_err(|error| match was_there {
+            // It may still be on, which the next one has to know.
+            true => error,
+            false => error.with_undo(remove_mounts(place)),
+        })?;
         if layer.kind != LayerKind::Sandbox {
             return Ok(());
         }

@@ -2,6 +2,8 @@
 //! order, and what is left behind when one of them fails.
 
 mod access;
+#[path = "../../../tests/hcs_standin/answers.rs"]
+mod answers;
 mod creation;
 mod diffs;
 mod docker_home;
@@ -114,4 +116,12 @@ fn guid(name: &str) -> String {
 /// The chain of what stands on `app`, as the calls show it.
 fn chain() -> String {
     format!("[{}:0:ROOT/home/app, {}:0:ROOT/home/base]", guid("app"), guid("base"))
+}
+
+#[test]
+fn the_recorded_host_answers_as_the_stand_in_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = FakeHost::default();
+    host.set_root(dir.path());
+    answers::check(&host, dir.path());
 }

@@ -37,6 +37,17 @@ impl<'a, T: Tree> TransportDirectory<'a, T> {
         Self { files, utility_vm: None }
     }
 
+    /// Makes `Hives` if the layer has none. Everybody who makes layers for Windows writes it, be there
+    /// something in it or not (Docker's exports, BuildKit `util/winlayers`, buildpacks `imgutil`), so nobody
+    /// knows what the service says of a layer without it.
+    pub(super) fn need_hives(&self) -> hcs::Result<()> {
+        let name = paths::known("Hives");
+        match self.files.status(&name) {
+            Err(error) if error.is_not_found() => self.files.make_directory(&name),
+            other => other.map(drop),
+        }
+    }
+
     /// Whether the layer has a utility VM.
     pub(super) fn has_utility_vm(&self) -> bool {
         self.utility_vm.as_ref().is_some_and(|vm| vm.is_cloned)

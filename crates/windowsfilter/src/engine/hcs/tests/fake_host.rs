@@ -16,6 +16,7 @@ use hcs::{
 };
 use wclayer::security::SecurityDescriptor;
 
+use super::answers;
 use super::fake_tree::{self, FakeTree, Nodes};
 
 /// What is to fail.
@@ -114,6 +115,15 @@ pub(super) fn guid(name: &str) -> Guid {
     let hash =
         name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     Guid { data1: hash, ..Guid::default() }
+}
+
+fn is_sandbox(info: &DriverInfo, id: &str) -> bool {
+    info.layer(id).join("sandbox.vhdx").exists()
+}
+
+/// Success, or the code that the service has for what may not be.
+fn answer(call: &'static str, id: &str, may: bool, code: Code) -> Result<()> {
+    if may { Ok(()) } else { Err(Error::new(call, id, code)) }
 }
 
 /// What names of volumes begin with.
@@ -313,15 +323,17 @@ impl Host for FakeHost {
 
     fn activate_layer(&self, info: &DriverInfo, id: &str) -> Result<()> {
         self.layer_call("ActivateLayer", info, id, "")?;
-        self.machine().active.insert(id.to_owned());
-        Ok(())
+        let is_new = self.machine().active.insert(id.to_owned());
+        answer("ActivateLayer", id, is_new || !is_sandbox(info, id), answers::SANDBOX_IS_ACTIVE)
     }
 
     fn deactivate_layer(&self, info: &DriverInfo, id: &str) -> Result<()> {
         self.layer_call("DeactivateLayer", info, id, "")?;
-        if !self.machine().active.remove(id) {
-            return Err(Error::new("DeactivateLayer", id, Code::NOT_READY));
-        }
+        let mut machine = self.machine();
+        let may = machine.active.contains(id) && !machine.prepared.contains(id);
+        answer("DeactivateLayer", id, may || !is_sandbox(info, id), answers::OUT_OF_ORDER)?;
+        machine.active.remove(id);
+        machine.prepared.remove(id);
         Ok(())
     }
 
@@ -332,17 +344,16 @@ impl Host for FakeHost {
         let mut machine = self.machine();
         machine.preparing = false;
         result?;
-        assert!(machine.active.contains(id), "{id} is prepared but not active");
+        let may = machine.active.contains(id) && !machine.prepared.contains(id);
+        answer("PrepareLayer", id, may || !is_sandbox(info, id), answers::OUT_OF_ORDER)?;
         machine.prepared.insert(id.to_owned());
         Ok(())
     }
 
     fn unprepare_layer(&self, info: &DriverInfo, id: &str) -> Result<()> {
         self.layer_call("UnprepareLayer", info, id, "")?;
-        if !self.machine().prepared.remove(id) {
-            return Err(Error::new("UnprepareLayer", id, Code::NOT_READY));
-        }
-        Ok(())
+        let was = self.machine().prepared.remove(id);
+        answer("UnprepareLayer", id, was || !is_sandbox(info, id), answers::OUT_OF_ORDER)
     }
 
     fn create_layer(&self, info: &DriverInfo, id: &str, parent: &str) -> Result<()> {
@@ -364,6 +375,8 @@ impl Host for FakeHost {
 
     fn destroy_layer(&self, info: &DriverInfo, id: &str) -> Result<()> {
         self.layer_call("DestroyLayer", info, id, "")?;
+        let is_active = is_sandbox(info, id) && self.machine().active.contains(id);
+        answer("DestroyLayer", id, !is_active, answers::SANDBOX_IS_ACTIVE)?;
         fs::remove_dir_all(info.layer(id)).unwrap();
         Ok(())
     }
@@ -376,7 +389,8 @@ impl Host for FakeHost {
         parents: &[LayerDescriptor],
     ) -> Result<()> {
         self.layer_call("ExportLayer", info, id, &format!(", {}{}", target.display(), shown(parents)))?;
-        assert!(!self.machine().prepared.contains(id), "{id} is exported with the filter on it");
+        let is_prepared = is_sandbox(info, id) && self.machine().prepared.contains(id);
+        answer("ExportLayer", id, !is_prepared, answers::OUT_OF_ORDER)?;
         fake_tree::export(self, &info.layer(id), target, id);
         Ok(())
     }
@@ -389,6 +403,7 @@ impl Host for FakeHost {
         parents: &[LayerDescriptor],
     ) -> Result<()> {
         self.layer_call("ImportLayer", info, id, &format!(", {}{}", source.display(), shown(parents)))?;
+        answer("ImportLayer", id, source.join("Hives").is_dir(), answers::NOTHING_THERE)?;
         fake_tree::import(self, source, &info.layer(id), &parents[0].path);
         Ok(())
     }
@@ -400,7 +415,7 @@ impl Host for FakeHost {
         }
         let machine = self.machine();
         if !machine.active.contains(id) && machine.attached == 0 {
-            return Err(Error::new("GetLayerMountPath", id, Code::ELEMENT_NOT_FOUND));
+            return Err(Error::new("GetLayerMountPath", id, answers::NO_VOLUME));
         }
         Ok(Some(volume(id).into()))
     }
@@ -421,7 +436,8 @@ impl Host for FakeHost {
     }
 
     fn process_base_image(&self, path: &Path) -> Result<()> {
-        self.call("ProcessBaseImage", path.display().to_string())
+        self.call("ProcessBaseImage", path.display().to_string())?;
+        answer("ProcessBaseImage", "", path.join("Files").is_dir(), answers::NOTHING_THERE)
     }
 
     fn process_utility_image(&self, path: &Path) -> Result<()> {

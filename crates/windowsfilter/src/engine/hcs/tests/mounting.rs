@@ -265,3 +265,32 @@ fn mounts_of_another_boot_count_as_nothing_and_are_taken_off_first() {
     expected.extend(get());
     assert_eq!(fixture.host.calls(), expected);
 }
+
+#[test]
+fn what_a_dead_process_has_left_on_is_taken_off_by_the_first_that_can() {
+    let fixture = Fixture::with_sandbox();
+    fixture.store.get(&id("box"), "").unwrap();
+    // Its record is lost with the process, and somebody has a file open for a while.
+    std::fs::remove_file(fixture.home().join(".windowsfilter/mounts/box/state.json")).unwrap();
+    fixture.host.fail("UnprepareLayer", Code::SHARING_VIOLATION);
+    for _ in 0..2 {
+        let error = fixture.store.get(&id("box"), "").unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InUse, "{error}");
+    }
+    fixture.host.succeed();
+    fixture.store.get(&id("box"), "").unwrap();
+    fixture.store.put(&id("box")).unwrap();
+    assert!(fixture.host.machine().active.is_empty());
+}
+
+#[test]
+fn what_somebody_else_has_on_is_left_on() {
+    let fixture = Fixture::with_sandbox();
+    // Docker uses the same home.
+    fixture.host.machine().active.insert("box".into());
+    for _ in 0..2 {
+        let error = fixture.store.get(&id("box"), "").unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InUse, "{error}");
+        assert!(fixture.host.machine().active.contains("box"));
+    }
+}

@@ -1,0 +1,117 @@
+//! What the compute service answers, as far as anybody knows: one script of calls, which the recorded host and
+//! the stand-in must answer alike. `docs/windows-engine.md` says of each assumption what would confirm it.
+
+use std::fs;
+use std::path::Path;
+
+use hcs::{Code, DriverInfo, Host, LayerDescriptor};
+
+/// A call out of order on a sandbox: preparing or exporting what is prepared, unpreparing or deactivating
+/// what is not. `ERROR_INVALID_STATE`. Nothing documents it.
+pub(crate) const OUT_OF_ORDER: Code = Code(5023);
+/// Activating an active sandbox, or destroying it. `ERROR_SHARING_VIOLATION` (hcsshim issue 2553).
+pub(crate) const SANDBOX_IS_ACTIVE: Code = Code::SHARING_VIOLATION;
+/// Asking for the volume of a sandbox whose disk is not attached. Nothing documents it.
+pub(crate) const NO_VOLUME: Code = Code::ELEMENT_NOT_FOUND;
+/// A layer without `Files` to finish, a transport directory without `Hives` to import. Nothing documents it.
+pub(crate) const NOTHING_THERE: Code = Code::PATH_NOT_FOUND;
+
+/// The calls in their order, and the answers: `ok`, `yes`, `no`, `volume` (a name of one, without a backslash
+/// at its end), `directory` (the layer's), or the code.
+const SCRIPT: &[(&str, &str, Option<Code>)] = &[
+    ("CreateSandboxLayer box", "ok", None),
+    ("LayerExists box", "yes", None),
+    ("LayerExists none", "no", None),
+    ("GetLayerMountPath box", "", Some(NO_VOLUME)),
+    ("PrepareLayer box", "", Some(OUT_OF_ORDER)),
+    ("ActivateLayer box", "ok", None),
+    ("ActivateLayer box", "", Some(SANDBOX_IS_ACTIVE)),
+    ("PrepareLayer box", "ok", None),
+    ("PrepareLayer box", "", Some(OUT_OF_ORDER)),
+    // moby issues 40444 and 42807 quote it.
+    ("GetLayerMountPath box", "volume", None),
+    ("is directory box", "yes", None),
+    ("ExportLayer box", "", Some(OUT_OF_ORDER)),
+    ("DeactivateLayer box", "", Some(OUT_OF_ORDER)),
+    ("DestroyLayer box", "", Some(SANDBOX_IS_ACTIVE)),
+    ("UnprepareLayer box", "ok", None),
+    ("UnprepareLayer box", "", Some(OUT_OF_ORDER)),
+    ("ExportLayer box", "ok", None),
+    ("DeactivateLayer box", "ok", None),
+    ("DeactivateLayer box", "", Some(OUT_OF_ORDER)),
+    ("is directory box", "no", None),
+    // Of a read-only layer everything succeeds (docker/for-win 1546, moby 32330).
+    ("ActivateLayer base", "ok", None),
+    ("ActivateLayer base", "ok", None),
+    ("PrepareLayer base", "ok", None),
+    ("GetLayerMountPath base", "directory", None),
+    ("UnprepareLayer base", "ok", None),
+    ("UnprepareLayer base", "ok", None),
+    ("DeactivateLayer base", "ok", None),
+    ("DeactivateLayer base", "ok", None),
+    ("ProcessBaseImage base", "ok", None),
+    ("ProcessBaseImage empty", "", Some(NOTHING_THERE)),
+    ("ImportLayer without hives", "", Some(NOTHING_THERE)),
+    ("ImportLayer with hives", "ok", None),
+    ("DestroyLayer box", "ok", None),
+    ("LayerExists box", "no", None),
+];
+
+/// Runs the script in `home`, an empty directory, and fails at the first answer that is another.
+pub(crate) fn check<H: Host>(host: &H, home: &Path) {
+    let info = DriverInfo::filter(home);
+    for dir in ["base/Files", "empty", "without/Files", "with/Files", "with/Hives", "delta"] {
+        fs::create_dir_all(home.join(dir)).unwrap();
+    }
+    let id = host.name_to_guid("base").unwrap();
+    let parents = [LayerDescriptor { id, flags: 0, path: home.join("base") }];
+    let mut shown = None;
+    for (number, (step, answer, code)) in SCRIPT.iter().enumerate() {
+        let (call, layer) = step.rsplit_once(' ').unwrap();
+        let below: &[LayerDescriptor] = if layer == "base" { &[] } else { &parents };
+        let done = |result: hcs::Result<()>| result.map(|()| "ok");
+        let yes = |is: bool| if is { "yes" } else { "no" };
+        let given = match call {
+            "CreateSandboxLayer" => done(host.create_sandbox_layer(&info, layer, below)),
+            "LayerExists" => host.layer_exists(&info, layer).map(yes),
+            "ActivateLayer" => done(host.activate_layer(&info, layer)),
+            "DeactivateLayer" => done(host.deactivate_layer(&info, layer)),
+            "PrepareLayer" => done(host.prepare_layer(&info, layer, below)),
+            "UnprepareLayer" => done(host.unprepare_layer(&info, layer)),
+            "DestroyLayer" => done(host.destroy_layer(&info, layer)),
+            "ExportLayer" => {
+                let target = home.join(format!("exported-{number}"));
+                fs::create_dir(&target).unwrap();
+                done(host.export_layer(&info, layer, &target, below))
+            }
+            "ImportLayer without" => done(host.import_layer(&info, "delta", &home.join("without"), &parents)),
+            "ImportLayer with" => done(host.import_layer(&info, "delta", &home.join("with"), &parents)),
+            "ProcessBaseImage" => done(host.process_base_image(&info.layer(layer))),
+            "GetLayerMountPath" => host.layer_mount_path(&info, layer).map(|path| {
+                let path = path.unwrap();
+                let text = path.to_string_lossy().into_owned();
+                let is_volume = text.starts_with(r"\\?\Volume{") && text.ends_with('}');
+                let answer = match (is_volume, path == info.layer(layer)) {
+                    // The standard library finds nothing there.
+                    (true, _) if path.exists() => "a volume that is a directory",
+                    (true, _) => "volume",
+                    (false, true) => "directory",
+                    (false, false) => "another path",
+                };
+                shown = Some(path);
+                answer
+            }),
+            "is directory" => {
+                let volume = hcs::long_path::directory(&shown.as_ref().unwrap().to_string_lossy());
+                host.is_directory(Path::new(&volume)).map(yes)
+            }
+            _ => panic!("{step}"),
+        };
+        match (given, code) {
+            (Ok(given), None) => assert_eq!(given, *answer, "{number}: {step}"),
+            (Err(error), Some(code)) => assert_eq!(error.code, *code, "{number}: {step}: {error}"),
+            (Ok(given), Some(_)) => panic!("{number}: {step}: {given}"),
+            (Err(error), None) => panic!("{number}: {step}: {error}"),
+        }
+    }
+}
