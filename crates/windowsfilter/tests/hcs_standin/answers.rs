@@ -92,8 +92,8 @@ pub(crate) fn check<H: Host>(host: &H, home: &Path) {
                 let text = path.to_string_lossy().into_owned();
                 let is_volume = text.starts_with(r"\\?\Volume{") && text.ends_with('}');
                 let answer = match (is_volume, path == info.layer(layer)) {
-                    // The standard library finds nothing there.
-                    (true, _) if path.exists() => "a volume that is a directory",
+                    // The standard library finds nothing there. Wine opens the directory by either name.
+                    (true, _) if cfg!(unix) && path.exists() => "a volume that is a directory",
                     (true, _) => "volume",
                     (false, true) => "directory",
                     (false, false) => "another path",
