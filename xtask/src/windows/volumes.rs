@@ -4,7 +4,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::chroot::Chroot;
 use crate::error::{IoContext, Result};
@@ -29,7 +29,6 @@ pub(super) fn directory() -> String {
 }
 
 /// Makes the names; nothing is on the volumes yet.
-#[cfg(unix)]
 pub(super) fn prepare(chroot: &Chroot) -> Result<()> {
     let devices = chroot.dir().join(WINE).join("dosdevices");
     if !devices.is_dir() {
@@ -44,17 +43,22 @@ pub(super) fn prepare(chroot: &Chroot) -> Result<()> {
     fs::create_dir_all(&volumes).at(&volumes)?;
     let inside = Path::new("/").join(WINE).join("volumes").join(&part);
     for number in 0..VOLUMES {
-        let link = devices.join(format!("volume{{{part}-0000-0000-0000-00000000{number:04}}}"));
-        let target: PathBuf = inside.join(format!("{number:04}"));
-        if !link.is_symlink() {
-            std::os::unix::fs::symlink(target, &link).at(&link)?;
+        let name = devices.join(format!("volume{{{part}-0000-0000-0000-00000000{number:04}}}"));
+        let target = inside.join(format!("{number:04}"));
+        if !name.is_symlink() {
+            link(&target, &name).at(&name)?;
         }
     }
     Ok(())
 }
 
-/// No other system runs this.
-#[cfg(not(unix))]
-pub(super) fn prepare(_: &Chroot) -> Result<()> {
-    Ok(())
+#[cfg(unix)]
+fn link(target: &Path, name: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, name)
+}
+
+/// For completeness: no Windows has this system.
+#[cfg(windows)]
+fn link(target: &Path, name: &Path) -> std::io::Result<()> {
+    std::os::windows::fs::symlink_dir(target, name)
 }
