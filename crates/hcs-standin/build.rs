@@ -7,13 +7,14 @@ use std::path::Path;
 use std::{env, fs};
 
 /// Functions of kernel32.dll, and what stands in for each.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 10] = [
     ("BackupRead", "standin_backup_read"),
     ("BackupSeek", "standin_backup_seek"),
     ("BackupWrite", "standin_backup_write"),
     ("CreateFileW", "standin_create_file"),
     ("DeviceIoControl", "standin_device_io_control"),
     ("FlushFileBuffers", "standin_flush_file_buffers"),
+    ("GetFileAttributesW", "standin_get_file_attributes"),
     ("GetFileInformationByHandleEx", "standin_get_file_information"),
     ("GetVolumeNameForVolumeMountPointW", "standin_get_volume_name"),
     ("SetFileInformationByHandle", "standin_set_file_information"),

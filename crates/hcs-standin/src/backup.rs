@@ -12,6 +12,7 @@ use std::os::windows::fs::FileExt;
 use std::os::windows::io::{FromRawHandle, RawHandle};
 
 use serde_json::json;
+use windows_sys::Wdk::Foundation::{NtQueryObject, ObjectBasicInformation};
 use windows_sys::Win32::Foundation::{HANDLE, SetLastError};
 use windows_sys::Win32::Storage::FileSystem::GetFinalPathNameByHandleW;
 use windows_sys::core::BOOL;
@@ -61,6 +62,29 @@ struct Writer {
 unsafe fn borrowed(file: HANDLE) -> ManuallyDrop<File> {
     // SAFETY: the handle is open, and never closed through this.
     ManuallyDrop::new(unsafe { File::from_raw_handle(file as RawHandle) })
+}
+
+/// What setting owner and DACL takes: `WRITE_DAC`, `WRITE_OWNER`.
+const WITH_SECURITY: u32 = 0x4_0000 | 0x8_0000;
+
+/// Whether a file was opened for all of this.
+///
+/// # Safety
+/// `file` is an open file's handle.
+unsafe fn may(file: HANDLE, access: u32) -> bool {
+    // PUBLIC_OBJECT_BASIC_INFORMATION: attributes, the access that was granted, and more.
+    let mut information = [0u32; 14];
+    // SAFETY: the buffer has the size that is said.
+    let status = unsafe {
+        NtQueryObject(
+            file,
+            ObjectBasicInformation,
+            information.as_mut_ptr().cast(),
+            size_of_val(&information) as u32,
+            std::ptr::null_mut(),
+        )
+    };
+    status == 0 && information[1] & access == access
 }
 
 /// # Safety
@@ -179,6 +203,10 @@ impl Writer {
                 Ok(())
             }
             Event::Done(stream) if stream.id == SECURITY && !*security => Ok(()),
+            // SAFETY: the caller's word.
+            Event::Done(stream) if stream.id == SECURITY && !unsafe { may(file, WITH_SECURITY) } => {
+                Err(Code::ACCESS_DENIED)
+            }
             Event::Done(stream) => {
                 changed = true;
                 let place = |s: &Stream| {

@@ -9,6 +9,7 @@ pub(crate) struct Code(pub(crate) u32);
 impl Code {
     pub(crate) const FILE_NOT_FOUND: Self = Self::win32(2);
     pub(crate) const PATH_NOT_FOUND: Self = Self::win32(3);
+    pub(crate) const ACCESS_DENIED: Self = Self::win32(5);
     pub(crate) const INVALID_DATA: Self = Self::win32(13);
     pub(crate) const NOT_READY: Self = Self::win32(21);
     pub(crate) const SEEK: Self = Self::win32(25);

@@ -16,7 +16,9 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::json;
 use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE, SetLastError};
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
-use windows_sys::Win32::Storage::FileSystem::{CreateFileW, FILE_FLAG_BACKUP_SEMANTICS};
+use windows_sys::Win32::Storage::FileSystem::{
+    CreateFileW, FILE_FLAG_BACKUP_SEMANTICS, GetFileAttributesW, INVALID_FILE_ATTRIBUTES,
+};
 use windows_sys::core::BOOL;
 
 use crate::backup::path_of;
@@ -225,6 +227,22 @@ unsafe extern "system" fn standin_create_file(
             INVALID_HANDLE_VALUE
         }
     }
+}
+
+/// The device of a volume is no directory and has no attributes, whatever Wine says.
+///
+/// # Safety
+/// As the function of kernel32.dll: `name` is a text.
+#[unsafe(no_mangle)]
+unsafe extern "system" fn standin_get_file_attributes(name: *const u16) -> u32 {
+    // SAFETY: see the function.
+    let path = unsafe { read(name) }.to_string_lossy().into_owned();
+    if path.starts_with(r"\\?\Volume{") && path.ends_with('}') {
+        answer(Code::INVALID_PARAMETER.hresult());
+        return INVALID_FILE_ATTRIBUTES;
+    }
+    // SAFETY: the caller's argument is that of the real function.
+    unsafe { GetFileAttributesW(name) }
 }
 
 /// # Safety

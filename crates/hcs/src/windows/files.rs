@@ -26,8 +26,8 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_ID_INFO,
     FILE_INFO_BY_HANDLE_CLASS, FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ,
     FILE_SHARE_WRITE, FILE_STANDARD_INFO, FILE_WRITE_ATTRIBUTES, FileBasicInfo, FileFullDirectoryInfo,
-    FileIdInfo, FileStandardInfo, GetFileAttributesW, INVALID_FILE_ATTRIBUTES, MoveFileExW, OPEN_EXISTING,
-    SYNCHRONIZE, WRITE_DAC, WRITE_OWNER,
+    FileIdInfo, FileStandardInfo, INVALID_FILE_ATTRIBUTES, MoveFileExW, OPEN_EXISTING, SYNCHRONIZE,
+    WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 
@@ -397,11 +397,12 @@ pub(super) fn open_volume(table: &Table, path: &Path) -> Result<OwnedHandle> {
 const IS_GONE: [Code; 4] =
     [Code::FILE_NOT_FOUND, Code::PATH_NOT_FOUND, Code::NOT_READY, Code::DEVICE_NOT_CONNECTED];
 
-pub(super) fn is_directory(path: &Path) -> Result<bool> {
+pub(super) fn is_directory(table: &Table, path: &Path) -> Result<bool> {
     const CALL: &str = "GetFileAttributes";
+    let function = table.GetFileAttributesW.get()?;
     let name = long(CALL, path)?;
     // SAFETY: the name ends in zero and outlives the call.
-    let attributes = unsafe { GetFileAttributesW(name.as_ptr()) };
+    let attributes = unsafe { function(name.as_ptr()) };
     if attributes != INVALID_FILE_ATTRIBUTES {
         return Ok(attributes & FILE_ATTRIBUTE_DIRECTORY != 0);
     }

@@ -174,7 +174,7 @@ impl Host for System {
     }
 
     fn is_directory(&self, path: &Path) -> Result<bool> {
-        files::is_directory(path)
+        files::is_directory(&self.table, path)
     }
 
     fn extend_volume(&self, volume: &Path) -> Result<()> {

@@ -125,6 +125,7 @@ table! {
     fn SetFileInformationByHandle(HANDLE, i32, *const core::ffi::c_void, u32) -> BOOL;
     fn CreateFileW(PCWSTR, u32, u32, *const SECURITY_ATTRIBUTES, u32, u32, HANDLE) -> HANDLE;
     fn FlushFileBuffers(HANDLE) -> BOOL;
+    fn GetFileAttributesW(PCWSTR) -> u32;
     fn GetVolumeNameForVolumeMountPointW(PCWSTR, PWSTR, u32) -> BOOL;
     fn DeviceIoControl(HANDLE, u32, *const core::ffi::c_void, u32, *mut core::ffi::c_void, u32, *mut u32, *mut OVERLAPPED) -> BOOL;
 }

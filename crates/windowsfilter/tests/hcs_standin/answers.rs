@@ -13,6 +13,10 @@ pub(crate) const OUT_OF_ORDER: Code = Code(5023);
 pub(crate) const SANDBOX_IS_ACTIVE: Code = Code::SHARING_VIOLATION;
 /// Asking for the volume of a sandbox whose disk is not attached. Nothing documents it.
 pub(crate) const NO_VOLUME: Code = Code::ELEMENT_NOT_FOUND;
+/// Looking at a volume's device as if it were a directory. Python's `os.stat` knows it as
+/// `ERROR_INVALID_PARAMETER`, `ERROR_INVALID_FUNCTION` or `ERROR_NOT_SUPPORTED` (`Modules/posixmodule.c`,
+/// `win32_xstat_impl`).
+pub(crate) const NO_DIRECTORY: Code = Code::INVALID_PARAMETER;
 /// A layer without `Files` to finish, a transport directory without `Hives` to import. Nothing documents it.
 pub(crate) const NOTHING_THERE: Code = Code::PATH_NOT_FOUND;
 
@@ -31,6 +35,7 @@ const SCRIPT: &[(&str, &str, Option<Code>)] = &[
     // moby issues 40444 and 42807 quote it.
     ("GetLayerMountPath box", "volume", None),
     ("is directory box", "yes", None),
+    ("is directory device", "", Some(NO_DIRECTORY)),
     ("ExportLayer box", "", Some(OUT_OF_ORDER)),
     ("DeactivateLayer box", "", Some(OUT_OF_ORDER)),
     ("DestroyLayer box", "", Some(SANDBOX_IS_ACTIVE)),
@@ -102,8 +107,9 @@ pub(crate) fn check<H: Host>(host: &H, home: &Path) {
                 answer
             }),
             "is directory" => {
-                let volume = hcs::long_path::directory(&shown.as_ref().unwrap().to_string_lossy());
-                host.is_directory(Path::new(&volume)).map(yes)
+                let device = shown.as_ref().unwrap().to_string_lossy();
+                let root = hcs::long_path::directory(&device);
+                host.is_directory(Path::new(if layer == "box" { root.as_str() } else { &device })).map(yes)
             }
             _ => panic!("{step}"),
         };

@@ -481,7 +481,7 @@ impl Host for FakeHost {
         }
         if !name.ends_with('\\') {
             // The device itself, which has no attributes.
-            return Err(Error::new("GetFileAttributes", name, Code::INVALID_PARAMETER));
+            return Err(Error::new("GetFileAttributes", name, answers::NO_DIRECTORY));
         }
         Ok(machine.active.iter().any(|id| format!("{}\\", volume(id)) == name))
     }

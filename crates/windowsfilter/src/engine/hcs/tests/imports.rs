@@ -319,8 +319,11 @@ fn a_tree_of_300_character_paths_goes_in_and_out() {
     }
 }
 
+/// The name of a layer, and what makes it.
+type Maker = (&'static str, fn(&Fixture) -> Result<(), Error>);
+
 /// Makes a layer of each kind, each on its own.
-fn make_each() -> Vec<(&'static str, fn(&Fixture) -> Result<(), Error>)> {
+fn make_each() -> Vec<Maker> {
     vec![
         ("fresh", |f| f.store.apply_diff(&id("fresh"), None, &mut &base_tar()[..]).map(drop)),
         ("fresh", |f| {
