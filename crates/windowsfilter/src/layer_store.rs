@@ -105,7 +105,10 @@ impl LayerStore {
     fn over(engine: Arc<dyn Engine>, paths: Paths, options: StorageOptions) -> Self {
         Self {
             paths,
-            default_size: options.size.unwrap_or(DEFAULT_SANDBOX_SIZE),
+            default_size: match options.size {
+                Some(0) if engine.placement() == Placement::Aside => DEFAULT_SANDBOX_SIZE,
+                size => size.unwrap_or(DEFAULT_SANDBOX_SIZE),
+            },
             reclaimer: Doomed::destroy,
             limits: Limits::default(),
             streams: StreamForm::default(),

@@ -21,13 +21,13 @@ pub const MAXIMUM_SANDBOX_SIZE: u64 = 64 << 40;
 /// Options that apply to every sandbox of a store, or to one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StorageOptions {
-    /// Sandbox size in bytes; `None` means the default.
+    /// Sandbox size in bytes; `None` means the default. 0 is, for one sandbox, that of its store, and for a
+    /// store what the engine makes when it is told none: 20 GB by Windows' own, the default by the portable one.
     pub size: Option<u64>,
 }
 
 impl StorageOptions {
-    /// Reads `key=value` options as Docker passes them. Keys compare without case; `size=0` means the
-    /// default.
+    /// Reads `key=value` options as Docker passes them. Keys compare without case.
     ///
     /// # Errors
     /// [`Error::UnknownOption`], [`Error::RepeatedOption`], [`Error::InvalidSize`].
@@ -42,7 +42,7 @@ impl StorageOptions {
             if std::mem::replace(&mut seen, true) {
                 return Err(Error::RepeatedOption { option: key.to_owned() });
             }
-            parsed.size = Some(parse_size(value)?).filter(|&size| size != 0);
+            parsed.size = Some(parse_size(value)?);
         }
         Ok(parsed)
     }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(size(&[]).unwrap(), None);
         assert_eq!(size(&["size=20GB"]).unwrap(), Some(20 << 30));
         assert_eq!(size(&["SIZE=1"]).unwrap(), Some(1));
-        assert_eq!(size(&["size=0"]).unwrap(), None);
+        assert_eq!(size(&["size=0"]).unwrap(), Some(0));
         assert_eq!(size(&["size=1e3g"]).unwrap(), Some(1000 << 30));
         let error = size(&["sise=1"]).unwrap_err().to_string();
         assert_eq!(error, "unknown storage option \"sise=1\": the only one is size=SIZE, as in size=20GB");

@@ -3,7 +3,11 @@
 use std::ptr;
 
 use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
-use windows_sys::Win32::System::Registry::{HKEY_LOCAL_MACHINE, RRF_RT_REG_DWORD, RegGetValueW};
+use windows_sys::Win32::Foundation::FILETIME;
+use windows_sys::Win32::System::Registry::{
+    HKEY_LOCAL_MACHINE, KEY_QUERY_VALUE, RRF_RT_REG_DWORD, RegCloseKey, RegGetValueW, RegOpenKeyExW,
+    RegQueryInfoKeyW,
+};
 use windows_sys::Win32::System::SystemInformation::OSVERSIONINFOW;
 
 use super::strings::wide;
@@ -21,8 +25,18 @@ pub(super) fn os_build() -> Result<u32> {
     }
 }
 
-/// Windows counts its starts.
+/// Something that is another after every start: Windows' count of them, or when it made the part of the registry
+/// that describes the machine, which is in memory only.
+///
+/// The count is the prefetcher's, which a server may not have.
 pub(super) fn boot() -> Option<String> {
+    boot_count().map(|count| format!("boot {count}")).or_else(|| {
+        let time = written(r"HARDWARE\DESCRIPTION")?;
+        Some(format!("started {time:#x}"))
+    })
+}
+
+fn boot_count() -> Option<u32> {
     let key = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters";
     let (key, value) = (wide("RegGetValue", key).ok()?, wide("RegGetValue", "BootId").ok()?);
     let mut count = 0u32;
@@ -39,7 +53,54 @@ pub(super) fn boot() -> Option<String> {
             &raw mut size,
         )
     };
-    (code == 0).then(|| format!("boot {count}"))
+    (code == 0).then_some(count)
+}
+
+/// When something directly in a key of the machine was last written, as a FILETIME.
+fn written(key: &str) -> Option<u64> {
+    let key = wide("RegOpenKeyEx", key).ok()?;
+    let mut opened = ptr::null_mut();
+    // SAFETY: the name ends in zero; the handle is given back below.
+    let code =
+        unsafe { RegOpenKeyExW(HKEY_LOCAL_MACHINE, key.as_ptr(), 0, KEY_QUERY_VALUE, &raw mut opened) };
+    if code != 0 {
+        return None;
+    }
+    let mut time = FILETIME::default();
+    // SAFETY: the key was opened above; of all that can be asked for only the time is.
+    let code = unsafe {
+        RegQueryInfoKeyW(
+            opened,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            &raw mut time,
+        )
+    };
+    // SAFETY: opened above, and closed once.
+    unsafe { RegCloseKey(opened) };
+    let time = u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime);
+    (code == 0 && time != 0).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_told_from_others_with_and_without_a_count() {
+        assert!(boot().is_some_and(|boot| !boot.is_empty()));
+        let time = written(r"HARDWARE\DESCRIPTION");
+        assert!(time.is_some() && time == written(r"hardware\description"));
+        assert_eq!(written(r"HARDWARE\NONE OF WINDOWS"), None);
+    }
 }
 
 /// `IsLongPathAwareProcess` in the bit field of the process environment block, and where that is.

@@ -154,10 +154,11 @@ impl LayerStore {
         options: StorageOptions,
         image: Option<Digest>,
     ) -> Result<(), Error> {
-        let size = options.size.unwrap_or(self.default_size);
+        let size = options.size.filter(|size| *size != 0).unwrap_or(self.default_size);
         let streams = Some(self.streams);
         let new = LayerRecord::new(LayerKind::Sandbox);
-        let record = LayerRecord { sandbox_size: Some(size), image, streams, ..new };
+        let record =
+            LayerRecord { sandbox_size: Some(size).filter(|size| *size != 0), image, streams, ..new };
         if self.is_in_place() {
             let made = Made { id, parent, record: &record, owner: None };
             return self.make_in_place(&made, |sandbox| self.engine.create_sandbox(sandbox, size));

@@ -6,6 +6,7 @@ use std::path::Path;
 use hcs::{Host, Tree};
 use wclayer::layer_tar::{LayerEntry, LayerSink, import};
 use wclayer::name;
+use wclayer::tar::type_flag;
 
 use super::base_writer::BaseWriter;
 use super::boot_store::BootStoreBackup;
@@ -95,6 +96,12 @@ impl<H: Host> LayerSink for LayerWriter<'_, H> {
     fn add(&mut self, path: &[u8], entry: &LayerEntry) -> io::Result<()> {
         self.boot_store.end()?;
         let path = layer_path(path);
+        // What says something of other entries, or is the directory that the layer's own are in, is no part of
+        // a layer.
+        if entry.type_flag == type_flag::GLOBAL || is_top(&path) {
+            self.passes_over = true;
+            return Ok(());
+        }
         // With backslashes the tar's own reader takes it for a file of that name.
         let deleted = deleted_path(&path);
         self.passes_over = deleted.is_some();
@@ -126,6 +133,11 @@ fn layer_path(path: &[u8]) -> Vec<u8> {
         }
     }
     path
+}
+
+/// Whether a clean path is where the directories of a layer are: `./` in the tars of some builders.
+fn is_top(path: &[u8]) -> bool {
+    matches!(path, b"" | b"." | b"\\")
 }
 
 /// What a path whose last name starts with `.wh.` deletes.

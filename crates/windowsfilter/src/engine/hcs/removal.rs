@@ -18,22 +18,24 @@ const FIRST_RELIABLE_BUILD: u32 = 16_299;
 const ATTEMPTS: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What is asked of the list of compute systems. Source: hcsshim `internal/hcs/schema1`.
+/// What is asked of the list of compute systems; what is `null` is not there, as to Go. Source: hcsshim
+/// `internal/hcs/schema1`.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
 struct System {
-    id: String,
-    runtime_image_path: String,
-    is_runtime_template: bool,
+    id: Option<String>,
+    runtime_image_path: Option<String>,
+    is_runtime_template: Option<bool>,
 }
 
 impl System {
     /// Whether this is the template VM of a layer: the layer's directory is one of the elements of the path
     /// of its image. The original looks for the ID anywhere in the path, which another layer's may contain.
     fn is_template_of(&self, id: &LayerId) -> bool {
-        let mut elements = self.runtime_image_path.split(['\\', '/']);
-        self.is_runtime_template && elements.any(|element| element.eq_ignore_ascii_case(id.as_str()))
+        let mut elements = self.runtime_image_path.as_deref().unwrap_or_default().split(['\\', '/']);
+        self.is_runtime_template == Some(true)
+            && elements.any(|element| element.eq_ignore_ascii_case(id.as_str()))
     }
 }
 
@@ -41,8 +43,9 @@ impl<H: Host> Hcs<H> {
     /// Ends the VMs that Hyper-V containers are cloned from, as far as they keep the layer's utility VM open.
     pub(super) fn terminate_template_vms(&self, id: &LayerId) -> Result<(), Error> {
         for system in self.compute_systems(id)?.iter().filter(|system| system.is_template_of(id)) {
-            self.terminate(&system.id).for_layer(id)?;
-            tracing::info!("layer {id}: ended the template VM {}", system.id);
+            let template = system.id.as_deref().unwrap_or_default();
+            self.terminate(template).for_layer(id)?;
+            tracing::info!("layer {id}: ended the template VM {template}");
         }
         Ok(())
     }
@@ -50,14 +53,14 @@ impl<H: Host> Hcs<H> {
     fn compute_systems(&self, id: &LayerId) -> Result<Vec<System>, Error> {
         const QUERY: &str = "{}";
         let list = self.enumerate(id, QUERY)?;
-        let systems: Option<Vec<System>> = serde_json::from_str(&list).map_err(|error| {
+        let systems: Option<Vec<Option<System>>> = serde_json::from_str(&list).map_err(|error| {
             let text = format!("its list cannot be read: {error}");
             Error::Hcs {
                 id: id.to_string(),
                 error: hcs::Error::invalid("HcsEnumerateComputeSystems", QUERY, text),
             }
         })?;
-        Ok(systems.unwrap_or_default())
+        Ok(systems.unwrap_or_default().into_iter().flatten().collect())
     }
 
     fn enumerate(&self, id: &LayerId, query: &str) -> Result<String, Error> {

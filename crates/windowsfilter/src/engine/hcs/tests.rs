@@ -90,7 +90,11 @@ impl Fixture {
 }
 
 fn open(home: &Path, host: FakeHost) -> LayerStore {
-    LayerStore::open_hcs(home, StorageOptions::default(), host, ImportProcess::Here).unwrap()
+    open_with(home, StorageOptions::default(), host)
+}
+
+fn open_with(home: &Path, options: StorageOptions, host: FakeHost) -> LayerStore {
+    LayerStore::open_hcs(home, options, host, ImportProcess::Here).unwrap()
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -67,6 +67,26 @@ fn create_read_write_with_a_size_makes_a_sandbox_of_that_size() {
     assert_eq!(fixture.store.record(&id("box")).unwrap().sandbox_size, Some(30 << 30));
 }
 
+/// `InitFilter` and `create`: a size of 0 is the store's, and of a store that nothing is expanded.
+#[test]
+fn a_store_of_size_0_leaves_the_size_to_the_service() {
+    let fixture = Fixture::with_layers();
+    let none = StorageOptions { size: Some(0) };
+    fixture.store.create_read_write(&id("box"), Some(&id("app")), none, "").unwrap();
+    assert_eq!(fixture.host.calls(), sandbox_calls(127 << 30));
+    fixture.host.forget();
+    let store = super::open_with(&fixture.home(), none, fixture.host.clone());
+    store.create_read_write(&id("small"), Some(&id("app")), none, "").unwrap();
+    let calls = fixture.host.service_calls();
+    assert!(calls.last().unwrap().starts_with("CreateSandboxLayer(1, ROOT/home, small, "), "{calls:?}");
+    assert_eq!(store.record(&id("small")).unwrap().sandbox_size, None);
+    fixture.host.forget();
+    store
+        .create_read_write(&id("large"), Some(&id("app")), StorageOptions { size: Some(30 << 30) }, "")
+        .unwrap();
+    assert!(fixture.host.service_calls().iter().any(|call| call.starts_with("ExpandSandboxSize")));
+}
+
 #[test]
 fn a_parent_without_files_is_left_out_of_the_chain() {
     let fixture = Fixture::with_layers();

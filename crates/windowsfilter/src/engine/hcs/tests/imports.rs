@@ -270,6 +270,36 @@ fn names_that_lead_out_of_the_layer_are_refused() {
     }
 }
 
+/// A PAX header for all entries behind it, as `git archive` writes one.
+fn global_header() -> Vec<u8> {
+    const RECORD: &[u8] = b"52 comment=0123456789abcdef0123456789abcdef01234567\n";
+    let mut blocks = vec![0; 1024];
+    let mut set = |at: usize, bytes: &[u8]| blocks[at..at + bytes.len()].copy_from_slice(bytes);
+    set(0, b"pax_global_header");
+    set(100, b"0000666\0");
+    set(124, format!("{:011o}\0", RECORD.len()).as_bytes());
+    set(136, b"00000000000\0        g");
+    set(257, b"ustar\x0000");
+    set(512, RECORD);
+    let sum: u32 = blocks[..512].iter().map(|&byte| u32::from(byte)).sum();
+    blocks[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    blocks
+}
+
+#[test]
+fn what_is_no_part_of_a_layer_but_of_its_tar_is_passed_over() {
+    let layer = TestTar::new().dir("./").dir("Files").file("Files/x", b"x").tar();
+    let tar = [global_header(), layer].concat();
+    for parent in [None, Some(id("base"))] {
+        let fixture = Fixture::with_layers();
+        fixture.store.apply_diff(&id("l"), parent.as_ref(), &mut &tar[..]).unwrap();
+        let getter = fixture.store.diff_getter(&id("l")).unwrap();
+        assert_eq!(read_all(getter.get(b"Files/x").unwrap()), b"x");
+        assert!(getter.get(b"pax_global_header").is_err());
+        assert!(!fixture.home().join("l/pax_global_header").exists() && fixture.leftovers().is_empty());
+    }
+}
+
 #[test]
 fn two_imports_of_one_layer_exclude_each_other() {
     let fixture = Fixture::with_layers();

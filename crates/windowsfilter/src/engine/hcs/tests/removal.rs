@@ -40,6 +40,9 @@ fn remove_ends_the_template_vm_of_the_layer_and_no_other() {
             system("longer", r"C:\home\app2\UtilityVM", true),
             system("container", r"C:\home\app\UtilityVM", false),
             r#"{"Id":"other"}"#.to_owned(),
+            // What Go takes for nothing.
+            r#"{"Id":null,"RuntimeImagePath":null,"IsRuntimeTemplate":null}"#.to_owned(),
+            "null".to_owned(),
         ];
         {
             let mut machine = fixture.host.machine();
