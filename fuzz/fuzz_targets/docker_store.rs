@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
 use windowsfilter_fuzz::files;
-use windowsfilter_image::docker_store::{self, DockerStore};
+use windowsfilter_image::docker_store::{self, DockerStore, Layer, Plan, State};
 
 fuzz_target!(|input: &[u8]| {
     let dir = tempfile::tempdir_in("/dev/shm").expect("a place in memory");
@@ -26,11 +26,12 @@ fuzz_target!(|input: &[u8]| {
 fn check(store: &DockerStore) {
     let summary = &store.summary;
     let sums = [summary.in_use, summary.orphan, summary.half_removed, summary.unknown];
-    assert_eq!(sums.iter().map(|sum| sum.layers).sum::<u64>(), store.layers.len() as u64);
-    assert_eq!(
-        sums.iter().map(|sum| sum.bytes).sum::<u64>(),
-        store.layers.iter().map(|layer| layer.size).sum::<u64>()
-    );
+    let snapshots = store.containerd.iter().flat_map(|snapshotter| &snapshotter.snapshots);
+    let all: Vec<&Layer> = store.layers.iter().chain(snapshots).collect();
+    assert_eq!(sums.iter().map(|sum| sum.layers).sum::<u64>(), all.len() as u64);
+    let bytes = all.iter().map(|layer| layer.size).sum::<u64>();
+    assert_eq!(sums.iter().map(|sum| sum.bytes).sum::<u64>(), bytes);
+    check_plan(store);
     let ids: HashSet<&str> = store.layers.iter().map(|layer| &layer.id[..]).collect();
     assert_eq!(ids.len(), store.layers.len(), "a layer is told twice");
     let labels: HashSet<String> = store.images.iter().map(|image| image.label()).collect();
@@ -40,6 +41,24 @@ fn check(store: &DockerStore) {
     }
     for image in &store.images {
         assert!(image.layers.iter().flatten().all(|id| ids.contains(&id[..])), "{image:?}");
+    }
+}
+
+/// A plan removes what nothing needs, each before what it stands on, and its script has no text of anybody
+/// else's outside of quotes and comments.
+fn check_plan(store: &DockerStore) {
+    let Ok(plan) = Plan::new(store) else { return };
+    let mut gone = HashSet::new();
+    for layer in &plan.steps {
+        assert!(matches!(layer.state, State::Orphan | State::HalfRemoved), "{layer:?}");
+        assert!(layer.parents.iter().all(|parent| !gone.contains(parent)), "{layer:?}");
+        assert!(gone.insert(layer.id.clone()), "{layer:?}");
+    }
+    let script = plan.script();
+    assert!(script.is_ascii());
+    let own = script.split("$Plan = @(\r\n").nth(1).and_then(|rest| rest.split("\r\n)\r\n").next());
+    for line in own.unwrap_or_default().split("\r\n").filter(|line| !line.is_empty() && *line != ")") {
+        assert!(line.starts_with("    # ") || line.starts_with("    @{ Name = "), "{line:?}");
     }
 }
 

@@ -73,3 +73,90 @@ fn what_is_no_home_is_said_and_no_store_is_made() {
     assert_eq!(code, Some(3), "{err}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_plan_is_a_script_in_a_file_of_its_own_and_nothing_else_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    xtask::sample_docker_store::write(&dir.path().join("docker")).unwrap();
+    let (_, listed, _) = run(dir.path(), &["docker"]);
+    let (code, out, err) = run(dir.path(), &["docker", "--plan", "remove.ps1"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, format!("{listed}plan:             5  written to remove.ps1\n"));
+    let script = std::fs::read_to_string(dir.path().join("remove.ps1")).unwrap();
+    assert_data_eq!(
+        script.split("param(").next().unwrap().replace("\r\n", "\n"),
+        str![[r#"
+# Removes what nothing needs from the layer store of Docker on Windows: 5 layers, 879.3 KiB.
+# Written by `windowsfilter docker-store --plan`, which has read docker.
+#
+# Read it before you run it. Stop Docker first (Stop-Service docker), and run it as an administrator:
+#
+#     powershell -ExecutionPolicy Bypass -File FILE -DryRun    # says what it would remove
+#     powershell -ExecutionPolicy Bypass -File FILE
+#
+# It removes nothing unless Docker is stopped and still nothing needs any of these layers. It ends at the first
+# thing that fails, and can be run again: what is gone is passed over.
+#
+#Requires -RunAsAdministrator
+
+"#]]
+    );
+    assert!(script.contains(r"[string] $DataRoot = 'C:\ProgramData\docker',"), "{script}");
+    let (code, out, _) = run(dir.path(), &["docker", "--plan", "-"]);
+    assert_eq!((code, out), (Some(0), script));
+    let (_, out, _) = run(dir.path(), &["docker", "--plan", "again.ps1", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&told["plan"]["path"], &told["plan"]["layers"]), (&"again.ps1".into(), &5.into()));
+    assert_eq!(told["plan"]["bytes"], told["summary"]["reclaimable"]);
+    assert_eq!(run(dir.path(), &["docker"]).1, listed);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn a_plan_is_refused_where_a_record_cannot_be_read_and_in_the_store_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let docker = dir.path().join("docker");
+    xtask::sample_docker_store::write(&docker).unwrap();
+    let (code, out, err) = run(dir.path(), &["docker", "--plan", "docker/windowsfilter/plan.ps1"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+    assert!(err.contains("nothing is written into the store itself"), "{err}");
+    std::fs::write(docker.join("image/windowsfilter/repositories.json"), "?").unwrap();
+    let (code, out, err) = run(dir.path(), &["docker", "--plan", "remove.ps1"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        err.contains("docker/windowsfilter: no plan is made") && err.contains("repositories.json"),
+        "{err}"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn containerds_snapshots_are_a_table_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root/io.containerd.snapshotter.v1.windows");
+    for (file, bytes) in [("1/Files/data", 2048), ("1/blank.vhdx", 1024), ("rm-2/sandbox.vhdx", 4096)] {
+        let path = root.join("snapshots").join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, vec![1; bytes]).unwrap();
+    }
+    std::fs::write(root.join("metadata.db"), "bolt").unwrap();
+    let (code, out, err) = run(dir.path(), &["root"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_data_eq!(
+        out,
+        str![[r#"
+containerd, windows: root/io.containerd.snapshotter.v1.windows
+LAYER  KIND      STATE           SIZE  PARENTS  WHY
+1      base      unknown      3.0 KiB        0  containerd's metadata.db says what needs it, which is not read
+rm-2   removing  half removed  4.0 KiB        0  containerd renamed it to remove it and did not get to the end
+
+half removed:     1     4.0 KiB
+unknown:          1     3.0 KiB
+reclaimable:            4.0 KiB
+
+"#]]
+    );
+    let (code, _, err) = run(dir.path(), &["root", "--plan", "-"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("there are no records of images and containers here"), "{err}");
+}

@@ -52,15 +52,13 @@ pub enum Error {
     )]
     NotAnImage { path: String, is_layer: bool },
     #[error(
-        "{} is neither Docker's data root nor its directory windowsfilter: it has no layers",
+        "{} is neither Docker's data root nor its directory windowsfilter, nor a root of containerd on Windows: it has no layers",
         path.display()
     )]
     NotADockerStore { path: PathBuf },
-    #[error(
-        "{} has its images in containerd's store, which is not read: it has no directory windowsfilter with layers",
-        path.display()
-    )]
-    ImagesOfContainerd { path: PathBuf },
+    #[error("{}: no plan is made, since something there may be needed:{}", path.display(),
+        reasons.iter().fold(String::new(), |text, reason| text + "\n  " + reason))]
+    NoPlan { path: PathBuf, reasons: Vec<String> },
     #[error(
         "{path} has too many manifests: more than {number} are named, or their documents have more than {} MiB (docs/limits.md)",
         bytes >> 20

@@ -141,6 +141,7 @@ impl<'a> Judge<'a> {
         let (state, why) = self.verdict(place, labels);
         let containers = users.containers.iter().map(|&number| self.container(number));
         let chain_ids = users.records.iter().filter_map(|&number| self.records.map(|r| &r.layers[number]));
+        let records = chain_ids.clone();
         Layer {
             id: layer.name.clone(),
             kind: layer.kind,
@@ -149,9 +150,12 @@ impl<'a> Judge<'a> {
             size: layer.size,
             parents: layer.parents.iter().map(|&parent| self.layers[parent].name.clone()).collect(),
             chain_ids: chain_ids.map(|record| format!("sha256:{}", record.chain_id)).collect(),
+            records: records.map(|record| record.entry.clone()).collect(),
             images: users.images.iter().map(|&number| labels[number].clone()).collect(),
             containers: containers.collect(),
             problems: layer.problems.clone(),
+            unread_chain: layer.unread_chain,
+            no_chain: !layer.has_chain,
         }
     }
 

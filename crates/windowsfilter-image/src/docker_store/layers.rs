@@ -38,6 +38,8 @@ pub(super) struct LayerDirectory {
     pub(super) alternate: Option<usize>,
     /// Whether `layerchain.json` is there.
     pub(super) has_chain: bool,
+    /// Whether not all of it, or of what stands for it, could be read.
+    pub(super) unread_chain: bool,
     pub(super) problems: Vec<String>,
 }
 
@@ -61,7 +63,7 @@ pub(super) fn list(
     progress: &dyn Progress,
 ) -> io::Result<Vec<LayerDirectory>> {
     let mut problem = |name: &OsStr, problem: &str| {
-        problems.push(Problem { path: home.path().join(name), problem: problem.to_owned() });
+        problems.push(Problem::unread(home.path().join(name), problem.to_owned()));
     };
     let (names, more) = home.list(MAX_ENTRIES)?;
     if more {
@@ -71,11 +73,12 @@ pub(super) fn list(
         );
     }
     let mut layers = Vec::new();
+    let mut files = Vec::new();
     for name in names {
         match home.facts(&name).map(|facts| facts.kind) {
             Ok(Type::Directory) => {}
             Ok(Type::Link) => problem(&name, "it is a link, which is not followed"),
-            Ok(Type::File | Type::Other) => problem(&name, "it is no layer: it is not a directory"),
+            Ok(Type::File | Type::Other) => files.push(home.path().join(&name)),
             Err(error) => problem(&name, &error.to_string()),
         }
         match (home.subdirectory(&name), name.to_str()) {
@@ -85,6 +88,8 @@ pub(super) fn list(
             (Err(error), _) => problem(&name, &error.to_string()),
         }
     }
+    let no_layer = |path| Problem::other(path, "it is no layer: it is not a directory".to_owned());
+    problems.extend(files.into_iter().map(no_layer));
     Ok(with_chains(layers))
 }
 
@@ -115,6 +120,7 @@ fn directory(home: &Place, place: &Place, name: &str, progress: &dyn Progress) -
         parents: Vec::new(),
         alternate: None,
         has_chain: true,
+        unread_chain: false,
         problems: measured.problem.into_iter().collect(),
     }
 }
@@ -134,7 +140,10 @@ fn with_chains(layers: Vec<(LayerDirectory, Place)>) -> Vec<LayerDirectory> {
                         .push(format!("{CHAIN} is missing; Docker takes that for a layer without parents"));
                 }
             }
-            Err(reason) => layer.problems.push(format!("{CHAIN}: {reason}")),
+            Err(reason) => {
+                layer.unread_chain = true;
+                layer.problems.push(format!("{CHAIN}: {reason}"));
+            }
         }
         if layer.kind == Kind::Layer
             && layer.has_chain
@@ -143,7 +152,13 @@ fn with_chains(layers: Vec<(LayerDirectory, Place)>) -> Vec<LayerDirectory> {
         {
             layer.kind = Kind::Base;
         }
-        layer.alternate = alternate(&place, &index).filter(|&alternate| alternate != i);
+        match alternate(&place, &index) {
+            Ok(alternate) => layer.alternate = alternate.filter(|&alternate| alternate != i),
+            Err(reason) => {
+                layer.unread_chain = true;
+                layer.problems.push(reason);
+            }
+        }
         layer
     };
     layers.into_iter().enumerate().map(read).collect()
@@ -153,17 +168,20 @@ fn with_chains(layers: Vec<(LayerDirectory, Place)>) -> Vec<LayerDirectory> {
 fn read_chain(layer: &mut LayerDirectory, own: usize, text: &[u8], index: &HashMap<String, usize>) {
     let chain = match json::read::<Vec<String>>(text) {
         Ok(chain) if chain.iter().any(String::is_empty) => {
+            layer.unread_chain = true;
             layer.problems.push(format!("{CHAIN} names a parent without a name"));
             return;
         }
         Ok(chain) if chain.len() <= MAX_LAYERS => chain,
         Ok(chain) => {
+            layer.unread_chain = true;
             layer
                 .problems
                 .push(format!("{CHAIN} names {} parents; at most {MAX_LAYERS} are looked at", chain.len()));
             return;
         }
         Err(error) => {
+            layer.unread_chain = true;
             layer.problems.push(format!("{CHAIN} is not a JSON array of strings: {error}"));
             return;
         }
@@ -185,10 +203,15 @@ fn read_chain(layer: &mut LayerDirectory, own: usize, text: &[u8], index: &HashM
     }
 }
 
-fn alternate(place: &Place, index: &HashMap<String, usize>) -> Option<usize> {
-    let read = |name: &&str| place.read(name.as_ref(), MAX_ID_BYTES).ok().flatten();
-    let id = ALTERNATE_IDS.iter().find_map(read)?;
-    index.get(&key(last_component(std::str::from_utf8(&id).ok()?.trim()))).copied()
+/// The layer that stands for this one, if there is one.
+fn alternate(place: &Place, index: &HashMap<String, usize>) -> Result<Option<usize>, String> {
+    for name in ALTERNATE_IDS {
+        let id = place.read(name.as_ref(), MAX_ID_BYTES).map_err(|reason| format!("{name}: {reason}"))?;
+        let Some(id) = id else { continue };
+        let id = std::str::from_utf8(&id).map_err(|_| format!("{name} is not text"))?;
+        return Ok(index.get(&key(last_component(id.trim()))).copied());
+    }
+    Ok(None)
 }
 
 /// The last component of a path in either slash.

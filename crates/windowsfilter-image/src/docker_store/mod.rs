@@ -12,6 +12,8 @@
 //!               layerdb/mounts/<container>/  mount-id, init-id: its directories; parent: the chain ID below
 //! ```
 //!
+//! containerd's stores are listed as well (`containerd`).
+//!
 //! Always true: nothing is written; no link is followed, so nothing outside of the path is read; whatever the
 //! files say, memory is bounded by limits on what is looked at (`MAX_ENTRIES`) and read at once. A record
 //! that cannot be read makes what it could have needed [`State::Unknown`], never an orphan.
@@ -20,9 +22,11 @@
 //! `Cleanup`), `layer/filestore.go` for layerdb, `image/fs.go` and `reference/store.go` for the images.
 //! moby#39193 added the `-removing` entries of layerdb.
 
+mod containerd;
 mod judge;
 mod layers;
 mod place;
+mod plan;
 mod records;
 mod walk;
 
@@ -32,7 +36,9 @@ use serde::Serialize;
 use windowsfilter::Progress;
 
 use crate::error::{Error, IoContext};
+pub use containerd::Snapshotter;
 use place::Place;
+pub use plan::Plan;
 use records::Records;
 
 /// Entries of one directory that are looked at. The largest home that users have told of has 4,204 layers
@@ -55,14 +61,16 @@ pub struct DockerStore {
     pub images: Vec<Image>,
     /// Records whose layer is not there.
     pub lost: Vec<LostLayer>,
+    /// containerd's snapshots, if there are any: of Docker's own containerd, or of one by itself.
+    pub containerd: Vec<Snapshotter>,
     /// What could not be read, or is not as it should be.
     pub problems: Vec<Problem>,
-    /// Sums over the layers.
+    /// Sums over the layers, containerd's too.
     pub summary: Summary,
 }
 
 /// A directory of the home.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Layer {
     /// The directory's name.
     pub id: String,
@@ -78,16 +86,25 @@ pub struct Layer {
     pub parents: Vec<String>,
     /// Its chain IDs in layerdb; mostly one, or none.
     pub chain_ids: Vec<String>,
+    /// The entries of layerdb that name it; they are called as its chain IDs, or as Docker calls them while it
+    /// removes them.
+    pub records: Vec<String>,
     /// Images that have it, by [`Image::label`].
     pub images: Vec<String>,
     /// Containers that have it as their own.
     pub containers: Vec<String>,
     /// What is wrong with it.
     pub problems: Vec<String>,
+    /// Whether what it stands on could not be read.
+    #[serde(skip)]
+    unread_chain: bool,
+    /// Whether it does not say what it stands on.
+    #[serde(skip)]
+    no_chain: bool,
 }
 
 /// What a directory of the home is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Has files and no parents.
@@ -101,6 +118,7 @@ pub enum Kind {
     /// What Docker has begun to remove.
     Removing,
     /// None of these.
+    #[default]
     Empty,
 }
 
@@ -119,7 +137,7 @@ impl Kind {
 }
 
 /// Whether something needs a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// An image, a container, or a layer that is in use.
@@ -129,6 +147,7 @@ pub enum State {
     /// It was removed or made by half.
     HalfRemoved,
     /// Records that would say so could not be read.
+    #[default]
     Unknown,
 }
 
@@ -181,6 +200,20 @@ pub struct Problem {
     pub path: PathBuf,
     /// What.
     pub problem: String,
+    /// Whether something that could say what is needed was not read because of it.
+    pub unread: bool,
+}
+
+impl Problem {
+    /// Something that was not read.
+    fn unread(path: PathBuf, problem: String) -> Self {
+        Self { path, problem, unread: true }
+    }
+
+    /// Something that says nothing of what is needed.
+    fn other(path: PathBuf, problem: String) -> Self {
+        Self { path, problem, unread: false }
+    }
 }
 
 /// Number and size of some layers.
@@ -208,9 +241,10 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn of(layers: &[Layer]) -> Self {
+    fn of(layers: &[Layer], containerd: &[Snapshotter]) -> Self {
+        let all = || layers.iter().chain(containerd.iter().flat_map(|snapshotter| &snapshotter.snapshots));
         let sum = |state| {
-            let of_state = layers.iter().filter(|layer| layer.state == state);
+            let of_state = all().filter(|layer| layer.state == state);
             of_state.fold(Sum::default(), |sum, layer| Sum {
                 layers: sum.layers + 1,
                 bytes: sum.bytes.saturating_add(layer.size),
@@ -227,8 +261,8 @@ impl Summary {
     }
 }
 
-/// Reads the home at `path`, which is Docker's data root or its directory `windowsfilter`. `progress` is told
-/// the bytes of the layers' files as they are counted.
+/// Reads the home at `path`, which is Docker's data root or its directory `windowsfilter`, or a root of
+/// containerd's on Windows. `progress` is told the bytes of the layers' files as they are counted.
 ///
 /// # Errors
 /// [`Error::NotADockerStore`]; when the directory cannot be read at all. Whatever is wrong below it is told
@@ -236,41 +270,32 @@ impl Summary {
 pub fn read(path: &Path, progress: &dyn Progress) -> Result<DockerStore, Error> {
     let root = Place::open(path).at("open", path)?;
     let mut problems = Vec::new();
+    let snapshotters = containerd::find(&root);
     let (home, data_root) = match root.subdirectory(DRIVER.as_ref()) {
-        Ok(home) => (home, Some(&root)),
-        Err(_) if layers::is_home(&root) => (Place::open(path).at("open", path)?, None),
-        Err(_) if containerds(&root).is_some() => {
-            return Err(Error::ImagesOfContainerd { path: path.to_owned() });
-        }
+        Ok(home) => (Some(home), Some(&root)),
+        Err(_) if layers::is_home(&root) => (Some(Place::open(path).at("open", path)?), None),
+        Err(_) if !snapshotters.is_empty() => (None, None),
         Err(_) => return Err(Error::NotADockerStore { path: path.to_owned() }),
     };
-    let directories = layers::list(&home, &mut problems, progress).at("list", home.path())?;
-    if let Some(place) = data_root.and_then(containerds) {
-        let problem = "Docker has images and containers in containerd's store here, which is not looked at: what is \
-                       listed is what its own store has";
-        problems.push(Problem { path: place.path().to_owned(), problem: problem.to_owned() });
-    }
+    let directories = match &home {
+        Some(home) => layers::list(home, &mut problems, progress).at("list", home.path())?,
+        None => Vec::new(),
+    };
     let records = data_root.map(|root| Records::read(root, &mut problems));
     let (layers, images, lost) = judge::judge(directories, records.as_ref());
-    let has_records = records.is_some_and(|records| records.found);
+    let containerd: Vec<Snapshotter> =
+        snapshotters.into_iter().map(|found| containerd::read(found, &mut problems, progress)).collect();
+    let home = home.map(|home| home.path().to_owned());
     Ok(DockerStore {
-        home: home.path().to_owned(),
-        has_records,
-        summary: Summary::of(&layers),
+        home: home.or_else(|| containerd.first().map(|first| first.path.clone())).unwrap_or_default(),
+        has_records: records.is_some_and(|records| records.found),
+        summary: Summary::of(&layers, &containerd),
         layers,
         images,
         lost,
+        containerd,
         problems,
     })
-}
-
-/// Where Docker keeps images if it has containerd keep them. Source: moby `cmd/dockerd/daemon.go`,
-/// `initContainerd`, for the directory; containerd `plugins/snapshots/windows` for the snapshotters.
-fn containerds(root: &Place) -> Option<Place> {
-    const SNAPSHOTTERS: [&str; 2] =
-        ["io.containerd.snapshotter.v1.windows", "io.containerd.snapshotter.v1.cimfs"];
-    let place = root.subdirectory("containerd".as_ref()).ok()?.subdirectory("daemon".as_ref()).ok()?;
-    SNAPSHOTTERS.iter().find_map(|name| place.subdirectory(name.as_ref()).ok())
 }
 
 /// The key by which directories are found: Windows does not care for case.

@@ -34,6 +34,8 @@ pub(super) struct Records {
 
 /// An entry of layerdb.
 pub(super) struct LayerRecord {
+    /// Its name.
+    pub(super) entry: String,
     /// Digits of its chain ID.
     pub(super) chain_id: String,
     /// The directory of the layer.
@@ -84,7 +86,7 @@ fn subdirectory(place: &Place, names: &[&str], problems: &mut Vec<Problem>) -> R
             Ok(below) => found = Some(below),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                problems.push(Problem { path: above.path().join(name), problem: error.to_string() });
+                problems.push(Problem::unread(above.path().join(name), error.to_string()));
                 return Err(());
             }
         }
@@ -141,7 +143,7 @@ impl Records {
         let (files, more) = match content.list(MAX_ENTRIES) {
             Ok(listed) => listed,
             Err(error) => {
-                problems.push(Problem { path: content.path().to_owned(), problem: error.to_string() });
+                problems.push(Problem::unread(content.path().to_owned(), error.to_string()));
                 return self.all_images = false;
             }
         };
@@ -156,14 +158,14 @@ impl Records {
                     self.images.push(image);
                 }
                 Err(problem) => {
-                    problems.push(Problem { path: content.path().join(&file), problem });
+                    problems.push(Problem::unread(content.path().join(&file), problem));
                     self.all_images = false;
                 }
             }
         }
         for (id, names) in names {
             let problem = format!("{} is named, but its config is missing: sha256:{id}", names.join(", "));
-            problems.push(Problem { path: content.path().to_owned(), problem });
+            problems.push(Problem::unread(content.path().to_owned(), problem));
         }
     }
 }
@@ -177,7 +179,7 @@ fn for_each_directory(
     let (names, more) = match place.list(MAX_ENTRIES) {
         Ok(listed) => listed,
         Err(error) => {
-            problems.push(Problem { path: place.path().to_owned(), problem: error.to_string() });
+            problems.push(Problem::unread(place.path().to_owned(), error.to_string()));
             return false;
         }
     };
@@ -192,7 +194,7 @@ fn for_each_directory(
             (Err(error), _) => Err(error.to_string()),
         };
         if let Err(problem) = result {
-            problems.push(Problem { path: place.path().join(&name), problem });
+            problems.push(Problem::unread(place.path().join(&name), problem));
             all = false;
         }
     }
@@ -201,7 +203,7 @@ fn for_each_directory(
 
 fn too_many(place: &Place) -> Problem {
     let problem = format!("there are more than {MAX_ENTRIES} entries; the others are not looked at");
-    Problem { path: place.path().to_owned(), problem }
+    Problem::unread(place.path().to_owned(), problem)
 }
 
 /// An entry of layerdb; none where Docker ignores it too.
@@ -220,7 +222,13 @@ fn layer_record(entry: &Place, name: &str) -> Result<Option<LayerRecord>, String
         None => Err("cache-id is missing".to_owned()),
         Some(cache_id) => {
             let parent = digest(entry, "parent")?;
-            Ok(Some(LayerRecord { chain_id: digits.to_owned(), cache_id, parent, removing }))
+            Ok(Some(LayerRecord {
+                entry: name.to_owned(),
+                chain_id: digits.to_owned(),
+                cache_id,
+                parent,
+                removing,
+            }))
         }
     }
 }
@@ -255,7 +263,7 @@ fn is_digits(text: &str) -> bool {
 /// Names by the digits of the image's ID. Tags; digests only of images that have none.
 fn names(place: &Place, problems: &mut Vec<Problem>) -> BTreeMap<String, Vec<String>> {
     let file = "repositories.json";
-    let mut problem = |problem: String| problems.push(Problem { path: place.path().join(file), problem });
+    let mut problem = |problem: String| problems.push(Problem::unread(place.path().join(file), problem));
     let repositories = match place.read(file.as_ref(), MAX_JSON) {
         Ok(Some(content)) => json::read(&content).unwrap_or_else(|error| {
             problem(format!("the images have no names: {error}"));

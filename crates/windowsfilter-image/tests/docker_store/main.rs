@@ -5,13 +5,14 @@
 mod home;
 #[cfg(unix)]
 mod hostile;
+mod plan;
 
 use std::fs;
 use std::path::Path;
 
 use home::{Home, chain, id};
 use windowsfilter_image::Error;
-use windowsfilter_image::docker_store::{DockerStore, Kind, Layer, State, read};
+use windowsfilter_image::docker_store::{DockerStore, Kind, Layer, Plan, State, read};
 
 fn look(home: &Home) -> DockerStore {
     read(&home.root, &()).unwrap()
@@ -279,20 +280,58 @@ fn a_config_that_says_no_layers_at_all_leaves_its_layers_in_doubt() {
     );
 }
 
+fn snapshot(root: &Path, id: &str, files: &[(&str, usize)]) {
+    for (name, bytes) in files {
+        let path = root.join("snapshots").join(id).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, vec![1; *bytes]).unwrap();
+    }
+}
+
+/// As containerd's `plugins/snapshots/windows` makes them.
+fn snapshotter(root: &Path) {
+    snapshot(root, "1", &[("Files/data", 500), ("blank.vhdx", 10)]);
+    snapshot(root, "2", &[("Files/data", 50)]);
+    snapshot(root, "10", &[("sandbox.vhdx", 5)]);
+    snapshot(root, "rm-7", &[("sandbox.vhdx", 7)]);
+    fs::write(root.join("metadata.db"), b"bolt").unwrap();
+}
+
 #[test]
-fn a_home_whose_images_are_containerds_says_so() {
+fn a_root_of_containerds_is_listed_wherever_it_is_asked_for() {
+    const NAME: &str = "io.containerd.snapshotter.v1.windows";
+    for above in ["", "root", "containerd/daemon", "daemon"] {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(above).join(NAME);
+        snapshotter(&path);
+        for asked in [root.path(), &path] {
+            let store = read(asked, &()).unwrap();
+            assert!(store.layers.is_empty() && store.problems.is_empty(), "{store:#?}");
+            let [snapshotter] = &store.containerd[..] else { panic!("{above}: {store:#?}") };
+            assert_eq!((&snapshotter.name[..], &snapshotter.path), ("windows", &path));
+            let told = snapshotter.snapshots.iter().map(|s| (&s.id[..], s.kind, s.state, s.size));
+            assert_eq!(
+                told.collect::<Vec<_>>(),
+                [
+                    ("1", Kind::Base, State::Unknown, 510),
+                    ("2", Kind::Layer, State::Unknown, 50),
+                    ("10", Kind::Sandbox, State::Unknown, 5),
+                    ("rm-7", Kind::Removing, State::HalfRemoved, 7),
+                ]
+            );
+            assert_eq!((store.summary.unknown.layers, store.summary.half_removed.bytes), (3, 7));
+            assert!(matches!(Plan::new(&store), Err(Error::NoPlan { .. })));
+        }
+    }
+}
+
+#[test]
+fn a_home_whose_images_are_containerds_shows_both() {
     let root = tempfile::tempdir().unwrap();
     let home = with_image(root.path());
-    let snapshots = root.path().join("containerd/daemon/io.containerd.snapshotter.v1.windows");
-    fs::create_dir_all(&snapshots).unwrap();
+    snapshotter(&root.path().join("containerd/daemon/io.containerd.snapshotter.v1.windows"));
     let store = look(&home);
     assert_eq!(verdict(&store, &dir("base")).0, State::InUse);
-    let [problem] = &store.problems[..] else { panic!("{:?}", store.problems) };
-    assert!(
-        problem.problem.contains("containerd's store")
-            && problem.path.ends_with("io.containerd.snapshotter.v1.windows")
-    );
-    fs::remove_dir_all(root.path().join("windowsfilter")).unwrap();
-    let error = read(root.path(), &()).unwrap_err();
-    assert!(matches!(error, Error::ImagesOfContainerd { .. }), "{error}");
+    assert_eq!((store.containerd.len(), &store.problems[..]), (1, &[][..]));
+    assert_eq!(Plan::new(&store).unwrap().steps.len(), 0, "containerd's are its own affair");
 }
