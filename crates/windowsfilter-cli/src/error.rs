@@ -38,6 +38,8 @@ pub(crate) enum Error {
     NoSuchStream { target: String, path: String, stream: String, streams: Vec<String> },
     #[error("{path}: Windows has no streams of the type {kind:?} here; the only one is $DATA")]
     StreamType { path: String, kind: String },
+    #[error("will not write {}: it is in the store that it is about", path.display())]
+    PlanInStore { path: PathBuf },
     #[error("name a layer, or --all")]
     NothingToVerify,
     #[error("the variable {name} is {value:?}")]
@@ -100,6 +102,7 @@ impl Error {
             | Self::NotRemoved { .. }
             | Self::StreamType { .. }
             | Self::NothingToVerify
+            | Self::PlanInStore { .. }
             | Self::Variable { .. } => ErrorKind::Usage,
             Self::Findings { .. } => ErrorKind::Verify,
             _ => ErrorKind::Failed,

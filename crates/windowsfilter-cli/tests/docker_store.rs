@@ -119,7 +119,7 @@ fn a_plan_is_refused_where_a_record_cannot_be_read_and_in_the_store_itself() {
     xtask::sample_docker_store::write(&docker).unwrap();
     let (code, out, err) = run(dir.path(), &["docker", "--plan", "docker/windowsfilter/plan.ps1"]);
     assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
-    assert!(err.contains("nothing is written into the store itself"), "{err}");
+    assert!(err.contains("it is in the store that it is about"), "{err}");
     std::fs::write(docker.join("image/windowsfilter/repositories.json"), "?").unwrap();
     let (code, out, err) = run(dir.path(), &["docker", "--plan", "remove.ps1"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
@@ -146,8 +146,8 @@ fn containerds_snapshots_are_a_table_of_their_own() {
         out,
         str![[r#"
 containerd, windows: root/io.containerd.snapshotter.v1.windows
-LAYER  KIND      STATE           SIZE  PARENTS  WHY
-1      base      unknown      3.0 KiB        0  containerd's metadata.db says what needs it, which is not read
+LAYER  KIND      STATE            SIZE  PARENTS  WHY
+1      base      unknown       3.0 KiB        0  containerd's metadata.db says what needs it, which is not read
 rm-2   removing  half removed  4.0 KiB        0  containerd renamed it to remove it and did not get to the end
 
 half removed:     1     4.0 KiB

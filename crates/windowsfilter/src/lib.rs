@@ -3,6 +3,10 @@
 //! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on
 //! the host. See `ARCHITECTURE.md` in the repository for a map.
 
+// Tests that every engine runs, `tests/contract/suite.rs`, are shared with those beside this crate.
+#[cfg(test)]
+extern crate self as windowsfilter;
+
 mod access;
 mod cancel;
 mod compressed;

@@ -82,8 +82,7 @@ fn save(plan: &Plan<'_>, path: &Path, store: &Path) -> Result<Written, Error> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = dir.canonicalize().at("find", dir)?;
     if dir.starts_with(store.canonicalize().at("find", store)?) {
-        let text = format!("--plan {}: nothing is written into the store itself", path.display());
-        return Err(Error::Usage(text));
+        return Err(Error::PlanInStore { path: path.to_owned() });
     }
     let mut file = OutputFile::create(path)?;
     file.write(plan.script().as_bytes())?;

@@ -4,6 +4,7 @@
 mod access;
 #[path = "../../../tests/hcs_standin/answers.rs"]
 mod answers;
+mod contract;
 mod creation;
 mod diffs;
 mod docker_home;
@@ -20,6 +21,9 @@ mod mounting;
 #[path = "../../../tests/everywhere/rebuild.rs"]
 mod rebuild;
 mod removal;
+#[allow(dead_code, reason = "what the rigs of other engines need")]
+#[path = "../../../tests/contract/suite.rs"]
+mod suite;
 mod vectors;
 
 use std::io::Read;

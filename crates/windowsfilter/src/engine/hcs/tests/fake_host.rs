@@ -391,6 +391,7 @@ impl Host for FakeHost {
         self.layer_call("ExportLayer", info, id, &format!(", {}{}", target.display(), shown(parents)))?;
         let is_prepared = is_sandbox(info, id) && self.machine().prepared.contains(id);
         answer("ExportLayer", id, !is_prepared, answers::OUT_OF_ORDER)?;
+        fake_tree::note_deletions(self, &info.layer(id), &parents[0].path, id);
         fake_tree::export(self, &info.layer(id), target, id);
         Ok(())
     }

@@ -463,6 +463,31 @@ fn import_own(host: &FakeHost, transport: &Path, layer: &Path) {
     }
 }
 
+/// What a layer deletes: beside its own files stood what its parent has, and what is not there any more was
+/// removed from it. A container's deletions are the test's to say.
+pub(super) fn note_deletions(host: &FakeHost, layer: &Path, parent: &Path, id: &str) {
+    if layer.join("sandbox.vhdx").exists() {
+        return;
+    }
+    let files = parent.join("Files");
+    let mut deleted: Vec<PathBuf> = Vec::new();
+    for source in walk(&files) {
+        let relative = source.strip_prefix(&files).unwrap();
+        let target = layer.join("Files").join(relative);
+        let is_gone = fs::symlink_metadata(&target).is_err() && target.parent().unwrap().is_dir();
+        if is_gone && !deleted.iter().any(|above| relative.starts_with(above)) {
+            deleted.push(relative.to_owned());
+        }
+    }
+    let tombstones = &mut host.machine().tombstones;
+    for path in deleted {
+        let tombstone = (id.to_owned(), path.to_string_lossy().replace('/', r"\"));
+        if !tombstones.contains(&tombstone) {
+            tombstones.push(tombstone);
+        }
+    }
+}
+
 /// What `ExportLayer` does, as far as one can see it.
 pub(super) fn export(host: &FakeHost, layer: &Path, transport: &Path, id: &str) {
     let mut tombstones = "\u{feff}Version 1.0\r\n".to_owned();
