@@ -31,6 +31,9 @@ enum Task {
     Windows(windows::Args),
     /// Show that the Windows engine works on this Windows.
     WindowsHostCheck(windows_host_check::Args),
+    /// Do a part of windows-host-check that needs a process of its own.
+    #[command(hide = true)]
+    WindowsHostCheckProcess(windows_host_check::process::Args),
     /// Check licences, bans, sources and, where they can be had, advisories of all dependencies.
     Deny,
     /// Show the whole tool at work on an image made for the purpose.
@@ -77,6 +80,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Windows(args) => windows::run(&args),
         Task::WindowsHostCheck(args) => windows_host_check::run(&args),
+        Task::WindowsHostCheckProcess(args) => windows_host_check::process::run(&args),
         Task::Deny => deny::run_checks(),
         Task::Demo(args) => demo::run(&args),
         #[cfg(unix)]

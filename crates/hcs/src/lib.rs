@@ -30,3 +30,7 @@ pub use host::{
 };
 pub use layer::{DriverInfo, FILTER_DRIVER, LayerDescriptor};
 pub use relative_path::{RelativePath, StreamName};
+
+/// Target of the log's lines about calls of foreign functions, at level trace: name, arguments, what was
+/// returned. `windows-host-check` puts them into its report.
+pub const CALL_LOG: &str = "hcs::call";

@@ -7,8 +7,10 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use super::chroot::Chroot;
-use super::{PROFILE, built, cargo, empty_area, wine_path};
+use super::{PROFILE, built, cargo, empty_area, target_dir, wine_path};
 use crate::error::{Error, IoContext, Result};
 use crate::process::run as run_command;
 use crate::windows_host_check::{ROWS, layers};
@@ -16,7 +18,20 @@ use crate::windows_host_check::{ROWS, layers};
 /// Rows that do not hold under Wine, which renames directories in which files are open and replaces no file
 /// that is, or with the stand-in, whose ImportLayer puts nothing of the parents into a layer, so that a
 /// deletion in it has nothing to delete.
-const NOT_SHOWN: [&str; 4] = ["delta mount", "stuck disk", "open file", "replace"];
+const NOT_SHOWN: [&str; 8] = [
+    "delta mount",
+    "tombstones mount",
+    "streams by name",
+    "reparse tags",
+    "stuck disk",
+    "exposed store",
+    "open file",
+    "replace",
+];
+/// Rows for machines with Docker.
+const NOT_ASKED: [&str; 2] = ["docker layer", "docker container"];
+/// The report's name.
+const REPORT: &str = "report.json";
 
 /// Builds the check for Windows, and runs it twice.
 ///
@@ -32,11 +47,19 @@ pub(super) fn check(chroot: &Chroot) -> Result<()> {
     std::fs::write(&base, layers::base()?).at(&base)?;
     let stand_in = verdicts(chroot, &area, &base, true)?;
     for row in ROWS {
-        expect(row, &stand_in, !NOT_SHOWN.contains(&row))?;
+        let verdict = if NOT_SHOWN.contains(&row.name) {
+            "DOES NOT "
+        } else if NOT_ASKED.contains(&row.name) {
+            "not asked"
+        } else {
+            "holds    "
+        };
+        expect(row.name, &stand_in, verdict)?;
     }
+    check_report(&area.join(REPORT))?;
     let without = verdicts(chroot, &area, &base, false)?;
     for row in ["functions", "base layer", "sandbox", "mount"] {
-        expect(row, &without, false)?;
+        expect(row, &without, "DOES NOT ")?;
     }
     Ok(())
 }
@@ -48,6 +71,7 @@ fn verdicts(chroot: &Chroot, area: &Path, base: &Path, stand_in: bool) -> Result
     command.arg("--base").arg(wine_path(base));
     command.arg("--dir").arg(wine_path(&area.join("work")));
     command.arg("--program").arg(wine_path(&built(PROFILE, "windowsfilter.exe")));
+    command.arg("--report").arg(wine_path(&area.join(REPORT)));
     if stand_in {
         // Its state is beside it.
         let library = area.join("hcs_standin.dll");
@@ -61,10 +85,44 @@ fn verdicts(chroot: &Chroot, area: &Path, base: &Path, stand_in: bool) -> Result
     Ok(text)
 }
 
-fn expect(row: &str, verdicts: &str, holds: bool) -> Result<()> {
-    let verdict = if holds { "holds      " } else { "DOES NOT   " };
-    if verdicts.lines().any(|line| line.starts_with(&format!("{verdict}{row}: "))) {
+fn expect(row: &str, verdicts: &str, verdict: &str) -> Result<()> {
+    let line = format!("{verdict}  {row}: ");
+    if verdicts.lines().any(|other| other.starts_with(&line)) {
         return Ok(());
     }
-    Err(Error::Unexpected(format!("windows-host-check under Wine: no line {:?}", format!("{verdict}{row}"))))
+    Err(Error::Unexpected(format!("windows-host-check under Wine: no line {line:?}")))
+}
+
+/// The report has every row with its time, the calls that this process and its children made, and nothing of
+/// this machine.
+fn check_report(path: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(path).at(path)?;
+    let wrong = |what: &str| Err(Error::Unexpected(format!("{}: {what}", path.display())));
+    let report: Value = serde_json::from_str(&text)
+        .map_err(|source| Error::Json { what: path.display().to_string(), source })?;
+    let rows = report["rows"].as_array().map_or(&[][..], Vec::as_slice);
+    let names: Vec<&str> = rows.iter().filter_map(|row| row["row"].as_str()).collect();
+    if names != ROWS.map(|row| row.name) {
+        return wrong("it has other rows");
+    }
+    let has_call = |row: &str, call: &str| {
+        let row = rows.iter().find(|other| other["row"] == row);
+        let calls = row.and_then(|row| row["calls"].as_array()).map_or(&[][..], Vec::as_slice);
+        calls.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with(call)))
+    };
+    for (row, call) in [
+        ("base layer", "child: called ProcessBaseImage("),
+        ("delta", "child: called ImportLayer("),
+        ("mount", "called PrepareLayer("),
+        ("mount", "answer of GetLayerMountPath: "),
+    ] {
+        if !has_call(row, call) {
+            return wrong(&format!("row {row} has no line {call:?}"));
+        }
+    }
+    let area = wine_path(&target_dir()).replace('\\', r"\\");
+    if text.to_lowercase().contains(&area.to_lowercase()) {
+        return wrong("it says where it was made");
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ use super::files::open_volume;
 use super::handle::{check, owned};
 use super::strings::{from_io, long, plain, text, wide};
 use super::table::Table;
+use crate::CALL_LOG;
 use crate::error::{Code, Error, Result};
 
 /// `OPEN_VIRTUAL_DISK_FLAG_CACHED_IO` and `OPEN_VIRTUAL_DISK_FLAG_IGNORE_RELATIVE_PARENT_LOCATOR`. Source:
@@ -37,6 +38,7 @@ pub struct AttachedDisk {
 }
 
 fn failed(code: u32, call: &'static str, path: &Path) -> Result<()> {
+    tracing::trace!(target: CALL_LOG, "called {call}({}): {code:#010x}", path.display());
     if code == 0 { Ok(()) } else { Err(Error::new(call, path.display().to_string(), Code(code))) }
 }
 

@@ -4,6 +4,7 @@ use std::os::windows::io::{FromRawHandle, OwnedHandle};
 
 use windows_sys::Win32::Foundation::{GetLastError, HANDLE, INVALID_HANDLE_VALUE};
 
+use crate::CALL_LOG;
 use crate::error::{Code, Error, Result};
 
 /// Why the last call of this thread failed. The arguments are told after that is known: telling them may
@@ -22,13 +23,15 @@ pub(super) fn check(result: i32, call: &'static str, arguments: impl FnOnce() ->
     Ok(())
 }
 
-/// For functions that give an HRESULT.
-pub(super) fn check_result(
-    result: i32,
-    call: &'static str,
-    arguments: impl FnOnce() -> String,
-) -> Result<()> {
+/// For functions that give an HRESULT. Every call of them is in the log ([`CALL_LOG`]).
+pub(super) fn check_result(result: i32, call: &'static str, arguments: impl Fn() -> String) -> Result<()> {
+    tracing::trace!(target: CALL_LOG, "called {call}({}): {result:#010x}", arguments());
     Code::of_hresult(result).map_or(Ok(()), |code| Err(Error::new(call, arguments(), code)))
+}
+
+/// What a function said besides its success.
+pub(super) fn answered(call: &'static str, answer: &str) {
+    tracing::trace!(target: CALL_LOG, "answer of {call}: {answer}");
 }
 
 /// Takes a handle that a function gave for its caller to close.

@@ -10,7 +10,7 @@ use std::ptr;
 
 use windows_sys::core::{HRESULT, PCWSTR};
 
-use super::handle::check_result;
+use super::handle::{answered, check_result};
 use super::strings::{TaskString, plain, text, wide};
 use super::table::Table;
 use crate::error::{Error, Result};
@@ -212,6 +212,7 @@ pub(super) fn mount_path(table: &Table, info: &DriverInfo, id: &str) -> Result<O
     let result = unsafe { function(&layer.info(), layer.id(), &raw mut length, ptr::null_mut()) };
     check_result(result, CALL, || format!("{}, first call", layer.name()))?;
     if length == 0 {
+        answered(CALL, "no path");
         return Ok(None);
     }
     let mut buffer = vec![0; length];
@@ -219,6 +220,7 @@ pub(super) fn mount_path(table: &Table, info: &DriverInfo, id: &str) -> Result<O
     let result = unsafe { function(&layer.info(), layer.id(), &raw mut length, buffer.as_mut_ptr()) };
     check_result(result, CALL, || format!("{}, second call", layer.name()))?;
     let path = text(&buffer);
+    answered(CALL, &path.to_string_lossy());
     Ok((!path.is_empty()).then(|| path.into()))
 }
 
@@ -230,6 +232,7 @@ pub(super) fn exists(table: &Table, info: &DriverInfo, id: &str) -> Result<bool>
     // SAFETY: all arguments are of the function's types and outlive the call.
     let result = unsafe { function(&layer.info(), layer.id(), &raw mut exists) };
     check_result(result, CALL, || layer.name())?;
+    answered(CALL, &exists.to_string());
     Ok(exists != 0)
 }
 
@@ -251,6 +254,7 @@ pub(super) fn name_to_guid(table: &Table, name: &str) -> Result<Guid> {
     // SAFETY: the text ends in zero, and the GUID has Windows' layout.
     let result = unsafe { function(units.as_ptr(), &raw mut guid) };
     check_result(result, CALL, || name.to_owned())?;
+    answered(CALL, &guid.to_string());
     Ok(guid)
 }
 

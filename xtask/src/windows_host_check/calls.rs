@@ -1,0 +1,58 @@
+//! The calls of Microsoft's functions that a row makes, as `hcs` and the engine log them.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// What was logged since it was last asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Calls(Arc<Mutex<Vec<String>>>);
+
+impl Calls {
+    /// Collects everything that this process logs from now on, and what children log that fill layers: their
+    /// error output is in the engine's log.
+    pub(super) fn collect() -> Self {
+        let calls = Self::default();
+        // Should there be another one, the report has no calls, which it shows.
+        _ = tracing_subscriber::registry().with(calls.clone().with_filter(LevelFilter::TRACE)).try_init();
+        calls
+    }
+
+    /// What has come since the last time.
+    pub(super) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Calls {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let Message(text) = message;
+        let line = if event.metadata().target() == hcs::CALL_LOG {
+            text
+        } else if let Some((_, call)) = text.split_once(": trace: ") {
+            format!("child: {call}")
+        } else {
+            format!("{}: {text}", event.metadata().level().as_str().to_lowercase())
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+/// The text of an event.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
