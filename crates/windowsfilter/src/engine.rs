@@ -143,8 +143,9 @@ pub trait Engine: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Makes the writable storage of a sandbox of `size` bytes in its directory, and makes it durable. 0, which
-    /// only an engine that places layers [`Placement::InPlace`] is given, is the size that the host chooses.
+    /// Makes the writable storage of a sandbox of `size` bytes in its directory, and makes it durable. 0,
+    /// which only an engine that places layers [`Placement::InPlace`] is given, is the size that the host
+    /// chooses.
     ///
     /// # Errors
     /// A size that is too small; what the host cannot do. What was written is the caller's to remove.

@@ -25,8 +25,8 @@ pub(super) fn os_build() -> Result<u32> {
     }
 }
 
-/// Something that is another after every start: Windows' count of them, or when it made the part of the registry
-/// that describes the machine, which is in memory only.
+/// Something that is another after every start: Windows' count of them, or when it made the part of the
+/// registry that describes the machine, which is in memory only.
 ///
 /// The count is the prefetcher's, which a server may not have.
 pub(super) fn boot() -> Option<String> {

@@ -86,8 +86,8 @@ pub struct Layer {
     pub parents: Vec<String>,
     /// Its chain IDs in layerdb; mostly one, or none.
     pub chain_ids: Vec<String>,
-    /// The entries of layerdb that name it; they are called as its chain IDs, or as Docker calls them while it
-    /// removes them.
+    /// The entries of layerdb that name it; they are called as its chain IDs, or as Docker calls them while
+    /// it removes them.
     pub records: Vec<String>,
     /// Images that have it, by [`Image::label`].
     pub images: Vec<String>,
