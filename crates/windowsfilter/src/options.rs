@@ -22,7 +22,8 @@ pub const MAXIMUM_SANDBOX_SIZE: u64 = 64 << 40;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StorageOptions {
     /// Sandbox size in bytes; `None` means the default. 0 is, for one sandbox, that of its store, and for a
-    /// store what the engine makes when it is told none: 20 GB by Windows' own, the default by the portable one.
+    /// store what the engine makes when it is told none: 20 GB by Windows' own, the default by the portable
+    /// one.
     pub size: Option<u64>,
 }
 

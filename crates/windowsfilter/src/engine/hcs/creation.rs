@@ -16,8 +16,8 @@ impl<H: Host> Hcs<H> {
         self.host.create_layer(&self.info, id.as_str(), parent.map_or("", LayerId::as_str)).for_layer(id)
     }
 
-    /// A sandbox of `size` bytes, or, if that is 0, as large as the service makes one; the original leaves it behind when it cannot be expanded, here it is
-    /// destroyed.
+    /// A sandbox of `size` bytes, or, if that is 0, as large as the service makes one. The original leaves it
+    /// behind when it cannot be expanded; here it is destroyed.
     pub(super) fn create_sandbox_layer(&self, sandbox: &Layer, size: u64) -> Result<(), Error> {
         let id = &sandbox.place.id;
         let parents = self.descriptors(id, &self.asked_parents(id, &sandbox.chain)?)?;

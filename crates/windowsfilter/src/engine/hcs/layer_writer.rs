@@ -96,8 +96,8 @@ impl<H: Host> LayerSink for LayerWriter<'_, H> {
     fn add(&mut self, path: &[u8], entry: &LayerEntry) -> io::Result<()> {
         self.boot_store.end()?;
         let path = layer_path(path);
-        // What says something of other entries, or is the directory that the layer's own are in, is no part of
-        // a layer.
+        // What says something of other entries, or is the directory that the layer's own are in, is no part
+        // of a layer.
         if entry.type_flag == type_flag::GLOBAL || is_top(&path) {
             self.passes_over = true;
             return Ok(());
