@@ -209,6 +209,14 @@ impl Writer {
             }
             Event::Done(stream) => {
                 changed = true;
+                if let (SPARSE_BLOCK, Content::InFile { offset, size: 0 }) = (stream.id, &stream.content) {
+                    // The last one of them says where the file ends.
+                    // SAFETY: the caller's word.
+                    let file = unsafe { borrowed(file) };
+                    if file.metadata()?.len() < *offset {
+                        file.set_len(*offset)?;
+                    }
+                }
                 let place = |s: &Stream| {
                     (
                         s.id,
