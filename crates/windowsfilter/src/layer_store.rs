@@ -7,6 +7,7 @@
 
 mod chains;
 mod contract;
+mod expand;
 mod fsck;
 mod in_place;
 mod mounts;

@@ -1,0 +1,64 @@
+//! The lock of a layer's mounts.
+
+use std::path::Path;
+
+use crate::error::Error;
+use crate::id::LayerId;
+use crate::layer_store::LayerStore;
+use crate::lock::{self, Lock};
+use crate::store;
+
+impl LayerStore {
+    /// Held while `id`'s mounts change or its sandbox is read.
+    pub(in crate::layer_store) fn mount_lock(&self, id: &LayerId) -> Result<Lock, Error> {
+        let path = lock::beside(&self.paths.mount(id));
+        loop {
+            let lock = lock::exclusive(&path, &format!("layer {id}"), self.cancel())?;
+            // Whoever removed the layer while we waited has removed the lock's name: others would lock
+            // another file.
+            if !lock.still_at(&path) {
+                continue;
+            }
+            return match self.unless_gone(id, &path, lock) {
+                Some(lock) => Ok(lock),
+                None => Err(Error::NoSuchLayer { id: id.to_string() }),
+            };
+        }
+    }
+
+    /// As [`Self::mount_lock`], but `None` if somebody holds it, or the layer is gone.
+    pub(in crate::layer_store) fn try_mount_lock(&self, id: &LayerId) -> Result<Option<Lock>, Error> {
+        let path = lock::beside(&self.paths.mount(id));
+        loop {
+            match lock::try_exclusive(&path)? {
+                Some(lock) if lock.still_at(&path) => return Ok(self.unless_gone(id, &path, lock)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The lock, unless it was made for a layer that turned out to be gone: then it goes, too, or its name
+    /// would stay for ever.
+    fn unless_gone(&self, id: &LayerId, path: &Path, lock: Lock) -> Option<Lock> {
+        if self.is_known(id) {
+            return Some(lock);
+        }
+        if let Err(error) = store::remove_file(path) {
+            tracing::debug!("{error}; cleanup will");
+        }
+        None
+    }
+
+    /// The lock of a layer that is gone, if it is there and free.
+    pub(in crate::layer_store) fn try_lock_of_gone_layer(&self, id: &LayerId) -> Result<Option<Lock>, Error> {
+        let path = lock::beside(&self.paths.mount(id));
+        let lock = lock::try_existing(&path)?;
+        Ok(lock.filter(|lock| lock.still_at(&path) && !self.is_known(id)))
+    }
+
+    /// Whether there is or was something to mount: where not, no lock is made either.
+    pub(super) fn is_known(&self, id: &LayerId) -> bool {
+        self.contains(id) || self.paths.mount(id).exists()
+    }
+}

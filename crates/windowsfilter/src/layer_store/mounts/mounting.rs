@@ -1,0 +1,171 @@
+//! Mounting a layer, for a user who counts or for a holder with a name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::MountState;
+use crate::error::{Error, ErrorKind, IoContext};
+use crate::id::LayerId;
+use crate::layer_store::LayerStore;
+
+impl LayerStore {
+    /// Mounts `id`: a layer read-only, a sandbox writable. Every call counts. With `target` the view also
+    /// appears there. Returns where it is to be found.
+    ///
+    /// # Errors
+    /// What could not be mounted and why; everything done before is undone.
+    pub fn mount(&self, id: &LayerId, target: Option<&Path>) -> Result<PathBuf, Error> {
+        let target = target.map(|target| self.mount_point(target)).transpose()?;
+        if let Some(target) = &target
+            && let Some(shown) = self.mounted_at(target)?
+        {
+            // A second one would hide the first, and each unmount would take off the wrong one.
+            return Err(Error::TargetTaken { id: id.clone(), target: target.clone(), shown });
+        }
+        self.mount_and(id, |store, id, state, view| store.count_mount(id, state, view, target))
+    }
+
+    /// Mounts `id` for `holder`, who needs it mounted until [`Self::release`]. Any number of calls is as good
+    /// as one: so a program that keeps records can bring the mounts in line with them after a crash of it or
+    /// of the machine.
+    ///
+    /// # Errors
+    /// As [`Self::mount`].
+    pub fn hold(&self, id: &LayerId, holder: &str) -> Result<PathBuf, Error> {
+        self.mount_and(id, |store, id, state, view| {
+            if state.holders.insert(holder.to_owned()) {
+                store.save_mounts(id, state)?;
+            }
+            Ok(view.to_owned())
+        })
+    }
+
+    /// As [`Self::hold`], but waits for nobody who reads `id` if `holder` has it mounted.
+    ///
+    /// # Errors
+    /// As [`Self::mount`].
+    pub fn hold_or_find(&self, id: &LayerId, holder: &str) -> Result<PathBuf, Error> {
+        let known = self.resolve(id)?;
+        self.record(&known)?;
+        if self.try_mount_lock(&known)?.is_none() {
+            let state = self.mounts(&known)?;
+            if let Some(path) = state.path.filter(|_| state.holders.contains(holder)) {
+                return Ok(path);
+            }
+        }
+        // Nobody reads it: if one who did died, it goes on again.
+        self.hold(id, holder)
+    }
+
+    /// Mounts `id` unless it is mounted, and records with `record` for whom; undoes the mount if that fails.
+    fn mount_and<T>(
+        &self,
+        id: &LayerId,
+        record: impl FnOnce(&Self, &LayerId, &mut MountState, &Path) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let id = self.resolve(id)?;
+        self.record(&id)?;
+        let _lock = self.mount_lock(&id)?.for_changes()?;
+        let mut state = self.mounts(&id)?;
+        let first = state.users() == 0;
+        if first {
+            self.check_mountable(&id)?;
+            let was_there = self.place(&id)?.mounts.exists();
+            let stale = |source| Error::StaleMount { id: id.clone(), source: Box::new(source) };
+            self.clear(&id)
+                .map_err(|error| if error.kind() == ErrorKind::InUse { stale(error) } else { error })?;
+            self.cancel().check()?;
+            let view = self.set_up(&id, was_there)?;
+            let (namespace, boot) = (self.engine.namespace(), self.engine.boot());
+            state = MountState { path: Some(view), namespace, boot, ..MountState::default() };
+        } else if state.unprepared || !self.engine.is_prepared(&self.place(&id)?) {
+            self.engine.prepare(&self.layer(&id)?)?;
+            state.unprepared = false;
+            self.save_mounts(&id, &state)?;
+        } else {
+            self.engine.resume(&self.place(&id)?)?;
+        }
+        let view = state.path.clone().ok_or_else(|| Error::NotMounted { id: id.clone() })?;
+        let recorded =
+            self.cancel().check().map_err(Error::from).and_then(|()| record(self, &id, &mut state, &view));
+        match recorded {
+            Err(e) if first => Err(e.with_undo(self.tear_down(&id))),
+            other => other,
+        }
+    }
+
+    fn count_mount(
+        &self,
+        id: &LayerId,
+        state: &mut MountState,
+        view: &Path,
+        target: Option<PathBuf>,
+    ) -> Result<PathBuf, Error> {
+        let before = state.clone();
+        state.count += 1;
+        let Some(target) = target else {
+            self.save_mounts(id, state)?;
+            return Ok(view.to_owned());
+        };
+        // Recorded first: of a mount outside the store that nobody has recorded, nobody would ever know.
+        state.targets.push(target.clone());
+        self.save_mounts(id, state)?;
+        match self.engine.show_at(view, &target) {
+            Ok(()) => Ok(target),
+            Err(e) => Err(e.with_undo(self.save_mounts(id, &before))),
+        }
+    }
+
+    /// The directory at `target`, by the name that the mount table has for it.
+    fn mount_point(&self, target: &Path) -> Result<PathBuf, Error> {
+        let place = target.canonicalize().at("find mount point", target)?;
+        let refused = |reason: &str| Err(std::io::Error::other(reason)).at("mount on", target);
+        if !place.is_dir() {
+            return refused("it is not a directory");
+        }
+        let root = self.paths.root();
+        if root.starts_with(&place) || place.starts_with(root) {
+            return refused("the store is there, and would be hidden");
+        }
+        Ok(place)
+    }
+
+    /// Mounts for the first time; returns the view. What was done is undone, and no more than that, when the
+    /// next step fails. `was_there` says that a process that died had mounted it: should it still be mounted,
+    /// that stays known to the next attempt.
+    fn set_up(&self, id: &LayerId, was_there: bool) -> Result<PathBuf, Error> {
+        let layer = self.layer(id)?;
+        let (place, dir) = (&layer.place, &layer.place.mounts);
+        fs::create_dir_all(dir).at("create directory", dir)?;
+        let remove = || self.forget(place);
+        self.engine.activate(&layer).map_err(|e| if was_there { e } else { e.with_undo(remove()) })?;
+        let deactivate = || self.engine.deactivate(place).and_then(|()| remove());
+        self.engine.prepare(&layer).map_err(|e| e.with_undo(deactivate()))?;
+        self.engine.mount_path(&layer).map_err(|e| {
+            let unprepared = self.engine.unprepare(place);
+            // As the original does, even if the first failed: what can be undone is.
+            let deactivated = deactivate();
+            e.with_undo(unprepared.and(deactivated))
+        })
+    }
+
+    /// Makes room for a mount: takes off whatever a process that died has left.
+    pub(super) fn clear(&self, id: &LayerId) -> Result<(), Error> {
+        let place = self.place(id)?;
+        if !place.mounts.exists() {
+            return Ok(());
+        }
+        for target in self.recorded(id)?.targets.iter().rev() {
+            self.engine.hide_at(target)?;
+        }
+        match self.engine.reset(&place) {
+            // Nobody can be told who would know what was written.
+            Err(error) if error.is_loss() => {
+                tracing::warn!("what was written to {id} last is lost: {error}");
+                self.engine.deactivate(&place)?;
+            }
+            other => other?,
+        }
+        self.forget(&place)
+    }
+}
