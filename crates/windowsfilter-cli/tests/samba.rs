@@ -12,10 +12,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use common::Store;
+use common::{Store, entry};
 use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
-use wclayer::filetime::FileTime;
-use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
+use wclayer::layer_tar::Writer;
 use wclayer::tar::Reader;
 
 /// What Windows puts into `Zone.Identifier`: without the last byte it is another file.
@@ -106,18 +105,6 @@ impl Drop for Smbd {
 
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn entry(name: &str, attributes: u32, size: usize) -> LayerEntry {
-    let time = FileTime(132_434_736_000_000_001);
-    let info = FileInfo {
-        attributes,
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-    };
-    LayerEntry { size: size as u64, ..LayerEntry::new(name, info) }
 }
 
 /// A layer of one file with all the streams.

@@ -15,15 +15,8 @@ use windowsfilter_image::{CommitOptions, Error, Imported};
 #[test]
 fn a_commit_of_what_windows_cannot_hold_says_so_and_leaves_nothing() {
     let fixture = Fixture::new();
-    let (config, tars) = sample();
-    let mut layout = Layout::default();
-    layout.image(&config, &tars, |_| {});
-    layout.write(&fixture.path("oci"));
-    let parent = fixture.import(&fixture.path("oci"), Some("win:1")).unwrap();
-    let sandbox = LayerId::new("box").unwrap();
-    let options = StorageOptions { size: Some(64 << 20) };
-    fixture.store.create_read_write(&sandbox, Some(&parent.top), options, "").unwrap();
-    fs::write(fixture.store.mount(&sandbox, None).unwrap().join("a:b"), "").unwrap();
+    let (_, sandbox, view) = fixture.sandbox(64 << 20);
+    fs::write(view.join("a:b"), "").unwrap();
     let options = CommitOptions {
         reference: "win:2".parse().unwrap(),
         author: None,
@@ -43,15 +36,7 @@ fn a_commit_of_what_windows_cannot_hold_says_so_and_leaves_nothing() {
 #[test]
 fn a_commit_adds_a_layer_and_history_and_is_reproducible() {
     let fixture = Fixture::new();
-    let (config, tars) = sample();
-    let mut layout = Layout::default();
-    layout.image(&config, &tars, |_| {});
-    layout.write(&fixture.path("oci"));
-    let parent = fixture.import(&fixture.path("oci"), Some("win:1")).unwrap();
-    let sandbox = LayerId::new("box").unwrap();
-    let options = StorageOptions { size: Some(1 << 30) };
-    fixture.store.create_read_write(&sandbox, Some(&parent.top), options, "").unwrap();
-    let view = fixture.store.mount(&sandbox, None).unwrap();
+    let (parent, sandbox, view) = fixture.sandbox(1 << 30);
     fs::write(view.join("new.txt"), "new").unwrap();
     let commit = |name: &str| {
         let options = CommitOptions {

@@ -8,8 +8,8 @@ mod common;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use common::{Fixture, Layout, chain, sample};
-use windowsfilter::{Driver, LayerId, Limits, StorageOptions};
+use common::{Fixture, chain};
+use windowsfilter::{LayerId, Limits};
 use windowsfilter_image::{CommitOptions, Imported};
 
 /// A sandbox of 64 MiB on an image, mounted until the test ends.
@@ -26,14 +26,7 @@ impl Mounted {
     fn new(limits: Limits) -> Self {
         let fixture = Fixture::new();
         let fixture = Fixture { store: fixture.store.with_limits(limits), dir: fixture.dir };
-        let (config, tars) = sample();
-        let mut layout = Layout::default();
-        layout.image(&config, &tars, |_| {});
-        layout.write(&fixture.path("oci"));
-        let parent = fixture.import(&fixture.path("oci"), Some("win:1")).unwrap();
-        let options = StorageOptions { size: Some(64 << 20) };
-        fixture.store.create_read_write(&sandbox(), Some(&parent.top), options, "").unwrap();
-        let view = fixture.store.mount(&sandbox(), None).unwrap();
+        let (.., view) = fixture.sandbox(64 << 20);
         Self { fixture, view }
     }
 

@@ -11,7 +11,8 @@ use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
 use windowsfilter::Digest;
 
-fn entry(name: &str, attributes: u32, size: usize) -> LayerEntry {
+/// An entry of a layer with so many bytes.
+pub fn entry(name: &str, attributes: u32, size: usize) -> LayerEntry {
     let time = FileTime(132_434_736_000_000_001);
     let info = FileInfo {
         attributes,

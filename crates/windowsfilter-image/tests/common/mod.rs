@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use windowsfilter::{Digest, LayerStore, StorageOptions};
+use windowsfilter::{Digest, Driver, LayerId, LayerStore, StorageOptions};
 use windowsfilter_image::{Error, ImageStore, ImportOptions, Imported, Source};
 
 pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -131,6 +131,20 @@ impl Fixture {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A sandbox of `size` bytes on the sample image, which is called `win:1`, and where it is mounted.
+    pub fn sandbox(&self, size: u64) -> (Imported, LayerId, PathBuf) {
+        let (config, tars) = sample();
+        let mut layout = Layout::default();
+        layout.image(&config, &tars, |_| {});
+        layout.write(&self.path("oci"));
+        let image = self.import(&self.path("oci"), Some("win:1")).unwrap();
+        let sandbox = LayerId::new("box").unwrap();
+        let options = StorageOptions { size: Some(size) };
+        self.store.create_read_write(&sandbox, Some(&image.top), options, "").unwrap();
+        let view = self.store.mount(&sandbox, None).unwrap();
+        (image, sandbox, view)
     }
 
     pub fn images(&self) -> ImageStore<'_> {
