@@ -90,19 +90,6 @@ fn written(key: &str) -> Option<u64> {
     (code == 0 && time != 0).then_some(time)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_start_is_told_from_others_with_and_without_a_count() {
-        assert!(boot().is_some_and(|boot| !boot.is_empty()));
-        let time = written(r"HARDWARE\DESCRIPTION");
-        assert!(time.is_some() && time == written(r"hardware\description"));
-        assert_eq!(written(r"HARDWARE\NONE OF WINDOWS"), None);
-    }
-}
-
 /// `IsLongPathAwareProcess` in the bit field of the process environment block, and where that is.
 const LONG_PATH_AWARE: u8 = 0x80;
 const BIT_FIELD_OFFSET: usize = 3;
@@ -130,5 +117,18 @@ pub(super) fn take_long_paths() {
     unsafe {
         let bits = current_peb().add(BIT_FIELD_OFFSET);
         bits.write_volatile(bits.read_volatile() | LONG_PATH_AWARE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_told_from_others_with_and_without_a_count() {
+        assert!(boot().is_some_and(|boot| !boot.is_empty()));
+        let time = written(r"HARDWARE\DESCRIPTION");
+        assert!(time.is_some() && time == written(r"hardware\description"));
+        assert_eq!(written(r"HARDWARE\NONE OF WINDOWS"), None);
     }
 }
