@@ -56,8 +56,8 @@ fn check_plan(store: &DockerStore) {
     }
     let script = plan.script();
     assert!(script.is_ascii());
-    let own = script.split("$Plan = @(\r\n").nth(1).and_then(|rest| rest.split("\r\n)\r\n").next());
-    for line in own.unwrap_or_default().split("\r\n").filter(|line| !line.is_empty() && *line != ")") {
+    let own = script.split("$Plan = @(\r\n").nth(1).expect("every script has a plan");
+    for line in own.split("\r\n").take_while(|line| *line != ")") {
         assert!(line.starts_with("    # ") || line.starts_with("    @{ Name = "), "{line:?}");
     }
 }

@@ -9,7 +9,6 @@ fuzz_target!(|input: &str| {
     let options = StorageOptions::parse([format!("size={input}").as_str()]);
     assert_eq!(options.is_ok(), size.is_some());
     if let Ok(options) = options {
-        // 0 means the default.
-        assert_eq!(options.size, size.filter(|&size| size != 0));
+        assert_eq!(options.size, size);
     }
 });
