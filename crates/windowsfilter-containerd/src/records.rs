@@ -107,6 +107,11 @@ impl Record {
     pub(crate) fn short_key(&self) -> ShortKey {
         self.key.as_str().into()
     }
+
+    /// Whether a client unpacks into it by itself, for nothing.
+    pub(crate) fn is_thrown(&self) -> bool {
+        self.kind == Kind::Unpack && self.thrown
+    }
 }
 
 /// The records of one set of snapshots.

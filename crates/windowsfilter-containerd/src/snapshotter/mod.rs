@@ -176,7 +176,7 @@ impl Snapshotter {
         if record.kind == Kind::Committed {
             return Err(Error::WrongKind { action: "mount", key: key.into(), kind: record.kind });
         }
-        if record.kind == Kind::Unpack && record.thrown {
+        if record.is_thrown() {
             self.make_thrown(&record, stop)?;
         }
         self.shown(&record)?;

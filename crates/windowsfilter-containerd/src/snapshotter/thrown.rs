@@ -23,7 +23,7 @@ use super::{New, Snapshotter, link_targets};
 use crate::error::{Error, IoContext};
 use crate::key;
 use crate::labels::SNAPSHOT_REF;
-use crate::records::{Kind, Record};
+use crate::records::Record;
 use crate::stop::Stop;
 
 /// What the mounts of a snapshot need of containerd's content store.
@@ -103,7 +103,7 @@ impl Snapshotter {
             let entry = entry.at("list", &dir)?;
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
             let record = number.and_then(|number| self.records.numbered(number));
-            match (number, record.is_some_and(|record| record.kind == Kind::Unpack && record.thrown)) {
+            match (number, record.is_some_and(|record| record.is_thrown())) {
                 (_, true) => {}
                 (Some(number), false) => self.throw_away(number)?,
                 (None, false) => remove(&entry.path())?,
@@ -120,7 +120,7 @@ impl Snapshotter {
     pub(crate) fn wanted(&self, key: &str, stop: &Stop) -> Result<Option<Wanted>, Error> {
         let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
-        let chain_id = key::unpacked_chain(key).filter(|_| record.kind == Kind::Unpack && record.thrown);
+        let chain_id = key::unpacked_chain(key).filter(|_| record.is_thrown());
         let (Some(chain_id), Some(namespace)) = (chain_id, self.namespace_of(&record)) else {
             return Ok(None);
         };
@@ -160,7 +160,7 @@ impl Snapshotter {
     /// # Errors
     /// A store that cannot be read.
     pub(crate) fn present_for_client(&self, record: &Record) -> Result<Option<(DiffId, u64)>, Error> {
-        if record.kind != Kind::Unpack || !record.thrown {
+        if !record.is_thrown() {
             return Ok(None);
         }
         let staged =
@@ -175,7 +175,7 @@ impl Snapshotter {
 
 /// Removes a directory with all that is in it, if it is there.
 fn remove(dir: &std::path::Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
+    match windowsfilter::remove_tree(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", dir),
         _ => Ok(()),
     }
