@@ -38,6 +38,7 @@ pub mod hcs;
 pub mod portable;
 mod request;
 pub(crate) mod stream;
+pub(crate) mod tar_size;
 
 pub use request::{Expect, ImportRequest, Imported, Progress};
 

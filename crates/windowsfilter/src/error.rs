@@ -366,6 +366,24 @@ fn list(ids: &[LayerId]) -> String {
     ids.iter().map(LayerId::as_str).collect::<Vec<_>>().join(", ")
 }
 
+/// A name as messages show it, which a hostile one cannot flood.
+pub(crate) fn shown(name: &[u8]) -> String {
+    const LONGEST: usize = 300;
+    let text = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]).into_owned();
+    if name.len() > LONGEST { text + "…" } else { text }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// Adds to an I/O error what was being done to which path.
 pub(crate) trait IoContext<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, Error>;

@@ -214,6 +214,11 @@ pub struct DiffLimits {
 pub const DISK_RESERVE: u64 = 64 << 20;
 
 impl DiffLimits {
+    /// Refuses the entry with this number, counted from 1.
+    pub(crate) fn check_entries(&self, number: u64) -> Result<(), Exceeded> {
+        check(Limit::Entries, self.entries, number)
+    }
+
     /// Refuses a tar of so many bytes.
     pub(crate) fn check(&self, bytes: u64) -> Result<(), Exceeded> {
         check(Limit::Size, self.size, bytes)?;

@@ -1,32 +1,39 @@
 //! How large the tar of a sandbox's changes becomes, counted before any of it is written: a file without a
 //! single block can claim any size, and any number of files the same stream of a layer.
 
-use crate::engine::portable::import::shown;
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::limits::DiffLimits;
 
 /// Bytes of a header with its extended one, both at least.
 const HEADER: u64 = 1536;
+#[cfg(target_os = "linux")]
 const BLOCK: u64 = 512;
 
 /// A sum of bytes, and what it may be.
-pub(super) struct TarSize {
+pub(crate) struct TarSize {
     limits: DiffLimits,
     bytes: u64,
 }
 
 impl TarSize {
-    pub(super) fn new(limits: DiffLimits) -> Self {
+    pub(crate) fn new(limits: DiffLimits) -> Self {
         Self { limits, bytes: 0 }
     }
 
+    /// Bytes so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What so many bytes of a file take.
-    pub(super) fn of_data(bytes: u64) -> u64 {
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_data(bytes: u64) -> u64 {
         bytes.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
     }
 
     /// What a stream takes, which has a header of its own.
-    pub(super) fn of_stream(bytes: u64) -> u64 {
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_stream(bytes: u64) -> u64 {
         Self::of_data(bytes).saturating_add(BLOCK)
     }
 
@@ -34,7 +41,7 @@ impl TarSize {
     ///
     /// # Errors
     /// [`Error::Limit`], if that is too much.
-    pub(super) fn add(&mut self, path: &[u8], content: u64) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, path: &[u8], content: u64) -> Result<(), Error> {
         let before = self.bytes;
         self.bytes = before.saturating_add(content).saturating_add(HEADER + path.len() as u64);
         check(&self.limits, path, before, self.bytes)
@@ -43,6 +50,6 @@ impl TarSize {
 
 /// Refuses an entry that begins at `offset` of the tar, if the tar has, with it, more bytes than `limits`
 /// allow.
-pub(super) fn check(limits: &DiffLimits, path: &[u8], offset: u64, bytes: u64) -> Result<(), Error> {
+pub(crate) fn check(limits: &DiffLimits, path: &[u8], offset: u64, bytes: u64) -> Result<(), Error> {
     limits.check(bytes).map_err(|exceeded| Error::Limit { entry: Some((shown(path), offset)), exceeded })
 }

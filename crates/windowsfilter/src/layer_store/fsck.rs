@@ -18,13 +18,12 @@ pub use findings::Finding;
 pub use invariants::Invariant;
 pub use verify::Verified;
 
-pub(super) use findings::chain_text;
 use findings::{Breaks, Violation};
 use layers::SoundParents;
 
 use super::LayerStore;
 use crate::engine::Progress;
-use crate::error::Error;
+use crate::error::{Error, chain_text};
 use crate::id::LayerId;
 
 /// How much of a tar is looked at.

@@ -7,13 +7,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fsck::chain_text;
 use super::staging::is_kept;
 use super::{Chains, LayerStore};
 use crate::engine::Engine;
 #[cfg(target_os = "linux")]
 use crate::engine::portable::linux::sandbox_image;
-use crate::error::{Error, IoContext};
+use crate::error::{Error, IoContext, chain_text};
 use crate::id::{LayerId, REMOVING};
 use crate::lock::{self, Lock};
 use crate::record::LayerKind;

@@ -5,11 +5,9 @@ use std::io::{self, Write};
 
 use wclayer::layer_tar::{BackupSource, LayerSource, SourceItem};
 
-use crate::error::Error;
-use crate::limits::{DiffLimits, Exceeded, Limit};
-
-/// Bytes of a header with its extended one, both at least.
-const HEADER: u64 = 1536;
+use crate::engine::tar_size::TarSize;
+use crate::error::{Error, shown};
+use crate::limits::{DiffLimits, Exceeded};
 
 /// A layer that ends in an error before the first entry that is more than its limits allow.
 pub(super) struct Bounded<'a> {
@@ -17,13 +15,13 @@ pub(super) struct Bounded<'a> {
     limits: DiffLimits,
     entries: u64,
     /// Of the tar, so far as the entries' sizes say.
-    bytes: u64,
+    size: TarSize,
     exceeded: Option<Error>,
 }
 
 impl<'a> Bounded<'a> {
     pub(super) fn new(items: &'a mut dyn LayerSource, limits: DiffLimits) -> Self {
-        Self { items, limits, entries: 0, bytes: 0, exceeded: None }
+        Self { items, limits, entries: 0, size: TarSize::new(limits), exceeded: None }
     }
 
     /// The reason why reading ended, if that was a limit.
@@ -36,17 +34,13 @@ impl<'a> Bounded<'a> {
             SourceItem::Tombstone { path } => (path, 0),
             SourceItem::File { path, size, .. } => (path, *size),
         };
-        let offset = self.bytes;
+        let path: Vec<u8> = path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
         self.entries += 1;
-        self.bytes = offset.saturating_add(size).saturating_add(HEADER + path.len() as u64);
-        let checked = match self.limits.entries {
-            Some(allowed) if self.entries > allowed => {
-                Err(Exceeded { limit: Limit::Entries, allowed, actual: self.entries })
-            }
-            _ => self.limits.check(self.bytes),
-        };
-        let name = || String::from_utf8_lossy(path).replace('\\', "/");
-        checked.map_err(|exceeded| Error::Limit { entry: Some((name(), offset)), exceeded })
+        let offset = self.size.bytes();
+        self.limits
+            .check_entries(self.entries)
+            .map_err(|exceeded| Error::Limit { entry: Some((shown(&path), offset)), exceeded })?;
+        self.size.add(&path, size)
     }
 }
 

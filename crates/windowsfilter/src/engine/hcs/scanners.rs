@@ -1,7 +1,7 @@
 //! What is tried again when a scanner has a layer open, and what is said of one that stays open.
 //!
-//! Not `ProcessBaseImage`, `ProcessUtilityImage` and `ImportLayer`: nobody knows what a first attempt has
-//! left for a second.
+//! Not `ProcessBaseImage`, `ProcessUtilityImage` and `ImportLayer`: what a first attempt has left for
+//! a second is not known.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub(super) fn is_locked(error: &hcs::Error) -> bool {
     matches!(error.code, Code::ACCESS_DENIED | Code::SHARING_VIOLATION)
 }
 
-/// Does what can be repeated until nobody has it open, or for as long as scanners take.
+/// Does what can be repeated until no other process has it open, or for as long as scanners take.
 pub(super) fn outlast<H: Host, T>(
     host: &H,
     what: &str,

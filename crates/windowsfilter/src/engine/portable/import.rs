@@ -25,7 +25,7 @@ use wclayer::tar::{ArchiveEnd, Header, Reader, TarError, type_flag};
 
 use crate::digest::{DiffId, Digest, Hashed};
 use crate::engine::{Expect, ImportRequest, Imported, Progress};
-use crate::error::{Error, IoContext};
+use crate::error::{Error, IoContext, shown};
 use crate::limits::{Exceeded, Limit, Limits};
 use crate::store::{file, sync_dir};
 use crate::temporary::Temporaries;
@@ -33,7 +33,6 @@ use crate::temporary::Temporaries;
 pub use decompress::MAX_ZSTD_WINDOW_LOG;
 pub(super) use entry_name::is_separator;
 use layer_tree::LayerTree;
-pub(super) use layer_tree::shown;
 use pipeline::{BlobInfo, Tee, confine_this_thread};
 
 /// Entries between two calls of [`Progress::entries`].
@@ -189,7 +188,7 @@ impl LastEntry {
     fn named_in(&self, error: Error) -> Error {
         match error {
             Error::Limit { entry: None, exceeded } => {
-                let entry = self.offset.map(|offset| (layer_tree::shown(&self.name), offset));
+                let entry = self.offset.map(|offset| (shown(&self.name), offset));
                 Error::Limit { entry, exceeded }
             }
             other => other,

@@ -5,14 +5,13 @@ use std::fs::File;
 
 use erofs_index::{Cached, FileType, Image, InodeInfo};
 
-use super::import::shown;
 use super::layer_files::open_index;
 use super::long_names::true_name;
 use super::memory::Memory;
 use super::view::{Node, View};
 use crate::driver::{Change, ChangeKind};
 use crate::engine::Place;
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::metadata;
 
 /// The layer's changes, sorted by path.

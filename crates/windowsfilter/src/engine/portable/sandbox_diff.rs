@@ -11,7 +11,6 @@ mod parent;
 mod plan;
 mod problems;
 mod security;
-mod size;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -24,10 +23,9 @@ use std::path::Path;
 
 use crate::diff_options::DiffOptions;
 use crate::driver::{Change, ChangeKind};
-use crate::engine::portable::import::shown;
 use crate::engine::portable::linux::upper::UpperKind;
 use crate::engine::portable::memory::Memory;
-use crate::error::{Error, IoContext};
+use crate::error::{Error, IoContext, shown};
 use crate::limits::DiffLimits;
 use crate::metadata::StreamForm;
 

@@ -1,7 +1,7 @@
 //! What is found wrong, first as an error of the check that found it, then as a finding for whoever asked.
 
 use super::Invariant;
-use crate::error::Error;
+use crate::error::{Error, chain_text};
 use crate::id::LayerId;
 
 /// Something that is not as it must be.
@@ -45,15 +45,4 @@ impl<T> Breaks<T> for Result<T, Error> {
     fn breaks(self, invariant: Invariant) -> Result<T, Violation> {
         self.map_err(|error| Violation { invariant, error })
     }
-}
-
-/// The error with its causes, on one line.
-pub(in crate::layer_store) fn chain_text(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -3,25 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hcs::{BasicInfo, attribute};
+use hcs::attribute;
 use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
 use wclayer::backup_stream as backup;
 
-use super::fake_tree::{content, put, stream};
+use super::fake_tree::{content, info, put, stream};
 use super::suite::{self, Rig, View};
-use super::{Fixture, TIME, names};
+use super::{Fixture, names};
 use crate::LayerStore;
-
-fn info(attributes: u32) -> BasicInfo {
-    let time = TIME.cast_signed();
-    BasicInfo {
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-        attributes,
-    }
-}
 
 /// What the filter shows of a sandbox: its own files, and behind them the nearest parent's, beside which the
 /// recorded Windows has put what the others have. Of a layer it is that layer's directory.

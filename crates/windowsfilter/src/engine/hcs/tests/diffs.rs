@@ -4,28 +4,17 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use hcs::{BasicInfo, Code, attribute};
+use hcs::{Code, attribute};
 use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
 use wclayer::backup_stream::{self as backup, StreamHeader};
 use wclayer::layer_tar::LayerEntry;
 use wclayer::reparse::ReparsePoint;
 
-use super::fake_tree::{put, stream};
+use super::fake_tree::{info, put, stream};
 use super::rebuild::rebuild;
-use super::{Fixture, TIME, TestTar, chain, id, read_all};
+use super::{Fixture, TestTar, chain, id, read_all};
 use crate::limits::Limit;
 use crate::{Change, ChangeKind, Driver, Error, Limits};
-
-fn info(attributes: u32) -> BasicInfo {
-    let time = TIME.cast_signed();
-    BasicInfo {
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-        attributes,
-    }
-}
 
 /// A sandbox in which something was changed.
 fn changed() -> Fixture {

@@ -15,6 +15,7 @@ use hcs::{
 use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
 use wclayer::backup_stream::{self as backup, Reader, Writer};
 
+use super::TIME;
 use super::fake_host::FakeHost;
 
 /// What is known of a file besides its name and place.
@@ -537,6 +538,18 @@ pub(super) fn change_boot_store(host: &FakeHost, utility_vm: &Path) {
     if store.exists() {
         let changed = stream(backup::DATA, b"changed boot store");
         host.machine().nodes.change(&store, |node| node.stream = Some(changed));
+    }
+}
+
+/// These attributes, and one time for all.
+pub(super) fn info(attributes: u32) -> BasicInfo {
+    let time = TIME.cast_signed();
+    BasicInfo {
+        creation_time: time,
+        last_access_time: time,
+        last_write_time: time,
+        change_time: time,
+        attributes,
     }
 }
 

@@ -51,8 +51,9 @@ fn the_files_of_a_diff_are_written_as_the_reference_writes_them() {
             serde_json::from_slice(&fs::read(dir.join("entries.json")).unwrap()).unwrap();
         // Where the reference loses times or shuffles attributes, ours is more exact (`vectors/README.md`).
         let is_exact = ["wraps", "ea_order"].iter().all(|flag| json["flags"][flag].is_null());
-        // Where a name comes twice, the reference hands both on, and Windows takes neither. Of a global header
-        // that calls itself a file of the layer it makes that file; both engines pass over all of them.
+        // Where a name comes twice, the reference hands both on, and Windows takes neither. Of a global
+        // header that calls itself a file of the layer it makes that file; both engines pass over all of
+        // them.
         if !is_exact || ["duplicates", "pax-global"].contains(&&*name) {
             continue;
         }

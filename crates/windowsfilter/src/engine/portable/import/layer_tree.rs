@@ -27,7 +27,7 @@ use self::findings::Findings;
 use super::entry_name::{self, EntryName};
 use super::streams::{InlineBudget, StreamRecord};
 use crate::engine::portable::memory::Memory;
-use crate::error::Error;
+use crate::error::{Error, shown};
 
 /// No entry.
 const NONE: u32 = u32::MAX;
@@ -522,13 +522,6 @@ fn node_kind(entry: &LayerEntry) -> Result<NodeKind, &'static str> {
         _ if marked => Ok(NodeKind::Directory),
         _ => Ok(NodeKind::File),
     }
-}
-
-/// A name as messages show it, which a hostile one cannot flood.
-pub(crate) fn shown(name: &[u8]) -> String {
-    const LONGEST: usize = 300;
-    let text = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]).into_owned();
-    if name.len() > LONGEST { text + "…" } else { text }
 }
 
 pub(super) fn entry_error(name: &[u8], offset: u64, reason: &str) -> Error {

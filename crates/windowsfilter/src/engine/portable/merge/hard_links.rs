@@ -10,8 +10,7 @@ use erofs_index::{Namespace, Nid};
 use wclayer::name;
 
 use super::{Kind, Layer, TOP, Tree};
-use crate::engine::portable::import::shown;
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::metadata::Win32Metadata;
 
 /// Where the link's own entry is in the tar.

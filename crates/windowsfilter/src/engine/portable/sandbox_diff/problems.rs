@@ -8,9 +8,8 @@ use super::links::reparse_data;
 use super::parent::{Parent, ParentNode};
 use super::tree::TreeNode;
 use crate::diff_options::{DiffOptions, LeftOut};
-use crate::engine::portable::import::shown;
 use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
-use crate::error::Error;
+use crate::error::{Error, chain_text, shown};
 use crate::metadata::{Stream, StreamContent, Win32Metadata};
 use rustix::fs::FileType;
 use wclayer::ea;
@@ -144,7 +143,7 @@ impl Problems {
         if let (UpperKind::Symlink { target }, None) = (kind, recorded)
             && let Err(error) = reparse_data(target)
         {
-            let reason = chain(&error);
+            let reason = chain_text(&error);
             self.add(path, &format!("leads to {:?}, which no link on Windows can: {reason}", shown(target)));
         }
     }
@@ -164,14 +163,6 @@ impl Problems {
         }
         self.told.sort();
         Err(Error::NotPortable { problems: self.told, more: self.untold })
-    }
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain(cause)),
-        None => error.to_string(),
     }
 }
 

@@ -9,10 +9,10 @@ use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
 
-use crate::engine::portable::import::shown;
 use crate::engine::portable::linux::upper::{UpperEntry, UpperKind};
 use crate::engine::portable::memory::Memory;
-use crate::error::Error;
+use crate::engine::tar_size::TarSize;
+use crate::error::{Error, shown};
 use crate::limits::DiffLimits;
 use crate::metadata::{StreamForm, Win32Metadata};
 use wclayer::name;
@@ -22,7 +22,6 @@ use super::entry::{is_windows_attribute, make_plain, metadata_of, says_directory
 use super::parent::{Parent, last_name};
 use super::plan::{is_linked, true_name};
 use super::problems::Problems;
-use super::size::TarSize;
 use super::source::Upper;
 
 /// Entries that are read without asking whether anybody still waits for them.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use crate::engine::portable::linux::upper::UpperKind;
+use crate::engine::tar_size::{self, TarSize};
 use crate::error::Error;
 use crate::limits::DiffLimits;
 use crate::metadata::StreamContent;
@@ -16,7 +17,6 @@ use super::links::Links;
 use super::parent::Parent;
 use super::plan::{Entry, Item, Plan};
 use super::security::Directories;
-use super::size::{self, TarSize};
 use super::source::Upper;
 use super::tree::Tree;
 
@@ -115,7 +115,7 @@ impl<'a, U: Upper, P: Parent, W: Write> DiffWriter<'a, U, P, W> {
     /// of that beforehand was looked at when the tree was read; headers are known only now.
     fn check_size(&self, name: &[u8], content: u64) -> Result<(), Error> {
         let offset = self.tar.position();
-        size::check(&self.limits, name, offset, offset.saturating_add(content))
+        tar_size::check(&self.limits, name, offset, offset.saturating_add(content))
     }
 
     fn capped(&self, time: FileTime) -> FileTime {

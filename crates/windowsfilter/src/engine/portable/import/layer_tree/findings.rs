@@ -1,7 +1,6 @@
 //! What is odd about a tar but no error, for the user; and whether it is a layer at all.
 
-use super::shown;
-use crate::error::{Error, TarContent};
+use crate::error::{Error, TarContent, shown};
 
 /// Names that are shown of all of a kind.
 const SHOWN: usize = 5;
