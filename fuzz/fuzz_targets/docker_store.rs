@@ -44,8 +44,8 @@ fn check(store: &DockerStore) {
     }
 }
 
-/// A plan removes what nothing needs, each before what it stands on, and its script has no text of anybody
-/// else's outside of quotes and comments.
+/// A plan removes what nothing needs, each before what it stands on, and its script has names of
+/// layers only in quotes and comments.
 fn check_plan(store: &DockerStore) {
     let Ok(plan) = Plan::new(store) else { return };
     let mut gone = HashSet::new();

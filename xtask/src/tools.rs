@@ -47,8 +47,8 @@ const FORKY: Release = Release {
     programs: &["usr/bin/containerd", "usr/bin/ctr", "usr/bin/fsck.erofs", "usr/bin/mkfs.erofs"],
 };
 
-/// A Docker with the BuildKit that is in it: no Debian has `buildkitd`. In a directory of its own, as it comes with
-/// half a system.
+/// A Docker with the BuildKit that is in it: no Debian has `buildkitd`. In a directory of its own, as it
+/// comes with half a system.
 const DOCKER: Release = Release {
     suite: "forky",
     purpose: "-docker",

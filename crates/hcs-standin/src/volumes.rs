@@ -2,8 +2,8 @@
 //!
 //! The service names a volume `\\?\Volume{GUID}`, without a backslash at its end: that is the device, and no
 //! directory. `\\?\Volume{GUID}\` is its root. Wine has such names for as many directories as `cargo xtask
-//! windows` has prepared (`HCS_STANDIN_VOLUMES`): each stands for a directory there, and is nothing as long as
-//! that is not there. Elsewhere a sandbox's volume is a directory in it.
+//! windows` has prepared (`HCS_STANDIN_VOLUMES`): each stands for a directory there, and is nothing as long
+//! as that is not there. Elsewhere a sandbox's volume is a directory in it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -47,7 +47,7 @@ fn all() -> Option<PathBuf> {
     std::env::var_os("HCS_STANDIN_VOLUMES").map(PathBuf::from)
 }
 
-/// The number of a sandbox's volume, which nobody else has.
+/// The number of a sandbox's volume, which no other sandbox has.
 fn number(layer: &Path, all: &Path) -> io::Result<u32> {
     match fs::read_to_string(layer.join(NUMBER)) {
         Ok(text) => return text.parse().map_err(io::Error::other),

@@ -46,8 +46,8 @@ fn every_layer_exports_to_the_same_bytes_or_fails_at_the_same_entry() {
     assert!(mended >= 6, "{mended}");
 }
 
-/// The recorded version of go-winio refuses sparse blocks in a source that can be read twice. Its pull request
-/// 375 lets them mean there what they mean in one that is read once.
+/// The recorded version of go-winio refuses sparse blocks in a source that can be read twice. Its pull
+/// request 375 lets them mean there what they mean in one that is read once.
 fn stops_at_blocks(recorded: &Value) -> bool {
     recorded["error"]["text"].as_str().is_some_and(|text| text.contains("unknown stream ID 9"))
 }

@@ -1,4 +1,4 @@
-//! Who may write to a store on Windows: its owner and nobody else, as the mode 0700 says it on Linux.
+//! Who may write to a store on Windows: only its owner, as the mode 0700 says it on Linux.
 //!
 //! A directory below `C:\ProgramData` lets every user make files in it, and one below `D:\` lets them change
 //! what is there. Who can do that to a store can read sandboxes, put files into layers that are being
@@ -18,7 +18,7 @@ use crate::error::{Error, IoContext};
 /// What the root gets: all rights for administrators and the system, for everything below it as well, and
 /// nothing from what it lies in.
 const PRIVATE: &str = "D:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY)";
-/// Whoever makes a directory owns it; only administrators can give it to them all.
+/// The user who makes a directory owns it; only administrators can give it to all administrators.
 const OWNED_BY_ADMINISTRATORS: &str = "O:BA";
 
 /// Rights on a directory that change it or what is in it. Source: \[MS-DTYP\] 2.4.3, winnt.h.
@@ -41,7 +41,7 @@ const TRUSTED_INSTALLER: [u32; 6] =
 /// domain's and the forest's.
 const ADMINISTRATORS_OF_A_DOMAIN: [u32; 3] = [500, 512, 519];
 
-/// Somebody who can write to a directory of the store.
+/// Users who can write to a directory of the store and should not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exposed {
     /// The directory.
@@ -101,7 +101,7 @@ pub(crate) fn create(access: &dyn AccessControl, dir: &Path) -> Result<(), Error
         format!("{PRIVATE}(A;OICI;GA;;;{})", user.sid)
     };
     match access.create_directory(dir, &sddl) {
-        // Somebody was faster; whether that one may be used is another question.
+        // Another process made it first; the caller checks whether that one may be used.
         Err(error) if error.is_already_there() => Ok(()),
         other => other.map_err(|error| failed(dir, error)),
     }
@@ -146,7 +146,8 @@ fn writers(descriptor: &SecurityDescriptor, own: Option<Sid>) -> (Vec<Sid>, bool
                         | ace_types::ACCESS_ALLOWED_CALLBACK_OBJECT
                 );
                 let (Some(sid), Some(mask)) = (ace.sid(), ace.mask()) else { continue };
-                // Stands for whoever makes something there, which only those can who are named themselves.
+                // Stands for the user who makes something there, which only users can that are named
+                // themselves.
                 let stands_in = ace.flags & ace_flags::INHERIT_ONLY != 0
                     && [Sid::CREATOR_OWNER, Sid::CREATOR_GROUP].contains(sid);
                 if allows && mask & WRITES != 0 && !stands_in && !trusted(sid) && !found.contains(sid) {

@@ -16,8 +16,8 @@ use crate::process::run as run_command;
 use crate::windows_host_check::{ROWS, layers};
 
 /// Rows that do not hold under Wine, which renames directories in which files are open, replaces no file that
-/// is, has no alternate streams and keeps no access lists; or with the stand-in, whose ImportLayer puts nothing
-/// of the parents into a layer, so that a deletion in it has nothing to delete.
+/// is, has no alternate streams and keeps no access lists; or with the stand-in, whose ImportLayer puts
+/// nothing of the parents into a layer, so that a deletion in it has nothing to delete.
 const NOT_SHOWN: [&str; 7] = [
     "delta mount",
     "tombstones mount",

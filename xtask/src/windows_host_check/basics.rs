@@ -13,7 +13,7 @@ use super::layers;
 
 /// What is put into the sandbox.
 const MADE: &str = "windowsfilter-made.txt";
-/// Functions that are bound for whoever wants them, and that the engine never calls.
+/// Functions that are bound for other users of the crate, and that the engine never calls.
 const NEVER_CALLED: [&str; 2] = ["GetBaseImages", "GrantVmAccess"];
 
 impl Check {

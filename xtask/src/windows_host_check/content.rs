@@ -30,7 +30,8 @@ const ADDED: &str = "windowsfilter-added.txt";
 /// Where a sparse file has something, and where it ends.
 const ISLAND: u64 = 1 << 20;
 const END: u64 = 4 << 20;
-/// A socket, as any program can make it; a link of WSL; something of a vendor whose tag nobody knows.
+/// A socket, as any program can make it; a link of WSL; something of a vendor whose tag Windows does not
+/// know.
 const TAGS: [(&str, u32, &[u8]); 3] = [
     ("socket", 0x8000_0023, b""),
     ("wsl-link", 0xA000_001D, b"\x02\0\0\0../bin/sh"),

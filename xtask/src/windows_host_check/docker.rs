@@ -2,9 +2,9 @@
 //! runs on a sandbox of ours.
 //!
 //! Docker's own images and containers are left alone: a daemon of the check's own, with its data in the
-//! check's directory and a pipe of its own, has the base layer as an image. While that daemon is stopped, this
-//! program takes Docker's layer out of Docker's home and puts its own there under the same ID, and likewise
-//! with a container's sandbox. Docker compares what it reads with the digest that it knows.
+//! check's directory and a pipe of its own, has the base layer as an image. While that daemon is stopped,
+//! this program takes Docker's layer out of Docker's home and puts its own there under the same ID, and
+//! likewise with a container's sandbox. Docker compares what it reads with the digest that it knows.
 
 use std::fs::{self, File};
 use std::io::Write;

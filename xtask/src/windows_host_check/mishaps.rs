@@ -35,7 +35,7 @@ impl Check {
         }
     }
 
-    /// Nobody sees the layer `name`, cleanup leaves nothing of it, and it can be imported now.
+    /// The store does not show the layer `name`, cleanup leaves nothing of it, and it can be imported now.
     fn is_gone_and_can_be_had(&self, name: &str) -> Result<(), Failure> {
         let store = self.host.store()?;
         expect(store.exists(&id(name)?)? == Presence::Absent, format!("half of {name} is a layer"))?;
@@ -76,7 +76,7 @@ impl Check {
         parent.kill()?;
         parent.wait()?;
         expect(begun? && stalled.exists(), "the import did not begin")?;
-        // Windows ends the child, which nobody waits for.
+        // Windows ends the child, which is not waited for.
         let lives = File::open(self.dir.join(file::LIVES))?;
         let ended = self.wait_until(|| Ok(lives.try_lock().is_ok()))?;
         expect(ended, "the process that fills the layer lives on")?;

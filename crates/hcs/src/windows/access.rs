@@ -146,7 +146,7 @@ fn user_sid() -> Result<String> {
     while unsafe { *memory.0.cast::<u16>().add(length) } != 0 {
         length += 1;
     }
-    // SAFETY: these units were just read, and nobody else has the memory.
+    // SAFETY: these units were just read, and no other code has the memory.
     Ok(String::from_utf16_lossy(unsafe { std::slice::from_raw_parts(memory.0.cast::<u16>(), length) }))
 }
 

@@ -1,8 +1,8 @@
 //! Windows itself.
 //!
 //! `table` finds the functions, `strings` and `handle` are what all calls need; `layers`, `systems`, `disks`,
-//! `files`, `backup`, `access`, `privileges`, `holders`, `job` and `machine` are the calls by subject; `host` puts them together
-//! as [`Host`](crate::Host).
+//! `files`, `backup`, `access`, `privileges`, `holders`, `job` and `machine` are the calls by subject; `host`
+//! puts them together as [`Host`](crate::Host).
 #![allow(unsafe_code, reason = "this is where the project calls foreign functions")]
 
 mod access;

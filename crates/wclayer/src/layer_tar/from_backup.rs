@@ -37,9 +37,9 @@ impl<W: Write> Writer<W> {
     /// Writes a file with all its streams from a backup stream. `size` is that of its data.
     ///
     /// # Errors
-    /// What the reference refuses: records in an order it does not know, sparse streams, reparse points that are
-    /// no links. An extended writer takes all of these but a second descriptor, link or data record behind the
-    /// data; sparse streams only from a source that can be read twice.
+    /// What the reference refuses: records in an order it does not know, sparse streams, reparse points that
+    /// are no links. An extended writer takes all of these but a second descriptor, link or data record
+    /// behind the data; sparse streams only from a source that can be read twice.
     pub fn write_backup_stream(
         &mut self,
         path: &[u8],

@@ -20,7 +20,7 @@ const BUFFER: usize = 1 << 20;
 /// Where a layer's files are, and what BuildKit cuts off names and targets. It leaves out all others.
 const FILES: &[u8] = b"Files/";
 
-/// Makes an empty file below `dir`, where nothing else is and nobody else writes, for each target of the hard
+/// Makes an empty file below `dir`, which is empty and which only this writes to, for each target of the hard
 /// links in `tar`.
 ///
 /// # Errors

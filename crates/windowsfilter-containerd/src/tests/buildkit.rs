@@ -282,8 +282,8 @@ async fn a_client_that_unpacks_by_itself_may_have_the_layer_applied_too() {
     fixture.assert_layers(&[]);
 }
 
-/// An image that another builder made on top of one that this one has built: the layer below has our diff here,
-/// and so another chain ID than in the image.
+/// An image that another builder made on top of one that this one has built: the layer below has our diff
+/// here, and so another chain ID than in the image.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_on_top_of_one_that_was_built_here_is_found_by_its_image() {
     let mut fixture = fixture();

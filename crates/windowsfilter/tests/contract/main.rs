@@ -1,6 +1,6 @@
 //! The driver's contract, as moby's `graphtest` suite and the rows of the original's behaviour demand it.
-//! What every engine does is in `suite.rs`, the rest here; `docs/driver-contract.md` says which test belongs to
-//! which row. Mounts need root.
+//! What every engine does is in `suite.rs`, the rest here; `docs/driver-contract.md` says which test belongs
+//! to which row. Mounts need root.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]

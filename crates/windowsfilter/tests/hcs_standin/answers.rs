@@ -1,5 +1,6 @@
-//! What the compute service answers, as far as anybody knows: one script of calls, which the recorded host and
-//! the stand-in must answer alike. `docs/windows-engine.md` says of each assumption what would confirm it.
+//! What the compute service answers, as far as anybody knows: one script of calls, which the recorded host
+//! and the stand-in must answer alike. `docs/windows-engine.md` says of each assumption what would confirm
+//! it.
 
 use std::fs;
 use std::path::Path;

@@ -23,8 +23,8 @@ impl Deletions {
         self.paths.push(Some(path));
     }
 
-    /// Forgets what is deleted in a directory that is none any more. That it hides what is below it stays true
-    /// of whatever takes its place.
+    /// Forgets what is deleted in a directory that is none any more. That it hides what is below it stays
+    /// true of whatever takes its place.
     pub(super) fn forget_below(&mut self, directory: &[u8]) {
         let below = [&name::fold(directory)[..], b"\\"].concat();
         let keys =

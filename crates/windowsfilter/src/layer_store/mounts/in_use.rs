@@ -30,7 +30,7 @@ impl LayerStore {
     }
 
     /// Refuses, before anything is changed, what somebody has mounted where this process does not see it. A
-    /// sandbox is nobody else's while it is mounted; a view may be mounted anew, unless its mounts are
+    /// sandbox is mounted in one place only; a view may be mounted anew, unless its mounts are
     /// counted in another namespace.
     pub(super) fn check_mountable(&self, id: &LayerId) -> Result<(), Error> {
         let place = self.place(id)?;
@@ -46,9 +46,9 @@ impl LayerStore {
         }
     }
 
-    /// Who has `id` mounted where this process does not see it. Nobody's is a view that was mounted here and
-    /// taken off by hand, though other namespaces may have copies of it: whoever mounts it again disturbs
-    /// none of them.
+    /// Who has `id` mounted where this process does not see it. Not a view that was mounted here and
+    /// taken off by hand, though other namespaces may have copies of it: a further mount disturbs none of
+    /// them.
     pub(in crate::layer_store) fn used_elsewhere(&self, place: &Place) -> Result<Option<String>, Error> {
         let recorded = self.recorded(&place.id)?;
         if recorded.users() == 0 || self.engine.has_mounts(place)? {

@@ -14,7 +14,7 @@ impl LayerStore {
         let path = lock::beside(&self.paths.mount(id));
         loop {
             let lock = lock::exclusive(&path, &format!("layer {id}"), self.cancel())?;
-            // Whoever removed the layer while we waited has removed the lock's name: others would lock
+            // A process that removed the layer while we waited has removed the lock's name: others would lock
             // another file.
             if !lock.still_at(&path) {
                 continue;

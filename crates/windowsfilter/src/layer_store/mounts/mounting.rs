@@ -40,7 +40,7 @@ impl LayerStore {
         })
     }
 
-    /// As [`Self::hold`], but waits for nobody who reads `id` if `holder` has it mounted.
+    /// As [`Self::hold`], but does not wait for readers of `id` if `holder` has it mounted.
     ///
     /// # Errors
     /// As [`Self::mount`].
@@ -53,7 +53,7 @@ impl LayerStore {
                 return Ok(path);
             }
         }
-        // Nobody reads it: if one who did died, it goes on again.
+        // It has no reader: if one died, it goes on again.
         self.hold(id, holder)
     }
 
@@ -107,7 +107,7 @@ impl LayerStore {
             self.save_mounts(id, state)?;
             return Ok(view.to_owned());
         };
-        // Recorded first: of a mount outside the store that nobody has recorded, nobody would ever know.
+        // Recorded first: a mount outside the store without a record would never be found.
         state.targets.push(target.clone());
         self.save_mounts(id, state)?;
         match self.engine.show_at(view, &target) {
@@ -159,7 +159,7 @@ impl LayerStore {
             self.engine.hide_at(target)?;
         }
         match self.engine.reset(&place) {
-            // Nobody can be told who would know what was written.
+            // The process that wrote it is gone and cannot be told.
             Err(error) if error.is_loss() => {
                 tracing::warn!("what was written to {id} last is lost: {error}");
                 self.engine.deactivate(&place)?;

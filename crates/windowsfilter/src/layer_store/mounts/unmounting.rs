@@ -9,7 +9,7 @@ use crate::layer_store::LayerStore;
 use crate::lock::Lock;
 
 impl LayerStore {
-    /// Ends that `holder` needs `id` mounted; nothing changes if it does not. What nobody needs any more is
+    /// Ends that `holder` needs `id` mounted; nothing changes if it does not. A layer without users is
     /// unmounted, even if somebody still has a file of it open: it then goes with the last such file.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl LayerStore {
     }
 
     /// As [`Self::release`], of a sandbox that is to be removed: what was written to it last need not be
-    /// saved, and nobody is waited for, who may be reading it for minutes.
+    /// saved, and readers, who may take minutes, are not waited for.
     ///
     /// # Errors
     /// [`Error::Busy`] while somebody reads it, mounts it or unmounts it; when it cannot be unmounted.
@@ -35,8 +35,8 @@ impl LayerStore {
         })
     }
 
-    /// Ends that `holder` needs `id` mounted, and has it unmounted with `unmount` if nobody else does. `lock`
-    /// gets the mount lock.
+    /// Ends that `holder` needs `id` mounted, and has it unmounted with `unmount` if there is no other user.
+    /// `lock` gets the mount lock.
     fn end_hold(
         &self,
         id: &LayerId,
