@@ -47,7 +47,7 @@ pub use layer_store::{
     Chains, Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, Spooled, StagedDirectory,
     StagedLayer, StoreLock, Verified,
 };
-pub use limits::{DISK_RESERVE, DiffLimits, Exceeded, Limit, Limits};
+pub use limits::{DiffLimits, Exceeded, Limit, Limits};
 pub use metadata::{Origin, Stream, StreamContent, StreamForm, Win32Metadata};
 pub use options::{
     DEFAULT_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE, StorageOptions, parse_size,

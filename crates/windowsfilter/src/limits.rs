@@ -205,13 +205,9 @@ pub struct DiffLimits {
     /// full blocks and inodes has up to a tenth more in headers. A file without blocks could have any size,
     /// and a stream of a layer any number of names.
     pub sandbox: Option<u64>,
-    /// Bytes that are free where the tar is written, twice while a layer is made of it. [`DISK_RESERVE`] of
-    /// them stay.
+    /// Bytes that may be written where the tar is written, twice while a layer is made of it.
     pub disk: Option<u64>,
 }
-
-/// Bytes of a disk that a commit leaves to everybody else.
-pub const DISK_RESERVE: u64 = 64 << 20;
 
 impl DiffLimits {
     /// Refuses the entry with this number, counted from 1.
@@ -224,7 +220,7 @@ impl DiffLimits {
         check(Limit::Size, self.size, bytes)?;
         let sandbox = self.sandbox.map(|size| size.saturating_add(size / 4).saturating_add(64 << 20));
         check(Limit::Sandbox, sandbox, bytes)?;
-        check(Limit::Disk, self.disk.map(|free| free.saturating_sub(DISK_RESERVE) / 2), bytes)
+        check(Limit::Disk, self.disk.map(|room| room / 2), bytes)
     }
 }
 

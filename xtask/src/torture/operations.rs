@@ -279,6 +279,8 @@ pub const OPERATIONS: &[Operation] = &[
         name: "mount sandbox --target",
         begin: |place| fs::create_dir_all(&place.aside).at(&place.aside),
         command: |place| place.tool(&["mount", BOX, "--target", &place.aside.to_string_lossy()]),
+        // A second mount there would hide the first.
+        again: &[4],
         ..PLAIN
     },
     Operation {

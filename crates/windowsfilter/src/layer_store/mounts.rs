@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use super::LayerStore;
 use crate::engine::Place;
-use crate::error::{Error, IoContext};
+use crate::error::{Error, IoContext, chain_text};
 use crate::id::LayerId;
 use crate::path_text;
 use crate::remove_tree::remove_tree;
@@ -93,8 +93,15 @@ impl LayerStore {
         if !place.mounts.exists() {
             return Ok(());
         }
-        let Some(by) = self.lasting_use(place)? else {
-            return remove_tree(&place.mounts).at("remove", &place.mounts);
+        let by = match self.lasting_use(place) {
+            Ok(None) => return remove_tree(&place.mounts).at("remove", &place.mounts),
+            Ok(Some(by)) => by,
+            // The mounts are off, which is what was asked for; where others may have some, ours stays.
+            Err(error) => {
+                let error = chain_text(&error);
+                tracing::warn!("{id} is unmounted; who else uses it cannot be known: {error}", id = place.id);
+                String::new()
+            }
         };
         let recorded = self.recorded(&place.id)?;
         if recorded.users() > 0 && self.is_of_another_namespace(&recorded) {

@@ -12,10 +12,16 @@ use crate::diff_options::DiffOptions;
 use crate::digest::{Digest, Hashed};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
-use crate::limits::{DISK_RESERVE, DiffLimits, Exceeded, Limit};
+use crate::limits::{DiffLimits, Exceeded, Limit};
 
 /// Bytes that are written between two looks at the disk.
 const CHUNK: usize = 1 << 20;
+
+/// Bytes of a disk of `total` that a commit leaves to everybody else: 64 MiB, and of a small disk an eighth.
+const fn reserve(total: u64) -> u64 {
+    const MOST: u64 = 64 << 20;
+    if total / 8 < MOST { total / 8 } else { MOST }
+}
 
 /// What a sandbox changed, as a tar.
 #[derive(Debug)]
@@ -35,7 +41,7 @@ impl LayerStore {
     /// As [`crate::Driver::diff`]; more than [`LayerStore::limits`], the sandbox's size or the disk have room
     /// for, before that is written.
     pub fn spool_changes(&self, id: &LayerId, options: DiffOptions) -> Result<Spooled, Error> {
-        let limits = DiffLimits { disk: self.free_bytes()?, ..options.limits };
+        let limits = DiffLimits { disk: self.room()?, ..options.limits };
         let mut diff = Hashed::new(self.diff_with(id, DiffOptions { limits, ..options })?);
         let mut file = self.spool()?;
         let mut buffer = vec![0; CHUNK];
@@ -65,25 +71,36 @@ impl LayerStore {
     }
 
     fn check_reserve(&self, size: u64) -> Result<(), Exceeded> {
-        match self.free_bytes() {
-            Ok(Some(free)) if free < DISK_RESERVE => {
+        match self.room() {
+            Ok(Some(0)) => {
                 Err(Exceeded { limit: Limit::Disk, allowed: size.saturating_sub(CHUNK as u64), actual: size })
             }
             _ => Ok(()),
         }
     }
 
-    /// Bytes that are free where the store is, where that can be known.
+    /// Bytes that may be written where the store is, where that can be known.
     #[cfg(unix)]
-    fn free_bytes(&self) -> Result<Option<u64>, Error> {
+    fn room(&self) -> Result<Option<u64>, Error> {
         let disk = rustix::fs::statvfs(self.root()).at("look at the disk of", self.root())?;
-        Ok(Some(disk.f_bavail.saturating_mul(disk.f_frsize)))
+        let [free, total] = [disk.f_bavail, disk.f_blocks].map(|blocks| blocks.saturating_mul(disk.f_frsize));
+        Ok(Some(free.saturating_sub(reserve(total))))
     }
 
-    /// Bytes that are free where the store is, where that can be known.
+    /// Bytes that may be written where the store is, where that can be known.
     #[cfg(not(unix))]
     #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Linux")]
-    fn free_bytes(&self) -> Result<Option<u64>, Error> {
+    fn room(&self) -> Result<Option<u64>, Error> {
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reserve;
+
+    #[test]
+    fn the_last_64_mib_stay_and_of_a_small_disk_the_last_eighth() {
+        assert_eq!([0, 64 << 20, 512 << 20, u64::MAX].map(reserve), [0, 8 << 20, 64 << 20, 64 << 20]);
     }
 }

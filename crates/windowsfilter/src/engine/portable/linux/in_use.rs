@@ -100,7 +100,7 @@ fn is_free(image: &Path) -> Result<bool, LinuxError> {
 }
 
 fn try_lock(file: &File, how: FlockOperation, image: &Path) -> Result<bool, LinuxError> {
-    match rustix::fs::flock(file, how) {
+    match rustix::io::retry_on_intr(|| rustix::fs::flock(file, how)) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(LinuxError::system("flock", image)(error)),
@@ -108,7 +108,8 @@ fn try_lock(file: &File, how: FlockOperation, image: &Path) -> Result<bool, Linu
 }
 
 fn unlock(file: &File, image: &Path) -> Result<(), LinuxError> {
-    rustix::fs::flock(file, FlockOperation::Unlock).map_err(LinuxError::system("flock", image))
+    rustix::io::retry_on_intr(|| rustix::fs::flock(file, FlockOperation::Unlock))
+        .map_err(LinuxError::system("flock", image))
 }
 
 /// Where the image is mounted in this mount namespace, if it is, and what it is attached to.
