@@ -102,7 +102,8 @@ impl Chroot {
     pub(super) fn command(&self, program: &str) -> Command {
         let (root, home) = (workspace::root(), cargo_home());
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "enter"]);
+        command.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]);
+        command.args(["sh", "-c", ENTER, "enter"]);
         command.arg(&self.dir).arg(&root).arg(&home).arg(program);
         command
             .env_clear()
@@ -120,13 +121,17 @@ impl Chroot {
 /// Mounts what the system needs and changes into it. Its arguments: the system, the repository, cargo's home,
 /// the command.
 ///
-/// The shell stays, as the first process of the namespace: when it ends, so does whatever the command left
-/// running (Wine's server).
+/// The first process of the namespace becomes the command: when it ends, so does whatever it left running
+/// (Wine's server).
+///
+/// The namespace starts with copies of all mounts of the machine. They are taken off as soon as the system is
+/// the root: a copy keeps a disk busy that a test running beside this one unmounts. Only copies go, for the
+/// namespace is private.
 const ENTER: &str = r#"
 set -e
 system=$1 repository=$2 cargo=$3
 shift 3
-mount --make-rprivate /
+mount --bind "$system" "$system"
 for dir in "$repository" "$cargo"; do
     mkdir -p "$dir" "$system$dir"
     mount --bind "$dir" "$system$dir"
@@ -134,11 +139,15 @@ done
 # Cargo would run the programs in there before those of this system.
 if [ -d "$system$cargo/bin" ]; then mount -t tmpfs tmpfs "$system$cargo/bin"; fi
 mount -t proc proc "$system/proc"
-mount --rbind /dev "$system/dev"
+mount --bind /dev "$system/dev"
+if [ -d "$system/dev/shm" ]; then mount -t tmpfs tmpfs "$system/dev/shm"; fi
+if [ -d "$system/dev/pts" ]; then mount -t devpts devpts "$system/dev/pts"; fi
 for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
     if [ -e "$file" ] && [ -d "$system${file%/*}" ]; then cp -L "$file" "$system$file"; fi
 done
-chroot "$system" sh -c 'cd "$1" && shift && exec "$@"' enter "$repository" "$@"
+cd "$system"
+pivot_root . mnt
+exec chroot . sh -c 'umount -l /mnt && cd "$1" && shift && exec "$@"' enter "$repository" "$@"
 "#;
 
 /// Changes with whatever the system is made from.
