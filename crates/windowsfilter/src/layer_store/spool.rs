@@ -80,15 +80,28 @@ impl LayerStore {
     }
 
     /// Bytes that may be written where the store is, where that can be known.
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     fn room(&self) -> Result<Option<u64>, Error> {
-        let disk = rustix::fs::statvfs(self.root()).at("look at the disk of", self.root())?;
-        let [free, total] = [disk.f_bavail, disk.f_blocks].map(|blocks| blocks.saturating_mul(disk.f_frsize));
-        Ok(Some(free.saturating_sub(reserve(total))))
+        let root = self.root();
+        let look = || rustix::fs::statvfs(root).at("look at the disk of", root);
+        let room = |disk: rustix::fs::StatVfs| {
+            let [free, total] =
+                [disk.f_bavail, disk.f_blocks].map(|blocks| blocks.saturating_mul(disk.f_frsize));
+            free.saturating_sub(reserve(total))
+        };
+        match room(look()?) {
+            // Btrfs counts what was deleted as free only when it has written that down.
+            0 => {
+                let dir = File::open(root).at("open", root)?;
+                rustix::fs::syncfs(&dir).map_err(std::io::Error::from).at("sync the disk of", root)?;
+                Ok(Some(room(look()?)))
+            }
+            room => Ok(Some(room)),
+        }
     }
 
     /// Bytes that may be written where the store is, where that can be known.
-    #[cfg(not(unix))]
+    #[cfg(not(target_os = "linux"))]
     #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Linux")]
     fn room(&self) -> Result<Option<u64>, Error> {
         Ok(None)
