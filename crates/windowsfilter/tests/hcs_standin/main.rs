@@ -5,7 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
 mod answers;
+mod contract;
 mod layers;
+#[allow(dead_code, reason = "what the rigs of other engines need")]
+#[path = "../contract/suite.rs"]
+mod suite;
 mod support;
 
 use std::fs;

@@ -46,6 +46,12 @@ impl Windows {
         &self.system
     }
 
+    /// The same store once more, as another process would open it.
+    pub(crate) fn another(&self) -> LayerStore {
+        let (home, options) = (self.dir.path().join("home"), StorageOptions::default());
+        LayerStore::open_hcs(&home, options, self.system.clone(), ImportProcess::Here).unwrap()
+    }
+
     /// The home as Windows is told of it.
     pub(crate) fn home(&self) -> PathBuf {
         let text = self.store.root().to_str().unwrap();
