@@ -57,6 +57,8 @@ codes! {
     MODULE_NOT_FOUND = 126, "the library could not be found";
     /// `ERROR_PROC_NOT_FOUND`.
     PROCEDURE_NOT_FOUND = 127, "the library has no such function";
+    /// `ERROR_DIR_NOT_EMPTY`.
+    DIR_NOT_EMPTY = 145, "the directory is not empty";
     /// `ERROR_ALREADY_EXISTS`.
     ALREADY_EXISTS = 183, "cannot create a file when that file already exists";
     /// `ERROR_DEVICE_NOT_CONNECTED`.
@@ -167,6 +169,11 @@ impl Error {
     /// Whether something is not there.
     pub fn is_not_found(&self) -> bool {
         self.code.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether a directory cannot be removed because something is in it.
+    pub fn is_not_empty(&self) -> bool {
+        self.code == Code::DIR_NOT_EMPTY
     }
 
     /// Whether something is in the way of what is to be made.

@@ -91,7 +91,11 @@ fn delete<T: Tree>(layer: &T, path: &[u8], added: &AddedNames) -> hcs::Result<()
         return if is_replaced { Ok(()) } else { hide(layer, directory, added) };
     }
     match added.is_directory(path) {
-        None => remove(layer, &paths::relative(path)?),
+        // Whether there is something in a directory of the parents, or only seems to be, is Windows' affair.
+        None => match remove(layer, &paths::relative(path)?) {
+            Err(error) if error.is_not_empty() => layer.remove_tree(&paths::relative(path)?),
+            other => other,
+        },
         Some(true) => hide(layer, path, added),
         Some(false) => Ok(()),
     }

@@ -42,6 +42,8 @@ pub(super) struct Machine {
     pub(super) tombstones: Vec<(String, String)>,
     /// The transport directory of the last `ImportLayer`.
     pub(super) imported: BTreeMap<String, Option<Vec<u8>>>,
+    /// Whether directories that a layer has from its parents are full, instead of only looking so.
+    pub(super) copies_parents: bool,
     /// Layers that the service says it does not know.
     pub(super) unknown: BTreeSet<String>,
     pub(super) active: BTreeSet<String>,
@@ -76,6 +78,7 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             calls: Vec::new(),
+            copies_parents: false,
             failures: Vec::new(),
             obstacle: None,
             root: PathBuf::new(),

@@ -343,13 +343,22 @@ impl Tree for FakeTree {
     fn remove(&self, path: &RelativePath) -> Result<()> {
         self.host.call("remove", self.full(path))?;
         let full = self.existing("remove", path)?;
-        if self.host.machine().nodes.is_placeholder(&full) && full.is_dir() {
-            // On Windows there is nothing in it: what it shows is the parent's.
+        let machine = self.host.machine();
+        if machine.nodes.is_placeholder(&full) && full.is_dir() && !machine.copies_parents {
+            // What it shows is the parent's.
             fs::remove_dir_all(full).unwrap();
             return Ok(());
         }
-        if full.is_dir() { fs::remove_dir(full) } else { fs::remove_file(full) }.unwrap();
-        Ok(())
+        let removed = if full.is_dir() { fs::remove_dir(full) } else { fs::remove_file(full) };
+        match removed {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                Err(Error::new("remove", path.to_string(), Code::DIR_NOT_EMPTY))
+            }
+            other => {
+                other.unwrap();
+                Ok(())
+            }
+        }
     }
 
     fn open_sequential(&self, path: &RelativePath) -> Result<Box<dyn Read + Send>> {

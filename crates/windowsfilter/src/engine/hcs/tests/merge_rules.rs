@@ -32,7 +32,10 @@ fn files_of(fixture: &Fixture, layer: &str) -> BTreeMap<String, Option<String>> 
 
 /// A base layer, and what stands in the layer that `upper` makes on it.
 fn merged(base: TestTar, upper: TestTar) -> Vec<String> {
-    let fixture = Fixture::new();
+    merged_in(&Fixture::new(), base, upper)
+}
+
+fn merged_in(fixture: &Fixture, base: TestTar, upper: TestTar) -> Vec<String> {
     fixture.store.apply_diff(&id("base"), None, &mut &base.tar()[..]).unwrap();
     fixture.store.apply_diff(&id("upper"), Some(&id("base")), &mut &upper.tar()[..]).unwrap();
     assert!(fixture.leftovers().is_empty());
@@ -40,7 +43,7 @@ fn merged(base: TestTar, upper: TestTar) -> Vec<String> {
         Some(content) => format!("{path} = {content}"),
         None => format!("{path}/"),
     };
-    files_of(&fixture, "upper").into_iter().map(line).collect()
+    files_of(fixture, "upper").into_iter().map(line).collect()
 }
 
 fn base() -> TestTar {
@@ -62,6 +65,16 @@ fn a_directory_that_is_deleted_and_there_again_has_nothing_of_the_parents() {
     let after = again(TestTar::new().dir("Files")).delete("Files/d");
     for upper in [before, after] {
         assert_eq!(merged(base(), upper), ["Files/d/", "Files/d/new = new", "Files/d/sub/", "Files/f = f"]);
+    }
+}
+
+#[test]
+fn a_deleted_directory_is_gone_whether_windows_copies_what_is_in_it_or_not() {
+    for copies_parents in [false, true] {
+        let fixture = Fixture::new();
+        fixture.host.machine().copies_parents = copies_parents;
+        let upper = TestTar::new().dir("Files").delete("Files/d").delete("Files/none");
+        assert_eq!(merged_in(&fixture, base(), upper), ["Files/f = f"]);
     }
 }
 
