@@ -7,7 +7,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// Functions of kernel32.dll, and what stands in for each.
-const ALIASES: [(&str, &str); 10] = [
+const ALIASES: [(&str, &str); 11] = [
     ("BackupRead", "standin_backup_read"),
     ("BackupSeek", "standin_backup_seek"),
     ("BackupWrite", "standin_backup_write"),
@@ -17,6 +17,7 @@ const ALIASES: [(&str, &str); 10] = [
     ("GetFileAttributesW", "standin_get_file_attributes"),
     ("GetFileInformationByHandleEx", "standin_get_file_information"),
     ("GetVolumeNameForVolumeMountPointW", "standin_get_volume_name"),
+    ("MoveFileExW", "standin_move_file"),
     ("SetFileInformationByHandle", "standin_set_file_information"),
 ];
 

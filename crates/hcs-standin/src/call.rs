@@ -1,7 +1,8 @@
 //! The record of calls, and the calls that are to fail.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -14,8 +15,17 @@ use crate::state::{self, control, fatal, parse_code};
 /// What a function comes to.
 pub(crate) type Outcome = Result<(), Code>;
 
-/// Calls that have begun and are not recorded yet. Held while the record is read or written.
-static RUNNING: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// What is known of the record. Held while that is read or written.
+#[derive(Default)]
+struct Known {
+    /// Calls that have begun and are not recorded yet.
+    running: Vec<String>,
+    /// How many calls of each function there are in the first [`Self::length`] bytes.
+    counts: BTreeMap<String, u64>,
+    length: u64,
+}
+
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
 /// Runs a call, unless it is to fail, and records it. Returns its `HRESULT`.
 pub(crate) fn call(name: &str, args: Value, work: impl FnOnce() -> Outcome) -> i32 {
@@ -48,16 +58,47 @@ fn calls_path() -> PathBuf {
 
 /// Which call of the function this is.
 fn begin(name: &str) -> u64 {
-    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    let text = fs::read_to_string(calls_path()).unwrap_or_default();
-    let calls = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let recorded = calls.filter(|call| call["call"] == name).count();
-    running.push(name.to_owned());
-    (recorded + running.iter().filter(|other| *other == name).count()) as u64
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known.get_or_insert_default();
+    if let Err(e) = known.read_on() {
+        fatal(&format!("{}: {e}", calls_path().display()));
+    }
+    known.running.push(name.to_owned());
+    let running = known.running.iter().filter(|other| *other == name).count() as u64;
+    known.counts.get(name).copied().unwrap_or_default() + running
+}
+
+impl Known {
+    /// Reads what this and other processes have recorded since; from the beginning, if it was removed.
+    fn read_on(&mut self) -> io::Result<()> {
+        let mut file = match File::open(calls_path()) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                (self.counts, self.length) = Default::default();
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        if file.metadata()?.len() < self.length {
+            (self.counts, self.length) = Default::default();
+        }
+        file.seek(SeekFrom::Start(self.length))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        // A line that is just being written counts when it is there.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        self.length += whole as u64;
+        let calls = text[..whole].lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        for name in calls.filter_map(|call| Some(call["call"].as_str()?.to_owned())) {
+            *self.counts.entry(name).or_default() += 1;
+        }
+        Ok(())
+    }
 }
 
 fn append(name: &str, record: &Value) {
-    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = &mut known.get_or_insert_default().running;
     if let Some(at) = running.iter().position(|other| other == name) {
         running.swap_remove(at);
     }

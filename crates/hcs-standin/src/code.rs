@@ -17,6 +17,7 @@ impl Code {
     pub(crate) const INVALID_PARAMETER: Self = Self::win32(87);
     pub(crate) const FILENAME_EXCED_RANGE: Self = Self::win32(206);
     pub(crate) const NOT_FOUND: Self = Self::win32(1168);
+    pub(crate) const PRIVILEGE_NOT_HELD: Self = Self::win32(1314);
     pub(crate) const INVALID_STATE: Self = Self::win32(5023);
     pub(crate) const SYSTEM_NOT_FOUND: Self = Self(0xC037_010E);
     pub(crate) const SYSTEM_ALREADY_STOPPED: Self = Self(0xC037_0110);

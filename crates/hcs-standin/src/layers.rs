@@ -12,7 +12,7 @@ use crate::disks;
 use crate::sandbox::{self, DISK, State};
 use crate::state::control;
 use crate::text::{allocated, read, shown, wide};
-use crate::{long_paths, transport, tree, volumes};
+use crate::{long_paths, privileges, transport, tree, volumes};
 
 /// `struct DriverInfo`.
 #[repr(C)]
@@ -242,6 +242,7 @@ unsafe extern "system" fn ExportLayer(
     let ((args, parents), path, layer) = unsafe { (parents(first, count), read(path), Layer::new(info, id)) };
     let layer = layer.with("path", json!(path.to_string_lossy())).with("parents", args);
     layer.call("ExportLayer", |layer| {
+        privileges::need_backup()?;
         let prepared = state(layer)?.is_some_and(|state| state.prepared);
         refuse_unless(!prepared, Code::INVALID_STATE)?;
         transport::export(layer, Path::new(&path), &parents)?;
@@ -263,9 +264,10 @@ unsafe extern "system" fn ImportLayer(
     let ((args, parents), path, layer) = unsafe { (parents(first, count), read(path), Layer::new(info, id)) };
     let layer = layer.with("path", json!(path.to_string_lossy())).with("parents", args);
     layer.call("ImportLayer", |layer| {
+        privileges::need_backup_and_restore()?;
         refuse_unless(parents.iter().all(|parent| parent.is_dir()), Code::PATH_NOT_FOUND)?;
         long_paths::check_process(Path::new(&path))?;
-        transport::import(layer, Path::new(&path))?;
+        transport::import(layer, Path::new(&path), &parents)?;
         long_paths::check(layer)
     })
 }
@@ -368,6 +370,7 @@ unsafe extern "system" fn ProcessBaseImage(path: *const u16) -> i32 {
     // SAFETY: see the function.
     let path = PathBuf::from(unsafe { read(path) });
     call("ProcessBaseImage", json!({"path": path.to_string_lossy()}), || {
+        privileges::need_backup_and_restore()?;
         refuse_unless(path.join("Files").is_dir(), Code::PATH_NOT_FOUND)?;
         long_paths::check(&path)?;
         make(&path, &["blank-base.vhdx", "blank.vhdx", "layout"])
@@ -381,6 +384,7 @@ unsafe extern "system" fn ProcessUtilityImage(path: *const u16) -> i32 {
     // SAFETY: see the function.
     let path = PathBuf::from(unsafe { read(path) });
     call("ProcessUtilityImage", json!({"path": path.to_string_lossy()}), || {
+        privileges::need_backup_and_restore()?;
         refuse_unless(path.join("Files").is_dir(), Code::PATH_NOT_FOUND)?;
         long_paths::check(&path)?;
         make(&path, &["SystemTemplateBase.vhdx", "SystemTemplate.vhdx"])

@@ -140,7 +140,8 @@ pub(crate) unsafe fn info(file: HANDLE) -> io::Result<Info> {
     // SAFETY: the caller's word.
     let (identity, plain) = unsafe { (Identity::of(file)?, plain_info(file)?) };
     let record = identity.load()?;
-    let mut info = plain;
+    // Reading a file changes nothing: NTFS of a server keeps no times of it.
+    let mut info = Info { access: plain.write, ..plain };
     if let Some(kept) = record.info {
         info = kept;
         if record.seen_write.is_some_and(|seen| seen != plain.write) {

@@ -1,6 +1,6 @@
 //! Sandboxes: their state, what their volume shows, and how that differs from the parents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::code::Code;
 use crate::{metadata, tree, volumes};
 
 pub(crate) const DISK: &str = "sandbox.vhdx";
-pub(crate) const TOMBSTONES: &str = "standin.tombstones";
+pub(crate) const OF_PARENTS: &str = "standin.parents";
 const STATE: &str = "sandbox.state";
 
 /// What has been done with a sandbox. In its directory, so that processes share it as they share Windows.
@@ -42,45 +42,56 @@ impl State {
     }
 }
 
-/// Files of a chain: by their path in lower case, where each is.
-type Merged = BTreeMap<String, (PathBuf, PathBuf, bool)>;
+/// What a chain shows: by the path in lower case, the path, where it is, and whether it is a directory.
+type Shown = BTreeMap<String, (PathBuf, PathBuf, bool)>;
 
-fn key(path: &Path) -> String {
+pub(crate) fn key(path: &Path) -> String {
     path.to_string_lossy().to_lowercase()
 }
 
-/// What the parents, nearest first, have together.
-fn merged(parents: &[PathBuf]) -> Result<Merged, Code> {
-    let mut merged = Merged::new();
-    for parent in parents.iter().rev() {
-        let files = parent.join("Files");
-        if !files.is_dir() {
-            return Err(Code::PATH_NOT_FOUND);
-        }
-        for gone in tombstones(parent)? {
-            let gone = key(Path::new(&gone));
-            let inside = format!("{gone}\\");
-            merged.retain(|path, _| *path != gone && !path.starts_with(&inside));
-        }
-        for entry in tree::walk(&files)? {
-            let place = (entry.path.clone(), files.join(&entry.path), entry.is_directory);
-            if let Some((_, _, true)) = merged.get(&key(&entry.path))
-                && !entry.is_directory
-            {
-                let inside = format!("{}\\", key(&entry.path));
-                merged.retain(|path, _| !path.starts_with(&inside));
-            }
-            merged.insert(key(&entry.path), place);
-        }
+/// What the parents, nearest first, show together: the nearest has all of it, since importing it has put
+/// there what those below it have.
+fn shown(parents: &[PathBuf]) -> Result<Shown, Code> {
+    if parents.iter().any(|parent| !parent.join("Files").is_dir()) {
+        return Err(Code::PATH_NOT_FOUND);
     }
-    Ok(merged)
+    let Some(nearest) = parents.first() else { return Ok(Shown::new()) };
+    let files = nearest.join("Files");
+    let place = |entry: tree::Entry| {
+        let source = files.join(&entry.path);
+        (key(&entry.path), (entry.path, source, entry.is_directory))
+    };
+    Ok(tree::walk(&files)?.into_iter().map(place).collect())
 }
 
-/// Paths that a read-only layer takes away.
-pub(crate) fn tombstones(layer: &Path) -> io::Result<Vec<String>> {
-    match fs::read_to_string(layer.join(TOMBSTONES)) {
+/// Puts into a layer's `files` what the parents show and the layer itself has not. Gives their paths.
+pub(crate) fn fill_layer(files: &Path, parents: &[PathBuf]) -> Result<Vec<String>, Code> {
+    let mut put = Vec::new();
+    let shown = shown(parents)?;
+    // Directories come before what is in them.
+    for (key, (path, source, is_directory)) in &shown {
+        let target = files.join(path);
+        let has_place = target.parent().is_some_and(Path::is_dir) && !tree::is_link_above(files, path)?;
+        if has_place && !target.exists() {
+            tree::copy_entry(source, &target, *is_directory)?;
+            put.push(key.clone());
+        }
+    }
+    for key in put.iter().rev() {
+        let (path, source, is_directory) = &shown[key];
+        if *is_directory {
+            // Filling a directory changes its times.
+            tree::copy_metadata(source, &files.join(path))?;
+        }
+    }
+    Ok(put)
+}
+
+/// What a read-only layer has of its parents, by the path in lower case.
+pub(crate) fn of_parents(layer: &Path) -> io::Result<BTreeSet<String>> {
+    match fs::read_to_string(layer.join(OF_PARENTS)) {
         Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(e) => Err(e),
     }
 }
@@ -88,12 +99,12 @@ pub(crate) fn tombstones(layer: &Path) -> io::Result<Vec<String>> {
 /// Copies into the volume what the parents have together.
 pub(crate) fn fill(layer: &Path, parents: &[PathBuf]) -> Result<(), Code> {
     let volume = volumes::directory(layer)?;
-    let merged = merged(parents)?;
-    for (path, source, is_directory) in merged.values() {
+    let shown = shown(parents)?;
+    for (path, source, is_directory) in shown.values() {
         tree::copy_entry(source, &volume.join(path), *is_directory)?;
     }
     // Filling a directory changes its times.
-    for (path, source, is_directory) in merged.values().rev() {
+    for (path, source, is_directory) in shown.values().rev() {
         if *is_directory {
             tree::copy_metadata(source, &volume.join(path))?;
         }
@@ -101,7 +112,7 @@ pub(crate) fn fill(layer: &Path, parents: &[PathBuf]) -> Result<(), Code> {
     Ok(())
 }
 
-/// How a volume differs from what its sandbox stands on.
+/// How a volume or layer differs from what it stands on.
 pub(crate) struct Difference {
     /// New and changed entries, and directories on the way to them, in the order of a walk.
     pub(crate) entries: Vec<tree::Entry>,
@@ -109,40 +120,41 @@ pub(crate) struct Difference {
     pub(crate) tombstones: Vec<String>,
 }
 
-pub(crate) fn difference(layer: &Path, parents: &[PathBuf]) -> Result<Difference, Code> {
-    let volume = volumes::directory(layer)?;
-    let mut before = merged(parents)?;
-    let now = tree::walk(&volume)?;
-    let mut changed = Vec::with_capacity(now.len());
+/// Compares what is below `root` with what the parents show. An entry that is not `of_parents` (by its path in
+/// lower case) is changed whether it differs or not.
+pub(crate) fn difference(
+    root: &Path,
+    parents: &[PathBuf],
+    of_parents: impl Fn(&str) -> bool,
+) -> Result<Difference, Code> {
+    let mut before = shown(parents)?;
+    let now = tree::walk(root)?;
+    let (mut changed, mut directories) = (BTreeSet::new(), BTreeSet::new());
     for entry in &now {
-        changed.push(match before.remove(&key(&entry.path)) {
+        let key = key(&entry.path);
+        let is_changed = match before.remove(&key) {
             Some((_, source, was_directory)) => {
-                was_directory != entry.is_directory
-                    || differs(&source, &volume.join(&entry.path), was_directory)?
+                !of_parents(&key)
+                    || was_directory != entry.is_directory
+                    || differs(&source, &root.join(&entry.path), was_directory)?
             }
             None => true,
-        });
-    }
-    // A changed entry brings the directories it is in.
-    for at in 0..now.len() {
-        if changed[at] {
-            for above in 0..at {
-                changed[above] |= now[at].path.starts_with(&now[above].path);
-            }
+        };
+        if is_changed {
+            // It brings the directories it is in.
+            changed.extend(entry.path.ancestors().map(Path::to_owned));
+        }
+        if entry.is_directory {
+            directories.insert(key);
         }
     }
-    let entries =
-        now.into_iter().zip(changed).filter(|(_, changed)| *changed).map(|(entry, _)| entry).collect();
-    let mut tombstones: Vec<String> = Vec::new();
-    let mut last = None;
-    for (path, (shown, ..)) in &before {
-        let inside =
-            |gone: &String| path.strip_prefix(gone.as_str()).is_some_and(|rest| rest.starts_with('\\'));
-        if !last.as_ref().is_some_and(inside) {
-            tombstones.push(shown.to_string_lossy().into_owned());
-            last = Some(path.clone());
-        }
-    }
+    let gone = |path: &PathBuf| {
+        let above = path.parent().map(key).unwrap_or_default();
+        above.is_empty() || directories.contains(&above)
+    };
+    let tombstones = before.into_values().map(|(path, ..)| path).filter(gone);
+    let tombstones = tombstones.map(|path| path.to_string_lossy().into_owned()).collect();
+    let entries = now.into_iter().filter(|entry| changed.contains(&entry.path)).collect();
     Ok(Difference { entries, tombstones })
 }
 

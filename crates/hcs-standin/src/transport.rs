@@ -5,12 +5,11 @@
 //! hcsshim `internal/wclayer/legacy.go`.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::code::Code;
 use crate::metadata::{self, ATTRIBUTE_REPARSE_POINT, Info};
-use crate::sandbox::{self, State, TOMBSTONES};
+use crate::sandbox::{self, DISK, Difference, OF_PARENTS, State};
 use crate::streams::{Content, DATA, Event, Parser, SECURITY, SPARSE_BLOCK, Stream};
 use crate::{tree, volumes};
 
@@ -24,12 +23,14 @@ const HIVES: [&str; 5] =
 /// Writes what `layer` changes into `target`.
 pub(crate) fn export(layer: &Path, target: &Path, parents: &[PathBuf]) -> Result<(), Code> {
     fs::create_dir_all(target.join("Files"))?;
-    let (root, entries, tombstones) = match State::load(layer)? {
-        Some(_) => {
-            let difference = sandbox::difference(layer, parents)?;
-            (volumes::directory(layer)?, difference.entries, difference.tombstones)
-        }
-        None => (layer.join("Files"), tree::walk(&layer.join("Files"))?, sandbox::tombstones(layer)?),
+    let (root, Difference { entries, tombstones }) = if State::load(layer)?.is_some() {
+        let volume = volumes::directory(layer)?;
+        let difference = sandbox::difference(&volume, parents, |_| true)?;
+        (volume, difference)
+    } else {
+        let (files, of_parents) = (layer.join("Files"), sandbox::of_parents(layer)?);
+        let difference = sandbox::difference(&files, parents, |path| of_parents.contains(path))?;
+        (files, difference)
     };
     for entry in &entries {
         export_entry(&root.join(&entry.path), &target.join("Files").join(&entry.path), entry.is_directory)?;
@@ -41,9 +42,13 @@ pub(crate) fn export(layer: &Path, target: &Path, parents: &[PathBuf]) -> Result
     }
     if !target.join("Hives").exists() {
         fs::create_dir(target.join("Hives"))?;
+        // Exporting a sandbox changes nothing in it.
+        let (info, _) = metadata::of_path(&layer.join(DISK))?;
         for hive in HIVES {
+            let hive = target.join("Hives").join(hive);
             // The first bytes of every hive; nothing here looks further.
-            fs::write(target.join("Hives").join(hive), [&b"regf"[..], &[0; 4092]].concat())?;
+            fs::write(&hive, [&b"regf"[..], &[0; 4092]].concat())?;
+            metadata::set_at(&hive, info, Vec::new())?;
         }
     }
     let lines = tombstones.iter().map(|path| format!("\\{path}\r\n")).collect::<String>();
@@ -93,8 +98,8 @@ fn with_suffix(directory: &Path) -> PathBuf {
     name.into()
 }
 
-/// Makes `layer` of the transport directory `source`.
-pub(crate) fn import(layer: &Path, source: &Path) -> Result<(), Code> {
+/// Makes `layer` of the transport directory `source`, and puts into it what the parents have.
+pub(crate) fn import(layer: &Path, source: &Path, parents: &[PathBuf]) -> Result<(), Code> {
     if !source.join("Hives").is_dir() {
         return Err(Code::PATH_NOT_FOUND);
     }
@@ -113,28 +118,14 @@ pub(crate) fn import(layer: &Path, source: &Path) -> Result<(), Code> {
             import_entry(&from, &to, false)?;
         }
     }
-    for (from, to) in directories.iter().rev() {
-        import_entry(from, to, true)?;
-    }
-    if source.join("Hives").is_dir() {
-        tree::copy(&source.join("Hives"), &layer.join("Hives"))?;
-    }
-    let tombstones = match fs::read_to_string(source.join(TOMBSTONES_FILE)) {
-        Ok(text) => parse_tombstones(&text)?,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e.into()),
-    };
-    Ok(fs::write(layer.join(TOMBSTONES), tombstones)?)
-}
-
-fn parse_tombstones(text: &str) -> Result<String, Code> {
-    let mut lines = text.lines();
-    if lines.next() != Some(TOMBSTONES_HEADER) {
-        return Err(Code::INVALID_DATA);
-    }
-    lines
-        .map(|line| line.strip_prefix('\\').map(|path| format!("{path}\n")).ok_or(Code::INVALID_DATA))
-        .collect()
+    let set_directories = || directories.iter().rev().try_for_each(|(from, to)| import_entry(from, to, true));
+    // Which of them are reparse points has to be known, and filling a directory changes its times.
+    set_directories()?;
+    let of_parents = sandbox::fill_layer(&files, parents)?;
+    set_directories()?;
+    tree::copy(&source.join("Hives"), &layer.join("Hives"))?;
+    let lines = of_parents.iter().map(|path| format!("{path}\n")).collect::<String>();
+    Ok(fs::write(layer.join(OF_PARENTS), lines)?)
 }
 
 fn import_entry(from: &Path, to: &Path, is_directory: bool) -> Result<(), Code> {

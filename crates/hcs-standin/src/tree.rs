@@ -5,7 +5,7 @@ use std::io;
 use std::os::windows::io::AsRawHandle;
 use std::path::{Path, PathBuf};
 
-use crate::metadata::{self, Identity};
+use crate::metadata::{self, ATTRIBUTE_REPARSE_POINT, Identity};
 
 /// What is below a directory.
 pub(crate) struct Entry {
@@ -33,6 +33,16 @@ fn walk_below(root: &Path, below: &Path, entries: &mut Vec<Entry>) -> io::Result
         }
     }
     Ok(())
+}
+
+/// Whether a directory on the way from `root` to `path` is a reparse point: nothing is in it.
+pub(crate) fn is_link_above(root: &Path, path: &Path) -> io::Result<bool> {
+    for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+        if metadata::of_path(&root.join(above))?.0.attributes & ATTRIBUTE_REPARSE_POINT != 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Copies one file or directory, without what is in it, and all that is kept of it.

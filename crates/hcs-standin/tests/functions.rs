@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use hcs::windows::System;
 use hcs::{
-    BackupTarget, BasicInfo, Code, DriverInfo, Host, LayerDescriptor, RelativePath, Termination, Tree,
+    BackupTarget, BasicInfo, Code, DriverInfo, Host, LayerDescriptor, Privilege, RelativePath, Termination,
+    Tree,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -119,7 +120,22 @@ fn a_sandbox_shows_its_parents_and_its_export_imports_again() {
     fs::create_dir(volume.join("dir")).unwrap();
     fs::remove_file(volume.join(r"Windows\gone.exe")).unwrap();
     let target = windows.dir.path().join("export");
+    let denied = |result: hcs::Result<()>| assert_eq!(result.unwrap_err().code, Code(1314));
+    denied(system.export_layer(info, "c", &target, &parents));
+    let both = [Privilege::Backup, Privilege::Restore];
+    system.enable_process_privileges(&both).unwrap();
+    system.enable_process_privileges(&both).unwrap();
+    system.disable_process_privileges(&both).unwrap();
+    // One that has switched them on still needs them.
     assert_eq!(system.export_layer(info, "c", &target, &parents).unwrap_err().code, Code(5023), "prepared");
+    system.disable_process_privileges(&both).unwrap();
+    denied(system.export_layer(info, "c", &target, &parents));
+    let backup = system.thread_privileges(&[Privilege::Backup]).unwrap();
+    assert_eq!(system.export_layer(info, "c", &target, &parents).unwrap_err().code, Code(5023), "prepared");
+    denied(system.import_layer(info, "c", &target, &parents));
+    denied(system.process_base_image(&windows.layer("base")));
+    drop(backup);
+    let _privileges = system.thread_privileges(&[Privilege::Backup, Privilege::Restore]).unwrap();
     system.unprepare_layer(info, "c").unwrap();
     system.export_layer(info, "c", &target, &parents).unwrap();
     let exported = tree(&target);
@@ -139,6 +155,8 @@ fn a_sandbox_shows_its_parents_and_its_export_imports_again() {
     system.create_layer(info, "layer", "base").unwrap();
     system.import_layer(info, "layer", &target, &parents).unwrap();
     assert_eq!(fs::read(windows.layer("layer").join(r"Files\Windows\old.exe")).unwrap(), b"new");
+    // What the parent has is there, too, so that a deletion has something to delete.
+    fs::remove_file(windows.layer("layer").join(r"Files\Windows\gone.exe")).unwrap();
     let again = windows.dir.path().join("again");
     system.export_layer(info, "layer", &again, &parents).unwrap();
     assert_eq!(tree(&again), exported);

@@ -16,17 +16,8 @@ use crate::process::run as run_command;
 use crate::windows_host_check::{ROWS, layers};
 
 /// Rows that do not hold under Wine, which renames directories in which files are open, replaces no file that
-/// is, has no alternate streams and keeps no access lists; or with the stand-in, whose ImportLayer puts
-/// nothing of the parents into a layer, so that a deletion in it has nothing to delete.
-const NOT_SHOWN: [&str; 7] = [
-    "delta mount",
-    "tombstones mount",
-    "streams by name",
-    "stuck disk",
-    "exposed store",
-    "open file",
-    "replace",
-];
+/// is, has no alternate streams and keeps no access lists.
+const NOT_SHOWN: [&str; 4] = ["streams by name", "exposed store", "open file", "replace"];
 /// Rows for machines with Docker.
 const NOT_ASKED: [&str; 2] = ["docker layer", "docker container"];
 /// The report's name.

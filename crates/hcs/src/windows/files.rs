@@ -26,8 +26,8 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT, FILE_ID_INFO,
     FILE_INFO_BY_HANDLE_CLASS, FILE_LIST_DIRECTORY, FILE_READ_ATTRIBUTES, FILE_SHARE_DELETE, FILE_SHARE_READ,
     FILE_SHARE_WRITE, FILE_STANDARD_INFO, FILE_WRITE_ATTRIBUTES, FileBasicInfo, FileFullDirectoryInfo,
-    FileIdInfo, FileStandardInfo, INVALID_FILE_ATTRIBUTES, MoveFileExW, OPEN_EXISTING, SYNCHRONIZE,
-    WRITE_DAC, WRITE_OWNER,
+    FileIdInfo, FileStandardInfo, INVALID_FILE_ATTRIBUTES, OPEN_EXISTING, SYNCHRONIZE, WRITE_DAC,
+    WRITE_OWNER,
 };
 use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 
@@ -410,11 +410,12 @@ pub(super) fn is_directory(table: &Table, path: &Path) -> Result<bool> {
     if IS_GONE.contains(&error.code) { Ok(false) } else { Err(error) }
 }
 
-pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn rename(table: &Table, from: &Path, to: &Path) -> Result<()> {
     const CALL: &str = "MoveFileEx";
+    let call = table.MoveFileExW.get()?;
     let (old, new) = (long(CALL, from)?, long(CALL, to)?);
     // SAFETY: both names end in zero and outlive the call. Without flags nothing that is there is replaced.
-    let moved = unsafe { MoveFileExW(old.as_ptr(), new.as_ptr(), 0) };
+    let moved = unsafe { call(old.as_ptr(), new.as_ptr(), 0) };
     check(moved, CALL, || format!("{}, {}", from.display(), to.display()))
 }
 

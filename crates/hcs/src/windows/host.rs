@@ -210,7 +210,7 @@ impl Host for System {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        files::rename(from, to)
+        files::rename(&self.table, from, to)
     }
 
     fn remove_directory(&self, path: &Path) -> Result<()> {

@@ -4,9 +4,11 @@
 //! each other; a thread that works for the layer store therefore gets a token of its own. Source: go-winio
 //! `privilege.go`.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use windows_sys::Win32::Foundation::{GetLastError, HANDLE, LUID};
 use windows_sys::Win32::Security::{
@@ -54,8 +56,12 @@ fn adjust(token: HANDLE, privileges: &[Privilege], attributes: u32) -> Result<()
     privileges.iter().try_for_each(|&privilege| adjust_one(token, privilege, attributes))
 }
 
-/// For the whole process.
+/// How many have switched on each privilege of the process: what one no longer needs another may.
+static USES: Mutex<BTreeMap<&'static str, usize>> = Mutex::new(BTreeMap::new());
+
+/// For the whole process; off when as many have switched it off as on.
 pub(super) fn set_for_process(privileges: &[Privilege], enable: bool) -> Result<()> {
+    let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
     let mut token = ptr::null_mut();
     // SAFETY: takes nothing; the handle it gives needs no closing.
     let process = unsafe { GetCurrentProcess() };
@@ -63,7 +69,22 @@ pub(super) fn set_for_process(privileges: &[Privilege], enable: bool) -> Result<
     let opened = unsafe { OpenProcessToken(process, TOKEN_ADJUST_PRIVILEGES | TOKEN_QUERY, &raw mut token) };
     check(opened, "OpenProcessToken", || names(privileges))?;
     let token = owned(token, "OpenProcessToken", || names(privileges))?;
-    adjust(token.as_raw_handle(), privileges, if enable { SE_PRIVILEGE_ENABLED } else { 0 })
+    if enable {
+        adjust(token.as_raw_handle(), privileges, SE_PRIVILEGE_ENABLED)?;
+        for privilege in privileges {
+            *uses.entry(privilege.name()).or_default() += 1;
+        }
+        return Ok(());
+    }
+    let mut unused = Vec::new();
+    for &privilege in privileges {
+        let users = uses.entry(privilege.name()).or_default();
+        *users = users.saturating_sub(1);
+        if *users == 0 {
+            unused.push(privilege);
+        }
+    }
+    adjust(token.as_raw_handle(), &unused, 0)
 }
 
 /// Privileges of this thread; dropped on the thread that got it, which the type makes sure of, it ends them.

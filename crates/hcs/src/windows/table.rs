@@ -127,6 +127,7 @@ table! {
     fn FlushFileBuffers(HANDLE) -> BOOL;
     fn GetFileAttributesW(PCWSTR) -> u32;
     fn GetVolumeNameForVolumeMountPointW(PCWSTR, PWSTR, u32) -> BOOL;
+    fn MoveFileExW(PCWSTR, PCWSTR, u32) -> BOOL;
     fn DeviceIoControl(HANDLE, u32, *const core::ffi::c_void, u32, *mut core::ffi::c_void, u32, *mut u32, *mut OVERLAPPED) -> BOOL;
 }
 

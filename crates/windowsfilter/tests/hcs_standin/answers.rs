@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use hcs::{Code, DriverInfo, Host, LayerDescriptor};
+use hcs::{Code, DriverInfo, Host, LayerDescriptor, Privilege};
 
 /// A call out of order on a sandbox: preparing or exporting what is prepared, unpreparing or deactivating
 /// what is not. `ERROR_INVALID_STATE`. Nothing documents it.
@@ -69,6 +69,7 @@ pub(crate) fn check<H: Host>(host: &H, home: &Path) {
     for dir in ["base/Files", "empty", "without/Files", "with/Files", "with/Hives", "delta"] {
         fs::create_dir_all(home.join(dir)).unwrap();
     }
+    let _privileges = host.thread_privileges(&[Privilege::Backup, Privilege::Restore]).unwrap();
     let id = host.name_to_guid("base").unwrap();
     let parents = [LayerDescriptor { id, flags: 0, path: home.join("base") }];
     let mut shown = None;

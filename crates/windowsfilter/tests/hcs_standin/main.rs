@@ -15,10 +15,11 @@ mod support;
 use std::fs;
 use std::io::Read;
 
-use layers::{base_tar, deep_tree, delta_tar};
+use hcs::{DriverInfo, Host};
+use layers::{TestTar, base_tar, deep_tree, delta_tar};
 use serde_json::json;
 use support::{Windows, id, read_all};
-use windowsfilter::{ChangeKind, Driver, Error, StorageOptions};
+use windowsfilter::{ChangeKind, Driver, Error, Presence, StorageOptions};
 
 /// With `base`, `app` on it, and the sandbox `box` on both.
 fn with_sandbox() -> Windows {
@@ -59,6 +60,40 @@ fn a_base_layer_and_one_on_top_are_restored_linked_and_finished() {
     assert_eq!(read_all(getter.get(b"UtilityVM/Files/EFI/Microsoft/Boot/BCD").unwrap()), b"boot store");
     assert_eq!(read_all(getter.get(b"Files/readme.txt").unwrap()), b"read me");
     assert!(matches!(getter.get(b"Files/none").err(), Some(Error::NoSuchFile { .. })));
+    assert_eq!(windows.leftovers(), Vec::<String>::new());
+}
+
+/// A layer of this test's own on a directory with something in it, which it deletes.
+#[test]
+fn a_directory_that_a_layer_deletes_goes_with_what_is_in_it() {
+    let windows = Windows::new();
+    windows.store.apply_diff(&id("base"), None, &mut &base_tar()[..]).unwrap();
+    let tar = TestTar::new().dir("Files").delete("Files/Windows").delete("Files/none").dir("Hives").tar();
+    windows.store.apply_diff(&id("app"), Some(&id("base")), &mut &tar[..]).unwrap();
+    let files = |layer: &str| windows.home().join(layer).join("Files");
+    assert!(!files("app").join("Windows").exists() && files("app").join("readme.txt").exists());
+    assert!(files("base").join(r"Windows\notepad.exe").exists());
+    let changes = windows.store.changes(&id("app"), Some(&id("base"))).unwrap();
+    let told: Vec<_> = changes.iter().map(|change| (&change.path[..], change.kind)).collect();
+    assert!(told.contains(&(&b"Files/Windows"[..], ChangeKind::Delete)), "{told:?}");
+    assert!(told.iter().all(|(path, _)| !path.ends_with(b"readme.txt")), "{told:?}");
+    assert_eq!(windows.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_layer_of_which_a_file_is_open_is_in_use_and_one_whose_disk_is_attached_is_not() {
+    let windows = with_sandbox();
+    // As a process that died has left it.
+    let info = DriverInfo::filter(&windows.home());
+    windows.system().activate_layer(&info, "box").unwrap();
+    windows.store.remove(&id("box")).unwrap();
+    assert!(!windows.home().join("box").exists());
+    let open = fs::File::open(windows.home().join(r"app\Files\new.txt")).unwrap();
+    let refused = windows.store.remove(&id("app"));
+    assert!(matches!(refused, Err(Error::InUse { .. })), "{refused:?}");
+    assert_eq!(windows.store.exists(&id("app")).unwrap(), Presence::Present);
+    drop(open);
+    windows.store.remove(&id("app")).unwrap();
     assert_eq!(windows.leftovers(), Vec::<String>::new());
 }
 
