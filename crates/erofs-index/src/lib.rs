@@ -37,21 +37,21 @@
 //! # }
 //! ```
 
-mod build;
 mod device;
 mod error;
 mod format;
-mod read;
+mod reader;
+mod writer;
 mod xattr;
 
-pub use build::{BuildError, ImageBuilder, Inode, InodeId, Kind, Options, Summary, XattrSetId};
 pub use device::{DeviceId, Extent};
 pub use error::Error;
 pub use format::{
     BLOCK_SIZE, NAME_MAX, SYMLINK_MAX, XATTR_BODY_MAX, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_VALUE_MAX,
 };
-pub use read::{
+pub use reader::{
     Cached, DeviceSlot, DirEntry, DirPlace, FileType, Image, InodeInfo, Nid, ReadAt, ReadDir, ReadError,
     Walk, WalkEntry, Xattr,
 };
+pub use writer::{BuildError, ImageBuilder, Inode, InodeId, Kind, Options, Summary, XattrSetId};
 pub use xattr::Namespace;
