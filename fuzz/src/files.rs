@@ -5,7 +5,9 @@
 //! | in a path or in a content | is |
 //! | --- | --- |
 //! | `%` and a hexadecimal digit | 64 of that digit |
-//! | `%&n`, `%$n`, `%#n`, for the file of number `n`, a hexadecimal digit | the digits of its digest; the digest with its algorithm; its length in bytes |
+//! | `%&n` | the digits of the digest of file number `n`, a hexadecimal digit |
+//! | `%$n` | that digest with its algorithm |
+//! | `%#n` | that file's length in bytes |
 //! | `%=n` | the digest of the tar that the file is |
 //!
 //! A content that begins with `%T` is a layer's tar, one with `%G` the same compressed: the rest of it is the

@@ -11,7 +11,8 @@
 //! | `h` | another name of a file | the path of the file |
 //! | `w` | deletion | |
 //! | `p` | pipe | |
-//! | `a`, `b` | attribute: the path ends with `=` and the attribute's name | its value; of `b` in hexadecimal digits |
+//! | `a` | attribute: the path ends with `=` and the attribute's name | its value |
+//! | `b` | the same | its value in hexadecimal digits |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};

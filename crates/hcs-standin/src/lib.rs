@@ -13,10 +13,11 @@
 //! # `calls.jsonl`
 //!
 //! Written in the state directory, or to the file that `HCS_STANDIN_CALLS` names. One JSON object for each
-//! call, when it returns:
+//! call, when it returns, on one line:
 //!
 //! ```json
-//! {"call":"PrepareLayer","nth":1,"args":{"flavour":1,"home":"","id":"Z:\\store\\c","parents":[{"id":"…","flags":0,"path":"Z:\\store\\b"}]},"result":"0x00000000"}
+//! {"call":"PrepareLayer","nth":1,"args":{"flavour":1,"home":"","id":"Z:\\store\\c",
+//!  "parents":[{"id":"…","flags":0,"path":"Z:\\store\\b"}]},"result":"0x00000000"}
 //! ```
 //!
 //! `nth` counts the calls of one function since the file was last removed. `result` is what the function
@@ -33,7 +34,8 @@
 //! ```json
 //! {
 //!   "fail": [{"call": "ExportLayer", "nth": 1, "code": "0x80070005"}],
-//!   "systems": [{"Id": "vm", "SystemType": "VirtualMachine", "standin": {"terminate": "pending", "exit": "0x00000000"}}],
+//!   "systems": [{"Id": "vm", "SystemType": "VirtualMachine",
+//!                "standin": {"terminate": "pending", "exit": "0x00000000"}}],
 //!   "base_images": "{\"Images\":[]}",
 //!   "partition_length": 21474836480,
 //!   "mount_path": ""

@@ -7,7 +7,7 @@
 //! field     = quoted | letters, digits, '-', '_'
 //! operator  = "==" | "!=" | "~="
 //! value     = quoted | anything but ',' and white space
-//! quoted    = a string literal of Go in double quotes; a value after "~=" may stand between '/' or '|' as well
+//! quoted    = a string literal of Go in double quotes; after "~=" also between '/' or '|'
 //! ```
 //!
 //! Fields of a snapshot: `name`, `parent`, `kind`, `labels.<label>`; a field that does not exist is not

@@ -12,10 +12,13 @@
 //! | [`create`](Engine::create) | CreateLayer | |
 //! | [`create_sandbox`](Engine::create_sandbox) | CreateSandboxLayer | `sandbox.img` |
 //! | [`expand`](Engine::expand) | ExpandSandboxSize | the image and its ext4 |
-//! | [`activate`](Engine::activate), [`deactivate`](Engine::deactivate) | ActivateLayer, DeactivateLayer | the chain's index mounted |
-//! | [`prepare`](Engine::prepare), [`unprepare`](Engine::unprepare) | PrepareLayer, UnprepareLayer | overlayfs over it |
+//! | [`activate`](Engine::activate) | ActivateLayer | the chain's index mounted |
+//! | [`deactivate`](Engine::deactivate) | DeactivateLayer | and unmounted |
+//! | [`prepare`](Engine::prepare) | PrepareLayer | overlayfs over it |
+//! | [`unprepare`](Engine::unprepare) | UnprepareLayer | and unmounted |
 //! | [`mount_path`](Engine::mount_path) | GetLayerMountPath | where that is |
-//! | [`read`](Engine::read), [`changes`](Engine::changes) | ExportLayer | `layer.tar`, or a walk of `upper/` |
+//! | [`read`](Engine::read) | ExportLayer | `layer.tar`, or a tar of `upper/` |
+//! | [`changes`](Engine::changes) | ExportLayer | a walk of `upper/` |
 //! | [`hide`](Engine::hide), [`destroy`](Engine::destroy) | DestroyLayer | a directory renamed, removed |
 
 use std::fmt::Debug;

@@ -1,17 +1,22 @@
 //! Win32 metadata as Linux extended attributes: the schema of every index and every sandbox.
 //!
-//! | attribute | value |
-//! | --- | --- |
-//! | `user.DOSATTRIB` | attributes as `0x20` style text, what Samba and Wine read; a record that an SMB server put there is read, too |
-//! | `user.win32.sd` | self-relative security descriptor |
-//! | `user.win32.crtime`, `.atime`, `.ctime` | FILETIME as decimal text; the last write time is the inode's mtime |
-//! | `user.win32.ea.<NAME>` | value of an extended attribute; `user.win32.eas`: all of them, encoded, where one has flags or they do not fit |
-//! | `user.DosStream.<name>:$DATA` | content of an alternate stream; in a view and a sandbox in the form that its SMB server reads, see [`StreamForm`] |
-//! | `user.win32.whole.<name>` | content of a stream that leaves no room for what that form adds |
-//! | `user.win32.stream.<n>` | `<origin>:<data offset>:<size>:<name>`: a stream that stays in its tar; of a file that has many, several with `/` between |
-//! | `user.win32.reparse` | reparse data buffer |
-//! | `user.win32.name` | the true name, where Linux cannot hold it; of a file with several such names all, with `/` between |
-//! | `user.win32.origin` | `<first 16 digits of the diffID>:<tar offset>`; in a layer's own index only the offset |
+//! - `user.DOSATTRIB`: attributes as `0x20` style text, what Samba and Wine read; a record that an SMB server
+//!   put there is read, too
+//! - `user.win32.sd`: self-relative security descriptor
+//! - `user.win32.crtime`, `.atime`, `.ctime`: FILETIME as decimal text; the last write time is the inode's
+//!   mtime
+//! - `user.win32.ea.<NAME>`: value of an extended attribute
+//! - `user.win32.eas`: all extended attributes, encoded, where one has flags or they do not fit
+//! - `user.DosStream.<name>:$DATA`: content of an alternate stream; in a view and a sandbox in the form that
+//!   its SMB server reads, see [`StreamForm`]
+//! - `user.win32.whole.<name>`: content of a stream that leaves no room for what that form adds
+//! - `user.win32.stream.<n>`: `<origin>:<data offset>:<size>:<name>`, a stream that stays in its tar; of a
+//!   file that has many, several with `/` between
+//! - `user.win32.reparse`: reparse data buffer
+//! - `user.win32.name`: the true name, where Linux cannot hold it; of a file with several such names all,
+//!   with `/` between
+//! - `user.win32.origin`: `<first 16 digits of the diffID>:<tar offset>`; in a layer's own index only the
+//!   offset
 //!
 //! Linux refuses `user.*` on symbolic links and devices (xattr(7)); there the same names are under
 //! `trusted.`. Only in a layer's own index: `trusted.win32.implicit` (a directory the tar does not have an

@@ -16,13 +16,15 @@
 //!          <id>-removing/        out of the store, its bytes go
 //!   mounts/<id>/                 mount points and state.json, the mount record, see `mounts.rs`
 //!          <id>.lock             held while mounting, unmounting, and reading a sandbox
-//!   templates/                   empty sandbox images, one per size, and a record of each; may be deleted at any time
+//!   templates/                   empty sandbox images, one per size, and a record of each; may be deleted
 //!             lock, making/      held by whoever makes one, and where
 //!   tmp/, tmp.lock               files being written, see `temporary.rs`
-//!   images/                      windowsfilter-image's: refs/, blobs/sha256/, layer-blobs/, lock, import.lock
-//!   containerd/<set>/            windowsfilter-containerd's: snapshots.redb, snapshots.reserve (room for it on a full
-//!                                disk), snapshots.lost (records that were given up), mounts/ (links to what is held
-//!                                mounted), nothing/ (an empty directory), thrown/ (what clients unpack by themselves)
+//!   images/                      windowsfilter-image's: refs/, blobs/sha256/, layer-blobs/, lock,
+//!                                import.lock
+//!   containerd/<set>/            windowsfilter-containerd's: snapshots.redb, snapshots.reserve (room for it
+//!                                on a full disk), snapshots.lost (records that were given up), mounts/
+//!                                (links to what is held mounted), nothing/ (an empty directory), thrown/
+//!                                (what clients unpack by themselves)
 //! ```
 //!
 //! Where an engine makes layers in place, the root is what the original calls home: layers lie directly in

@@ -1,12 +1,12 @@
 //! Resource attributes: named values for conditions to refer to.
 //!
 //! ```text
-//! u32 name | u16 type | u16 0 | u32 flags | u32 count | u32 value × count | name | values | zeros to a multiple of 4 bytes
+//! u32 name | u16 type | u16 0 | u32 flags | u32 count | u32 value × count | name | values | zeros
 //! ```
 //!
 //! Names and values are found by offsets from the start; Windows puts them behind the offsets, in order and
-//! without gaps. Strings are UTF-16 and end with NUL, SIDs and octets begin with their size in 32 bits. All
-//! numbers are little-endian.
+//! without gaps; zeros fill up to a multiple of 4 bytes. Strings are UTF-16 and end with NUL, SIDs and octets
+//! begin with their size in 32 bits. All numbers are little-endian.
 //! Source: `CLAIM_SECURITY_ATTRIBUTE_RELATIVE_V1`, \[MS-DTYP\] 2.4.10.1.
 
 use super::Sid;

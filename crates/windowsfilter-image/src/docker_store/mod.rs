@@ -7,7 +7,7 @@
 //!             image/windowsfilter/
 //!               repositories.json            names of images
 //!               imagedb/content/sha256/<id>  their configs, with the diffIDs that make their chain IDs
-//!               layerdb/sha256/<chain ID>/   cache-id: the directory of this layer; parent: the chain ID below
+//!               layerdb/sha256/<chain ID>/   cache-id: this layer's directory; parent: the chain ID below
 //!               layerdb/sha256/<chain ID>-<number>-removing/
 //!               layerdb/mounts/<container>/  mount-id, init-id: its directories; parent: the chain ID below
 //! ```

@@ -1,8 +1,8 @@
 //! The threads of an import, and the buffers that go round between them.
 //!
 //! ```text
-//! reading, hashing the blob  -chunks->  decompressing  -chunks->  hashing, parsing the tar  -buffers->  writing it
-//!                           <-empty-                  <-empty-                             <-empty-
+//! reading, hashing the blob -chunks-> decompressing -chunks-> hashing, parsing the tar -buffers-> writing
+//!                          <-empty-                <-empty-                           <-empty-
 //! ```
 //!
 //! The two in the middle, which look at what the blob says, are confined on Linux (`linux/confine`): they
