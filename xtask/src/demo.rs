@@ -5,20 +5,21 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::error::{Error, IoContext, Result};
-use crate::process::{is_root, output, run as run_command, run_unannounced, shown};
-use crate::sample::{self, Format, Spec};
-use crate::{packages, workspace};
+use crate::packages;
+use crate::product::{COMMAND, Profile, SAMPLES};
+use programs::error::{Error, IoContext, Result};
+use programs::mounts::unmount_below;
+use programs::process::{is_root, output, run as run_command, run_unannounced, shown};
 
 /// Show the whole tool at work on an image made for the purpose.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Entries of the image.
     #[arg(long, default_value_t = 5000)]
     entries: usize,
@@ -28,51 +29,23 @@ pub struct Args {
 ///
 /// # Errors
 /// The first step that fails, or whose result is not what was to be shown.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing("the demo mounts file systems: run it as root".into()));
     }
     packages::ensure()?;
-    let binary = build_binary()?;
-    let area = tempfile::Builder::new().prefix("windowsfilter-demo-").tempdir().at("temporary directory")?;
-    let demo = Demo { binary, area: area.path().to_owned() };
+    println!("The tool is built first, which takes minutes the first time.");
+    Profile::Dev.build(&[COMMAND, SAMPLES])?;
+    let area = std::env::temp_dir().join(format!("windowsfilter-demo-{}", std::process::id()));
+    fs::create_dir(&area).at(&area)?;
+    let demo = Demo { binary: Profile::Dev.program("windowsfilter"), area: area.clone() };
     let start = Instant::now();
     let result = demo.steps(args);
-    unmount_below(area.path());
-    result?;
+    unmount_below(&area);
+    let removed = fs::remove_dir_all(&area).at(&area);
+    result.and(removed)?;
     println!("\nAll of it took {:.1} s.", start.elapsed().as_secs_f64());
     Ok(())
-}
-
-/// Builds the command line tool and returns where it is.
-///
-/// # Errors
-/// When it does not build.
-pub fn build_binary() -> Result<PathBuf> {
-    run_command(workspace::cargo().args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "windowsfilter-cli",
-    ]))?;
-    Ok(workspace::target_dir().join("release/windowsfilter"))
-}
-
-/// Unmounts everything below `dir`, innermost first.
-pub fn unmount_below(dir: &Path) {
-    // Mounts of others may have any bytes in their names.
-    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = String::from_utf8_lossy(&mounts);
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
-    let mut points: Vec<&Path> = points.filter(|point| point.starts_with(dir)).collect();
-    points.reverse();
-    for point in points {
-        if let Err(error) = output(Command::new("umount").arg(point)) {
-            eprintln!("{error}; detaching it instead");
-            _ = output(Command::new("umount").arg("--lazy").arg(point));
-        }
-    }
 }
 
 struct Demo {
@@ -131,15 +104,9 @@ impl Demo {
     fn make_and_import(&self, args: &Args) -> Result<()> {
         Self::title("A Windows image, made for the purpose: base layer and two more");
         let image = self.path("image.tar");
-        let spec = Spec {
-            entries: args.entries,
-            bytes: args.entries as u64 * 20_000,
-            format: Format::OciArchive,
-            reference: REF.into(),
-            ..Spec::default()
-        };
-        let summary = sample::write(&spec, &image)?;
-        println!("{} layers, {} entries", summary.layers.len(), args.entries);
+        let mut sample = Command::new(Profile::Dev.program(SAMPLES));
+        sample.arg("sample-image").arg(&image).args(["--format", "oci-archive", "--ref", REF]);
+        run_unannounced(sample.args(["--entries", &args.entries.to_string()]))?;
         Self::title("Import it: every digest is checked, nothing is unpacked");
         let image = image.to_string_lossy().into_owned();
         self.show(&["image", "import", &image, "--ref", REF])?;

@@ -5,16 +5,16 @@
 
 use std::process::Command;
 
-use crate::error::Result;
-use crate::process::{output, run};
 use crate::tools::cargo_deny;
-use crate::workspace;
+use programs::error::Result;
+use programs::process::{output, run};
+use programs::workspace;
 
 /// Runs the checks.
 ///
 /// # Errors
 /// When a check fails, or `cargo deny` can be neither found nor built.
-pub fn run_checks() -> Result<()> {
+pub(crate) fn run_checks() -> Result<()> {
     let program = cargo_deny()?;
     let deny = || {
         let mut command = Command::new(&program);

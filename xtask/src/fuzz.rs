@@ -7,20 +7,19 @@
 //! runs found, all in `target/fuzz/corpus`. `fuzz/regressions` has every input that once broke something; it
 //! runs first.
 
-mod kept;
-mod seeds;
-
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Error, IoContext, Result};
-use crate::process::{output, run as run_command};
-use crate::workspace::{self, cargo};
+use programs::error::{Error, IoContext, Result};
+use programs::process::{output, run as run_command, run_unannounced};
+use programs::workspace::{self, cargo};
+
+use crate::product::{Profile, TESTBED};
 
 /// Run the fuzz targets for a while each.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Only these targets. [default: all]
     targets: Vec<String>,
     /// Seconds for each target.
@@ -55,24 +54,22 @@ const OF_DOCUMENTS: [&str; 3] = ["docker_store", "image_documents", "sandbox_att
 ///
 /// # Errors
 /// A target that does not build, or finds something: the input is named in its output.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let all = targets()?;
     if let Some(unknown) = args.targets.iter().find(|target| !all.contains(target)) {
         return Err(Error::Unexpected(format!("no fuzz target {unknown:?}; there are: {}", all.join(", "))));
     }
     let wanted = if args.targets.is_empty() { all } else { args.targets.clone() };
     build()?;
-    for target in &wanted {
-        regressions(target)?;
-        seeds::write(target, &corpus(target))?;
-        kept::unpack(target, &corpus(target))?;
-    }
+    wanted.iter().try_for_each(|target| regressions(target))?;
+    corpora("fill-corpora", &work_dir().join("corpus"), &wanted)?;
     let failures = run_all(&wanted, args)?;
     if !failures.is_empty() {
         return Err(Error::Unexpected(format!("fuzz targets failed:\n{}", failures.join("\n"))));
     }
     if args.minimise {
         wanted.iter().try_for_each(|target| minimise(target))?;
+        corpora("keep-corpora", &minimised(), &wanted)?;
     }
     Ok(())
 }
@@ -98,7 +95,7 @@ fn targets() -> Result<Vec<String>> {
 
 fn build() -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--locked", "--release", "--bins", "--target", TRIPLE]);
+    build.args(["build", "--locked", "--release", "--bins", "--target", TRIPLE]);
     build.arg("--manifest-path").arg(fuzz_dir().join("Cargo.toml")).arg("--target-dir").arg(work_dir());
     run_command(build.env("RUSTFLAGS", COVERAGE))
 }
@@ -150,16 +147,24 @@ fn longest(target: &str) -> String {
     format!("-max_len={bytes}")
 }
 
-/// Merges everything that was found into the smallest corpus, which replaces the kept one.
+/// Merges everything that was found into the smallest corpus.
 fn minimise(target: &str) -> Result<()> {
-    let fresh = work_dir().join("minimised").join(target);
+    let fresh = minimised().join(target);
     if fresh.exists() {
         fs::remove_dir_all(&fresh).at(&fresh)?;
     }
     fs::create_dir_all(&fresh).at(&fresh)?;
     let mut merge = program(target);
-    output(merge.args(["-merge=1", &longest(target)]).arg(&fresh).arg(corpus(target)))?;
-    kept::pack(target, &fresh)
+    output(merge.args(["-merge=1", &longest(target)]).arg(&fresh).arg(corpus(target))).map(drop)
+}
+
+fn minimised() -> PathBuf {
+    work_dir().join("minimised")
+}
+
+/// Has the test bed write or keep the corpora of these targets below `dir`.
+fn corpora(task: &str, dir: &Path, targets: &[String]) -> Result<()> {
+    run_unannounced(Profile::Dev.command(&[TESTBED])?.arg(task).arg(dir).args(targets))
 }
 
 #[cfg(test)]

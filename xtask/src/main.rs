@@ -1,17 +1,23 @@
-//! `cargo xtask`: see `cargo xtask --help`.
+//! `cargo xtask`: see `cargo xtask --help`. One file a task; those that are programs of other crates are in
+//! `helpers.rs`.
+
+mod demo;
+mod deny;
+mod fuzz;
+mod helpers;
+mod man;
+mod mutants;
+mod packages;
+mod product;
+mod readme;
+mod test;
+mod tools;
+mod windows;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-#[cfg(unix)]
-use xtask::bench;
-use xtask::error::{Result, chain};
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-use xtask::torture;
-use xtask::{
-    demo, deny, fuzz, man, mutants, packages, readme, sample_docker_store, sample_image, test, windows,
-    windows_host_check,
-};
+use programs::error::{Result, chain};
 
 /// Set-up, demo, tests and benchmarks of this repository.
 #[derive(Parser)]
@@ -30,32 +36,27 @@ enum Task {
     /// Build everything for Windows, and test it under Wine.
     Windows(windows::Args),
     /// Show that the Windows engine works on this Windows.
-    WindowsHostCheck(windows_host_check::Args),
-    /// Do a part of windows-host-check that needs a process of its own.
-    #[command(hide = true)]
-    WindowsHostCheckProcess(windows_host_check::process::Args),
+    WindowsHostCheck(helpers::Args),
     /// Check licences, bans, sources and, where they can be had, advisories of all dependencies.
     Deny,
     /// Show the whole tool at work on an image made for the purpose.
     Demo(demo::Args),
     /// Measure against other tools and write the results to target/bench.
-    #[cfg(unix)]
-    Bench(bench::Args),
+    Bench(helpers::Args),
     /// Run the fuzz targets for a while each.
     Fuzz(fuzz::Args),
     /// Change the code one place at a time, and show which changes no test notices.
     Mutants(mutants::Args),
     /// Kill, starve and race the tool, and see that the store survives.
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    Torture(torture::Args),
+    Torture(helpers::Args),
     /// Run the README's quick start and put in what its commands print.
     Readme(readme::Args),
     /// Write a manual page for the tool and each of its commands.
     Man(man::Args),
     /// Write a realistic Windows image made from a seed.
-    SampleImage(sample_image::Args),
+    SampleImage(helpers::Args),
     /// Write a small data root as Docker on Windows has it.
-    SampleDockerStore(sample_docker_store::Args),
+    SampleDockerStore(helpers::Args),
 }
 
 fn main() -> ExitCode {
@@ -79,19 +80,16 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test(args) => test::run(&args),
         Task::Windows(args) => windows::run(&args),
-        Task::WindowsHostCheck(args) => windows_host_check::run(&args),
-        Task::WindowsHostCheckProcess(args) => windows_host_check::process::run(&args),
+        Task::WindowsHostCheck(args) => helpers::windows_host_check(&args),
         Task::Deny => deny::run_checks(),
         Task::Demo(args) => demo::run(&args),
-        #[cfg(unix)]
-        Task::Bench(args) => bench::run(&args),
+        Task::Bench(args) => helpers::bench(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Mutants(args) => mutants::run(&args),
-        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-        Task::Torture(args) => torture::run(&args),
+        Task::Torture(args) => helpers::torture(&args),
         Task::Readme(args) => readme::run(&args),
         Task::Man(args) => man::run(&args),
-        Task::SampleImage(args) => sample_image::run(&args),
-        Task::SampleDockerStore(args) => sample_docker_store::run(&args),
+        Task::SampleImage(args) => helpers::sample_image(&args),
+        Task::SampleDockerStore(args) => helpers::sample_docker_store(&args),
     }
 }

@@ -8,10 +8,12 @@
 
 use std::process::Command;
 
-use crate::error::Result;
-use crate::process::{find, run as run_command};
 use crate::tools::cargo_mutants;
-use crate::{packages, test, workspace};
+use programs::error::Result;
+use programs::process::{find, run as run_command};
+use programs::workspace;
+
+use crate::{packages, test};
 
 /// Least seconds a test run may take before a mutant counts as caught because it hangs: a loaded machine is
 /// slower than the first run was.
@@ -25,7 +27,7 @@ const EXCLUDED_FUNCTIONS: [&str; 1] = ["impl (fmt::)?Debug for"];
 
 /// Change the code one place at a time, and show which changes no test notices.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The crate whose code is changed, and whose tests run.
     #[arg(short, long, value_name = "CRATE")]
     package: String,
@@ -44,7 +46,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When a mutant is missed, when the tests fail without any, or when what they need cannot be installed.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     packages::ensure()?;
     let mut mutants = Command::new(cargo_mutants()?);
     mutants.current_dir(workspace::root()).args(["mutants", "--package", &args.package]);

@@ -6,8 +6,8 @@
 
 use std::process::Command;
 
-use crate::error::{Error, Result};
-use crate::process::{find, is_root, output, run};
+use programs::error::{Error, Result};
+use programs::process::{find, is_root, output, run};
 
 /// A package and what it is for.
 struct Package {
@@ -53,7 +53,7 @@ const PACKAGES: &[Package] = &[
 /// # Errors
 /// [`Error::Missing`] with the command to run when this process may not install or this is no Debian;
 /// [`Error::Failed`] when apt-get failed twice.
-pub fn ensure() -> Result<()> {
+pub(crate) fn ensure() -> Result<()> {
     let missing = missing()?;
     if missing.is_empty() {
         return Ok(());

@@ -10,14 +10,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::demo::{build_binary, unmount_below};
-use crate::error::{Error, IoContext, Result};
-use crate::process::{is_root, shown};
-use crate::{packages, workspace};
+use programs::error::{Error, IoContext, Result};
+use programs::mounts::unmount_below;
+use programs::process::{is_root, shown};
+use programs::workspace;
+
+use crate::packages;
+use crate::product::{COMMAND, Profile, SAMPLES};
 
 /// Run the README's quick start and put in what its commands print.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Change nothing; fail when the README shows something else than what happens.
     #[arg(long)]
     check: bool,
@@ -32,12 +35,15 @@ const HOME: &str = "/home/you";
 ///
 /// # Errors
 /// A command that fails, or that prints something else than the README says.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing("the quick start mounts file systems: run it as root".into()));
     }
     packages::ensure()?;
-    let shell = Shell::new(&build_binary()?)?;
+    // What `cargo xtask` builds in the quick start too, so that nothing is built there.
+    Profile::Dev.build(&[COMMAND])?;
+    Profile::Dev.build(&[SAMPLES])?;
+    let shell = Shell::new(&Profile::Dev.program("windowsfilter"))?;
     let path = workspace::root().join("README.md");
     let text = fs::read_to_string(&path).at(&path)?;
     let (before, inside, after) = parts(&text, &path)?;
@@ -118,6 +124,8 @@ impl Shell {
     fn run(&self, line: &str) -> Result<String> {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("exec 2>&1\n{line}")]).current_dir(&self.dir);
+        // Cargo's lines, and the command line it runs, are no part of what is shown.
+        command.env("CARGO_TERM_QUIET", "true");
         command.env("PATH", &self.path).env("WINDOWSFILTER_ROOT", self.dir.join("store"));
         let start = |source| Error::Start { program: line.to_owned(), source };
         let out = command.stdin(Stdio::null()).output().map_err(start)?;

@@ -5,13 +5,15 @@
 
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
-use crate::process::{find, is_root, run as run_command};
-use crate::{packages, tools, workspace};
+use programs::error::{Error, Result};
+use programs::process::{find, is_root, run as run_command};
+use programs::workspace;
+
+use crate::{packages, tools};
 
 /// Run all tests, with everything they need installed first.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Arguments for the test runner, as in `-p wclayer` or a test's name.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -21,7 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When one of them can be neither found nor made.
-pub fn tools() -> Result<Vec<(&'static str, PathBuf)>> {
+pub(crate) fn tools() -> Result<Vec<(&'static str, PathBuf)>> {
     let containerds = tools::containerds()?;
     Ok(vec![
         ("WINDOWSFILTER_FSCK_EROFS", tools::fsck_erofs()?),
@@ -37,7 +39,7 @@ pub fn tools() -> Result<Vec<(&'static str, PathBuf)>> {
 ///
 /// # Errors
 /// When a test fails, when CI is not root, or when what tests need cannot be installed.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         if workspace::is_ci() {
             return Err(Error::Missing(

@@ -15,13 +15,13 @@ mod suite;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Error, Result};
-use crate::process::{find, output, run};
-use crate::workspace::{cargo, tools_dir};
+use programs::error::{Error, Result};
+use programs::process::{find, output, run};
+use programs::workspace::{cargo, tools_dir};
 
 use release::Release;
 pub(crate) use release::debian_mirror;
-pub use suite::snapshotter_suite;
+pub(crate) use suite::snapshotter_suite;
 
 /// containerd 1.7, which has no transfer service to speak of; the registry; Go and what containerd's suite is
 /// built from.
@@ -64,7 +64,7 @@ const EROFS_WANTED: (u32, u32) = (1, 9);
 /// # Errors
 /// [`Error::Missing`] when apt has no Debian source to derive the newer one from; what apt-get and dpkg-deb
 /// fail with.
-pub fn fsck_erofs() -> Result<PathBuf> {
+pub(crate) fn fsck_erofs() -> Result<PathBuf> {
     if let Some(system) = find("fsck.erofs")
         && erofs_version(&system).is_some_and(|version| version >= EROFS_WANTED)
     {
@@ -95,7 +95,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 
 /// What the tests and benchmarks with a real containerd need.
 #[derive(Clone, Debug)]
-pub struct Containerds {
+pub(crate) struct Containerds {
     /// Directory with `containerd` and `ctr` 1.7.
     pub v1: PathBuf,
     /// Directory with `containerd`, `ctr` and `mkfs.erofs`; containerd is 2.1 or newer.
@@ -108,21 +108,29 @@ pub struct Containerds {
 ///
 /// # Errors
 /// As [`fsck_erofs`].
-pub fn containerds() -> Result<Containerds> {
+pub(crate) fn containerds() -> Result<Containerds> {
     TRIXIE.ensure()?;
-    FORKY.ensure()?;
     Ok(Containerds {
         v1: TRIXIE.programs_dir(),
-        v2: FORKY.programs_dir(),
+        v2: containerd_2()?,
         registry: TRIXIE.program("docker-registry"),
     })
+}
+
+/// Directory with `containerd`, `ctr` and `mkfs.erofs`; containerd is 2.1 or newer.
+///
+/// # Errors
+/// As [`fsck_erofs`].
+pub(crate) fn containerd_2() -> Result<PathBuf> {
+    FORKY.ensure()?;
+    Ok(FORKY.programs_dir())
 }
 
 /// Directory with `dockerd`, `docker-buildx`, and the `runc` without which BuildKit does not start.
 ///
 /// # Errors
 /// As [`fsck_erofs`].
-pub fn docker() -> Result<PathBuf> {
+pub(crate) fn docker() -> Result<PathBuf> {
     DOCKER.ensure()?;
     Ok(DOCKER.programs_dir())
 }
@@ -131,7 +139,7 @@ pub fn docker() -> Result<PathBuf> {
 ///
 /// # Errors
 /// What `cargo install` fails with.
-pub fn cargo_deny() -> Result<PathBuf> {
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
     cargo_tool("cargo-deny")
 }
 
@@ -139,7 +147,7 @@ pub fn cargo_deny() -> Result<PathBuf> {
 ///
 /// # Errors
 /// What `cargo install` fails with.
-pub fn cargo_mutants() -> Result<PathBuf> {
+pub(crate) fn cargo_mutants() -> Result<PathBuf> {
     cargo_tool("cargo-mutants")
 }
 

@@ -18,7 +18,7 @@ fn run(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn a_home_is_shown_as_recorded() {
     let dir = tempfile::tempdir().unwrap();
-    xtask::sample_docker_store::write(&dir.path().join("docker")).unwrap();
+    sample_images::docker_store::write(&dir.path().join("docker")).unwrap();
     let (code, out, err) = run(dir.path(), &["docker"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert_data_eq!(
@@ -50,7 +50,7 @@ reclaimable:          879.3 KiB
 #[test]
 fn json_is_one_document_with_whole_ids() {
     let dir = tempfile::tempdir().unwrap();
-    xtask::sample_docker_store::write(&dir.path().join("docker")).unwrap();
+    sample_images::docker_store::write(&dir.path().join("docker")).unwrap();
     let (_, out, _) = run(dir.path(), &["docker", "--json"]);
     let store: serde_json::Value = serde_json::from_str(&out).unwrap();
     let layers = store["layers"].as_array().unwrap();
@@ -77,7 +77,7 @@ fn what_is_no_home_is_said_and_no_store_is_made() {
 #[test]
 fn a_plan_is_a_script_in_a_file_of_its_own_and_nothing_else_changes() {
     let dir = tempfile::tempdir().unwrap();
-    xtask::sample_docker_store::write(&dir.path().join("docker")).unwrap();
+    sample_images::docker_store::write(&dir.path().join("docker")).unwrap();
     let (_, listed, _) = run(dir.path(), &["docker"]);
     let (code, out, err) = run(dir.path(), &["docker", "--plan", "remove.ps1"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
@@ -116,7 +116,7 @@ fn a_plan_is_a_script_in_a_file_of_its_own_and_nothing_else_changes() {
 fn a_plan_is_refused_where_a_record_cannot_be_read_and_in_the_store_itself() {
     let dir = tempfile::tempdir().unwrap();
     let docker = dir.path().join("docker");
-    xtask::sample_docker_store::write(&docker).unwrap();
+    sample_images::docker_store::write(&docker).unwrap();
     let (code, out, err) = run(dir.path(), &["docker", "--plan", "docker/windowsfilter/plan.ps1"]);
     assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
     assert!(err.contains("it is in the store that it is about"), "{err}");

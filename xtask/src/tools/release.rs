@@ -10,10 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Error, IoContext, Result};
 use crate::packages::apt_get;
-use crate::process::{output, run};
-use crate::workspace::tools_dir;
+use programs::error::{Error, IoContext, Result};
+use programs::process::{output, run};
+use programs::workspace::tools_dir;
 
 /// What is wanted of a release.
 pub(super) struct Release {

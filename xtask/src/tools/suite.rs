@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::TRIXIE;
-use crate::error::{IoContext, Result};
-use crate::process::run;
-use crate::workspace::{root, tools_dir};
+use programs::error::{IoContext, Result};
+use programs::process::run;
+use programs::workspace::{root, tools_dir};
 
 /// Builds the suite unless it is built from this source, and returns the program.
 ///
 /// # Errors
 /// When Go and the packages cannot be had, or it does not compile.
-pub fn snapshotter_suite() -> Result<PathBuf> {
+pub(crate) fn snapshotter_suite() -> Result<PathBuf> {
     let tree = TRIXIE.ensure()?;
     let dir = tools_dir().join("snapshotter-suite");
     // GOPATH, without modules: the package is `suite`.

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::volumes;
-use crate::error::{IoContext, Result};
 use crate::packages::APT_OPTIONS;
-use crate::process::{output, run};
 use crate::tools::debian_mirror;
-use crate::workspace;
+use programs::error::{IoContext, Result};
+use programs::process::{output, run};
+use programs::workspace;
 
 /// First Debian release with a compiler (`rustc-web`, kept new for browsers) that builds this workspace.
 const SUITE: &str = "trixie";

@@ -7,14 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::chroot::Chroot;
 use super::empty_area;
-use crate::error::{Error, IoContext, Result};
-use crate::process::{output, run as run_command, shown};
-use crate::sample::{self, Format, Spec};
-use crate::workspace;
+use crate::product::{COMMAND, Profile, SAMPLES};
+use programs::error::{Error, IoContext, Result};
+use programs::process::{output, run as run_command, shown};
 
 /// What the sample image is called in the store.
 const REF: &str = "sample:ltsc2022";
@@ -32,8 +30,8 @@ struct Commands<'a> {
 /// # Errors
 /// When it fails at anything, or says anything else than this machine's own command.
 pub(super) fn check(chroot: &Chroot, windows: &Path) -> Result<()> {
-    run_command(workspace::cargo().args(["build", "--locked", "--quiet", "-p", "windowsfilter-cli"]))?;
-    let native = workspace::target_dir().join("debug/windowsfilter");
+    Profile::Dev.build(&[COMMAND, SAMPLES])?;
+    let native = Profile::Dev.program("windowsfilter");
     let commands = Commands { chroot, windows, native, area: empty_area("command")? };
     commands.help()?;
     commands.import()?;
@@ -85,14 +83,9 @@ impl Commands<'_> {
 
     fn import(&self) -> Result<()> {
         let image = self.path("image.tar");
-        let spec = Spec {
-            entries: 500,
-            bytes: 10_000_000,
-            format: Format::OciArchive,
-            reference: REF.into(),
-            ..Spec::default()
-        };
-        sample::write(&spec, Path::new(&image))?;
+        let mut sample = Command::new(Profile::Dev.program(SAMPLES));
+        sample.args(["sample-image", &image, "--format", "oci-archive", "--ref", REF]);
+        run_command(sample.args(["--entries", "500", "--bytes", "10000000"]))?;
         run_command(&mut self.wine(&["--quiet", "image", "import", &image, "--ref", REF]))
     }
 
@@ -124,7 +117,10 @@ impl Commands<'_> {
         for (layer, diff_id) in layers.iter().zip(&diff_ids) {
             self.same(&["--json", "layer", "verify", layer])?;
             let tar = self.same_bytes(&["layer", "diff", layer])?;
-            let digest = format!("sha256:{}", hex::encode(Sha256::digest(&tar)));
+            let file = self.area.join("layer.tar");
+            fs::write(&file, &tar).at(&file)?;
+            let sum = output(Command::new("sha256sum").arg(&file))?;
+            let digest = format!("sha256:{}", sum.split(' ').next().unwrap_or_default());
             expect("layer diff", digest == *diff_id, &format!("{layer}: {digest}, and not {diff_id}"))?;
         }
         run_command(&mut self.wine(&["fsck"]))?;

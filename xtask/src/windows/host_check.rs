@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::chroot::Chroot;
 use super::{PROFILE, built, cargo, empty_area, target_dir, wine_path};
-use crate::error::{Error, IoContext, Result};
-use crate::process::run as run_command;
-use crate::windows_host_check::{ROWS, layers};
+use crate::product::{HOST_CHECK, Profile};
+use programs::error::{Error, IoContext, Result};
+use programs::process::{output, run as run_command};
 
 /// Rows that do not hold under Wine, which renames directories in which files are open, replaces no file that
 /// is, has no alternate streams and keeps no access lists.
@@ -30,23 +30,26 @@ const REPORT: &str = "report.json";
 pub(super) fn check(chroot: &Chroot) -> Result<()> {
     run_command(&mut cargo(
         chroot,
-        &["build", "--locked", "--profile", PROFILE, "-p", "xtask", "-p", "hcs-standin"],
+        &["build", "--locked", "--profile", PROFILE, "-p", HOST_CHECK, "-p", "hcs-standin"],
     ))?;
     let area = empty_area("host-check")?;
     let base = area.join("base.tar");
-    std::fs::write(&base, layers::base()?).at(&base)?;
+    Profile::Dev.build(&[HOST_CHECK])?;
+    let rows = output(Command::new(Profile::Dev.program(HOST_CHECK)).arg("rows"))?;
+    let rows: Vec<&str> = rows.lines().collect();
+    output(Command::new(Profile::Dev.program(HOST_CHECK)).arg("base").arg(&base))?;
     let stand_in = verdicts(chroot, &area, &base, true)?;
-    for row in ROWS {
-        let verdict = if NOT_SHOWN.contains(&row.name) {
+    for row in &rows {
+        let verdict = if NOT_SHOWN.contains(row) {
             "DOES NOT "
-        } else if NOT_ASKED.contains(&row.name) {
+        } else if NOT_ASKED.contains(row) {
             "not asked"
         } else {
             "holds    "
         };
-        expect(row.name, &stand_in, verdict)?;
+        expect(row, &stand_in, verdict)?;
     }
-    check_report(&area.join(REPORT))?;
+    check_report(&area.join(REPORT), &rows)?;
     let without = verdicts(chroot, &area, &base, false)?;
     for row in ["functions", "base layer", "sandbox", "mount"] {
         expect(row, &without, "DOES NOT ")?;
@@ -57,7 +60,7 @@ pub(super) fn check(chroot: &Chroot) -> Result<()> {
 /// What the check prints.
 fn verdicts(chroot: &Chroot, area: &Path, base: &Path, stand_in: bool) -> Result<String> {
     let mut command: Command = chroot.command("wine");
-    command.arg(built(PROFILE, "xtask.exe")).arg("windows-host-check");
+    command.arg(built(PROFILE, "windows-host-check.exe"));
     command.arg("--base").arg(wine_path(base));
     command.arg("--dir").arg(wine_path(&area.join("work")));
     command.arg("--program").arg(wine_path(&built(PROFILE, "windowsfilter.exe")));
@@ -85,14 +88,14 @@ fn expect(row: &str, verdicts: &str, verdict: &str) -> Result<()> {
 
 /// The report has every row with its time, the calls that this process and its children made, and nothing of
 /// this machine.
-fn check_report(path: &Path) -> Result<()> {
+fn check_report(path: &Path, wanted: &[&str]) -> Result<()> {
     let text = std::fs::read_to_string(path).at(path)?;
     let wrong = |what: &str| Err(Error::Unexpected(format!("{}: {what}", path.display())));
     let report: Value = serde_json::from_str(&text)
         .map_err(|source| Error::Json { what: path.display().to_string(), source })?;
     let rows = report["rows"].as_array().map_or(&[][..], Vec::as_slice);
     let names: Vec<&str> = rows.iter().filter_map(|row| row["row"].as_str()).collect();
-    if names != ROWS.map(|row| row.name) {
+    if names != wanted {
         return wrong("it has other rows");
     }
     let has_call = |row: &str, call: &str| {

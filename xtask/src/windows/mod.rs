@@ -15,13 +15,15 @@ use std::time::Instant;
 
 use chroot::Chroot;
 
-use crate::error::{Error, IoContext, Result};
-use crate::process::{is_root, run as run_command};
-use crate::{packages, workspace};
+use programs::error::{Error, IoContext, Result};
+use programs::process::{is_root, run as run_command};
+use programs::workspace;
+
+use crate::packages;
 
 /// Build everything for Windows, and test it under Wine.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Leave out the optimised build: check the command that was built for the tests.
     #[arg(long)]
     quick: bool,
@@ -40,7 +42,7 @@ const PROFILE: &str = "cross";
 /// # Errors
 /// When anything does not build, has a warning, or fails; when this process is not root, who alone may enter
 /// another system.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing(
             "the cross build enters a Debian system of its own: run it as root".into(),
@@ -91,9 +93,17 @@ fn target_dir() -> PathBuf {
     workspace::root().join("target/windows")
 }
 
-/// All crates but the one that is for Linux.
-const ALL: [&str; 6] =
-    ["--locked", "--profile", PROFILE, "--workspace", "--exclude", "windowsfilter-containerd"];
+/// All crates but those that are for Linux.
+const ALL: [&str; 8] = [
+    "--locked",
+    "--profile",
+    PROFILE,
+    "--workspace",
+    "--exclude",
+    "windowsfilter-containerd",
+    "--exclude",
+    "testbed",
+];
 
 fn lint(chroot: &Chroot) -> Result<()> {
     let start = Instant::now();
@@ -102,10 +112,11 @@ fn lint(chroot: &Chroot) -> Result<()> {
     Ok(())
 }
 
-/// All tests but this crate's own, which are about Linux.
+/// All tests but those of the tasks, which are about Linux.
 fn test(chroot: &Chroot) -> Result<()> {
     let start = Instant::now();
-    let tests = ["--exclude", "xtask", "--lib", "--bins", "--tests", "--no-fail-fast"];
+    let tests =
+        ["--exclude", "xtask", "--exclude", "programs", "--lib", "--bins", "--tests", "--no-fail-fast"];
     run_command(cargo(chroot, &["test"]).args(ALL).args(tests))?;
     said("the tests", start);
     Ok(())

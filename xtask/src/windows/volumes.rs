@@ -7,9 +7,9 @@ use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use super::chroot::Chroot;
-use crate::error::{IoContext, Result};
-use crate::process::run;
-use crate::workspace;
+use programs::error::{IoContext, Result};
+use programs::process::run;
+use programs::workspace;
 
 /// How many there are. The same in `hcs-standin`.
 const VOLUMES: u32 = 1_000;

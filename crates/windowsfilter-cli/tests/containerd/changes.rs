@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use xtask::containerd::{PLATFORM, SNAPSHOTTER};
+use testbed::containerd::{PLATFORM, SNAPSHOTTER};
 
 use super::compare::{assert_same, entries};
 use super::images::{GZIP, Image, TAR, ZSTD, digest};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use xtask::containerd::SNAPSHOTTER;
-use xtask::containerd::daemon::Daemon;
+use testbed::containerd::SNAPSHOTTER;
+use testbed::containerd::daemon::Daemon;
 
 use super::images::Image;
 use super::process::run;

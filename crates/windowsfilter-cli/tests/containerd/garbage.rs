@@ -1,7 +1,7 @@
 //! containerd's garbage collection removes every snapshot it lists and does not know: it must see its own and
 //! no other.
 
-use xtask::containerd::{PLATFORM, SNAPSHOTTER};
+use testbed::containerd::{PLATFORM, SNAPSHOTTER};
 
 use super::images::Image;
 use super::rig::{Mode, Rig};

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sample_images::{Format, Spec, Summary};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use xtask::sample::{self, Format, Spec, Summary};
 
 /// Media types of a layer that is not compressed, and of the two compressions.
 pub const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -33,7 +33,7 @@ impl Image {
             reference: reference(name),
             ..Spec::default()
         };
-        let Summary { layers, .. } = sample::write(&spec, &layout).unwrap();
+        let Summary { layers, .. } = sample_images::write(&spec, &layout).unwrap();
         Self::of_layout(layout, name, layers.into_iter().map(|layer| layer.digests.diff_id).collect())
     }
 

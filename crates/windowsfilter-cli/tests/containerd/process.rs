@@ -4,7 +4,7 @@ use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use xtask::containerd::daemon::{DEADLINE, end_of};
+use testbed::containerd::daemon::{DEADLINE, end_of};
 
 /// How a program ended and what it printed.
 #[derive(Debug)]

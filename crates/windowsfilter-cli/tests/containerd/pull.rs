@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use xtask::containerd::SNAPSHOTTER;
+use testbed::containerd::SNAPSHOTTER;
 
 use super::compare::{Seen, assert_same, tree};
 use super::images::{Image, TAR, digest, one_file_layer};

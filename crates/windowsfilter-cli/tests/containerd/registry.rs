@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use xtask::containerd::daemon::Daemon;
+use testbed::containerd::daemon::Daemon;
 
 use super::images::Image;
 use super::process::run;

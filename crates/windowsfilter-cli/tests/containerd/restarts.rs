@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use xtask::demo::unmount_below;
+use programs::mounts::unmount_below;
 
 use super::images::Image;
 use super::rig::{Mode, Rig};

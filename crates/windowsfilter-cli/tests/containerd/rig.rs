@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use programs::mounts::unmount_below;
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::containerd::daemon::Daemon;
-use xtask::containerd::{Installation, PLATFORM, SNAPSHOTTER};
-use xtask::demo::unmount_below;
+use testbed::containerd::daemon::Daemon;
+use testbed::containerd::{Installation, PLATFORM, SNAPSHOTTER};
 
 use super::process::{Running, run};
 use super::tools::Version;

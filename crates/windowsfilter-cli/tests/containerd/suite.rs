@@ -60,7 +60,7 @@ fn results(test: &str) -> (BTreeMap<String, bool>, String) {
             results.insert(subtest.to_owned(), passed);
         }
     }
-    xtask::demo::unmount_below(dir.path());
+    programs::mounts::unmount_below(dir.path());
     (results, text)
 }
 

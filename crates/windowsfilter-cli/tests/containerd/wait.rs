@@ -1,6 +1,6 @@
 //! Waiting for conditions, never for time.
 
-use xtask::containerd::daemon::{Answer, DEADLINE, wait_for};
+use testbed::containerd::daemon::{Answer, DEADLINE, wait_for};
 
 /// Asks until there is an answer.
 ///

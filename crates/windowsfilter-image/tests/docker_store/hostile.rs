@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::home::{Home, chain, id};
 use super::*;
+use sample_images::docker_store::{Home, chain, id};
 
 /// What a write would change: mode, time of change and content.
 type Picture = (u32, (i64, i64), Option<Vec<u8>>);

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
-mod home;
 #[cfg(unix)]
 mod hostile;
 mod plan;
@@ -10,7 +9,7 @@ mod plan;
 use std::fs;
 use std::path::Path;
 
-use home::{Home, chain, id};
+use sample_images::docker_store::{Home, chain, id};
 use windowsfilter_image::Error;
 use windowsfilter_image::docker_store::{DockerStore, Kind, Layer, Plan, State, read};
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use windowsfilter_image::Error;
 use windowsfilter_image::docker_store::{DockerStore, Plan, read};
 
-use super::home::{Home, chain, id};
 use super::{dir, look, with_image};
+use sample_images::docker_store::{Home, chain, id};
 
 fn names(plan: &Plan<'_>) -> Vec<String> {
     plan.steps.iter().map(|layer| layer.id.clone()).collect()

@@ -1,0 +1,37 @@
+//! Where things are in this repository.
+
+use std::path::{Path, PathBuf};
+
+/// The top of the repository.
+#[must_use]
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// Where cargo builds: `CARGO_TARGET_DIR`, or `target`.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// Where tools that the machine lacks are put. Not under `CARGO_TARGET_DIR`: every target directory shares
+/// them.
+#[must_use]
+pub fn tools_dir() -> PathBuf {
+    root().join("target/tools")
+}
+
+/// Whether this run is CI's, where a missing tool or right is a failure and not a reason to test less.
+#[must_use]
+pub fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
+}
+
+/// The cargo that runs this task.
+#[must_use]
+pub fn cargo() -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
