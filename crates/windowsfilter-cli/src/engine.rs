@@ -2,22 +2,11 @@
 
 use windowsfilter::{LayerStore, StorageOptions};
 
-use crate::arguments::Global;
-use crate::commands;
+use crate::background;
 use crate::error::Error;
+use crate::global::{EngineChoice, Global};
 
-/// What keeps the layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum EngineChoice {
-    /// The engine that made the store; for a new one the portable engine
-    Auto,
-    /// Layers as their tars, on any system
-    Portable,
-    /// Windows' Host Compute Service, also on what Docker has in its windowsfilter directory
-    Hcs,
-}
-
-/// Opens the store that the options name; one that is not there is made if `make` says so.
+/// Opens the store that the options name; creates it if it is missing and `make` says so.
 pub(crate) fn open(global: &Global, make: bool) -> Result<LayerStore, Error> {
     let root = global.root();
     let hcs = match global.engine {
@@ -31,7 +20,7 @@ pub(crate) fn open(global: &Global, make: bool) -> Result<LayerStore, Error> {
     let options = StorageOptions::default();
     let store =
         if make { LayerStore::open(&root, options) } else { LayerStore::open_existing(&root, options) }?;
-    Ok(store.reclaim_with(commands::reclaim::in_background))
+    Ok(store.reclaim_with(background::reclaim))
 }
 
 #[cfg(not(windows))]

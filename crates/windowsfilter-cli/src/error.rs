@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use wclayer::tar::MAX_SPECIAL_SIZE;
 use windowsfilter::{ErrorKind, LayerId};
 
-use crate::output::say;
+use crate::interrupt;
+use crate::stderr::{Report, Stderr};
 
 /// Exit code of wrong usage; clap's too.
 pub(crate) const USAGE: u8 = 2;
@@ -127,6 +128,37 @@ impl Error {
             ErrorKind::Verify => 5,
             _ => 1,
         }
+    }
+
+    /// Prints it on standard error and returns its exit code.
+    pub(crate) fn report_to(&self, stderr: Stderr) -> ExitCode {
+        if let Self::Stdout(source) = self
+            && source.kind() == io::ErrorKind::BrokenPipe
+        {
+            // The reader has seen enough, as with `| head`.
+            return ExitCode::SUCCESS;
+        }
+        if self.is_interruption() {
+            let code = interrupt::exit_code().unwrap_or(1);
+            stderr.report(&Report { error: "interrupted".into(), causes: Vec::new(), hint: None, code });
+            return ExitCode::FAILURE;
+        }
+        let code = self.exit_code();
+        let (error, causes) = (self.to_string(), self.causes());
+        stderr.report(&Report { error, causes, hint: self.hint(), code: code.into() });
+        ExitCode::from(code)
+    }
+
+    /// Its causes, outermost first. Errors that only pass on what another says are no cause.
+    fn causes(&self) -> Vec<String> {
+        let mut texts = vec![self.to_string()];
+        let mut cause = std::error::Error::source(self);
+        while let Some(current) = cause {
+            texts.push(current.to_string());
+            cause = current.source();
+        }
+        texts.dedup();
+        texts.split_off(1)
     }
 
     fn hint(&self) -> Option<String> {
@@ -323,35 +355,6 @@ fn store_hint(error: &windowsfilter::Error) -> Option<String> {
         Store::Undo { first, .. } => return store_hint(first),
         _ => return None,
     })
-}
-
-/// Prints `error` on standard error and returns its exit code.
-pub(crate) fn report(error: &Error) -> ExitCode {
-    if let Error::Stdout(source) = error
-        && source.kind() == io::ErrorKind::BrokenPipe
-    {
-        // Whoever read the output has seen enough, as with `| head`.
-        return ExitCode::SUCCESS;
-    }
-    if error.is_interruption() {
-        say(format_args!("error: interrupted"));
-        return ExitCode::FAILURE;
-    }
-    let mut last = error.to_string();
-    say(format_args!("error: {last}"));
-    let mut cause = std::error::Error::source(error);
-    while let Some(current) = cause {
-        let text = current.to_string();
-        if text != last {
-            say(format_args!("  caused by: {text}"));
-        }
-        last = text;
-        cause = current.source();
-    }
-    if let Some(hint) = error.hint() {
-        say(format_args!("hint: {hint}"));
-    }
-    ExitCode::from(error.exit_code())
 }
 
 /// Adds to an I/O error what was being done to which path.

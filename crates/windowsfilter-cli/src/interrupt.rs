@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use windowsfilter::Cancel;
 
-use crate::output::{Output, say};
+use crate::stderr::{Report, Stderr};
 
 /// When somebody who pressed Ctrl-C begins to wonder.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,11 +22,10 @@ static FINISHED: AtomicBool = AtomicBool::new(false);
 /// The first signal that came.
 static RECEIVED: OnceLock<i32> = OnceLock::new();
 
-/// Has signals cancel what the store with this `cancel` does; `output` says whether the user wants to hear of
-/// it.
-pub(crate) fn watch(cancel: &Cancel, output: Output) {
+/// Lets signals cancel what the store with this `cancel` does, and tells the user on `stderr`.
+pub(crate) fn watch(cancel: &Cancel, stderr: Stderr) {
     let cancel = cancel.clone();
-    if let Err(error) = system::listen(move |signal| received(signal, &cancel, output)) {
+    if let Err(error) = system::listen(move |signal| received(signal, &cancel, stderr)) {
         tracing::debug!(
             "an interrupt ends this at once, and leaves what `windowsfilter cleanup` removes: {error}"
         );
@@ -45,20 +44,30 @@ pub(crate) fn die_if_received() {
     }
 }
 
-fn received(signal: i32, cancel: &Cancel, output: Output) {
+/// The exit code that a shell shows for this process once it has died of the signal that came.
+pub(crate) fn exit_code() -> Option<i32> {
+    RECEIVED.get().map(|&signal| system::exit_code(signal))
+}
+
+fn received(signal: i32, cancel: &Cancel, stderr: Stderr) {
     let is_first = RECEIVED.set(signal).is_ok();
     if FINISHED.load(Ordering::SeqCst) {
         system::die(signal);
     }
     if !is_first {
-        say(format_args!("error: ended at once; `windowsfilter cleanup` removes what is left"));
+        stderr.report(&Report {
+            error: "ended at once; `windowsfilter cleanup` removes what is left".into(),
+            causes: Vec::new(),
+            hint: None,
+            code: system::exit_code(signal),
+        });
         system::die(signal);
     }
     cancel.cancel();
     // Most commands are done by then.
     std::thread::spawn(move || {
         std::thread::sleep(PATIENCE);
-        output.note(
+        stderr.note(
             "undoing what was done; a second Ctrl-C ends at once, and leaves what `windowsfilter cleanup` removes",
         );
     });
@@ -89,11 +98,16 @@ mod system {
         mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
     }
 
-    /// Dies of `signal`, for which shells have the exit codes 130, 143 and 129.
+    /// Dies of `signal`.
     pub(super) fn die(signal: i32) -> ! {
         _ = signal_hook::low_level::emulate_default_handler(signal);
         // Not reached: the default of each of these signals is death.
-        std::process::exit(128 + signal)
+        std::process::exit(exit_code(signal))
+    }
+
+    /// What shells show: 130, 143 and 129.
+    pub(super) fn exit_code(signal: i32) -> i32 {
+        128 + signal
     }
 }
 
@@ -112,5 +126,9 @@ mod system {
     /// Ends as Ctrl-C ends programs.
     pub(super) fn die(code: i32) -> ! {
         std::process::exit(code)
+    }
+
+    pub(super) fn exit_code(code: i32) -> i32 {
+        code
     }
 }

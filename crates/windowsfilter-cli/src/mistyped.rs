@@ -50,8 +50,8 @@ const ELSEWHERE: [(&str, &str); 24] = [
     ("version", "`windowsfilter --version` prints it"),
 ];
 
-/// Adds what was meant to the error for a word that is no command, and takes hidden arguments out of what it
-/// suggests.
+/// Adds what was meant to the error for a word that is no command, and takes hidden commands and arguments out
+/// of what it suggests.
 pub(crate) fn explain(error: &mut clap::Error, command: &Command) {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
@@ -61,6 +61,13 @@ pub(crate) fn explain(error: &mut clap::Error, command: &Command) {
                 error.remove(ContextKind::SuggestedSubcommand);
                 let advice = vec![StyledStr::from(*advice)];
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(advice));
+            }
+        }
+        ErrorKind::MissingSubcommand => {
+            let hidden: Vec<&str> = hidden_commands(command);
+            if let Some(ContextValue::Strings(names)) = error.get(ContextKind::ValidSubcommand) {
+                let shown = names.iter().filter(|name| !hidden.contains(&name.as_str())).cloned().collect();
+                error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(shown));
             }
         }
         ErrorKind::UnknownArgument => {
@@ -77,6 +84,10 @@ pub(crate) fn explain(error: &mut clap::Error, command: &Command) {
     }
 }
 
+fn hidden_commands(command: &Command) -> Vec<&str> {
+    command.get_subcommands().filter(|command| command.is_hide_set()).map(Command::get_name).collect()
+}
+
 /// Whether the word stands where `image` and `layer` do: `image load` is another mistake.
 fn is_top(error: &clap::Error) -> bool {
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
@@ -87,6 +98,14 @@ fn is_top(error: &clap::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hidden_commands_are_not_suggested() {
+        let mut error = crate::command().try_get_matches_from(["windowsfilter", "-q"]).unwrap_err();
+        explain(&mut error, &crate::command());
+        let said = error.render().to_string();
+        assert!(said.contains("umount, unmount,") && !said.contains("reclaim"), "{said}");
+    }
 
     #[test]
     fn advice_names_commands_that_there_are() {

@@ -6,23 +6,29 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::interrupt;
+use crate::stderr::Stderr;
 
 /// Where results go, and in which form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
-    quiet: bool,
+    stderr: Stderr,
 }
 
 impl Output {
     /// Text, or JSON.
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+        Self { json, stderr: Stderr::new(json, quiet) }
     }
 
-    /// Whether progress and notes are unwanted.
+    /// Whether the user wants neither notes nor progress.
     pub(crate) fn is_quiet(self) -> bool {
-        self.quiet
+        self.stderr.is_quiet()
+    }
+
+    /// Where notes and failures go.
+    pub(crate) fn stderr(self) -> Stderr {
+        self.stderr
     }
 
     /// Prints `value` as JSON, or else what `text` writes.
@@ -50,18 +56,10 @@ impl Output {
         if self.json { Err(Error::NoJson { command }) } else { Ok(()) }
     }
 
-    /// Says something on standard error that the user should know but no program needs.
+    /// Prints something on standard error that the user should know and programs do not need.
     pub(crate) fn note(self, text: &str) {
-        if !self.quiet {
-            say(format_args!("note: {text}"));
-        }
+        self.stderr.note(text);
     }
-}
-
-/// Writes a line to standard error. Where that cannot be, as on a full disk, nobody is told, but what the
-/// user asked for is done.
-pub(crate) fn say(line: std::fmt::Arguments<'_>) {
-    _ = writeln!(io::stderr(), "{line}");
 }
 
 /// How a column is aligned.

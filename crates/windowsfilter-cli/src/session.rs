@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use windowsfilter::{ErrorKind, LayerId, LayerStore, Limits, StreamForm};
 use windowsfilter_image::ImageStore;
 
-use crate::arguments::Global;
 use crate::engine;
 use crate::error::{Error, IoContext};
+use crate::global::Global;
 use crate::interrupt;
 use crate::output::Output;
 use crate::suggest;
@@ -21,21 +21,49 @@ pub(crate) struct Session {
     pub(crate) output: Output,
 }
 
-impl Session {
-    /// Opens the store that the options name, or makes it if `make` says so; layers come in up to `limits`,
-    /// streams are shown in the form `streams`.
-    pub(crate) fn open(
-        global: &Global,
-        limits: Limits,
-        streams: StreamForm,
-        make: bool,
-    ) -> Result<Self, Error> {
-        let store = engine::open(global, make)?.with_limits(limits).with_streams(streams);
-        let output = Output::new(global.json, global.quiet);
-        interrupt::watch(store.cancel(), output);
-        Ok(Self { store, output })
+/// How a command opens the store.
+#[derive(Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    global: &'a Global,
+    limits: Limits,
+    streams: StreamForm,
+    make: bool,
+}
+
+impl<'a> Opening<'a> {
+    /// The store that the options name, which must exist, with default limits.
+    pub(crate) fn new(global: &'a Global) -> Self {
+        Self { global, limits: Limits::default(), streams: StreamForm::default(), make: false }
     }
 
+    /// Sets the limits on layers that come in and on diffs of sandboxes.
+    pub(crate) fn limits(self, limits: impl Into<Limits>) -> Self {
+        Self { limits: limits.into(), ..self }
+    }
+
+    /// Sets how streams are shown by what the command creates or mounts.
+    pub(crate) fn streams(self, streams: StreamForm) -> Self {
+        Self { streams, ..self }
+    }
+
+    /// Imports into the store: creates it if it is missing. With `force`, layers without anything for Windows
+    /// come in too.
+    pub(crate) fn importing(self, limits: impl Into<Limits>, force: bool) -> Self {
+        let limits = Limits { foreign_layers: force, ..limits.into() };
+        Self { limits, make: true, ..self }
+    }
+
+    /// Opens it.
+    pub(crate) fn open(self) -> Result<Session, Error> {
+        let store = engine::open(self.global, self.make)?;
+        let store = store.with_limits(self.limits).with_streams(self.streams);
+        let output = Output::new(self.global.json, self.global.quiet);
+        interrupt::watch(store.cancel(), output.stderr());
+        Ok(Session { store, output })
+    }
+}
+
+impl Session {
     /// The images.
     pub(crate) fn images(&self) -> Result<ImageStore<'_>, Error> {
         Ok(ImageStore::open(&self.store)?)

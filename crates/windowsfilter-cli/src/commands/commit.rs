@@ -3,8 +3,8 @@
 use windowsfilter_image::{CommitOptions, Reference};
 
 use super::image::print_image;
-use crate::arguments::variable;
 use crate::error::Error;
+use crate::global::variable;
 use crate::limits::LimitArguments;
 use crate::progress::Progress;
 use crate::session::Session;

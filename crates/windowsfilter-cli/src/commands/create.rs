@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, Hasher};
 
 use windowsfilter::{Digest, LayerId, StorageOptions, StreamForm};
 
-use crate::arguments::new_id;
 use crate::error::Error;
 use crate::session::Session;
+use crate::values;
 
 /// Create a sandbox: a writable layer on top of an image or layer
 #[derive(Debug, clap::Args)]
@@ -16,23 +16,15 @@ pub(crate) struct Args {
     #[arg(value_name = "REF|ID")]
     target: String,
     /// ID of the sandbox [default: a random one]
-    #[arg(long, value_name = "ID", value_parser = new_id)]
+    #[arg(long, value_name = "ID", value_parser = values::new_id)]
     name: Option<LayerId>,
     /// How much the sandbox can hold, as in 20GB; units are binary [default: 127GB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
     size: Option<u64>,
     /// How streams stand in the attributes of its files: `samba`, with the NUL that Samba's streams_xattr
     /// puts after them, or `plain`, as the kernel's SMB server has them
-    #[arg(long, value_name = "FORM", default_value_t, value_parser = parse_streams)]
+    #[arg(long, value_name = "FORM", default_value_t, value_parser = values::stream_form)]
     pub(crate) streams: StreamForm,
-}
-
-pub(crate) fn parse_streams(text: &str) -> Result<StreamForm, String> {
-    text.parse()
-}
-
-fn parse_size(text: &str) -> Result<u64, windowsfilter::Error> {
-    windowsfilter::parse_size(text)
 }
 
 #[derive(serde::Serialize)]

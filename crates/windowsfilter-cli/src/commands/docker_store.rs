@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use windowsfilter_image::docker_store::{self, DockerStore, Layer, Plan, State, Sum};
 
-use crate::arguments::Global;
 use crate::error::{Error, IoContext};
 use crate::file::OutputFile;
+use crate::global::Global;
 use crate::human;
 use crate::output::{Align, Output, Table};
 use crate::progress::Progress;

@@ -2,13 +2,12 @@
 
 use erofs_index::FileType;
 use wclayer::attributes::{self, *};
-use wclayer::reparse::ReparsePoint;
-use windowsfilter::{JsonName, Node, View, Win32Metadata};
+use windowsfilter::{JsonName, Node, View};
 
-use super::stat::target;
 use crate::error::Error;
 use crate::human;
 use crate::location::{Location, LocationArguments};
+use crate::node;
 use crate::output::{Align, Table};
 use crate::session::Session;
 
@@ -68,27 +67,14 @@ fn entry(view: &View, name: &[u8], node: &Node) -> Result<Entry, Error> {
     let (seconds, nanoseconds) = node.info.mtime;
     Ok(Entry {
         name: name.into(),
-        kind: type_of(node, &metadata),
-        size: if node.info.kind == FileType::Regular { node.info.size } else { 0 },
+        kind: node::type_of(node, &metadata),
+        size: node::size_of(node),
         attributes: metadata.attributes.map(attributes::names).unwrap_or_default(),
         modified: human::unix_time(seconds, nanoseconds),
-        target: target(view, node, &metadata)?,
+        target: node::link_target(view, node, &metadata)?,
         mode: mode(metadata.attributes.unwrap_or(0)),
         minute: human::unix_minute(seconds),
     })
-}
-
-/// `file`, `directory`, `symlink` or `mountpoint`.
-pub(super) fn type_of(node: &Node, metadata: &Win32Metadata) -> &'static str {
-    match node.info.kind {
-        FileType::Regular => "file",
-        FileType::Directory => "directory",
-        FileType::CharDevice => "deleted",
-        FileType::Symlink => match metadata.reparse.as_deref().map(ReparsePoint::decode) {
-            Some(Ok(ReparsePoint::MountPoint { .. })) => "mountpoint",
-            _ => "symlink",
-        },
-    }
 }
 
 /// The attributes PowerShell shows, with its letters.

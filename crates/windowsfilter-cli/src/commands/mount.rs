@@ -6,6 +6,7 @@ use windowsfilter::{JsonName, LayerId, StreamForm};
 
 use crate::error::{Error, IoContext};
 use crate::session::Session;
+use crate::values;
 
 /// Mount an image or layer read-only, or a sandbox writable, and print where
 ///
@@ -20,7 +21,7 @@ pub(crate) struct Args {
     target_dir: Option<PathBuf>,
     /// How the first mount of an image or layer shows streams in attributes: `samba`, with the NUL that
     /// Samba's streams_xattr puts after them, or `plain`. A sandbox shows them as it was created
-    #[arg(long, value_name = "FORM", default_value_t, value_parser = super::create::parse_streams)]
+    #[arg(long, value_name = "FORM", default_value_t, value_parser = values::stream_form)]
     pub(crate) streams: StreamForm,
 }
 

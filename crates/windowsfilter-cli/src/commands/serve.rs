@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use windowsfilter::{LayerStore, Limits, StorageOptions};
 use windowsfilter_containerd::{Configured, ServeOptions, SnapshotterOptions, Version, configuration};
 
-use crate::arguments::Global;
 use crate::error::Error;
+use crate::global::Global;
 use crate::limits::LimitArguments;
 
 /// Let containerd keep Windows images in the store: serve its snapshotter and differ

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::session::Session;
 
 /// Does `work` to each of `names` and prints what was done: as JSON, one document for one name, and a list
@@ -22,7 +22,7 @@ pub(crate) fn each<T: Serialize>(
             Err(error) if error.is_interruption() => return Err(error),
             Err(error) if failed.is_none() => failed = Some(error),
             // The first one is reported at the end.
-            Err(error) => drop(error::report(&error)),
+            Err(error) => drop(error.report_to(session.output.stderr())),
         }
     }
     match (names, done.as_slice()) {

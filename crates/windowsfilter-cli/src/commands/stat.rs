@@ -4,14 +4,13 @@ use std::io::{self, Write};
 
 use wclayer::attributes;
 use wclayer::filetime::FileTime;
-use wclayer::reparse::ReparsePoint;
 use wclayer::security::SecurityDescriptor;
-use windowsfilter::{JsonName, Node, View, Win32Metadata};
+use windowsfilter::{JsonName, View};
 
-use super::ls::type_of;
 use crate::error::Error;
 use crate::human;
 use crate::location::{Found, Location, LocationArguments};
+use crate::node;
 use crate::output::write_fields;
 use crate::session::Session;
 
@@ -77,8 +76,8 @@ fn stat(view: &View, found: &Found) -> Result<Stat, Error> {
     let metadata = view.metadata(node)?;
     let whole = Stat {
         path: found.path.clone().into(),
-        kind: type_of(node, &metadata),
-        size: if node.info.kind == erofs_index::FileType::Regular { node.info.size } else { 0 },
+        kind: node::type_of(node, &metadata),
+        size: node::size_of(node),
         attributes: metadata.attributes.map(attributes::names).unwrap_or_default(),
         times: Times {
             created: shown_time(metadata.created),
@@ -87,7 +86,7 @@ fn stat(view: &View, found: &Found) -> Result<Stat, Error> {
             changed: shown_time(metadata.changed),
         },
         sddl: metadata.security.as_deref().map(sddl),
-        target: target(view, node, &metadata)?,
+        target: node::link_target(view, node, &metadata)?,
         streams: metadata
             .streams
             .iter()
@@ -129,21 +128,6 @@ fn sddl(security: &[u8]) -> String {
         Ok(Err(error)) => format!("({} bytes without a text form: {error})", security.len()),
         Err(error) => format!("({} bytes that are no security descriptor: {error})", security.len()),
     }
-}
-
-/// Where a link leads: what Windows shows, or else what Windows follows, or else what the view has.
-pub(super) fn target(view: &View, node: &Node, metadata: &Win32Metadata) -> Result<Option<JsonName>, Error> {
-    if node.info.kind != erofs_index::FileType::Symlink {
-        return Ok(None);
-    }
-    let name = match metadata.reparse.as_deref().map(ReparsePoint::decode) {
-        Some(Ok(
-            ReparsePoint::Symlink { substitute, print, .. } | ReparsePoint::MountPoint { substitute, print },
-        )) => Some(if print.is_empty() { substitute } else { print }),
-        _ => None,
-    };
-    let name = name.map_or_else(|| view.link_target(node), Ok)?;
-    Ok(Some(name.into()))
 }
 
 fn write(out: &mut dyn Write, stat: &Stat) -> io::Result<()> {

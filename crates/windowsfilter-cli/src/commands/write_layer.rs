@@ -6,8 +6,8 @@
 
 use std::path::PathBuf;
 
-use crate::arguments::Global;
 use crate::error::Error;
+use crate::global::Global;
 
 /// Fill a layer from a tar; started by the commands that import
 #[derive(Debug, clap::Args)]

@@ -62,6 +62,11 @@ pub fn rich_layer(odd: &[u8]) -> Vec<u8> {
 
 /// Writes an image with these layers as an OCI layout.
 pub fn write_image(dir: &Path, tars: &[Vec<u8>]) {
+    write_image_with(dir, tars, json!({}));
+}
+
+/// The same, with more in the image's config.
+pub fn write_image_with(dir: &Path, tars: &[Vec<u8>], more: Value) {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let blob = |media_type: &str, data: &[u8]| {
@@ -70,12 +75,13 @@ pub fn write_image(dir: &Path, tars: &[Vec<u8>]) {
         json!({ "mediaType": media_type, "digest": digest, "size": data.len() })
     };
     let diff_ids: Vec<Digest> = tars.iter().map(|tar| Digest::of(tar)).collect();
-    let config = json!({
+    let mut config = json!({
         "os": "windows",
         "os.version": "10.0.20348.1",
         "architecture": "amd64",
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let config = blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let layers: Vec<Value> =
         tars.iter().map(|tar| blob("application/vnd.oci.image.layer.v1.tar", tar)).collect();

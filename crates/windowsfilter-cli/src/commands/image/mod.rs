@@ -13,7 +13,7 @@ use windowsfilter_image::Imported;
 
 use crate::error::Error;
 use crate::output::write_fields;
-use crate::session::Session;
+use crate::session::{Opening, Session};
 
 /// Work with images
 #[derive(Debug, clap::Subcommand)]
@@ -30,14 +30,14 @@ pub(crate) enum Command {
 }
 
 /// Runs one of them.
-pub(crate) fn run(session: &Session, command: Command) -> Result<(), Error> {
+pub(crate) fn run(store: Opening<'_>, command: Command) -> Result<(), Error> {
     match command {
-        Command::Import(args) => import::run(session, *args),
-        Command::Ls(args) => ls::run(session, &args),
-        Command::Inspect(args) => inspect::run(session, &args),
-        Command::Rm(args) => rm::run(session, &args),
-        Command::Tag(args) => tag::run(session, &args),
-        Command::Export(args) => export::run(session, &args),
+        Command::Import(args) => import::run(&store.importing(args.limits, args.force).open()?, *args),
+        Command::Ls(args) => ls::run(&store.open()?, &args),
+        Command::Inspect(args) => inspect::run(&store.open()?, &args),
+        Command::Rm(args) => rm::run(&store.open()?, &args),
+        Command::Tag(args) => tag::run(&store.open()?, &args),
+        Command::Export(args) => export::run(&store.open()?, &args),
     }
 }
 

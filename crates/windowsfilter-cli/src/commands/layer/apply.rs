@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 
 use windowsfilter::{Cancel, DiffId, Expect, ImportRequest, LayerId};
 
-use crate::arguments::new_id;
 use crate::error::{Error, IoContext};
 use crate::human;
 use crate::limits::LimitArguments;
 use crate::output::write_fields;
 use crate::progress::Progress;
 use crate::session::Session;
+use crate::values;
 
 /// Make a layer of a Windows layer tar
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of the new layer
-    #[arg(value_parser = new_id)]
+    #[arg(value_parser = values::new_id)]
     id: LayerId,
     /// Layer tar, plain or compressed with gzip or zstd; `-` reads standard input
     #[arg(default_value = "-", value_hint = clap::ValueHint::FilePath)]

@@ -5,6 +5,7 @@ use windowsfilter::LayerId;
 use crate::error::Error;
 use crate::human;
 use crate::session::Session;
+use crate::values;
 
 /// Make a sandbox larger, mounted or not
 ///
@@ -15,7 +16,7 @@ pub(crate) struct Args {
     /// ID of a sandbox
     id: String,
     /// How much the sandbox shall hold, as in 200GB; units are binary
-    #[arg(value_parser = windowsfilter::parse_size)]
+    #[arg(value_parser = values::size)]
     size: u64,
 }
 

@@ -10,7 +10,7 @@ mod rm;
 mod verify;
 
 use crate::error::Error;
-use crate::session::Session;
+use crate::session::Opening;
 
 /// Work with single layers and sandboxes
 #[derive(Debug, clap::Subcommand)]
@@ -29,15 +29,19 @@ pub(crate) enum Command {
 }
 
 /// Runs one of them.
-pub(crate) fn run(session: &Session, command: Command) -> Result<(), Error> {
+pub(crate) fn run(store: Opening<'_>, command: Command) -> Result<(), Error> {
     match command {
-        Command::Apply(args) => apply::run(session, &args),
-        Command::Diff(args) => diff::run(session, &args),
-        Command::Changes(args) => changes::run(session, &args),
-        Command::Ls(args) => ls::run(session, &args),
-        Command::Inspect(args) => inspect::run(session, &args),
-        Command::Rm(args) => rm::run(session, &args),
-        Command::Verify(args) => verify::run(session, &args),
-        Command::Expand(args) => expand::run(session, &args),
+        Command::Apply(args) => apply::run(&store.importing(args.limits, args.force).open()?, &args),
+        Command::Diff(args) => diff::run(&store.limits(args.limits).open()?, &args),
+        Command::Changes(args) => changes::run(&store.limits(args.limits).open()?, &args),
+        Command::Ls(args) => ls::run(&store.open()?, &args),
+        Command::Inspect(args) => inspect::run(&store.open()?, &args),
+        Command::Rm(args) => rm::run(&store.open()?, &args),
+        Command::Verify(args) => {
+            // Before it opens the store: naming nothing is wrong usage everywhere.
+            args.check()?;
+            verify::run(&store.open()?, &args)
+        }
+        Command::Expand(args) => expand::run(&store.open()?, &args),
     }
 }

@@ -1,0 +1,18 @@
+//! Values of arguments that several commands take.
+
+use windowsfilter::{Error, LayerId, StreamForm};
+
+/// Reads the ID of a layer or sandbox to create.
+pub(crate) fn new_id(text: &str) -> Result<LayerId, Error> {
+    LayerId::of_new(text)
+}
+
+/// Reads a number of bytes, as in `20GB`; units are binary.
+pub(crate) fn size(text: &str) -> Result<u64, Error> {
+    windowsfilter::parse_size(text)
+}
+
+/// Reads how streams are shown.
+pub(crate) fn stream_form(text: &str) -> Result<StreamForm, String> {
+    text.parse()
+}
