@@ -19,10 +19,12 @@
 //! | [`mount_path`](Engine::mount_path) | GetLayerMountPath | where that is |
 //! | [`read`](Engine::read) | ExportLayer | `layer.tar`, or a tar of `upper/` |
 //! | [`changes`](Engine::changes) | ExportLayer | a walk of `upper/` |
+//! | [`view`](Engine::view) | | the chain's index, read |
+//! | [`check`](Engine::check), [`rebuild`](Engine::rebuild) | | digests, the index made anew |
 //! | [`hide`](Engine::hide), [`destroy`](Engine::destroy) | DestroyLayer | a directory renamed, removed |
 
 use std::fmt::Debug;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -30,10 +32,11 @@ use crate::diff_options::DiffOptions;
 use crate::digest::DiffId;
 use crate::driver::{Change, DiffGetter};
 use crate::error::{Error, IoContext};
+use crate::findings::{Leftover, Violation};
 use crate::id::LayerId;
 use crate::limits::{DiffLimits, Limits};
 use crate::metadata::StreamForm;
-use crate::record::LayerKind;
+use crate::record::{LayerKind, LayerRecord};
 use crate::remove_tree::remove_tree;
 use crate::scanners;
 
@@ -43,7 +46,8 @@ mod request;
 pub(crate) mod stream;
 pub(crate) mod tar_size;
 
-pub use request::{Expect, ImportRequest, Imported, Progress};
+pub use portable::view::{Node, View};
+pub use request::{Examined, Expect, ImportRequest, Imported, Progress, Reading};
 
 /// Where the files of a layer or sandbox are; enough to undo what was done to it, even if its records are
 /// damaged.
@@ -103,6 +107,9 @@ pub enum Placement {
     /// Where they stay, since their path is part of them; the driver marks what is not complete.
     InPlace,
 }
+
+/// Reads the chain of a layer, base first; it takes a file for each layer.
+pub type ReadChain<'a> = &'a dyn Fn() -> Result<Vec<ChainLayer>, Error>;
 
 /// What is kept until a stream ends: the lock that keeps others from the sandbox it is read from.
 pub type Guard = Box<dyn Send>;
@@ -303,6 +310,105 @@ pub trait Engine: Debug + Send + Sync {
     /// # Errors
     /// A damaged layer.
     fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error>;
+
+    /// What the layer shows, for reading without a mount. Of a sandbox: what its parents show.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the engine needs a mount; damaged files.
+    fn view(&self, layer: &Layer) -> Result<View, Error> {
+        Err(Error::Unsupported {
+            what: format!("reading {} without mounting it", layer.place.id),
+            needs: "the portable engine",
+        })
+    }
+
+    /// Whether [`Engine::tar`] has the bytes of a layer's tar as they came in. The record of each layer has
+    /// their digest then.
+    fn keeps_tars(&self) -> bool {
+        true
+    }
+
+    /// A committed layer's tar as it came in.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the engine keeps none.
+    fn tar(&self, layer: &Place) -> Result<File, Error>;
+
+    /// Whether [`Engine::read`] needs its `guard` for what is of this kind. What never changes needs none.
+    fn reads_under_guard(&self, kind: LayerKind) -> bool {
+        kind == LayerKind::Sandbox
+    }
+
+    /// Refuses a chain, base first, that [`Engine::activate`] could never show. Its nearest layer may be one
+    /// that was staged.
+    ///
+    /// # Errors
+    /// Why it cannot be shown.
+    fn check_chain(&self, _chain: &[ChainLayer]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What is not true of a layer's or sandbox's own files. What is derived from its parents is in
+    /// [`Engine::check_view`].
+    fn check(&self, _layer: &Examined<'_>) -> Vec<Violation> {
+        Vec::new()
+    }
+
+    /// Names of the files that this engine makes in a layer's directory; `None` if it does not know them all.
+    fn layer_files(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
+    /// Makes anew what the engine derives from a layer's own content, which must be intact, and returns what
+    /// its record must be then.
+    ///
+    /// # Errors
+    /// Content that is damaged, too.
+    fn rebuild(&self, _layer: &Place, record: LayerRecord) -> Result<LayerRecord, Error> {
+        Ok(record)
+    }
+
+    /// Compares what the engine keeps of a whole chain beside its nearest layer with what the layers give,
+    /// which must be in order. Calls `chain` (base first) only if it keeps something.
+    ///
+    /// # Errors
+    /// The first thing that differs.
+    fn check_view(&self, _layer: &Place, _chain: ReadChain<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Makes anew what [`Engine::check_view`] compares.
+    ///
+    /// # Errors
+    /// Layers that are not in order.
+    fn rebuild_view(&self, _layer: &Place, _chain: ReadChain<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What the engine has outside of layers and needs no more, or cannot use. With `repair` what is damaged
+    /// goes; [`Engine::clean_up`] removes the rest.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    fn leftovers(&self, _repair: bool) -> Result<Vec<Leftover>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Removes what processes that died have left of the engine's own.
+    ///
+    /// # Errors
+    /// What stays.
+    fn clean_up(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The kind of file system that `dir` is on, where the host tells it.
+    ///
+    /// # Errors
+    /// When the host cannot be asked.
+    fn file_system(&self, _dir: &Path) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
 
     /// Whether the host knows the layer, whose records are there.
     ///

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use chains::Chains;
-pub use fsck::{Finding, Invariant, Verified};
+pub use fsck::Verified;
 pub use mounts::MountState;
 pub use removal::{Doomed, Reclaimer};
 pub use spool::Spooled;
@@ -31,9 +31,8 @@ pub use staging::{StagedDirectory, StagedLayer};
 
 use crate::cancel::Cancel;
 use crate::engine::hcs::{Hcs, ImportProcess, check_home};
-use crate::engine::portable::Portable;
-use crate::engine::portable::view::View;
-use crate::engine::{ChainLayer, Engine, Layer, Place, Placement};
+use crate::engine::portable::{self, Portable};
+use crate::engine::{ChainLayer, Engine, Layer, Place, Placement, View};
 use crate::error::{Error, IoContext};
 use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::limits::Limits;
@@ -69,7 +68,7 @@ impl LayerStore {
     /// [`Error::NotAStore`], [`Error::ForeignStore`]; on Windows [`Error::Exposed`]; when its directories
     /// cannot be made or read.
     pub fn open(root: &Path, options: StorageOptions) -> Result<Self, Error> {
-        let paths = Paths::create(root, Placement::Aside, crate::engine::portable::access())?;
+        let paths = Paths::create(root, Placement::Aside, portable::access())?;
         let engine = Arc::new(Portable::new(paths.templates(), paths.temporaries()));
         Ok(Self::over(engine, paths, options))
     }
@@ -107,6 +106,7 @@ impl LayerStore {
         Self {
             paths,
             default_size: match options.size {
+                // Where layers are made in place, the host has a size of its own.
                 Some(0) if engine.placement() == Placement::Aside => DEFAULT_SANDBOX_SIZE,
                 size => size.unwrap_or(DEFAULT_SANDBOX_SIZE),
             },
@@ -125,20 +125,11 @@ impl LayerStore {
     /// Whether the bytes of a layer's tar are kept as they came in. The compute service keeps files, and
     /// makes another tar of them.
     pub fn keeps_tars(&self) -> bool {
-        !self.is_in_place()
+        self.engine.keeps_tars()
     }
 
     fn is_in_place(&self) -> bool {
         self.engine.placement() == Placement::InPlace
-    }
-
-    /// How this store's chains name parents.
-    fn with_chain_form<T>(&self, use_it: impl FnOnce(record::ChainForm<'_>) -> T) -> T {
-        if self.is_in_place() {
-            use_it(record::ChainForm::Paths(&hcs_path(&self.paths.layers())))
-        } else {
-            use_it(record::ChainForm::Ids)
-        }
     }
 
     /// Lets `reclaimer` delete the bytes of removed layers, instead of the call that removes them.
@@ -268,6 +259,7 @@ impl LayerStore {
     /// The record of a layer, complete or not.
     fn read_record(&self, id: &LayerId) -> Result<LayerRecord, Error> {
         let dir = self.paths.layer(id);
+        // Docker makes layers in such a store, too, and knows no records.
         if self.is_in_place() && dir.is_dir() && !dir.join(file::RECORD).exists() {
             return Ok(record::foreign_record(&dir));
         }
@@ -284,7 +276,7 @@ impl LayerStore {
     }
 
     fn read_chain(&self, id: &LayerId) -> Result<Vec<LayerId>, Error> {
-        self.with_chain_form(|form| record::read_chain(&self.paths.layer(id), id, form))
+        self.paths.with_chain_form(|form| record::read_chain(&self.paths.layer(id), id, form))
     }
 
     /// Whether a directory for `id` is there; says nothing of its health.
@@ -299,9 +291,7 @@ impl LayerStore {
     pub fn layers(&self) -> Result<Vec<LayerId>, Error> {
         let mut ids: Vec<LayerId> =
             self.entries(&self.paths.layers())?.iter().filter_map(|name| LayerId::new(name).ok()).collect();
-        if self.is_in_place() {
-            ids.retain(|id| !self.is_incomplete(id) && self.paths.layer(id).is_dir());
-        }
+        ids.retain(|id| !self.is_incomplete(id) && self.paths.layer(id).is_dir());
         ids.sort();
         Ok(ids)
     }
@@ -373,15 +363,8 @@ impl LayerStore {
     /// [`Error::WrongKind`] unless it is a committed layer.
     pub fn open_tar(&self, id: &LayerId) -> Result<File, Error> {
         self.expect_kind(id, LayerKind::Layer)?;
-        if self.is_in_place() {
-            return Err(Error::Unsupported {
-                what: format!("the original tar of layer {id}"),
-                needs: "the portable engine: the compute service does not keep it",
-            });
-        }
-        let dir = self.dir(id)?;
-        let path = dir.join(file::TAR);
-        File::open(&path).at("open", &path).map_err(|error| missing_is_damage(&[(id, dir.as_path())], error))
+        let place = self.place(id)?;
+        self.engine.tar(&place).map_err(|error| missing_is_damage(&[(id, place.dir.as_path())], error))
     }
 
     fn expect_kind(&self, id: &LayerId, kind: LayerKind) -> Result<LayerRecord, Error> {
@@ -416,7 +399,7 @@ impl LayerStore {
             Err(Error::NoSuchLayer { id }) => return Err(damaged(format!("its parent {id} is missing"))),
             other => other?,
         };
-        if record.kind != LayerKind::Layer || record.diff_id.is_none() && !self.is_in_place() {
+        if record.kind != LayerKind::Layer || record.diff_id.is_none() && self.keeps_tars() {
             return Err(damaged(format!("its parent {id} has no content")));
         }
         Ok(ChainLayer { id: id.clone(), dir, diff_id: record.diff_id })
@@ -444,14 +427,8 @@ impl LayerStore {
     /// # Errors
     /// [`Error::NoSuchLayer`], damaged files.
     pub fn view(&self, id: &LayerId) -> Result<View, Error> {
-        if self.is_in_place() {
-            return Err(Error::Unsupported {
-                what: format!("reading {id} without mounting it"),
-                needs: "the portable engine",
-            });
-        }
         let layer = self.layer(id)?;
-        Portable::view(&layer, &self.paths.temporaries()).map_err(|error| missing_in(&layer, error))
+        self.engine.view(&layer).map_err(|error| missing_in(&layer, error))
     }
 }
 
@@ -475,9 +452,4 @@ fn missing_is_damage(layers: &[(&LayerId, &Path)], error: Error) -> Error {
         }
         _ => error,
     }
-}
-
-/// The path as Windows' own programs write it, without the prefix that `canonicalize` gives.
-fn hcs_path(path: &Path) -> PathBuf {
-    path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::strip_prefix(text)))
 }

@@ -15,7 +15,9 @@ mod digest;
 pub mod driver;
 pub mod engine;
 mod error;
+mod findings;
 mod id;
+mod invariants;
 mod json_name;
 mod layer_store;
 mod limits;
@@ -38,14 +40,15 @@ pub use digest::{DiffId, Digest, Hashed};
 pub use driver::{Applied, Change, ChangeKind, DiffGetter, Driver, Presence};
 pub use engine::hcs as hcs_engine;
 pub use engine::portable::import::MAX_ZSTD_WINDOW_LOG;
-pub use engine::portable::view::{Node, View};
-pub use engine::{Expect, ImportRequest, Imported, Progress};
+pub use engine::{Expect, ImportRequest, Imported, Node, Progress, View};
 pub use error::{Error, ErrorKind, TarContent};
+pub use findings::Finding;
 pub use id::LayerId;
+pub use invariants::Invariant;
 pub use json_name::{JsonName, serialize_path};
 pub use layer_store::{
-    Chains, Doomed, Finding, Invariant, LayerStore, MountState, Reclaimer, Spooled, StagedDirectory,
-    StagedLayer, StoreLock, Verified,
+    Chains, Doomed, LayerStore, MountState, Reclaimer, Spooled, StagedDirectory, StagedLayer, StoreLock,
+    Verified,
 };
 pub use limits::{DiffLimits, Exceeded, Limit, Limits};
 pub use metadata::{Origin, Stream, StreamContent, StreamForm, Win32Metadata};

@@ -60,6 +60,7 @@ use crate::engine::Placement;
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::lock::{self, Lock};
+use crate::record::ChainForm;
 use crate::temporary::Temporaries;
 
 /// Names of the files in a layer's directory.
@@ -230,6 +231,19 @@ impl Paths {
         self.own.join("incomplete")
     }
 
+    /// How the chains of this store name parents: as Docker does where it may read them.
+    pub(crate) fn with_chain_form<T>(&self, use_it: impl FnOnce(ChainForm<'_>) -> T) -> T {
+        match self.placement {
+            Placement::Aside => use_it(ChainForm::Ids),
+            Placement::InPlace => use_it(ChainForm::Paths(&hcs_path(&self.layers))),
+        }
+    }
+
+    /// Whether the layer is marked as not complete. One that was made aside is complete once it is there.
+    pub(crate) fn is_incomplete(&self, id: &LayerId) -> bool {
+        self.placement == Placement::InPlace && self.incomplete(id).exists()
+    }
+
     /// The mark of a layer that is not complete; whoever makes it has it locked.
     pub(crate) fn incomplete(&self, id: &LayerId) -> PathBuf {
         self.incomplete_dir().join(id.as_str())
@@ -315,6 +329,11 @@ impl Paths {
     pub(crate) fn mount(&self, id: &LayerId) -> PathBuf {
         self.mounts().join(id.as_str())
     }
+}
+
+/// The path as Windows' own programs write it, without the prefix that `canonicalize` gives.
+fn hcs_path(path: &Path) -> PathBuf {
+    path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::strip_prefix(text)))
 }
 
 /// Refuses a directory that others can write to, where that can be known.

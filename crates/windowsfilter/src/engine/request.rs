@@ -1,8 +1,10 @@
-//! What is asked of an engine that takes in a layer, and what it answers.
+//! What an engine is given that imports or checks a layer, and what it answers.
 
 use std::io::Read;
 
 use crate::digest::{DiffId, Digest};
+use crate::engine::Place;
+use crate::record::LayerRecord;
 
 /// A layer to take in.
 pub struct ImportRequest<'a> {
@@ -56,4 +58,25 @@ pub struct Imported {
     pub parent_links: Vec<Vec<u8>>,
     /// Deletions, and directories that hide what is below.
     pub whiteouts: u64,
+}
+
+/// How much of a layer's tar a check reads.
+#[derive(Clone, Copy)]
+pub enum Reading<'a> {
+    /// Its length.
+    Length,
+    /// All of it, telling how that goes.
+    Bytes(&'a dyn Progress),
+}
+
+/// A layer or sandbox that an engine checks.
+pub struct Examined<'a> {
+    /// Where it is.
+    pub place: &'a Place,
+    /// Its record.
+    pub record: &'a LayerRecord,
+    /// How much of its tar is read.
+    pub reading: Reading<'a>,
+    /// Whether it is kept from being mounted during the check, and nobody has it mounted.
+    pub idle: bool,
 }

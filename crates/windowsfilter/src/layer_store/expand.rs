@@ -1,7 +1,5 @@
 //! Making a sandbox larger.
 
-#[cfg(target_os = "linux")]
-use crate::engine::portable::linux::LinuxError;
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::layer_store::LayerStore;
@@ -18,13 +16,7 @@ impl LayerStore {
         self.expect_kind(&place.id, LayerKind::Sandbox)?;
         let _lock = self.mount_lock(&place.id)?.for_changes()?;
         let record = self.expect_kind(&place.id, LayerKind::Sandbox)?;
-        self.engine.expand(&place, size).map_err(|error| match error {
-            #[cfg(target_os = "linux")]
-            Error::Linux(LinuxError::SandboxShrink { current, requested, .. }) => {
-                Error::SandboxShrink { id: place.id.clone(), size: current, asked: requested }
-            }
-            other => other,
-        })?;
+        self.engine.expand(&place, size)?;
         // Written last: should this fail, asking for the same size again only writes it.
         let record = LayerRecord { sandbox_size: Some(size), ..record };
         record::replace_record(&place.dir, &record, &self.paths.temporaries())

@@ -1,39 +1,26 @@
 //! What must be true of a store, and how to find out that it is not.
 //!
 //! `invariants.rs` names everything that must be true; `docs/fsck.md` is its manual. `leftovers.rs` looks at
-//! the store as a whole, `layers.rs` and `sandboxes.rs` at one layer or sandbox. `verify.rs` reads all bytes,
-//! which `fsck` does not; `repair.rs` puts right what it can.
+//! the store as a whole, `layers.rs` at one layer or sandbox, whose content the engine checks. `verify.rs` reads
+//! all bytes, which `fsck` does not; `repair.rs` puts right what it can.
 
-mod findings;
-mod invariants;
 mod layers;
 mod leftovers;
 mod repair;
-mod sandboxes;
 mod verify;
 
 use std::collections::BTreeSet;
 
-pub use findings::Finding;
-pub use invariants::Invariant;
 pub use verify::Verified;
 
-use findings::{Breaks, Violation};
 use layers::SoundParents;
 
 use super::LayerStore;
-use crate::engine::Progress;
+use crate::engine::Reading;
 use crate::error::{Error, chain_text};
+use crate::findings::{Breaks, Finding, Violation};
 use crate::id::LayerId;
-
-/// How much of a tar is looked at.
-#[derive(Clone, Copy)]
-enum Tar<'a> {
-    /// Its length.
-    Measured,
-    /// All of it; somebody hears how that goes.
-    Read(&'a dyn Progress),
-}
+use crate::invariants::Invariant;
 
 impl LayerStore {
     /// Checks every invariant of the store, short of reading every tar ([`Self::verify_all`] does). With
@@ -49,7 +36,7 @@ impl LayerStore {
         let sound = SoundParents::default();
         for id in &layers {
             self.cancel().check()?;
-            for violation in self.settled(id, || self.check_layer(id, Tar::Measured, &sound)) {
+            for violation in self.settled(id, || self.check_layer(id, Reading::Length, &sound)) {
                 let finding = self.settle(id, violation, repair);
                 if !finding.repaired && hides_chain_index(finding.invariant) {
                     hidden.insert(id.clone());
@@ -125,14 +112,14 @@ impl LayerStore {
 
     /// Checks the index of a chain whose layers are all in order; where one is not, that is its own finding.
     fn check_visible_chain_index(&self, id: &LayerId, hidden: &BTreeSet<LayerId>) -> Option<Violation> {
-        if self.is_in_place() || self.resolve(id).ok()? != *id {
+        if self.resolve(id).ok()? != *id {
             return None;
         }
         let chain = self.read_chain(id).ok()?;
         if hidden.contains(id) || chain.iter().any(|parent| hidden.contains(parent)) {
             return None;
         }
-        self.check_chain_index(id).breaks(Invariant::ChainIndex).err()
+        self.check_view(id).breaks(Invariant::ChainIndex).err()
     }
 }
 

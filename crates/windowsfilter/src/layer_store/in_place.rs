@@ -25,7 +25,7 @@ pub(super) struct Made<'a> {
 impl LayerStore {
     /// Whether somebody is making `id`, or has died doing it.
     pub(super) fn is_incomplete(&self, id: &LayerId) -> bool {
-        self.is_in_place() && self.paths.incomplete(id).exists()
+        self.paths.is_incomplete(id)
     }
 
     /// Lets `make` make a layer where it stays, writes its records and makes it visible; or leaves nothing of
@@ -112,7 +112,7 @@ impl LayerStore {
         if let Some(owner) = made.owner {
             owners::write_new(&dir, owner)?;
         }
-        let text = self.with_chain_form(|form| record::chain_text(chain, form));
+        let text = self.paths.with_chain_form(|form| record::chain_text(chain, form));
         temporaries.write(&dir.join(file::CHAIN), &text)?;
         let record = LayerRecord { chain: Some(Digest::of(&text)), ..made.record.clone() };
         record::replace_record(&dir, &record, &temporaries)
@@ -157,7 +157,8 @@ impl LayerStore {
 
     /// Layers that are not complete and that nobody is making.
     pub(super) fn abandoned_in_place(&self) -> Result<Vec<LayerId>, Error> {
-        if !self.is_in_place() {
+        // Other stores have no such directory.
+        if !self.paths.incomplete_dir().is_dir() {
             return Ok(Vec::new());
         }
         let mut abandoned = Vec::new();

@@ -35,10 +35,10 @@ impl LayerStore {
     /// files.
     fn guard(&self, id: &LayerId) -> Result<Guard, Error> {
         let id = self.resolve(id)?;
-        Ok(match self.record(&id)?.kind {
-            _ if self.is_in_place() => Box::new(self.mount_lock(&id)?),
-            LayerKind::Sandbox => Box::new(self.mount_lock(&id)?),
-            LayerKind::Layer | LayerKind::Empty => Box::new(()),
+        Ok(if self.engine.reads_under_guard(self.record(&id)?.kind) {
+            Box::new(self.mount_lock(&id)?)
+        } else {
+            Box::new(())
         })
     }
 

@@ -10,10 +10,8 @@ use std::sync::Arc;
 use super::staging::is_kept;
 use super::{Chains, LayerStore};
 use crate::engine::Engine;
-#[cfg(target_os = "linux")]
-use crate::engine::portable::linux::sandbox_image;
 use crate::error::{Error, IoContext, chain_text};
-use crate::id::{LayerId, REMOVING};
+use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::lock::{self, Lock};
 use crate::record::LayerKind;
 use crate::remove_tree::remove_tree;
@@ -332,7 +330,12 @@ impl LayerStore {
         if let Err(e) = self.paths.temporaries().sweep() {
             tracing::warn!("cannot remove temporary files: {}", chain_text(&e));
         }
-        self.clean_up_templates();
+        if let Err(e) = self.engine.clean_up() {
+            tracing::warn!(
+                "cannot clean up what the engine has left: {}; the next cleanup will try again",
+                chain_text(&e)
+            );
+        }
         for id in self.mount_directories()? {
             self.cancel().check()?;
             if let Err(e) = self.clean_up_mount(&id) {
@@ -374,26 +377,11 @@ impl LayerStore {
 
     /// What was staged is files of ours; what was removed is the engine's.
     fn destroy_leftover(&self, dir: &Path) -> Result<(), Error> {
-        if self.is_in_place() && dir.parent() == Some(&self.paths.staging()) {
+        if dir.to_string_lossy().ends_with(IMPORTING) {
             return remove_tree(dir).at("remove", dir);
         }
         self.engine.destroy(dir)
     }
-
-    #[cfg(target_os = "linux")]
-    fn clean_up_templates(&self) {
-        let unfinished = sandbox_image::unfinished_template(&self.paths.templates());
-        let removed = match unfinished {
-            Ok(Some(template)) => template.remove(),
-            other => other.map(drop),
-        };
-        if let Err(e) = removed {
-            tracing::warn!("cannot remove an unfinished template: {e}");
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn clean_up_templates(&self) {}
 
     /// Mount directories that nobody needs any more: of a process that died, or of another boot.
     /// With `say`, it is said which ones only look so.

@@ -8,7 +8,6 @@ use super::in_place::Made;
 use super::{LayerStore, missing_is_damage, owners};
 use crate::digest::Digest;
 use crate::driver::Applied;
-use crate::engine::portable::chain;
 use crate::engine::{ChainLayer, ImportRequest, Imported, Layer, Place};
 use crate::error::{Error, IoContext};
 use crate::id::{IMPORTING, LayerId};
@@ -133,6 +132,7 @@ impl LayerStore {
     /// Creates an empty read-only layer.
     pub(super) fn create_empty(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
         let record = LayerRecord::new(LayerKind::Empty);
+        // The host makes it, at the path that is part of it: there is nothing to rename.
         if self.is_in_place() {
             let made = Made { id, parent, record: &record, owner: None };
             let parent = parent.map(|parent| self.resolve(parent)).transpose()?;
@@ -159,6 +159,7 @@ impl LayerStore {
         let new = LayerRecord::new(LayerKind::Sandbox);
         let record =
             LayerRecord { sandbox_size: Some(size).filter(|size| *size != 0), image, streams, ..new };
+        // As in `create_empty`.
         if self.is_in_place() {
             let made = Made { id, parent, record: &record, owner: None };
             return self.make_in_place(&made, |sandbox| self.engine.create_sandbox(sandbox, size));
@@ -376,10 +377,9 @@ impl StagedLayer<'_> {
         owner: Option<&str>,
     ) -> Result<Applied, Error> {
         self.staging.remove = true;
+        self.check_parent_links(id, parent)?;
+        // What was staged is installed then, instead of renamed.
         let in_place = self.store.is_in_place();
-        if !in_place {
-            self.check_parent_links(id, parent)?;
-        }
         let Self { store, staging, imported } = self;
         let kept = staging.dir.join(KEPT);
         if kept.exists() {
@@ -419,7 +419,7 @@ impl StagedLayer<'_> {
         let mut chain = parents.collect::<Result<Vec<_>, _>>()?;
         let (dir, diff_id) = (self.staging.dir.clone(), Some(self.imported.diff_id));
         chain.push(ChainLayer { id: id.clone(), dir, diff_id });
-        chain::check(&chain).map_err(|error| {
+        self.store.engine.check_chain(&chain).map_err(|error| {
             let dirs: Vec<_> = chain.iter().map(|layer| (&layer.id, layer.dir.as_path())).collect();
             missing_is_damage(&dirs, error)
         })

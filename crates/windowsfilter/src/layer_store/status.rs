@@ -41,7 +41,10 @@ impl LayerStore {
         let rows = [
             ("Engine", self.engine.name().to_owned()),
             ("Root", self.root().display().to_string()),
-            ("Backing filesystem", self.backing_file_system()?),
+            (
+                "Backing filesystem",
+                self.engine.file_system(self.root())?.unwrap_or_else(|| "unknown".to_owned()),
+            ),
             ("Layers", layers.to_string()),
             ("Empty layers", empty.to_string()),
             ("Sandboxes", sandboxes.to_string()),
@@ -54,23 +57,6 @@ impl LayerStore {
             ("Pending bytes", pending.to_string()),
         ];
         Ok(rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-    }
-
-    #[cfg(target_os = "linux")]
-    fn backing_file_system(&self) -> Result<String, Error> {
-        let mounts = crate::engine::portable::linux::mount_table::read()?;
-        // The mount nearest above the root; of several at one place the last hides the others.
-        let nearest = mounts
-            .iter()
-            .filter(|mount| self.root().starts_with(&mount.mount_point))
-            .max_by_key(|mount| mount.mount_point.components().count());
-        Ok(nearest.map_or_else(|| "unknown".to_owned(), |mount| mount.file_system.clone()))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Linux")]
-    fn backing_file_system(&self) -> Result<String, Error> {
-        Ok("unknown".to_owned())
     }
 }
 

@@ -32,6 +32,7 @@ mod transport_directory;
 mod utility_vm;
 mod write_layer;
 
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use crate::engine::{ChainLayer, EMPTY_TAR, Engine, Guard, ImportRequest, Importe
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::limits::{DiffLimits, Limits};
+use crate::record::LayerKind;
 use crate::store::{self, Paths, file};
 use crate::temporary::{Temporaries, TemporaryDirectory};
 
@@ -236,6 +238,22 @@ impl<H: Host> Engine for Hcs<H> {
 
     fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error> {
         Ok(Box::new(files::LayerFiles::new(Arc::clone(&self.host), &self.info, &layer.id)))
+    }
+
+    fn keeps_tars(&self) -> bool {
+        false
+    }
+
+    fn tar(&self, layer: &Place) -> Result<File, Error> {
+        Err(Error::Unsupported {
+            what: format!("the original tar of layer {}", layer.id),
+            needs: "the portable engine: the compute service does not keep it",
+        })
+    }
+
+    /// What the service has is no mere file.
+    fn reads_under_guard(&self, _: LayerKind) -> bool {
+        true
     }
 
     fn exists(&self, place: &Place) -> Result<bool, Error> {

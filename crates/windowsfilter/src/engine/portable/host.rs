@@ -15,7 +15,7 @@ use super::linux::LinuxError;
 use super::linux::sandbox_image::Growth;
 use super::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
 use super::linux::snapshot::{self, SandboxView};
-use super::linux::{bind, erofs_mount, in_use, mount_table, sandbox_image};
+use super::linux::{bind, erofs_mount, in_use, mount_table, sandbox_image, template_record};
 use super::sandbox_diff;
 use super::view::View;
 use crate::cancel::Cancel;
@@ -24,7 +24,10 @@ use crate::driver::Change;
 use crate::engine::stream::piped;
 use crate::engine::{Guard, Layer, Place};
 use crate::error::{Error, IoContext};
+use crate::findings::{DIED, Leftover};
+use crate::invariants::Invariant;
 use crate::limits::DiffLimits;
+use crate::lock;
 use crate::record::LayerKind;
 use crate::store::file;
 use crate::temporary::Temporaries;
@@ -43,15 +46,70 @@ pub(super) fn create_sandbox(
     Ok(sandbox_image::create(templates, image, size, cancel)?)
 }
 
-pub(super) fn expand(image: &Path, size: u64, temporaries: &Temporaries) -> Result<(), Error> {
-    match sandbox_image::expand(image, size)? {
-        Growth::Done => Ok(()),
-        Growth::NeedsCopy => {
+pub(super) fn expand(sandbox: &Place, size: u64, temporaries: &Temporaries) -> Result<(), Error> {
+    let image = &sandbox.dir.join(file::SANDBOX);
+    match sandbox_image::expand(image, size) {
+        Ok(Growth::Done) => Ok(()),
+        Ok(Growth::NeedsCopy) => {
             let copy = temporaries.file()?;
             sandbox_image::expand_copy(image, copy.path(), size, temporaries.cancel())?;
             copy.persist(image).map(drop)
         }
+        Err(LinuxError::SandboxShrink { current, requested, .. }) => {
+            Err(Error::SandboxShrink { id: sandbox.id.clone(), size: current, asked: requested })
+        }
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Asks ext4's own checker; where it is not installed, that is said and no fault.
+pub(super) fn check_file_system(image: &Path, cancel: &Cancel) -> Result<(), Error> {
+    match sandbox_image::check_file_system(image, cancel) {
+        Err(error @ LinuxError::ToolMissing { .. }) => {
+            tracing::warn!("{}: only the superblock was checked: {error}", image.display());
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Templates of sandboxes that were never finished or are damaged. With `repair` the damaged ones go.
+pub(super) fn leftovers(templates: &Path, repair: bool) -> Result<Vec<Leftover>, Error> {
+    let mut found = Vec::new();
+    if let Some(template) = sandbox_image::unfinished_template(templates)? {
+        found.push(Leftover::at(Invariant::UnfinishedTemplate, template.path.clone(), DIED));
+    }
+    let damaged = match template_record::damaged(templates, repair) {
+        // The lock that keeps others from making one cannot be had. Templates may be deleted at any time: the
+        // rest of the store is worth more.
+        Err(LinuxError::System { source, .. }) if !repair && lock::cannot_write(&source) => {
+            tracing::info!("the templates of sandboxes are not checked: {source}");
+            Vec::new()
+        }
+        other => other?,
+    };
+    for (path, problem) in damaged {
+        found.push(Leftover::at(Invariant::TemplateIntact, path, &format!("is damaged: {problem}")));
+    }
+    Ok(found)
+}
+
+/// Removes a template that was never finished.
+pub(super) fn clean_up(templates: &Path) -> Result<(), Error> {
+    match sandbox_image::unfinished_template(templates)? {
+        Some(template) => Ok(template.remove()?),
+        None => Ok(()),
+    }
+}
+
+/// What the mount nearest above `dir` has; of several at one place the last hides the others.
+pub(super) fn file_system(dir: &Path) -> Result<Option<String>, Error> {
+    let mounts = mount_table::read()?;
+    let nearest = mounts
+        .iter()
+        .filter(|mount| dir.starts_with(&mount.mount_point))
+        .max_by_key(|mount| mount.mount_point.components().count());
+    Ok(nearest.map(|mount| mount.file_system.clone()))
 }
 
 /// Mounts the chain's index.

@@ -11,16 +11,20 @@ use std::path::{Path, PathBuf};
 
 use crate::diff_options::DiffOptions;
 use crate::driver::{Change, DiffGetter};
-use crate::engine::{EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place};
+use crate::engine::{
+    ChainLayer, EMPTY_TAR, Engine, Examined, Guard, ImportRequest, Imported, Layer, Place, ReadChain,
+};
 use crate::error::{Error, IoContext};
+use crate::findings::{Leftover, Violation};
 use crate::limits::{DiffLimits, Limits};
-use crate::record::LayerKind;
+use crate::record::{LayerKind, LayerRecord};
 use crate::store::file;
 use crate::temporary::Temporaries;
 
 mod any_case;
 pub mod chain;
 pub(crate) mod ext4;
+mod fsck;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(not(target_os = "linux"))]
@@ -63,15 +67,6 @@ impl Portable {
         Self { templates, temporaries }
     }
 
-    /// What the layer shows, for reading without a mount. Of a sandbox: what is below it.
-    ///
-    /// # Errors
-    /// Damaged files.
-    pub(crate) fn view(layer: &Layer, temporaries: &Temporaries) -> Result<View, Error> {
-        let index = chain::ready(&layer.chain, &layer.place.dir, temporaries)?;
-        View::open(layer.place.id.clone(), &index, &layer.chain)
-    }
-
     /// What is below the layer; nothing for one without parents.
     fn view_below(&self, layer: &Layer) -> Result<Option<View>, Error> {
         let below = layer.below();
@@ -96,7 +91,7 @@ impl Engine for Portable {
     }
 
     fn expand(&self, sandbox: &Place, size: u64) -> Result<(), Error> {
-        host::expand(&sandbox.dir.join(file::SANDBOX), size, &self.temporaries)
+        host::expand(sandbox, size, &self.temporaries)
     }
 
     fn activate(&self, layer: &Layer) -> Result<(), Error> {
@@ -166,12 +161,11 @@ impl Engine for Portable {
         match layer.kind {
             LayerKind::Empty => Ok(Box::new(Cursor::new(EMPTY_TAR))),
             LayerKind::Layer => {
-                let path = layer.place.dir.join(file::TAR);
                 // Bytes that never change need no lock: an open file outlives even the layer.
-                Ok(Box::new(File::open(&path).at("open", &path)?))
+                Ok(Box::new(self.tar(&layer.place)?))
             }
             LayerKind::Sandbox => {
-                let view = Self::view(layer, &self.temporaries)?;
+                let view = self.view(layer)?;
                 host::read_sandbox(layer, view, options, guard, self.temporaries.cancel())
             }
         }
@@ -182,7 +176,7 @@ impl Engine for Portable {
             LayerKind::Empty => Ok(Vec::new()),
             LayerKind::Layer => layer_changes::list(&layer.place, self.view_below(layer)?.as_ref()),
             LayerKind::Sandbox => {
-                let view = Self::view(layer, &self.temporaries)?;
+                let view = self.view(layer)?;
                 host::sandbox_changes(layer, &view, limits, self.temporaries.cancel())
             }
         }
@@ -194,5 +188,52 @@ impl Engine for Portable {
 
     fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error> {
         Ok(Box::new(LayerFiles::open(layer)?))
+    }
+
+    fn view(&self, layer: &Layer) -> Result<View, Error> {
+        let index = chain::ready(&layer.chain, &layer.place.dir, &self.temporaries)?;
+        View::open(layer.place.id.clone(), &index, &layer.chain)
+    }
+
+    fn tar(&self, layer: &Place) -> Result<File, Error> {
+        let path = layer.dir.join(file::TAR);
+        File::open(&path).at("open", &path)
+    }
+
+    /// A link to a file that no parent has can be staged, but the layer could never be shown.
+    fn check_chain(&self, chain: &[ChainLayer]) -> Result<(), Error> {
+        chain::check(chain)
+    }
+
+    fn check(&self, layer: &Examined<'_>) -> Vec<Violation> {
+        fsck::check(layer, self.temporaries.cancel())
+    }
+
+    fn layer_files(&self) -> Option<&'static [&'static str]> {
+        Some(&fsck::FILES)
+    }
+
+    fn rebuild(&self, layer: &Place, record: LayerRecord) -> Result<LayerRecord, Error> {
+        self.rebuild_index(layer, record)
+    }
+
+    fn check_view(&self, layer: &Place, chain: ReadChain<'_>) -> Result<(), Error> {
+        fsck::check_view(layer, chain)
+    }
+
+    fn rebuild_view(&self, layer: &Place, chain: ReadChain<'_>) -> Result<(), Error> {
+        self.rebuild_chain_indexes(layer, chain)
+    }
+
+    fn leftovers(&self, repair: bool) -> Result<Vec<Leftover>, Error> {
+        host::leftovers(&self.templates, repair)
+    }
+
+    fn clean_up(&self) -> Result<(), Error> {
+        host::clean_up(&self.templates)
+    }
+
+    fn file_system(&self, dir: &Path) -> Result<Option<String>, Error> {
+        host::file_system(dir)
     }
 }

@@ -9,6 +9,7 @@ use crate::diff_options::DiffOptions;
 use crate::driver::Change;
 use crate::engine::{Guard, Layer, Place};
 use crate::error::Error;
+use crate::findings::Leftover;
 use crate::limits::DiffLimits;
 use crate::temporary::Temporaries;
 
@@ -20,8 +21,28 @@ pub(super) fn create_sandbox(_: &Path, image: &Path, _: u64, _: &Cancel) -> Resu
     unsupported(format!("making the sandbox {}", image.display()))
 }
 
-pub(super) fn expand(image: &Path, _: u64, _: &Temporaries) -> Result<(), Error> {
-    unsupported(format!("expanding the sandbox {}", image.display()))
+pub(super) fn expand(sandbox: &Place, _: u64, _: &Temporaries) -> Result<(), Error> {
+    unsupported(format!("expanding the sandbox {}", sandbox.id))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn check_file_system(_: &Path, _: &Cancel) -> Result<(), Error> {
+    Ok(())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn leftovers(_: &Path, _: bool) -> Result<Vec<Leftover>, Error> {
+    Ok(Vec::new())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn clean_up(_: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub(super) fn file_system(_: &Path) -> Result<Option<String>, Error> {
+    Ok(None)
 }
 
 pub(super) fn activate(layer: &Layer, _: &Path) -> Result<(), Error> {

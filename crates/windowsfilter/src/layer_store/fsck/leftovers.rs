@@ -4,39 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Finding, Invariant};
 use crate::access;
-use crate::engine::Placement;
-#[cfg(target_os = "linux")]
-use crate::engine::portable::linux::{LinuxError, sandbox_image, template_record};
 use crate::error::{Error, IoContext};
+use crate::findings::{DIED, Finding, Leftover};
 use crate::id::{IMPORTING, LayerId, REMOVING};
+use crate::invariants::Invariant;
 use crate::layer_store::LayerStore;
 use crate::layer_store::staging::{is_kept, kept_record_problem};
-#[cfg(target_os = "linux")]
-use crate::lock;
-
-/// A leftover: where it is, and what to say of it. It is repaired once nothing is there any more.
-struct Leftover {
-    path: PathBuf,
-    finding: Finding,
-}
-
-impl Leftover {
-    fn new(invariant: Invariant, path: PathBuf, id: Option<LayerId>, problem: String) -> Self {
-        Self { path, finding: Finding { invariant, id, problem, repaired: false } }
-    }
-
-    /// Something that has its place to itself.
-    fn at(invariant: Invariant, path: PathBuf, what: &str) -> Self {
-        let problem = format!("{} {what}", path.display());
-        Self::new(invariant, path, None, problem)
-    }
-}
 
 /// How long there may be between making a directory and locking it.
 const BEGINNING: Duration = Duration::from_millis(100);
-const DIED: &str = "was left by a process that died";
 
 impl LayerStore {
     /// With `repair`, whatever cleanup removes is gone afterwards.
@@ -45,7 +22,7 @@ impl LayerStore {
         for path in self.paths.temporaries().abandoned()? {
             found.push(Leftover::at(Invariant::TemporaryFiles, path, DIED));
         }
-        found.extend(self.damaged_templates(repair)?);
+        found.extend(self.engine.leftovers(repair)?);
         // A repair says it when it leaves them alone.
         found.extend(self.forgotten_mounts(!repair)?);
         found.extend(self.strangers()?);
@@ -121,37 +98,6 @@ impl LayerStore {
         Ok(dirs)
     }
 
-    #[cfg(target_os = "linux")]
-    fn damaged_templates(&self, repair: bool) -> Result<Vec<Leftover>, Error> {
-        let dir = self.paths.templates();
-        let mut found = Vec::new();
-        if self.is_in_place() {
-            return Ok(found);
-        }
-        if let Some(template) = sandbox_image::unfinished_template(&dir)? {
-            found.push(Leftover::at(Invariant::UnfinishedTemplate, template.path.clone(), DIED));
-        }
-        let damaged = match template_record::damaged(&dir, repair) {
-            // The lock that keeps others from making one cannot be had. Templates may be deleted at any time:
-            // the rest of the store is worth more.
-            Err(LinuxError::System { source, .. }) if !repair && lock::cannot_write(&source) => {
-                tracing::info!("the templates of sandboxes are not checked: {source}");
-                Vec::new()
-            }
-            other => other?,
-        };
-        for (path, problem) in damaged {
-            found.push(Leftover::at(Invariant::TemplateIntact, path, &format!("is damaged: {problem}")));
-        }
-        Ok(found)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Linux")]
-    fn damaged_templates(&self, _: bool) -> Result<Vec<Leftover>, Error> {
-        Ok(Vec::new())
-    }
-
     fn forgotten_mounts(&self, say: bool) -> Result<Vec<Leftover>, Error> {
         let mut found = Vec::new();
         for id in self.abandoned_mounts(say)? {
@@ -185,10 +131,10 @@ impl LayerStore {
     /// other things in it.
     fn strangers(&self) -> Result<Vec<Leftover>, Error> {
         let mut found = Vec::new();
-        if self.engine.placement() == Placement::InPlace {
+        let dir = self.paths.layers();
+        if dir == self.paths.root() {
             return Ok(found);
         }
-        let dir = self.paths.layers();
         for entry in fs::read_dir(&dir).at("list", &dir)? {
             let entry = entry.at("list", &dir)?;
             let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,57 +1,35 @@
-//! What can be put right from a layer's truth, which is its tar and its records: the indexes.
+//! What can be put right from a layer's truth, which is its tar and its records: what the engine derives.
 //!
 //! Everything else stays as it is found. A damaged record may be worth more to whoever repairs it by hand
 //! than a guess, and a layer can be imported again.
 
-use super::Invariant;
-use super::findings::Violation;
-use super::layers::diff_id;
-use crate::digest::DiffId;
-use crate::engine::portable::{chain, import};
 use crate::error::Error;
+use crate::findings::Violation;
 use crate::id::LayerId;
+use crate::invariants::Invariant;
 use crate::layer_store::LayerStore;
-use crate::metadata::StreamForm;
-use crate::record::{self, LayerRecord};
-use crate::store::file;
+use crate::record;
 
 impl LayerStore {
     /// Puts right what is, if it can be; `None` for what never can.
     pub(super) fn mend(&self, id: &LayerId, violation: &Violation) -> Option<Result<(), Error>> {
         match violation.invariant {
-            Invariant::IndexDigest => Some(self.rebuild_index(id)),
-            Invariant::ChainIndex => Some(self.rebuild_chain_index(id)),
+            Invariant::IndexDigest => Some(self.rebuild(id)),
+            Invariant::ChainIndex => Some(self.rebuild_view(id)),
             _ => None,
         }
     }
 
-    /// Makes a layer's index anew, of the very tar that has its diffID.
-    fn rebuild_index(&self, id: &LayerId) -> Result<(), Error> {
-        let record = self.read_record(id)?;
-        let expected = diff_id(id, &record)?;
-        let dir = self.paths.layer(id);
-        let temporaries = self.paths.temporaries();
-        let made = import::rebuild_index(
-            &dir.join(file::TAR),
-            DiffId(expected),
-            &dir.join(file::INDEX),
-            &temporaries,
-        )?;
-        if made.index == record.index {
+    fn rebuild(&self, id: &LayerId) -> Result<(), Error> {
+        let (record, place) = (self.read_record(id)?, self.place(id)?);
+        let rebuilt = self.engine.rebuild(&place, record.clone())?;
+        if rebuilt == record {
             return Ok(());
         }
-        // Another version of this program writes it differently.
-        record::replace_record(&dir, &LayerRecord { index: made.index, ..record }, &temporaries)
+        record::replace_record(&place.dir, &rebuilt, &self.paths.temporaries())
     }
 
-    fn rebuild_chain_index(&self, id: &LayerId) -> Result<(), Error> {
-        let chain = self.chain_of(id)?;
-        for (_, form) in StreamForm::NAMES {
-            let out = self.paths.layer(id).join(chain::index_file(form));
-            if out.exists() {
-                chain::write_chain_index(&chain, &out, &self.paths.temporaries(), form)?;
-            }
-        }
-        Ok(())
+    fn rebuild_view(&self, id: &LayerId) -> Result<(), Error> {
+        self.engine.rebuild_view(&self.place(id)?, &|| self.chain_of(id))
     }
 }

@@ -1,23 +1,18 @@
 //! Reading every byte of layers and comparing it with what was written.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::layers::{SoundParents, diff_id};
-use super::{Finding, Tar, hides_chain_index};
-use crate::cancel::Cancel;
-use crate::digest::Digest;
-use crate::engine::Progress;
-use crate::error::{Error, IoContext};
+use super::hides_chain_index;
+use super::layers::SoundParents;
+use crate::engine::{Progress, Reading};
+use crate::error::Error;
+use crate::findings::Finding;
 use crate::id::LayerId;
 use crate::layer_store::LayerStore;
-use crate::record::{LayerKind, LayerRecord};
-use crate::store::file;
+use crate::record::LayerKind;
 
 /// What verifying a store has shown.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -44,11 +39,12 @@ impl LayerStore {
             self.check_has_tars(&format!("layer {id}"))?;
         }
         let sound = SoundParents::default();
-        let found = self.settled(&id, || self.check_layer(&id, Tar::Read(&()), &sound)).into_iter().next();
+        let found =
+            self.settled(&id, || self.check_layer(&id, Reading::Bytes(&()), &sound)).into_iter().next();
         self.cancel().check()?;
         match found {
             Some(violation) => Err(violation.error),
-            None if record.kind == LayerKind::Layer => self.check_chain_index(&id),
+            None if record.kind == LayerKind::Layer => self.check_view(&id),
             None => Ok(()),
         }
     }
@@ -64,7 +60,7 @@ impl LayerStore {
         let layers = self.largest_first()?;
         let sound = SoundParents::default();
         let found = in_parallel(jobs, &layers, |id| match self.cancel().check() {
-            Ok(()) => self.settled(id, || self.check_layer(id, Tar::Read(&counted), &sound)),
+            Ok(()) => self.settled(id, || self.check_layer(id, Reading::Bytes(&counted), &sound)),
             Err(_) => Vec::new(),
         });
         // What was not read to its end is no finding.
@@ -94,7 +90,7 @@ impl LayerStore {
     }
 
     fn check_has_tars(&self, what: &str) -> Result<(), Error> {
-        if !self.is_in_place() {
+        if self.keeps_tars() {
             return Ok(());
         }
         Err(Error::Unsupported {
@@ -144,45 +140,6 @@ fn in_parallel<T: Sync, R: Send>(jobs: NonZeroUsize, items: &[T], work: impl Fn(
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(number, _)| *number);
     done.into_iter().map(|(_, answer)| answer).collect()
-}
-
-/// Compares all of a tar with its diffID.
-pub(super) fn check_digest(
-    id: &LayerId,
-    record: &LayerRecord,
-    (tar, path): (&File, &Path),
-    (progress, cancel): (&dyn Progress, &Cancel),
-) -> Result<(), Error> {
-    let expected = diff_id(id, record)?;
-    read_ahead(tar);
-    let (actual, _) = Digest::of_reader(cancel.reader(Heard { reader: tar, progress })).at("read", path)?;
-    if actual == expected {
-        return Ok(());
-    }
-    Err(Error::DigestMismatch { what: format!("layer {id}: {}", file::TAR), expected, actual })
-}
-
-/// Has the kernel read while we hash. It only makes this faster, so it does not matter whether it can.
-#[cfg(target_os = "linux")]
-fn read_ahead(file: &File) {
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn read_ahead(_: &File) {}
-
-/// A file whose reader is heard of.
-struct Heard<'a> {
-    reader: &'a File,
-    progress: &'a dyn Progress,
-}
-
-impl Read for Heard<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(buffer)?;
-        self.progress.blob_bytes(count as u64);
-        Ok(count)
-    }
 }
 
 #[cfg(test)]
