@@ -41,9 +41,16 @@ use crate::remove_tree::remove_tree;
 use crate::scanners;
 
 pub mod hcs;
+#[cfg(all(test, unix))]
+mod memory;
 pub mod portable;
 mod request;
 pub(crate) mod stream;
+// The tests of the contract that every engine runs, shared with those beside this crate.
+#[allow(dead_code, reason = "what the rigs of other engines need")]
+#[cfg(all(test, unix))]
+#[path = "../tests/contract/suite.rs"]
+mod suite;
 pub(crate) mod tar_size;
 
 pub use portable::view::{Node, View};

@@ -102,6 +102,17 @@ impl LayerStore {
         Ok(Self::over(engine, paths, options))
     }
 
+    /// Opens a store whose layers are `engine`'s.
+    #[cfg(all(test, unix))]
+    pub(crate) fn open_over(
+        root: &Path,
+        options: StorageOptions,
+        engine: impl Engine + 'static,
+    ) -> Result<Self, Error> {
+        let paths = Paths::create(root, engine.placement(), None)?;
+        Ok(Self::over(Arc::new(engine), paths, options))
+    }
+
     fn over(engine: Arc<dyn Engine>, paths: Paths, options: StorageOptions) -> Self {
         Self {
             paths,

@@ -3,7 +3,8 @@
 //!
 //! * the portable engine (`main.rs`);
 //! * the Windows engine over a recorded Windows, on any Unix (`src/engine/hcs/tests/contract.rs`);
-//! * the Windows engine over the stand-in, under Wine (`../hcs_standin/contract.rs`).
+//! * the Windows engine over the stand-in, under Wine (`../hcs_standin/contract.rs`);
+//! * an engine in memory (`src/engine/memory.rs`): those that need no mount.
 //!
 //! A rig names the tests that it runs and those that it does not with the reason, and together they are
 //! [`ALL`]. `docs/driver-contract.md`, "Which engine runs what", has the tests that are of one engine alone.

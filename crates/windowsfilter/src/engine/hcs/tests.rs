@@ -21,9 +21,6 @@ mod mounting;
 #[path = "../../../tests/everywhere/rebuild.rs"]
 mod rebuild;
 mod removal;
-#[allow(dead_code, reason = "what the rigs of other engines need")]
-#[path = "../../../tests/contract/suite.rs"]
-mod suite;
 mod vectors;
 
 use std::io::Read;

@@ -8,9 +8,9 @@ use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
 use wclayer::backup_stream as backup;
 
 use super::fake_tree::{content, info, put, stream};
-use super::suite::{self, Rig, View};
 use super::{Fixture, names};
 use crate::LayerStore;
+use crate::engine::suite::{self, Rig, View};
 
 /// What the filter shows of a sandbox: its own files, and behind them the nearest parent's, beside which the
 /// recorded Windows has put what the others have. Of a layer it is that layer's directory.
