@@ -1,5 +1,5 @@
-//! Gives a program for Windows a manifest: it takes paths of more than 260 characters. `windows-host-check` is
-//! built by this too, so that it takes the same paths as the command that it checks.
+//! Gives a program for Windows a manifest: it takes paths of more than 260 characters. `windows-host-check`
+//! is built by this too, so that it takes the same paths as the command that it checks.
 
 use embed_manifest::manifest::{Setting, SupportedOS};
 use embed_manifest::{embed_manifest, empty_manifest};

@@ -3,7 +3,7 @@
 use programs::error::{Error, Result};
 use programs::process::{is_root, run_unannounced};
 
-use crate::product::{COMMAND, HOST_CHECK, Profile, SAMPLES, TESTBED};
+use crate::product::{COMMAND, GRPC_CODE, HOST_CHECK, Profile, SAMPLES, TESTBED};
 use crate::{packages, tools};
 
 /// Arguments for the program; `--help` is its own.
@@ -78,6 +78,14 @@ pub(crate) fn sample_docker_store(args: &Args) -> Result<()> {
 
 fn samples(task: &str, args: &Args) -> Result<()> {
     run_unannounced(Profile::Dev.command(&[SAMPLES])?.arg(task).args(&args.arguments))
+}
+
+/// Generates the code of containerd's services anew.
+///
+/// # Errors
+/// When a protocol is malformed.
+pub(crate) fn grpc() -> Result<()> {
+    run_unannounced(&mut Profile::Dev.command(&[GRPC_CODE])?)
 }
 
 /// Checks this Windows.

@@ -53,6 +53,8 @@ enum Task {
     Readme(readme::Args),
     /// Write a manual page for the tool and each of its commands.
     Man(man::Args),
+    /// Generate the code of containerd's services, which is kept in the repository.
+    Grpc,
     /// Write a realistic Windows image made from a seed.
     SampleImage(helpers::Args),
     /// Write a small data root as Docker on Windows has it.
@@ -89,6 +91,7 @@ fn run(task: Task) -> Result<()> {
         Task::Torture(args) => helpers::torture(&args),
         Task::Readme(args) => readme::run(&args),
         Task::Man(args) => man::run(&args),
+        Task::Grpc => helpers::grpc(),
         Task::SampleImage(args) => helpers::sample_image(&args),
         Task::SampleDockerStore(args) => helpers::sample_docker_store(&args),
     }

@@ -59,5 +59,7 @@ pub(crate) const COMMAND: &str = "windowsfilter-cli";
 pub(crate) const SAMPLES: &str = "sample-images";
 /// The package that tries the command.
 pub(crate) const TESTBED: &str = "testbed";
+/// The package that generates the code of containerd's services.
+pub(crate) const GRPC_CODE: &str = "grpc-code";
 /// The package that checks a Windows host.
 pub(crate) const HOST_CHECK: &str = "windows-host-check";

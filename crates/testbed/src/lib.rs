@@ -5,8 +5,8 @@
 //! * [`bench`]: measures it against other tools;
 //! * [`corpus`]: what the fuzz targets start from.
 //!
-//! The program `testbed` is what `cargo xtask` runs of it. The command that it tries is beside it, built by the
-//! same profile.
+//! The program `testbed` is what `cargo xtask` runs of it. The command that it tries is beside it, built by
+//! the same profile.
 
 #[cfg(unix)]
 pub mod bench;

@@ -1,5 +1,5 @@
-//! Writes a manual page for the command and each of its subcommands, from the command line's own definition, so
-//! that they cannot disagree: `cargo xtask man`.
+//! Writes a manual page for the command and each of its subcommands, from the command line's own definition,
+//! so that they cannot disagree: `cargo xtask man`.
 
 use std::path::PathBuf;
 use std::{env, fs, io};
