@@ -211,7 +211,7 @@ fn damage_the_store(store: &Store, seen: &mut Seen) {
 /// A home of Docker's with one of everything.
 fn look_at_docker(store: &Store, seen: &mut Seen) {
     let docker = store.path("docker");
-    xtask::sample_docker_store::write(&docker).unwrap();
+    sample_images::docker_store::write(&docker).unwrap();
     fs::create_dir(docker.join("windowsfilter").join(OsStr::from_bytes(b"odd\xff"))).unwrap();
     let snapshotter = docker.join("containerd/daemon/io.containerd.snapshotter.v1.windows");
     fs::create_dir_all(snapshotter.join("snapshots/1/Files")).unwrap();
