@@ -4,7 +4,9 @@
 //! `sample:ltsc2022`. The longest part before a colon that names something is what is meant; without a
 //! path it is the root. In a path, a letter and a colon at the beginning are a drive, and any other colon
 //! begins the name of a stream, as on Windows: `C:x` is the file `x`, and `/C:x` the stream `x` of the file
-//! `C`.
+//! `C`. Paths are any bytes: a name that is no text can be typed as `ls` found it.
+
+use std::ffi::OsString;
 
 use windowsfilter::{LayerId, LayerKind, Node, Stream, View};
 
@@ -18,7 +20,7 @@ pub(crate) struct LocationArguments {
     /// Image reference or layer ID, a colon, and a path, which may have a stream at its end:
     /// sample:ltsc2022:C:\License.txt
     #[arg(value_name = "X:PATH[:STREAM]")]
-    location: String,
+    location: OsString,
     /// Take paths as names in the layers' tars (Files/…, Hives/…, UtilityVM/…), merged over all layers
     #[arg(long)]
     raw: bool,
@@ -31,7 +33,7 @@ pub(crate) struct Location {
     /// The layer it is.
     id: LayerId,
     /// The path as the user wrote it.
-    path: String,
+    path: Vec<u8>,
     raw: bool,
 }
 
@@ -59,9 +61,10 @@ impl Found {
 impl Location {
     /// Finds out what the arguments name.
     pub(crate) fn parse(session: &Session, arguments: &LocationArguments) -> Result<Self, Error> {
-        let (text, raw) = (&arguments.location, arguments.raw);
+        let (text, raw) = (arguments.location.as_encoded_bytes(), arguments.raw);
         let mut problem = None;
         for (target, path) in splits(text) {
+            let Ok(target) = str::from_utf8(target) else { continue };
             match session.try_target(target) {
                 Ok(Some(id)) => {
                     return Ok(Self { target: target.to_owned(), id, path: path.to_owned(), raw });
@@ -73,7 +76,7 @@ impl Location {
         }
         Err(match problem {
             Some(error) => error,
-            None => session.no_such_target(likely_target(text))?,
+            None => session.no_such_target(likely_target(&human::name(text)))?,
         })
     }
 
@@ -94,12 +97,12 @@ impl Location {
         let path = self.path_of(&node, file);
         let Some(name) = stream else { return Ok(Found { node, stream: None, path }) };
         let streams = view.metadata(&node)?.streams;
-        let found = streams.iter().find(|stream| wclayer::name::eq(&stream.name, name.as_bytes()));
+        let found = streams.iter().find(|stream| wclayer::name::eq(&stream.name, name));
         let Some(stream) = found.cloned() else {
             return Err(Error::NoSuchStream {
                 target: self.target.clone(),
                 path: human::name(&path),
-                stream: name.to_owned(),
+                stream: human::name(name),
                 streams: streams.iter().map(|stream| human::name(&stream.name)).collect(),
             });
         };
@@ -107,21 +110,17 @@ impl Location {
         Ok(Found { node, stream: Some(stream), path })
     }
 
-    fn lookup(&self, view: &View, path: &str, follow: bool) -> Result<Option<Node>, Error> {
-        Ok(if self.raw {
-            view.lookup_tar_name(path.as_bytes())?
-        } else {
-            view.lookup(path.as_bytes(), follow)?
-        })
+    fn lookup(&self, view: &View, path: &[u8], follow: bool) -> Result<Option<Node>, Error> {
+        Ok(if self.raw { view.lookup_tar_name(path)? } else { view.lookup(path, follow)? })
     }
 
     /// The path of what was found as `file`.
-    fn path_of(&self, node: &Node, file: &str) -> Vec<u8> {
+    fn path_of(&self, node: &Node, file: &[u8]) -> Vec<u8> {
         if !self.raw {
             return [b"/", &node.view_path[..]].concat();
         }
-        let first = file.split(['/', '\\']).find(|part| !matches!(*part, "" | "."));
-        if first.is_none_or(|area| !area.eq_ignore_ascii_case("Files")) {
+        let first = file.split(is_slash).find(|part| !matches!(*part, b"" | b"."));
+        if first.is_none_or(|area| !area.eq_ignore_ascii_case(b"Files")) {
             return node.view_path.clone();
         }
         // Below Files, paths are those of the view.
@@ -129,32 +128,45 @@ impl Location {
         [b"Files", separator, &node.view_path].concat()
     }
 
-    fn missing(&self, path: &str) -> Error {
-        Error::NoSuchPath { target: self.target.clone(), path: path.to_owned(), raw: self.raw }
+    fn missing(&self, path: &[u8]) -> Error {
+        Error::NoSuchPath { target: self.target.clone(), path: human::name(path), raw: self.raw }
     }
 }
 
 /// The path of a file and the name of its stream, if there is one; the unnamed stream is the file's content.
-fn split_stream(path: &str, raw: bool) -> Result<(&str, Option<&str>), Error> {
-    let drive = if !raw && path.get(..1).is_some_and(is_drive) && path[1..].starts_with(':') { 2 } else { 0 };
-    let last = path[drive..].rfind(['/', '\\']).map_or(drive, |at| drive + at + 1);
-    let Some(colon) = path[last..].find(':') else { return Ok((path, None)) };
-    let (file, rest) = (&path[..last + colon], &path[last + colon + 1..]);
-    let (stream, kind) = rest.split_once(':').unwrap_or((rest, "$DATA"));
-    if !kind.eq_ignore_ascii_case("$DATA") {
-        return Err(Error::StreamType { path: path.to_owned(), kind: kind.to_owned() });
+fn split_stream(path: &[u8], raw: bool) -> Result<(&[u8], Option<&[u8]>), Error> {
+    let drive = match path {
+        [letter, b':', ..] if !raw && letter.is_ascii_alphabetic() => 2,
+        _ => 0,
+    };
+    let last = path[drive..].iter().rposition(is_slash).map_or(drive, |at| drive + at + 1);
+    let Some((name, rest)) = cut(&path[last..]) else { return Ok((path, None)) };
+    let (stream, kind) = cut(rest).unwrap_or((rest, b"$DATA"));
+    if !kind.eq_ignore_ascii_case(b"$DATA") {
+        return Err(Error::StreamType { path: human::name(path), kind: human::name(kind) });
     }
     // `x:` names nothing, `x::$DATA` the file itself.
     if rest.is_empty() {
         return Ok((path, None));
     }
-    Ok((file, Some(stream).filter(|name| !name.is_empty())))
+    Ok((&path[..last + name.len()], Some(stream).filter(|name| !name.is_empty())))
+}
+
+fn is_slash(byte: &u8) -> bool {
+    matches!(byte, b'/' | b'\\')
+}
+
+/// What is before and after the first colon.
+fn cut(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|&byte| byte == b':')?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 /// Every way to cut `text` at a colon, longest name first; before them all of it as a name.
-fn splits(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let cuts = text.rmatch_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
-    std::iter::once((text, "")).chain(cuts).filter(|(target, _)| !target.is_empty())
+fn splits(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let colons = (0..text.len()).rev().filter(|&at| text[at] == b':');
+    let cuts = colons.map(|at| (&text[..at], &text[at + 1..]));
+    std::iter::once((text, &[][..])).chain(cuts).filter(|(target, _)| !target.is_empty())
 }
 
 /// The part of `text` that was most likely meant as a name: up to the last colon that no path needs.
@@ -178,7 +190,11 @@ mod tests {
 
     #[test]
     fn the_longest_name_comes_first() {
-        let cut: Vec<_> = splits(r"sample:ltsc2022:C:\Users").collect();
+        let text = |bytes| str::from_utf8(bytes).unwrap();
+        let splits = |whole: &'static str| {
+            splits(whole.as_bytes()).map(|(name, path)| (text(name), text(path))).collect::<Vec<_>>()
+        };
+        let cut = splits(r"sample:ltsc2022:C:\Users");
         assert_eq!(
             cut,
             [
@@ -188,13 +204,17 @@ mod tests {
                 ("sample", r"ltsc2022:C:\Users"),
             ]
         );
-        assert_eq!(splits("box:").collect::<Vec<_>>(), [("box:", ""), ("box", "")]);
-        assert_eq!(splits(":x").count(), 1);
+        assert_eq!(splits("box:"), [("box:", ""), ("box", "")]);
+        assert_eq!(splits(":x").len(), 1);
     }
 
     #[test]
     fn a_colon_begins_a_stream_unless_it_is_a_drives() {
-        let cut = |path| split_stream(path, false).unwrap();
+        let text = |bytes| str::from_utf8(bytes).unwrap();
+        let split = |path: &'static str, raw| {
+            split_stream(path.as_bytes(), raw).map(|(file, stream)| (text(file), stream.map(text)))
+        };
+        let cut = |path| split(path, false).unwrap();
         assert_eq!(cut(r"C:\a\b.exe:Zone.Identifier"), (r"C:\a\b.exe", Some("Zone.Identifier")));
         assert_eq!(cut("/a/b:s:$data"), ("/a/b", Some("s")));
         assert_eq!(cut("/a/b::$DATA"), ("/a/b", None));
@@ -206,8 +226,8 @@ mod tests {
         assert_eq!(cut("x:"), ("x:", None));
         assert_eq!(cut("gr\u{fc}n"), ("gr\u{fc}n", None));
         assert_eq!(cut(""), ("", None));
-        assert!(split_stream("xy:s:$INDEX_ALLOCATION", false).is_err());
-        assert_eq!(split_stream("F:s", true).unwrap(), ("F", Some("s")));
+        assert!(split("xy:s:$INDEX_ALLOCATION", false).is_err());
+        assert_eq!(split("F:s", true).unwrap(), ("F", Some("s")));
     }
 
     #[test]

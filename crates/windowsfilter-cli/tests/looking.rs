@@ -12,6 +12,10 @@ use std::process::Command;
 
 use common::Store;
 use serde_json::{Value, json};
+use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
+use wclayer::ea::ExtendedAttribute;
+use wclayer::layer_tar::{LayerEntry, Writer};
+use wclayer::reparse::ReparsePoint;
 
 /// A store with an image `a:1` of a rich layer and one that changes the other area.
 fn store() -> Store {
@@ -97,6 +101,91 @@ fn two_names_that_are_no_text_stay_two() {
     let paths: Vec<&Value> = changes.as_array().unwrap().iter().map(|change| &change["path"]).collect();
     assert!(paths.contains(&&bytes("L2Rpci9vZGT+")) && paths.contains(&&bytes("L2Rpci9vZGT/")), "{paths:?}");
     assert!(store.text(&["ls", "a:1:/dir"]).ends_with("odd\\xfe\nodd\\xff\n"));
+}
+
+/// A layer in which names of every sort come in pairs that differ in one byte, which is no text. Links lead to
+/// halves of surrogate pairs: Windows' records of links have no other names that are no text.
+fn layer_of_pairs() -> Vec<u8> {
+    let mut writer = Writer::extended(Vec::new());
+    let mut empty = std::io::empty();
+    for name in ["Files", "Files/dir"] {
+        writer.write_file(&common::entry(name, FILE_ATTRIBUTE_DIRECTORY, 0), &mut empty).unwrap();
+    }
+    let mut file = common::entry("Files/file", FILE_ATTRIBUTE_ARCHIVE, 0);
+    let ea = |byte| ExtendedAttribute { flags: 0, name: vec![b'E', byte], value: b"x".into() };
+    file.eas = vec![ea(0xfe), ea(0xff)];
+    writer.write_file(&file, &mut empty).unwrap();
+    for byte in [0xfe, 0xff] {
+        writer.write_stream(&file, &[b's', byte], 1, &mut &[byte][..]).unwrap();
+    }
+    for byte in [0xfe, 0xff] {
+        let named = |name: &[u8]| [b"Files/", name, &[byte]].concat();
+        let content = LayerEntry { name: named(b"odd"), ..common::entry("", FILE_ATTRIBUTE_ARCHIVE, 1) };
+        writer.write_file(&content, &mut &[byte][..]).unwrap();
+        let mut link = common::entry("", FILE_ATTRIBUTE_REPARSE_POINT, 0);
+        link.name = named(b"dir/link");
+        let target = [&b"..\\to\xed\xa0"[..], &[byte - 0x7e]].concat();
+        let reparse = ReparsePoint::Symlink { substitute: target.clone(), print: target, relative: true };
+        link.reparse = Some(reparse.encode().unwrap());
+        writer.write_file(&link, &mut empty).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// Runs a command with a place whose name ends with `byte`.
+fn at(store: &Store, args: &[&str], place: &str, byte: u8) -> Vec<u8> {
+    let mut command = store.command(args);
+    let output = command.arg(OsStr::from_bytes(&[place.as_bytes(), &[byte]].concat())).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn names_of_every_sort_that_differ_in_one_byte_stay_two() {
+    let store = Store::new();
+    fs::write(store.path("pairs.tar"), layer_of_pairs()).unwrap();
+    store.text(&["layer", "apply", "pairs", "pairs.tar"]);
+    let pair = |list: &Value, field: &str| {
+        let odd: Vec<Value> = list.as_array().unwrap().iter().map(|of| of[field].clone()).collect();
+        let odd: Vec<&Value> = odd.iter().filter(|name| name["bytes"].is_string()).collect();
+        assert!(
+            odd.len() >= 2 && odd.iter().all(|name| odd.iter().filter(|same| same == &name).count() == 1),
+            "{field}: {list}"
+        );
+        odd.len()
+    };
+    assert_eq!(pair(&store.json(&["ls", "pairs:"]), "name"), 2);
+    let links = store.json(&["ls", "pairs:dir"]);
+    assert_eq!((pair(&links, "name"), pair(&links, "target")), (2, 2));
+    assert_eq!(pair(&store.json(&["layer", "changes", "pairs"]), "path"), 4);
+    let stat = store.json(&["stat", "pairs:file"]);
+    assert_eq!((pair(&stat["streams"], "name"), pair(&stat["eas"], "name")), (2, 2));
+    let stats = [0xfe, 0xff].map(|byte| {
+        let stat = at(&store, &["--json", "stat"], "pairs:dir/link", byte);
+        serde_json::from_slice::<Value>(&stat).unwrap()
+    });
+    assert_eq!((pair(&json!(stats), "path"), pair(&json!(stats), "target")), (2, 2));
+    for byte in [0xfe, 0xff] {
+        assert_eq!(at(&store, &["cat"], "pairs:/odd", byte), [byte]);
+        assert_eq!(at(&store, &["cat"], "pairs:/file:s", byte), [byte]);
+        let link =
+            serde_json::from_slice::<Value>(&at(&store, &["--json", "ls"], "pairs:odd", byte)).unwrap();
+        assert!(link[0]["name"]["bytes"].is_string(), "{link}");
+    }
+    let copied = store.json(&["cp", "-r", "pairs:dir", "out"]);
+    assert_eq!(copied["skipped"].as_array().unwrap().len(), 2);
+    assert_ne!(copied["skipped"][0], copied["skipped"][1]);
+    let mounts = [0xfe, 0xff].map(|byte| {
+        let dir = OsStr::from_bytes(&[b'm', byte]).to_owned();
+        fs::create_dir(store.dir.path().join(&dir)).unwrap();
+        let mounted = store.command(&["--json", "mount", "pairs", "--target"]).arg(&dir).output().unwrap();
+        serde_json::from_slice::<Value>(&mounted.stdout).unwrap()
+    });
+    assert_eq!(pair(&json!(mounts), "path"), 2);
+    let targets = &store.json(&["layer", "inspect", "pairs"])["targets"];
+    assert!(targets[0]["bytes"].is_string() && targets[0] != targets[1], "{targets}");
+    store.text(&["umount", "pairs"]);
+    store.text(&["umount", "pairs"]);
 }
 
 #[test]
