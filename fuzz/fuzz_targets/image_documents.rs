@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
         }
     };
     let layers = LayerStore::open(&dir.path().join("store"), StorageOptions::default()).expect("a store");
-    let images = ImageStore::open(&layers).expect("a store");
+    let images = ImageStore::open(layers.clone()).expect("a store");
     if import(&images, source) {
         let records = names(&images);
         comes_out_again(&images, &records[0], dir.path());
@@ -38,12 +38,12 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(images.fsck(false).expect("a store"), []);
 });
 
-fn import(images: &ImageStore<'_>, path: Source<'_>) -> bool {
+fn import(images: &ImageStore, path: Source<'_>) -> bool {
     let options = ImportOptions { force: true, ..ImportOptions::new(path) };
     images.import(options).is_ok()
 }
 
-fn comes_out_again(images: &ImageStore<'_>, record: &ImageRecord, dir: &Path) {
+fn comes_out_again(images: &ImageStore, record: &ImageRecord, dir: &Path) {
     let summaries = images.list().expect("a store");
     assert!(summaries.iter().all(|summary| summary.problem.is_none()), "{summaries:?}");
     images.inspect(&record.reference).expect("an image that was taken");
@@ -61,7 +61,7 @@ fn comes_out_again(images: &ImageStore<'_>, record: &ImageRecord, dir: &Path) {
         images.export(&record.reference, &out, &options).expect("an image that was taken");
         let layers = LayerStore::open(&dir.join(format!("again-{number}")), StorageOptions::default());
         let layers = layers.expect("an empty store");
-        let again = ImageStore::open(&layers).expect("an empty store");
+        let again = ImageStore::open(layers.clone()).expect("an empty store");
         assert!(import(&again, Source::Path(out)), "an image that we wrote");
         let again = names(&again).remove(0);
         assert_eq!((again.image_id, &again.layers), (record.image_id, &record.layers));
@@ -73,7 +73,7 @@ fn comes_out_again(images: &ImageStore<'_>, record: &ImageRecord, dir: &Path) {
 }
 
 /// The records of the one image that is there, one for each of its names.
-fn names(images: &ImageStore<'_>) -> Vec<ImageRecord> {
+fn names(images: &ImageStore) -> Vec<ImageRecord> {
     let records = images.records().expect("a store");
     assert!(records.windows(2).all(|pair| pair[0].image_id == pair[1].image_id), "{records:?}");
     assert!(!records.is_empty());

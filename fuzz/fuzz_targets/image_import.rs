@@ -11,7 +11,7 @@ use windowsfilter_image::{ImageStore, ImportOptions, Reference, Source};
 fuzz_target!(|input: &[u8]| {
     let root = tempfile::tempdir_in("/dev/shm").expect("a place in memory");
     let layers = LayerStore::open(root.path(), StorageOptions::default()).expect("an empty store");
-    let images = ImageStore::open(&layers).expect("an empty store");
+    let images = ImageStore::open(layers.clone()).expect("an empty store");
     let options = ImportOptions {
         reference: Some(Reference::parse("fuzzed:latest").expect("a valid reference")),
         force: true,

@@ -65,8 +65,8 @@ impl<'a> Opening<'a> {
 
 impl Session {
     /// The images.
-    pub(crate) fn images(&self) -> Result<ImageStore<'_>, Error> {
-        Ok(ImageStore::open(&self.store)?)
+    pub(crate) fn images(&self) -> Result<ImageStore, Error> {
+        Ok(ImageStore::open(self.store.clone())?)
     }
 
     /// The layer or sandbox whose ID is `name` or begins so, or the top layer of the image that is called so.

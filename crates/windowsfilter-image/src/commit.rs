@@ -33,7 +33,7 @@ pub struct CommitOptions<'a> {
     pub progress: &'a dyn Progress,
 }
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// Makes an image of what the sandbox holds at this moment: the config of the image that it was made
     /// from, and a layer more. Same changes, same options and same time give the same image.
     ///
@@ -99,7 +99,7 @@ impl ImageStore<'_> {
         diff_id: DiffId,
         changes: ImportRequest<'_>,
     ) -> Result<(StoreLock, Vec<String>), Error> {
-        let is_present = || is_present(self.layers, id, diff_id);
+        let is_present = || is_present(&self.layers, id, diff_id);
         let lock = self.lock()?;
         if is_present()? {
             return Ok((lock, Vec::new()));

@@ -86,7 +86,7 @@ pub struct Exported {
     pub left_out: Vec<LayerId>,
 }
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// Writes the image that `text` means to `path`, which must not exist; it appears there when it is
     /// complete.
     ///

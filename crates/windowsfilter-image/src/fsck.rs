@@ -25,7 +25,7 @@ pub struct Finding {
     pub repaired: bool,
 }
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// Checks that every image has its documents and layers, and that every document is as it came. With
     /// `repair`, documents that are damaged and that no image has are removed; everything else has to be
     /// imported again.

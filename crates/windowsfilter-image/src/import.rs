@@ -76,13 +76,13 @@ pub trait ImageProgress: Sync {
 
 impl ImageProgress for () {}
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// Imports an image.
     ///
     /// # Errors
     /// A source that cannot be read, is no image, or does not verify; nothing is left of it then.
     pub fn import(&self, options: ImportOptions<'_>) -> Result<Imported, Error> {
-        let container = Container::open(options.path, self.layers)?;
+        let container = Container::open(options.path, &self.layers)?;
         let wanted = Wanted {
             select: options.select.as_deref(),
             reference: options.reference.as_ref(),
@@ -92,7 +92,7 @@ impl ImageStore<'_> {
         let image = source::find(&container, &wanted)?;
         let config = Config::parse(&image.config.1)?;
         let _imports = self.import_lock()?;
-        let plan = Plan::new(self.layers, &image, &config)?;
+        let plan = Plan::new(&self.layers, &image, &config)?;
         options.progress.layers(&plan.ids);
         let staged = plan.stage(&container, options.progress)?;
         let blobs = match options.keep_blobs {
@@ -106,7 +106,7 @@ impl ImageStore<'_> {
         let records = self
             .publish_layer_blobs(blobs)
             .and_then(|blobs| self.record(&image, &config).inspect_err(|_| self.give_up_layer_blobs(&blobs)));
-        imported(records.map_err(|error| undo(self.layers, &ids, error))?, notes)
+        imported(records.map_err(|error| undo(&self.layers, &ids, error))?, notes)
     }
 
     /// Writes the image's records, one for each name.
@@ -214,7 +214,7 @@ impl<'a> Plan<'a> {
         &self,
         container: &Container,
         progress: &dyn ImageProgress,
-    ) -> Result<Vec<Option<StagedLayer<'a>>>, Error> {
+    ) -> Result<Vec<Option<StagedLayer>>, Error> {
         let mut missing = Vec::new();
         for (i, id) in self.ids.iter().enumerate() {
             if is_present(self.store, id, self.diff_ids[i])? {
@@ -242,7 +242,7 @@ impl<'a> Plan<'a> {
             }
             work();
         });
-        let mut staged: Vec<Option<StagedLayer<'a>>> = self.ids.iter().map(|_| None).collect();
+        let mut staged: Vec<Option<StagedLayer>> = self.ids.iter().map(|_| None).collect();
         for (i, layer) in done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)? {
             staged[i] = Some(layer);
         }
@@ -255,7 +255,7 @@ impl<'a> Plan<'a> {
         blob: source::Blob,
         container: &Container,
         progress: &dyn ImageProgress,
-    ) -> Result<StagedLayer<'a>, Error> {
+    ) -> Result<StagedLayer, Error> {
         let id = &self.ids[i];
         let layer = &self.image.layers[i];
         let label = format!(
@@ -289,7 +289,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Makes the staged layers visible, base first.
-    fn publish(&self, staged: Vec<Option<StagedLayer<'a>>>) -> Result<Published, Error> {
+    fn publish(&self, staged: Vec<Option<StagedLayer>>) -> Result<Published, Error> {
         let mut published = Published::default();
         for (i, layer) in staged.into_iter().enumerate() {
             let parent = i.checked_sub(1).map(|below| &self.ids[below]);
@@ -305,7 +305,7 @@ impl<'a> Plan<'a> {
     fn publish_one(
         &self,
         i: usize,
-        layer: Option<StagedLayer<'_>>,
+        layer: Option<StagedLayer>,
         parent: Option<&LayerId>,
     ) -> Result<Option<Applied>, Error> {
         // Somebody may have imported or removed it while this import was reading.

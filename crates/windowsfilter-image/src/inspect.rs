@@ -88,7 +88,7 @@ pub struct LayerInfo {
     pub blob_kept: bool,
 }
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// All images, by reference. Of one with a damaged document or layer, what its record says: it does not
     /// hide the others.
     ///

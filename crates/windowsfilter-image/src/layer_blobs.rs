@@ -25,7 +25,7 @@ pub(crate) struct NewBlobs {
     pub(crate) notes: Vec<String>,
 }
 
-impl ImageStore<'_> {
+impl ImageStore {
     pub(crate) fn layer_blobs_dir(&self) -> PathBuf {
         self.layers.images_dir().join("layer-blobs")
     }

@@ -41,7 +41,7 @@ struct Unneeded {
     bytes: u64,
 }
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// Removes the image that `text` means, and those of its layers that no other image, no sandbox and no
     /// other layer needs.
     ///

@@ -20,10 +20,10 @@ const VERSION: u32 = 2;
 /// Fewest characters of an ID that stand for it.
 const MIN_PREFIX: usize = 4;
 
-/// The images of a layer store.
-#[derive(Debug)]
-pub struct ImageStore<'a> {
-    pub(crate) layers: &'a LayerStore,
+/// The images of a layer store. As cheap to clone as that.
+#[derive(Clone, Debug)]
+pub struct ImageStore {
+    pub(crate) layers: LayerStore,
     dir: PathBuf,
 }
 
@@ -124,14 +124,14 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
-impl<'a> ImageStore<'a> {
+impl ImageStore {
     /// Opens the images of `layers`; creates its directories where they are missing. A store that cannot be
     /// written has no images then.
     ///
     /// # Errors
     /// When they cannot be created.
-    pub fn open(layers: &'a LayerStore) -> Result<Self, Error> {
-        let store = Self { layers, dir: layers.images_dir() };
+    pub fn open(layers: LayerStore) -> Result<Self, Error> {
+        let store = Self { dir: layers.images_dir(), layers };
         for dir in [store.blobs_dir(), store.refs_dir()] {
             match fs::create_dir_all(&dir) {
                 Err(e) if cannot_write(&e) => {}

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::import::undo;
 use crate::records::{ImageStore, damaged};
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// Makes the sandbox `id` on what `text` means: an image, or a layer. It remembers its image, whose
     /// config [`Self::commit`] starts from, since other images may have the same layers; that config stays
     /// for as long as the sandbox does.
@@ -26,7 +26,7 @@ impl ImageStore<'_> {
         };
         self.layers.create_sandbox(id, Some(&parent), options, image.as_ref().map(|(id, _)| *id))?;
         let Some((image, config)) = image else { return Ok(()) };
-        self.keep_config(&image, &config).map_err(|error| undo(self.layers, std::slice::from_ref(id), error))
+        self.keep_config(&image, &config).map_err(|error| undo(&self.layers, std::slice::from_ref(id), error))
     }
 
     /// Somebody may have removed the image before the sandbox needed its config.

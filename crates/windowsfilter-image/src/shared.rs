@@ -11,7 +11,7 @@ use crate::import::is_present;
 use crate::oci::chain_id;
 use crate::records::ImageStore;
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// Makes `staged` visible under its chain ID on top of `parent`, belonging to `owner`, and returns that
     /// ID. If the store has this layer, it gets another owner, and `staged` is given up.
     ///
@@ -20,14 +20,14 @@ impl ImageStore<'_> {
     /// behind.
     pub fn publish_shared(
         &self,
-        staged: StagedLayer<'_>,
+        staged: StagedLayer,
         parent: Option<&LayerId>,
         owner: &str,
     ) -> Result<LayerId, Error> {
         let diff_id = staged.imported.diff_id;
         let id = chain_id(parent, diff_id)?;
         let _lock = self.lock()?;
-        if is_present(self.layers, &id, diff_id)? {
+        if is_present(&self.layers, &id, diff_id)? {
             self.layers.own(&id, owner)?;
             staged.discard();
         } else {

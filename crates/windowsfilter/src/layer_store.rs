@@ -43,10 +43,11 @@ use crate::record::{self, LayerKind, LayerRecord};
 use crate::store::{self, Paths, file};
 use crate::temporary::NewFile;
 
-/// A layer store, open. Cheap to open; any number of processes may have the same one open.
-#[derive(Debug)]
+/// A layer store, open. Cheap to open and to clone: clones are handles of the same store. Any number of
+/// processes may have the same one open.
+#[derive(Clone, Debug)]
 pub struct LayerStore {
-    paths: Paths,
+    paths: Arc<Paths>,
     default_size: u64,
     reclaimer: Reclaimer,
     limits: Limits,
@@ -115,7 +116,7 @@ impl LayerStore {
 
     fn over(engine: Arc<dyn Engine>, paths: Paths, options: StorageOptions) -> Self {
         Self {
-            paths,
+            paths: Arc::new(paths),
             default_size: match options.size {
                 // Where layers are made in place, the host has a size of its own.
                 Some(0) if engine.placement() == Placement::Aside => DEFAULT_SANDBOX_SIZE,
@@ -174,14 +175,8 @@ impl LayerStore {
     /// The same store for what undoes: nothing of that is cancelled.
     #[must_use]
     pub fn undoing(&self) -> Self {
-        Self {
-            paths: self.paths.clone().with_cancel(Cancel::default()),
-            default_size: self.default_size,
-            reclaimer: self.reclaimer,
-            limits: self.limits,
-            streams: self.streams,
-            engine: Arc::clone(&self.engine),
-        }
+        let paths = Paths::clone(&self.paths).with_cancel(Cancel::default());
+        Self { paths: Arc::new(paths), ..self.clone() }
     }
 
     /// The store's directory, canonical.

@@ -451,7 +451,7 @@ fn in_thread(store: &LayerStore, images: &[PathBuf], verb: &Verb) -> End {
 }
 
 fn call(store: &LayerStore, images: &[PathBuf], verb: &Verb) -> Result<(), windowsfilter_image::Error> {
-    let all = ImageStore::open(store)?;
+    let all = ImageStore::open(store.clone())?;
     let id = |name: &str| LayerId::new(name).map_err(windowsfilter_image::Error::from);
     match verb {
         Verb::Import(number) => {

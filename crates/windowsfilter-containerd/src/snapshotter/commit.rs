@@ -78,7 +78,7 @@ impl Snapshotter {
             Kind::Sandbox => self.stage_changes(record, stop)?,
             _ => self.applied(record)?,
         };
-        let published = self.images()?.publish_shared(staged, below, &self.owner(record.number)?);
+        let published = self.images.publish_shared(staged, below, &self.owner(record.number)?);
         if published.is_err() && record.kind == Kind::Unpack {
             self.set_applied(record.number, false)?;
         }
@@ -100,7 +100,7 @@ impl Snapshotter {
         Ok(Some(layer))
     }
 
-    fn applied(&self, record: &Record) -> Result<StagedLayer<'static>, Error> {
+    fn applied(&self, record: &Record) -> Result<StagedLayer, Error> {
         self.unpacks.take(record.number).map_err(|progress| match progress {
             Progress::Running => Error::BeingApplied { action: "commit", key: record.short_key() },
             Progress::GivenUp => Error::GivenUp { key: record.short_key() },
@@ -111,7 +111,7 @@ impl Snapshotter {
     }
 
     /// What the sandbox changed up to now, as a layer. Its users may go on.
-    fn stage_changes(&self, record: &Record, stop: &Stop) -> Result<StagedLayer<'static>, Error> {
+    fn stage_changes(&self, record: &Record, stop: &Stop) -> Result<StagedLayer, Error> {
         let id = self.layer_id(record.number)?;
         let request = ImportRequest {
             blob: Box::new(Stoppable::new(self.store.diff(&id, None)?, stop)),

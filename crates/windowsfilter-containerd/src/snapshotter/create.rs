@@ -126,7 +126,7 @@ impl Snapshotter {
         }
         let number = self.records.allocate();
         self.records.begin(&[number])?;
-        if self.images()?.own_shared(id, below, &self.owner(number)?)? {
+        if self.images.own_shared(id, below, &self.owner(number)?)? {
             return Ok(Some(number));
         }
         self.records.ended(number);

@@ -71,7 +71,8 @@ pub struct SnapshotterOptions {
 /// One containerd's snapshots.
 #[derive(Debug)]
 pub(crate) struct Snapshotter {
-    store: &'static LayerStore,
+    store: LayerStore,
+    images: ImageStore,
     set: String,
     /// Where what is the set's own is.
     dir: PathBuf,
@@ -88,8 +89,7 @@ pub(crate) struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Opens a set of snapshots and makes the store and its mounts what the records say. The store is never
-    /// closed again: layers that wait for their name are part of it.
+    /// Opens a set of snapshots and makes the store and its mounts what the records say.
     ///
     /// # Errors
     /// Another server has the set; the store or the records cannot be read; [`Error::RecordsLost`],
@@ -97,18 +97,20 @@ impl Snapshotter {
     pub(crate) fn open(store: LayerStore, options: SnapshotterOptions) -> Result<Self, Error> {
         let SnapshotterOptions { set, skip_existing, buildkit, start_anew } = options;
         check_set(&set)?;
-        let store: &'static LayerStore = Box::leak(Box::new(store));
-        let on_disk = Set::new(store, &set);
+        let images = ImageStore::open(store.clone())?;
+        let on_disk = Set::new(&store, &set);
         let (nothing, mounts) = (on_disk.dir().join("nothing"), on_disk.mounts());
         fs::create_dir_all(on_disk.dir()).at("create directory", on_disk.dir())?;
         let records = if start_anew { on_disk.start_anew()? } else { on_disk.open()? };
         for dir in [&nothing, &mounts] {
             fs::create_dir_all(dir).at("create directory", dir)?;
         }
+        let dir = on_disk.dir().to_owned();
         let snapshotter = Self {
             store,
             records,
-            dir: on_disk.dir().to_owned(),
+            dir,
+            images,
             set,
             nothing,
             sources: Sources::new(mounts),
@@ -123,12 +125,8 @@ impl Snapshotter {
     }
 
     /// The layer store.
-    pub(crate) fn store(&self) -> &'static LayerStore {
-        self.store
-    }
-
-    fn images(&self) -> Result<ImageStore<'static>, Error> {
-        Ok(ImageStore::open(self.store)?)
+    pub(crate) fn store(&self) -> &LayerStore {
+        &self.store
     }
 
     /// The ID of a snapshot's sandbox or staged layer.

@@ -52,7 +52,7 @@ impl Snapshotter {
                     self.throw_away(record.number)?;
                 }
                 if let Some(layer) = layer {
-                    self.images()?.release_shared(layer, &owner)?;
+                    self.images.release_shared(layer, &owner)?;
                 }
             }
             (Kind::View, layer) => {
@@ -70,7 +70,7 @@ impl Snapshotter {
                 }
             }
             (Kind::Committed, Some(layer)) => {
-                self.images()?.release_shared(layer, &owner)?;
+                self.images.release_shared(layer, &owner)?;
             }
             (Kind::Committed, None) => {}
         }

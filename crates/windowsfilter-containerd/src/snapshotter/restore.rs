@@ -52,7 +52,7 @@ impl Snapshotter {
     /// Layers that a commit has published, but whose snapshot does not have its name yet: they are there for
     /// the next commit.
     fn find_published(&self) -> Result<(), Error> {
-        for trace in traces::of_set(self.store, &self.set)? {
+        for trace in traces::of_set(&self.store, &self.set)? {
             let record = self.records.numbered(trace.number);
             let waits = record.is_some_and(|record| {
                 record.kind == Kind::Unpack && record.applied && record.layer.is_none()
@@ -68,7 +68,7 @@ impl Snapshotter {
     /// Removes what carries the number of a snapshot that does not need it, or is gone: users first, layers
     /// after what stands on them.
     fn remove_unneeded(&self) -> Result<(), Error> {
-        let mut unneeded = traces::of_set(self.store, &self.set)?;
+        let mut unneeded = traces::of_set(&self.store, &self.set)?;
         unneeded.retain(|trace| !trace.is_needed(self.records.numbered(trace.number).as_deref()));
         let numbers: BTreeSet<u64> = unneeded.iter().map(|trace| trace.number).collect();
         let unnoted: Vec<u64> = numbers.difference(&self.records.pending()).copied().collect();
@@ -116,7 +116,7 @@ impl Snapshotter {
                 self.store.resume(id)?.into_iter().for_each(windowsfilter::StagedLayer::discard);
                 Ok(())
             }
-            What::Owned(id) => self.images()?.release_shared(id, &owner).map(drop).map_err(Error::from),
+            What::Owned(id) => self.images.release_shared(id, &owner).map(drop).map_err(Error::from),
         };
         match removed {
             Err(Error::Store(error)) if error.kind() == ErrorKind::NotFound => Ok(()),

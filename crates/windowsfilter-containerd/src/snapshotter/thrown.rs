@@ -145,7 +145,7 @@ impl Snapshotter {
     }
 
     fn own_wanted(&self, record: &Record, id: &LayerId, below: Option<&LayerId>) -> Result<bool, Error> {
-        if !self.store.contains(id) || !self.images()?.own_shared(id, below, &self.owner(record.number)?)? {
+        if !self.store.contains(id) || !self.images.own_shared(id, below, &self.owner(record.number)?)? {
             return Ok(false);
         }
         self.records

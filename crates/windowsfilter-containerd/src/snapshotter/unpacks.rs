@@ -16,7 +16,7 @@ pub(super) struct Unpacks {
 #[derive(Debug)]
 enum Unpack {
     Running(Cancel),
-    Done(Box<StagedLayer<'static>>),
+    Done(Box<StagedLayer>),
     /// Commit took it and failed.
     GivenUp,
 }
@@ -89,12 +89,12 @@ impl Unpacks {
     }
 
     /// A layer that an earlier server has left.
-    pub(super) fn found(&self, number: u64, layer: StagedLayer<'static>) {
+    pub(super) fn found(&self, number: u64, layer: StagedLayer) {
         self.layers().insert(number, Unpack::Done(Box::new(layer)));
     }
 
     /// Looks at a complete layer.
-    pub(super) fn look<T>(&self, number: u64, look: impl FnOnce(&StagedLayer<'static>) -> T) -> Option<T> {
+    pub(super) fn look<T>(&self, number: u64, look: impl FnOnce(&StagedLayer) -> T) -> Option<T> {
         match self.layers().get(&number) {
             Some(Unpack::Done(layer)) => Some(look(layer)),
             _ => None,
@@ -102,7 +102,7 @@ impl Unpacks {
     }
 
     /// Takes the complete layer away. Until [`Self::discard`] it counts as given up.
-    pub(super) fn take(&self, number: u64) -> Result<StagedLayer<'static>, Progress> {
+    pub(super) fn take(&self, number: u64) -> Result<StagedLayer, Progress> {
         let mut layers = self.layers();
         let Some(unpack) = layers.get_mut(&number) else { return Err(Progress::None) };
         match std::mem::replace(unpack, Unpack::GivenUp) {
@@ -132,7 +132,7 @@ impl Unpacks {
 
 impl Running<'_> {
     /// The layer is complete. It is given back if it was cancelled by now.
-    pub(super) fn finish(self, layer: StagedLayer<'static>) -> Result<(), Box<StagedLayer<'static>>> {
+    pub(super) fn finish(self, layer: StagedLayer) -> Result<(), Box<StagedLayer>> {
         let layer = Box::new(layer);
         let mut layers = self.unpacks.layers();
         if self.cancel.is_cancelled() {

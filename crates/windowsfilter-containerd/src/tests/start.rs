@@ -96,7 +96,7 @@ async fn what_a_crash_left_without_a_record_is_removed_at_the_start() {
             label: "test".into(),
         };
         let staged = store.stage(&LayerId::new("containerd-default-79").unwrap(), request(top)).unwrap();
-        let images = windowsfilter_image::ImageStore::open(&store).unwrap();
+        let images = windowsfilter_image::ImageStore::open(store.clone()).unwrap();
         images.publish_shared(staged, Some(&id), "containerd-default-79").unwrap();
         let mut kept = store.stage(&LayerId::new("containerd-default-80").unwrap(), request(tar())).unwrap();
         kept.keep().unwrap();
@@ -176,7 +176,7 @@ async fn a_commit_that_was_interrupted_after_it_published_its_layer_can_be_tried
         let store = store(&fixture);
         let staged = store.staged().unwrap().remove(0).id;
         Records::open(&records(&fixture)).unwrap().begin(&[1]).unwrap();
-        let images = windowsfilter_image::ImageStore::open(&store).unwrap();
+        let images = windowsfilter_image::ImageStore::open(store.clone()).unwrap();
         images.publish_shared(store.resume(&staged).unwrap().unwrap(), None, staged.as_str()).unwrap();
         assert_eq!(fsck(&store).unwrap(), []);
     }

@@ -134,7 +134,7 @@ impl Fixture {
         &self.running.as_ref().unwrap().snapshotter
     }
 
-    pub(super) fn store(&self) -> &'static LayerStore {
+    pub(super) fn store(&self) -> &LayerStore {
         self.snapshotter().store()
     }
 

@@ -65,7 +65,7 @@ pub(super) struct Outgoing {
     pub(super) recompressed: bool,
 }
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// Writes layer `id`, which came as `came`.
     pub(super) fn export_layer(
         &self,
@@ -160,7 +160,7 @@ impl ImageStore<'_> {
             tar.verify(what, diff_id.0)?;
             return Ok(Descriptor::new(&media_type, diff_id.0, size));
         }
-        let mut blob = sink.temporary(self.layers)?;
+        let mut blob = sink.temporary(&self.layers)?;
         compression.copy(&mut tar, &mut blob.file).at("compress to a file in", &blob.place)?;
         tar.verify(what.clone(), diff_id.0)?;
         blob.file.rewind().at("read a file in", &blob.place)?;

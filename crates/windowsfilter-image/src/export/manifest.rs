@@ -33,7 +33,7 @@ pub(super) struct Exporting {
     pub(super) bytes: Vec<u8>,
 }
 
-impl ImageStore<'_> {
+impl ImageStore {
     /// The manifest that an image came with, if it came with one.
     pub(super) fn stored_manifest(&self, record: &ImageRecord) -> Result<Option<Stored>, Error> {
         #[derive(Deserialize)]

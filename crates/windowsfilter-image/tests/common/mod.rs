@@ -147,8 +147,8 @@ impl Fixture {
         (image, sandbox, view)
     }
 
-    pub fn images(&self) -> ImageStore<'_> {
-        ImageStore::open(&self.store).unwrap()
+    pub fn images(&self) -> ImageStore {
+        ImageStore::open(self.store.clone()).unwrap()
     }
 
     pub fn import(&self, path: &Path, name: Option<&str>) -> Result<Imported, Error> {

@@ -20,8 +20,8 @@ use crate::store::{self, Paths};
 
 /// A layer that is complete on disk but not yet visible. Dropping it gives it up and removes it.
 #[derive(Debug)]
-pub struct StagedLayer<'a> {
-    store: &'a LayerStore,
+pub struct StagedLayer {
+    store: LayerStore,
     staging: Staging,
     /// What came in.
     pub imported: Imported,
@@ -102,14 +102,14 @@ impl LayerStore {
     /// # Errors
     /// Bad data, by entry and reason; more data than the store's limits allow; a digest, size or diffID that
     /// is not the expected one. Nothing is left behind.
-    pub fn stage(&self, id: &LayerId, request: ImportRequest<'_>) -> Result<StagedLayer<'_>, Error> {
+    pub fn stage(&self, id: &LayerId, request: ImportRequest<'_>) -> Result<StagedLayer, Error> {
         let staging = Staging::claim(&self.paths, id)?;
         let label = request.label.clone();
         let request = ImportRequest { blob: Box::new(self.cancel().reader(request.blob)), ..request };
         let imported =
             self.engine.stage(&staging.dir, request, &self.limits).map_err(|error| error.in_layer(label))?;
         self.cancel().check()?;
-        Ok(StagedLayer { store: self, staging, imported })
+        Ok(StagedLayer { store: self.clone(), staging, imported })
     }
 
     /// The chain of something on top of `parent`: parents without content are left out, as the original
@@ -262,14 +262,14 @@ impl LayerStore {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn resume(&self, id: &LayerId) -> Result<Option<StagedLayer<'_>>, Error> {
+    pub fn resume(&self, id: &LayerId) -> Result<Option<StagedLayer>, Error> {
         let Some(mut staging) = Staging::reclaim(&self.paths, id)? else { return Ok(None) };
         let kept = staging.dir.join(KEPT);
         let Some(text) = store::read_file(&kept)? else { return Ok(None) };
         match sealed::unseal(KEPT_VERSION, &text) {
             Ok(imported) => {
                 staging.remove = false;
-                Ok(Some(StagedLayer { store: self, staging, imported }))
+                Ok(Some(StagedLayer { store: self.clone(), staging, imported }))
             }
             Err(error) => {
                 // It has its name only when it is whole, so this is damage; the layer can be read again.
@@ -321,7 +321,7 @@ pub(super) fn kept_record_problem(dir: &Path) -> Result<Option<String>, Error> {
         .map(|problem| format!("{}: {problem}; the layer in it has to be applied again", path.display())))
 }
 
-impl StagedLayer<'_> {
+impl StagedLayer {
     /// Lets the layer outlive this process, staged as it is: dropping it no longer removes it, nor does
     /// cleanup, and [`LayerStore::resume`] finds it again. Whoever kept it publishes it or discards it.
     ///
