@@ -53,7 +53,9 @@ pub fn read(root: &Path, contents: bool) -> Result<State> {
             }
         }
     }
-    for record in ImageStore::open(store.clone()).and_then(|images| images.records()).map_err(|e| failed(&e))? {
+    for record in
+        ImageStore::open(store.clone()).and_then(|images| images.records()).map_err(|e| failed(&e))?
+    {
         let text = format!("{} {:?} of {:?}", record.image_id, record.manifest, record.layers);
         state.insert(format!("image {}", record.reference), text);
     }
