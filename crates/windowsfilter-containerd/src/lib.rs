@@ -21,6 +21,7 @@ mod labels;
 mod listen;
 #[cfg(any(test, feature = "fuzzing"))]
 mod machine;
+mod metrics;
 mod mounts;
 mod pieces;
 mod records;

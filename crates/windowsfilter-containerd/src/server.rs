@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -20,6 +19,7 @@ use crate::call::blocking;
 use crate::containerd::{Containerd, Patience};
 use crate::error::{Error, IoContext, chain};
 use crate::listen;
+use crate::metrics::{self, METRICS, OfKind};
 use crate::records::Kind;
 use crate::services::diff::DiffService;
 use crate::services::snapshots::SnapshotsService;
@@ -27,8 +27,6 @@ use crate::snapshotter::{Snapshotter, SnapshotterOptions};
 
 /// How long containerd may take. A slow disk with gigabytes to write takes minutes at the end of a blob.
 const PATIENCE: Patience = Patience { answer: Duration::from_secs(60), commit: Duration::from_secs(20 * 60) };
-/// Seconds that operations are sorted into, from what a look at a record takes to an Apply of gigabytes.
-const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
 /// How often things are put in order that nobody asks for.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the start waits to see whether there is a containerd.
@@ -54,12 +52,12 @@ pub struct ServeOptions {
 /// # Errors
 /// A socket, store or set of snapshots that cannot be opened.
 pub fn serve(store: LayerStore, options: ServeOptions) -> Result<(), Error> {
-    let ServeOptions { address, containerd, metrics, snapshots } = options;
+    let ServeOptions { address, containerd, metrics: shown_at, snapshots } = options;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().at("start threads for", &address)?;
     let _in_runtime = runtime.enter();
-    if let Some(address) = metrics {
-        show_metrics(address)?;
+    if let Some(address) = shown_at {
+        metrics::show(address)?;
     }
     // Before the socket is there: whoever connects finds all mounts restored.
     let snapshotter = Arc::new(Snapshotter::open(store, snapshots)?);
@@ -125,28 +123,6 @@ async fn look_for(containerd: &Path) {
     }
 }
 
-fn show_metrics(address: SocketAddr) -> Result<(), Error> {
-    let failed = |error: &dyn std::error::Error| Error::Metrics { address, reason: chain(error) };
-    let (recorder, exporter) = PrometheusBuilder::new()
-        .with_http_listener(address)
-        .set_buckets_for_metric(Matcher::Full("windowsfilter_operation_seconds".to_owned()), &BUCKETS)
-        .and_then(PrometheusBuilder::build)
-        .map_err(|error| failed(&error))?;
-    tokio::spawn(async move {
-        if exporter.await.is_err() {
-            tracing::error!("metrics at {address} are not shown any more");
-        }
-    });
-    metrics::set_global_recorder(recorder).map_err(|error| failed(&error))?;
-    metrics::describe_counter!("windowsfilter_operations_total", "Calls by operation and gRPC code.");
-    metrics::describe_histogram!("windowsfilter_operation_seconds", "How long calls took, by operation.");
-    metrics::describe_counter!("windowsfilter_apply_bytes_total", "Bytes of blobs that were unpacked.");
-    metrics::describe_counter!("windowsfilter_diff_bytes_total", "Bytes of blobs that were made of changes.");
-    metrics::describe_gauge!("windowsfilter_snapshots", "Snapshots by kind.");
-    metrics::describe_gauge!("windowsfilter_mounts", "Views and sandboxes that are held mounted.");
-    Ok(())
-}
-
 /// Every few seconds: sets the gauges, and tries again to remove what was in use. containerd asks for that
 /// only when it removes something else.
 async fn tidy(snapshotter: Arc<Snapshotter>) {
@@ -174,10 +150,10 @@ fn count_snapshots(snapshotter: &Snapshotter) {
     let records = snapshotter.list();
     for (name, kind) in kinds {
         let count = records.iter().filter(|record| record.kind == kind).count();
-        metrics::gauge!("windowsfilter_snapshots", "kind" => name).set(count as f64);
+        METRICS.snapshots.get_or_create(&OfKind { kind: name }).set(count as i64);
     }
     let mounted = records.iter().filter(|record| matches!(record.kind, Kind::View | Kind::Sandbox));
-    metrics::gauge!("windowsfilter_mounts").set(mounted.count() as f64);
+    METRICS.mounts.set(mounted.count() as i64);
 }
 
 /// Waits for a signal to stop: there is nothing that a SIGHUP could load again. The one after it ends the

@@ -17,6 +17,7 @@ use crate::api::types::{Descriptor, Mount};
 use crate::call::{Call, blocking, namespace};
 use crate::containerd::{Containerd, Produced, Target};
 use crate::error::Error;
+use crate::metrics::METRICS;
 use crate::pieces::{PieceWriter, UNDER_WAY};
 use crate::records::Record;
 use crate::services::unpack::unpack;
@@ -64,7 +65,7 @@ impl DiffService {
             return Ok(applied(diff_id, size));
         }
         let imported = unpack(&self.snapshotter, &self.containerd, record, namespace, blob).await?;
-        metrics::counter!("windowsfilter_apply_bytes_total").increment(imported.blob.1);
+        METRICS.apply_bytes.inc_by(imported.blob.1);
         Ok(applied(imported.diff_id, imported.tar_size))
     }
 
@@ -89,7 +90,7 @@ impl DiffService {
         let produced = tokio::spawn(produced);
         let produced = async { produced.await.map_err(|_| Error::Panicked)? };
         let Produced { digest, size, .. } = self.containerd.write(&target, pieces, produced).await?;
-        metrics::counter!("windowsfilter_diff_bytes_total").increment(size);
+        METRICS.diff_bytes.inc_by(size);
         let diff = Descriptor {
             media_type: media_type.to_owned(),
             digest: digest.to_string(),
