@@ -4,7 +4,7 @@
 //! them is what an image has: layers planned by [`base`] and [`diff`], written by [`layer`] as HCS' exports
 //! are, put together by [`image`]. The same specification gives the same bytes, whatever the machine and the
 //! day.
-//! [`docker_store`] makes the store of a Docker on Windows.
+//! [`small`] makes layers entry by entry, for tests; [`docker_store`] makes the store of a Docker on Windows.
 
 pub mod archive;
 pub mod base;
@@ -21,6 +21,8 @@ pub mod plan;
 pub mod prng;
 pub mod real_binaries;
 pub mod security;
+pub mod small;
 
 pub use image::{Format, LayerSummary, Spec, Summary, write};
 pub use layer::Compression;
+pub use small::SmallLayer;

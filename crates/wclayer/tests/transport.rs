@@ -126,14 +126,7 @@ fn every_tar_is_stored_or_refused_with_the_reason() {
 }
 
 fn info(attributes: u32, time: u64) -> FileInfo {
-    let time = FileTime(time);
-    FileInfo {
-        attributes,
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-    }
+    sample_images::small::info(attributes, FileTime(time))
 }
 
 #[test]

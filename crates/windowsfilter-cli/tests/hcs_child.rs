@@ -7,10 +7,8 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use sample_images::SmallLayer;
 use serde_json::Value;
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
-use wclayer::filetime::FileTime;
-use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
 
 /// A home, a stand-in, and a layer's tar.
 struct Windows {
@@ -58,21 +56,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn layer() -> Vec<u8> {
-    let time = FileTime(132_444_736_001_234_567);
-    let info = |attributes| FileInfo {
-        attributes,
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-    };
-    let mut tar = Writer::new(Vec::new());
-    let directory = LayerEntry::new(b"Files".to_vec(), info(FILE_ATTRIBUTE_DIRECTORY));
-    tar.write_file(&directory, &mut std::io::empty()).unwrap();
-    let file =
-        LayerEntry { size: 7, ..LayerEntry::new(b"Files/readme.txt".to_vec(), info(FILE_ATTRIBUTE_ARCHIVE)) };
-    tar.write_file(&file, &mut &b"read me"[..]).unwrap();
-    tar.finish().unwrap()
+    SmallLayer::new().files(&[("readme.txt", b"read me")]).tar()
 }
 
 #[test]

@@ -14,9 +14,8 @@ use std::sync::LazyLock;
 
 use common::Store;
 use serde_json::{Value, json};
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
+use wclayer::attributes::FILE_ATTRIBUTE_ARCHIVE;
 use wclayer::ea::ExtendedAttribute;
-use wclayer::layer_tar::{EntryKind, Writer};
 use wclayer::security::SecurityDescriptor;
 
 static PAGE: LazyLock<String> =
@@ -130,28 +129,18 @@ impl Seen {
 
 /// A layer with a file that has all that `stat` shows, a link, and two names that are no text.
 fn layer() -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    for name in ["Files", "Files/Users"] {
-        let directory = common::entry(name, FILE_ATTRIBUTE_DIRECTORY, 0);
-        writer.write_file(&directory, &mut std::io::empty()).unwrap();
-    }
-    let mut file = common::entry("Files/Users/notes.txt", FILE_ATTRIBUTE_ARCHIVE, 6);
+    let layer = common::small_layer().dir("Files").dir("Files/Users");
+    let mut file = layer.entry("Files/Users/notes.txt", FILE_ATTRIBUTE_ARCHIVE);
     file.security =
         Some(SecurityDescriptor::from_sddl("O:BAG:BAD:(A;;FA;;;SY)").unwrap().to_bytes().unwrap());
     file.eas = vec![ExtendedAttribute { flags: 0, name: b"ORIGIN".into(), value: b"here".into() }];
-    writer.write_file(&file, &mut &b"hello\n"[..]).unwrap();
-    writer.write_stream(&file, b"Zone.Identifier", 10, &mut &b"ZoneId=3\r\n"[..]).unwrap();
-    let mut link = common::entry("Files/Users/latest", FILE_ATTRIBUTE_REPARSE_POINT, 0);
-    link.kind = EntryKind::Symlink { target: r"..\Windows".into(), mount_point: false };
-    link.type_flag = wclayer::tar::type_flag::SYMLINK;
-    link.reparse = Some(wclayer::reparse::encode_go(r"..\Windows", false).unwrap());
-    writer.write_file(&link, &mut std::io::empty()).unwrap();
-    for byte in [0xfe, 0xff] {
-        let mut odd = common::entry("", FILE_ATTRIBUTE_ARCHIVE, 1);
-        odd.name = [b"Files/Users/odd", &[byte][..]].concat();
-        writer.write_file(&odd, &mut &b"x"[..]).unwrap();
-    }
-    writer.finish().unwrap()
+    layer
+        .put(file, b"hello\n")
+        .stream("Zone.Identifier", b"ZoneId=3\r\n")
+        .symlink("Files/Users/latest", r"..\Windows")
+        .file(b"Files/Users/odd\xfe", b"x")
+        .file(b"Files/Users/odd\xff", b"x")
+        .tar()
 }
 
 /// A store with an image `app:1`, whose `Users` has all sorts of things.

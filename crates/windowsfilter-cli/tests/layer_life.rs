@@ -5,11 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use sample_images::SmallLayer;
 use serde_json::Value;
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
 use wclayer::filetime::FileTime;
-use wclayer::layer_tar::{EntryKind, FileInfo, LayerEntry, Writer};
-use wclayer::security::SecurityDescriptor;
 
 const SDDL: &str =
     r#"O:BAG:BAD:(A;;FA;;;SY)(XA;;FX;;;WD;(@USER.Title == "PM"))S:(RA;;;;;WD;("Secrecy",TU,0x0,3))"#;
@@ -57,60 +55,32 @@ impl Store {
     }
 }
 
-fn info(attributes: u32) -> FileInfo {
-    // 2020-09-01 22:40, and one tick of 100 ns.
-    let time = FileTime(132_434_736_000_000_001);
-    FileInfo {
-        attributes,
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-    }
-}
-
-fn directory(name: &str) -> LayerEntry {
-    let mut entry = LayerEntry::new(name, info(FILE_ATTRIBUTE_DIRECTORY));
-    entry.security = Some(SecurityDescriptor::from_sddl(SDDL).unwrap().to_bytes().unwrap());
-    entry
-}
-
-fn file(writer: &mut Writer<Vec<u8>>, name: &str, content: &str) {
-    let mut entry = directory(name);
-    (entry.kind, entry.type_flag, entry.attributes) =
-        (EntryKind::File, wclayer::tar::type_flag::FILE, FILE_ATTRIBUTE_ARCHIVE);
-    entry.size = content.len() as u64;
-    writer.write_file(&entry, &mut content.as_bytes()).unwrap();
-}
-
-fn link(writer: &mut Writer<Vec<u8>>, name: &str, target: &str) {
-    let mut entry = LayerEntry::new(name, info(FILE_ATTRIBUTE_REPARSE_POINT));
-    entry.kind = EntryKind::Symlink { target: target.into(), mount_point: false };
-    entry.type_flag = wclayer::tar::type_flag::SYMLINK;
-    entry.reparse = Some(wclayer::reparse::encode_go(target, false).unwrap());
-    writer.write_file(&entry, &mut std::io::empty()).unwrap();
-}
+/// 2020-09-01 22:40, and one tick of 100 ns.
+const TIME: FileTime = FileTime(132_434_736_000_000_001);
 
 fn base_layer() -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    for name in ["Files", "Files/Users", "Files/Windows"] {
-        writer.write_file(&directory(name), &mut std::io::empty()).unwrap();
-    }
-    file(&mut writer, "Files/Windows/Notes.txt", "from the base\n");
-    file(&mut writer, "Files/Windows/old.txt", "old\n");
-    link(&mut writer, "Files/Users/up", r"..\Windows\Notes.txt");
-    link(&mut writer, "Files/Windows/beside", "Notes.txt");
-    writer.finish().unwrap()
+    SmallLayer::new()
+        .at(TIME)
+        .with_sddl(SDDL)
+        .dir("Files")
+        .dir("Files/Users")
+        .dir("Files/Windows")
+        .file("Files/Windows/Notes.txt", b"from the base\n")
+        .file("Files/Windows/old.txt", b"old\n")
+        .symlink("Files/Users/up", r"..\Windows\Notes.txt")
+        .symlink("Files/Windows/beside", "Notes.txt")
+        .tar()
 }
 
 fn app_layer() -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    for name in ["Files", "Files/Windows"] {
-        writer.write_file(&directory(name), &mut std::io::empty()).unwrap();
-    }
-    file(&mut writer, "Files/Windows/app.txt", "from the app\n");
-    writer.write_whiteout(b"Files/Windows/old.txt").unwrap();
-    writer.finish().unwrap()
+    SmallLayer::new()
+        .at(TIME)
+        .with_sddl(SDDL)
+        .dir("Files")
+        .dir("Files/Windows")
+        .file("Files/Windows/app.txt", b"from the app\n")
+        .whiteout("Files/Windows/old.txt")
+        .tar()
 }
 
 #[test]

@@ -12,9 +12,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use common::{Store, entry};
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
-use wclayer::layer_tar::Writer;
+use common::{Store, small_layer};
 use wclayer::tar::Reader;
 
 /// What Windows puts into `Zone.Identifier`: without the last byte it is another file.
@@ -109,15 +107,8 @@ fn said(output: &Output) -> String {
 
 /// A layer of one file with all the streams.
 fn base() -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    writer.write_file(&entry("Files", FILE_ATTRIBUTE_DIRECTORY, 0), &mut std::io::empty()).unwrap();
-    let file = entry("Files/old.txt", FILE_ATTRIBUTE_ARCHIVE, 3);
-    writer.write_file(&file, &mut &b"old"[..]).unwrap();
-    for (name, content) in STREAMS {
-        let size = content.len() as u64;
-        writer.write_stream(&file, name.as_bytes(), size, &mut &content[..]).unwrap();
-    }
-    writer.finish().unwrap()
+    let file = small_layer().dir("Files").file("Files/old.txt", b"old");
+    STREAMS.iter().fold(file, |layer, (name, content)| layer.stream(name, content)).tar()
 }
 
 fn apply(store: &Store, id: &str, parent: &[&str], tar: &[u8]) {

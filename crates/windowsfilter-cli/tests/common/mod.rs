@@ -5,59 +5,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use sample_images::SmallLayer;
 use serde_json::{Value, json};
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
 use wclayer::filetime::FileTime;
-use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
 use windowsfilter::Digest;
 
-/// An entry of a layer with so many bytes.
-pub fn entry(name: &str, attributes: u32, size: usize) -> LayerEntry {
-    let time = FileTime(132_434_736_000_000_001);
-    let info = FileInfo {
-        attributes,
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-    };
-    LayerEntry { size: size as u64, ..LayerEntry::new(name, info) }
+/// Nothing yet; everything in it is made at the time that the tests expect.
+pub fn small_layer() -> SmallLayer {
+    SmallLayer::new().at(FileTime(132_434_736_000_000_001))
 }
 
 /// A layer of files in `C:\`, each with this content.
 pub fn layer(names: &[&str], content: &[u8]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    writer.write_file(&entry("Files", FILE_ATTRIBUTE_DIRECTORY, 0), &mut std::io::empty()).unwrap();
-    for name in names {
-        let entry = entry(&format!("Files/{name}"), FILE_ATTRIBUTE_ARCHIVE, content.len());
-        writer.write_file(&entry, &mut &content[..]).unwrap();
-    }
-    writer.finish().unwrap()
+    let files: Vec<_> = names.iter().map(|name| (*name, content)).collect();
+    small_layer().files(&files).tar()
 }
 
 /// A layer with a file that has streams, one whose name is no text for every byte of `odd`, a directory with
 /// a stream, and an area beside `Files`.
 pub fn rich_layer(odd: &[u8]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
-    let directory = |name: &str| entry(name, FILE_ATTRIBUTE_DIRECTORY, 0);
-    let mut write = |entry: LayerEntry, content: &[u8], streams: &[(&str, &[u8])]| {
-        writer.write_file(&entry, &mut &*content).unwrap();
-        for &(name, mut content) in streams {
-            let size = content.len() as u64;
-            writer.write_stream(&entry, name.as_bytes(), size, &mut content).unwrap();
-        }
-    };
-    write(directory("Files"), b"", &[]);
-    write(directory("Files/dir"), b"", &[("note", &b"of a directory"[..])]);
-    let streams = &[("Zone.Identifier", &b"ZoneId=3\r\n"[..]), ("more", &[7; 100_000][..])];
-    write(entry("Files/dir/file.txt", FILE_ATTRIBUTE_ARCHIVE, 7), b"content", streams);
-    for byte in odd {
-        let name = [b"Files/dir/odd", &[*byte][..]].concat();
-        write(LayerEntry { name, ..entry("", FILE_ATTRIBUTE_ARCHIVE, 1) }, b"x", &[]);
-    }
-    write(directory("Hives"), b"", &[]);
-    write(entry("Hives/Software_Delta", FILE_ATTRIBUTE_ARCHIVE, 4), b"hive", &[]);
-    writer.finish().unwrap()
+    let streams = small_layer()
+        .dir("Files")
+        .dir("Files/dir")
+        .stream("note", b"of a directory")
+        .file("Files/dir/file.txt", b"content")
+        .stream("Zone.Identifier", b"ZoneId=3\r\n")
+        .stream("more", &[7; 100_000]);
+    let odd =
+        odd.iter().fold(streams, |layer, byte| layer.file([b"Files/dir/odd", &[*byte][..]].concat(), b"x"));
+    odd.dir("Hives").file("Hives/Software_Delta", b"hive").tar()
 }
 
 /// Writes an image with these layers as an OCI layout.

@@ -1,8 +1,6 @@
 //! Layer tars made in code.
 
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
-use wclayer::filetime::FileTime;
-use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
+use sample_images::SmallLayer;
 
 /// An entry of a layer; names are below `Files`.
 pub(super) enum Item<'a> {
@@ -19,28 +17,12 @@ pub(super) fn layer(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// A layer with these entries.
 pub(super) fn layer_of(items: &[Item<'_>]) -> Vec<u8> {
-    let time = FileTime(132_444_736_001_234_567);
-    let info = |attributes| FileInfo {
-        attributes,
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-    };
-    let entry = |name: &str| LayerEntry::new(format!("Files/{name}"), info(FILE_ATTRIBUTE_ARCHIVE));
-    let mut tar = Writer::new(Vec::new());
-    let root = LayerEntry::new("Files", info(FILE_ATTRIBUTE_DIRECTORY));
-    tar.write_file(&root, &mut std::io::empty()).unwrap();
-    for item in items {
-        match item {
-            Item::File(name, data) => {
-                let entry = LayerEntry { size: data.len() as u64, ..entry(name) };
-                tar.write_file(&entry, &mut &**data).unwrap();
-            }
-            Item::Link(name, target) => tar.write_link(&entry(name), target.as_bytes()).unwrap(),
-        }
-    }
-    tar.finish().unwrap()
+    let files = SmallLayer::new().dir("Files");
+    let layer = items.iter().fold(files, |layer, item| match item {
+        Item::File(name, data) => layer.file(format!("Files/{name}"), data),
+        Item::Link(name, target) => layer.link(&format!("Files/{name}"), target),
+    });
+    layer.tar()
 }
 
 /// As [`layer`], compressed with gzip.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sample_images::SmallLayer;
 use serde_json::{Value, json};
+use wclayer::filetime::FileTime;
 use windowsfilter::{Digest, Driver, LayerId, LayerStore, StorageOptions};
 use windowsfilter_image::{Error, ImageStore, ImportOptions, Imported, Source};
 
@@ -13,25 +15,7 @@ pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// A layer tar with `files` (Windows paths below `Files`).
 pub fn layer(files: &[(&str, &[u8])]) -> Vec<u8> {
-    use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
-    use wclayer::filetime::FileTime;
-    use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
-    let time = FileTime::from_unix(1_700_000_000, 0);
-    let info = |attributes| FileInfo {
-        attributes,
-        creation_time: time,
-        last_access_time: time,
-        last_write_time: time,
-        change_time: time,
-    };
-    let mut tar = Writer::new(Vec::new());
-    tar.write_file(&LayerEntry::new("Files", info(FILE_ATTRIBUTE_DIRECTORY)), &mut std::io::empty()).unwrap();
-    for (name, data) in files {
-        let mut entry = LayerEntry::new(format!("Files/{name}"), info(FILE_ATTRIBUTE_ARCHIVE));
-        entry.size = data.len() as u64;
-        tar.write_file(&entry, &mut &**data).unwrap();
-    }
-    tar.finish().unwrap()
+    SmallLayer::new().at(FileTime::from_unix(1_700_000_000, 0)).files(files).tar()
 }
 
 pub fn gzip(data: &[u8]) -> Vec<u8> {

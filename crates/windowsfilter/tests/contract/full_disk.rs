@@ -39,7 +39,7 @@ impl Drop for Disk {
 fn what_cannot_be_saved_is_said_before_a_sandbox_is_let_go() {
     let disk = Disk::new();
     let store = LayerStore::open(&disk.0.path().join("store"), SMALL).unwrap();
-    store.apply_diff(&id("base"), None, &mut &TestLayer::base()[..]).unwrap();
+    store.apply_diff(&id("base"), None, &mut &TestLayer::base().tar()[..]).unwrap();
     store.create_read_write(&id("box"), Some(&id("base")), SMALL, "").unwrap();
     let view = store.get(&id("box"), "").unwrap();
     fs::write(view.join("saved"), "saved").unwrap();

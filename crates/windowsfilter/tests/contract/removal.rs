@@ -43,7 +43,7 @@ fn bytes_that_cannot_be_freed_are_pending_until_they_can_and_the_id_is_free_at_o
     store.cleanup().unwrap();
     let pending = (store.fact("Pending removals"), store.fact("Pending bytes") != "0");
     let found = store.fsck(true).unwrap();
-    let again = store.apply_diff(&id("base"), None, &mut &TestLayer::base()[..]);
+    let again = store.apply_diff(&id("base"), None, &mut &TestLayer::base().tar()[..]);
     rustix::fs::ioctl_setflags(&tar, flags).unwrap();
     assert!(matches!(removed, Err(Error::Leftover { .. })), "{removed:?}");
     again.unwrap();

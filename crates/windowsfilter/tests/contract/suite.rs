@@ -55,7 +55,7 @@ pub(crate) trait Rig: Sized {
     /// With the layer `base`: a file and a directory with a file.
     fn with_base() -> Self {
         let rig = Self::new();
-        rig.driver().apply_diff(&id("base"), None, &mut &TestLayer::base()[..]).unwrap();
+        rig.driver().apply_diff(&id("base"), None, &mut &TestLayer::base().tar()[..]).unwrap();
         rig
     }
 

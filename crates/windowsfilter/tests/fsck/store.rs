@@ -89,7 +89,9 @@ fn what_others_do_to_the_store_meanwhile_is_no_finding() {
                 let store = &store;
                 scope.spawn(move || {
                     for _ in 0..40 {
-                        store.apply_diff(&id(name), Some(&id("base")), &mut &TestLayer::base()[..]).unwrap();
+                        store
+                            .apply_diff(&id(name), Some(&id("base")), &mut &TestLayer::base().tar()[..])
+                            .unwrap();
                         // Somebody reads its index in this moment.
                         while let Err(error) = store.remove(&id(name)) {
                             assert_eq!(error.kind(), ErrorKind::InUse, "{error}");

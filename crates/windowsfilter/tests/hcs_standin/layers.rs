@@ -1,74 +1,9 @@
 //! Layers for tests of the Windows engine, over recorded calls and over the stand-in.
 
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY};
-use wclayer::filetime::FileTime;
-use wclayer::layer_tar::{BackupSource, FileInfo, LayerEntry, Writer};
+pub(crate) use sample_images::SmallLayer as TestTar;
 
 /// The time of everything in them.
-pub(crate) const TIME: u64 = 132_444_736_001_234_567;
-
-/// A layer tar, entry by entry.
-pub(crate) struct TestTar(Writer<Vec<u8>>);
-
-impl TestTar {
-    pub(crate) fn new() -> Self {
-        Self(Writer::new(Vec::new()))
-    }
-
-    fn info(attributes: u32) -> FileInfo {
-        let time = FileTime(TIME);
-        FileInfo {
-            attributes,
-            creation_time: time,
-            last_access_time: time,
-            last_write_time: time,
-            change_time: time,
-        }
-    }
-
-    pub(crate) fn dir(mut self, name: &str) -> Self {
-        let entry = LayerEntry::new(name.as_bytes().to_vec(), Self::info(FILE_ATTRIBUTE_DIRECTORY));
-        self.0.write_file(&entry, &mut std::io::empty()).unwrap();
-        self
-    }
-
-    pub(crate) fn file(mut self, name: &str, content: &[u8]) -> Self {
-        let info = Self::info(FILE_ATTRIBUTE_ARCHIVE);
-        let entry =
-            LayerEntry { size: content.len() as u64, ..LayerEntry::new(name.as_bytes().to_vec(), info) };
-        self.0.write_file(&entry, &mut &content[..]).unwrap();
-        self
-    }
-
-    /// A directory that is a mount point.
-    pub(crate) fn junction(mut self, name: &str, target: &str) -> Self {
-        let info = Self::info(FILE_ATTRIBUTE_DIRECTORY | hcs::attribute::REPARSE_POINT);
-        let reparse = wclayer::reparse::encode_go(target, true).unwrap();
-        let mut stream = wclayer::backup_stream::Writer::new(Vec::new());
-        stream.record(wclayer::backup_stream::REPARSE_DATA, &reparse).unwrap();
-        let stream = stream.finish().unwrap();
-        let path = name.replace('/', "\\");
-        self.0
-            .write_backup_stream(path.as_bytes(), 0, info, BackupSource::Forward(&mut &stream[..]))
-            .unwrap();
-        self
-    }
-
-    pub(crate) fn link(mut self, name: &str, target: &str) -> Self {
-        let entry = LayerEntry::new(name.as_bytes().to_vec(), Self::info(FILE_ATTRIBUTE_ARCHIVE));
-        self.0.write_link(&entry, target.as_bytes()).unwrap();
-        self
-    }
-
-    pub(crate) fn delete(mut self, name: &str) -> Self {
-        self.0.write_whiteout(name.replace('/', "\\").as_bytes()).unwrap();
-        self
-    }
-
-    pub(crate) fn tar(self) -> Vec<u8> {
-        self.0.finish().unwrap()
-    }
-}
+pub(crate) const TIME: u64 = sample_images::small::TIME.0;
 
 /// A base layer with a utility VM.
 pub(crate) fn base_tar() -> Vec<u8> {
@@ -95,13 +30,13 @@ pub(crate) fn delta_tar() -> Vec<u8> {
         .link("Files/same.txt", "Files/new.txt")
         .link("Files/old.txt", "Files/readme.txt")
         .junction("Files/junction", r"C:\Windows")
-        .delete("Files/Windows/notepad.exe")
+        .whiteout("Files/Windows/notepad.exe")
         .dir("Hives")
         .file("Hives/System_Delta", b"hive")
         .dir("UtilityVM")
         .dir("UtilityVM/Files")
         .file("UtilityVM/Files/added.exe", b"added")
-        .delete("UtilityVM/Files/kernel.exe")
+        .whiteout("UtilityVM/Files/kernel.exe")
         .tar()
 }
 

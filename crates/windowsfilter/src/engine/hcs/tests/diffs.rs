@@ -44,7 +44,7 @@ fn expected() -> Vec<u8> {
     TestTar::new()
         .dir("Files")
         .dir("Files/Windows")
-        .delete("Files/Windows/notepad.exe")
+        .whiteout("Files/Windows/notepad.exe")
         .file("Files/Windows/new.exe", b"MZ new")
         .dir("Hives")
         .file("Hives/System_Delta", b"hive")

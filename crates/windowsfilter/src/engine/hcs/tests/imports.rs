@@ -149,9 +149,9 @@ fn what_a_layer_deletes_and_then_has_it_has() {
     let fixture = Fixture::with_layers();
     let tar = TestTar::new()
         .dir("Files")
-        .delete("Files/readme.txt")
+        .whiteout("Files/readme.txt")
         .file("Files/readme.txt", b"another")
-        .delete("Files/gone.txt")
+        .whiteout("Files/gone.txt")
         .tar();
     fixture.store.apply_diff(&id("l"), Some(&id("base")), &mut &tar[..]).unwrap();
     assert_eq!(content(&fixture.host, &fixture.home().join("l/Files/readme.txt")).unwrap(), b"another");
@@ -163,7 +163,7 @@ fn what_a_layer_deletes_and_then_has_it_has() {
 #[test]
 fn a_deletion_of_something_the_utility_vm_does_not_have_is_an_error() {
     let fixture = Fixture::with_layers();
-    let tar = TestTar::new().dir("Files").delete("UtilityVM/Files/nothing").tar();
+    let tar = TestTar::new().dir("Files").whiteout("UtilityVM/Files/nothing").tar();
     let error = fixture.store.apply_diff(&id("l"), Some(&id("base")), &mut &tar[..]).unwrap_err();
     let text = crate::engine::hcs::tests::failures::whole(&error);
     assert!(text.contains("nothing"), "{text}");
@@ -249,7 +249,7 @@ fn a_broken_stream_never_reaches_windows() {
 #[test]
 fn a_base_layer_that_deletes_is_refused_and_never_finished() {
     let fixture = Fixture::new();
-    let tar = TestTar::new().dir("Files").delete("Files/x").tar();
+    let tar = TestTar::new().dir("Files").whiteout("Files/x").tar();
     let error = fixture.store.apply_diff(&id("l"), None, &mut &tar[..]).unwrap_err();
     let text = super::failures::whole(&error);
     assert!(text.contains("nothing to delete"), "{text}");

@@ -61,8 +61,8 @@ fn base() -> TestTar {
 #[test]
 fn a_directory_that_is_deleted_and_there_again_has_nothing_of_the_parents() {
     let again = |tar: TestTar| tar.dir("Files/d").file("Files/d/new", b"new").dir("Files/d/sub");
-    let before = again(TestTar::new().dir("Files").delete("Files/d"));
-    let after = again(TestTar::new().dir("Files")).delete("Files/d");
+    let before = again(TestTar::new().dir("Files").whiteout("Files/d"));
+    let after = again(TestTar::new().dir("Files")).whiteout("Files/d");
     for upper in [before, after] {
         assert_eq!(merged(base(), upper), ["Files/d/", "Files/d/new = new", "Files/d/sub/", "Files/f = f"]);
     }
@@ -88,20 +88,20 @@ fn an_opaque_directory_shows_nothing_of_the_parents_whether_the_layer_has_it_or_
         .file("Files/d/mine", b"1")
         .file("Files/d/.wh..wh..opq", b"");
     assert_eq!(merged(base(), upper), ["Files/d/", "Files/d/mine = 1", "Files/f = f"]);
-    let upper = TestTar::new().dir("Files").file("Files/none/.wh..wh..opq", b"").delete("Files/d");
+    let upper = TestTar::new().dir("Files").file("Files/none/.wh..wh..opq", b"").whiteout("Files/d");
     assert_eq!(merged(base(), upper), ["Files/f = f"]);
 }
 
 #[test]
 fn a_deletion_deletes_nothing_of_its_own_layer_wherever_it_stands() {
-    let upper = TestTar::new().dir("Files").file("Files/f", b"mine").delete("Files/f").delete("Files/d");
+    let upper = TestTar::new().dir("Files").file("Files/f", b"mine").whiteout("Files/f").whiteout("Files/d");
     assert_eq!(merged(base(), upper), ["Files/f = mine"]);
     let upper = TestTar::new()
         .dir("Files")
         .link("Files/l", "Files/f")
-        .delete("Files/l")
-        .delete("Files/f")
-        .delete("Files/d");
+        .whiteout("Files/l")
+        .whiteout("Files/f")
+        .whiteout("Files/d");
     assert_eq!(merged(base(), upper), ["Files/l = f"]);
 }
 
@@ -109,7 +109,7 @@ fn a_deletion_deletes_nothing_of_its_own_layer_wherever_it_stands() {
 fn links_mean_what_is_there_at_their_place_of_the_tar() {
     let upper = TestTar::new()
         .dir("Files")
-        .delete("Files/d")
+        .whiteout("Files/d")
         .link("Files/parents", "Files/f")
         .file("Files/f", b"mine")
         .link("Files/own", "Files/f")
@@ -175,7 +175,7 @@ fn backslashes_separate_and_the_layers_own_directories_are_known_in_any_case() {
 #[test]
 fn a_directory_that_a_file_took_the_place_of_deletes_nothing_in_it_any_more() {
     let deleting = || {
-        let upper = TestTar::new().dir("Files").dir("Files/d").delete("Files/D/x");
+        let upper = TestTar::new().dir("Files").dir("Files/d").whiteout("Files/D/x");
         upper.dir("Files/d/sub").file("Files/d/sub/.wh..wh..opq", b"")
     };
     let all = ["d/", "d/other/", "d/other/z = z", "d/sub/", "d/sub/y = y", "d/x = x", "f = f"]
@@ -187,7 +187,7 @@ fn a_directory_that_a_file_took_the_place_of_deletes_nothing_in_it_any_more() {
     let without = |gone: &[&str]| -> Vec<String> {
         all.iter().filter(|line| !gone.iter().any(|gone| line.contains(gone))).cloned().collect()
     };
-    assert_eq!(merged(base(), again.delete("Files/d/sub")), without(&["d/sub"]));
+    assert_eq!(merged(base(), again.whiteout("Files/d/sub")), without(&["d/sub"]));
     let opaque = TestTar::new().dir("Files").dir("Files/d").file("Files/d/.wh..wh..opq", b"");
     let opaque = opaque.file("Files/d", b"file").dir("Files/d");
     assert_eq!(merged(base(), opaque), without(&["d/x", "d/sub", "d/other"]));
@@ -235,7 +235,7 @@ fn write(entries: &[(String, Written)]) -> Vec<u8> {
         Written::File(content) => tar.file(path, content.as_bytes()),
         Written::Directory => tar.dir(path),
         Written::Link(target) => tar.link(path, &target.to_ascii_lowercase()),
-        Written::Deletion => tar.delete(path),
+        Written::Deletion => tar.whiteout(path),
         Written::Opaque => tar.file(&format!("{path}/.wh..wh..opq"), b""),
     };
     entries.iter().fold(TestTar::new().dir("Files"), write).tar()
