@@ -5,8 +5,8 @@ use crate::global::Global;
 
 /// Windows container images and layers on any host
 ///
-/// Imports Windows images into a layer store, mounts them, records what is changed, and exports the result:
-/// the same bytes Docker on Windows would keep.
+/// Imports Windows images into a layer store, mounts them, records changes, and exports the result: the same
+/// bytes that Docker on Windows would keep.
 #[derive(Debug, clap::Parser)]
 #[command(name = "windowsfilter", version, max_term_width = 100, propagate_version = false)]
 #[command(

@@ -3,7 +3,7 @@
 //! Removing a layer takes a rename; freeing its gigabytes takes a file system tenths of seconds. So the
 //! command that removes starts `windowsfilter reclaim` for the bytes and ends. That process inherits the
 //! locked directory as its standard input, which keeps cleanup and fsck away until it ends, however it ends.
-//! Whatever it leaves, cleanup removes.
+//! If it dies, cleanup removes the rest.
 
 #[cfg(unix)]
 use std::os::unix::process::CommandExt;
@@ -42,7 +42,7 @@ pub(crate) fn reclaim(doomed: Doomed) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether what a directory holds is known to be little.
+/// Whether the files of a directory are known to be small.
 #[cfg(unix)]
 fn is_small(dir: &Path) -> bool {
     let sizes = || -> std::io::Result<u64> {

@@ -39,7 +39,7 @@ pub(crate) enum Error {
     NoSuchStream { target: String, path: String, stream: String, streams: Vec<String> },
     #[error("{path}: Windows has no streams of the type {kind:?} here; the only one is $DATA")]
     StreamType { path: String, kind: String },
-    #[error("will not write {}: it is in the store that it is about", path.display())]
+    #[error("will not write {}: it is inside the store that the plan is for", path.display())]
     PlanInStore { path: PathBuf },
     #[error("name a layer, or --all")]
     NothingToVerify,
@@ -56,7 +56,7 @@ pub(crate) enum Error {
     OfContainerd { id: String, snapshot: windowsfilter_containerd::Snapshot },
     #[error("will not write outside the destination: {name:?} is not the name of a file")]
     UnsafeName { name: String },
-    #[error("will not replace {path}: it is no file; `windowsfilter cat` writes to standard output")]
+    #[error("will not replace {path}: it is not a file; `windowsfilter cat` writes to standard output")]
     NotReplaced { path: PathBuf },
     #[error("{path} is not a directory, or is a link")]
     NotADirectory { path: PathBuf },
@@ -64,7 +64,7 @@ pub(crate) enum Error {
     NotRemoved { dir: PathBuf },
     #[error("layer data from a terminal: give a FILE, or pipe a tar in")]
     TerminalInput,
-    #[error("{id} is a sandbox, and its changes are seen only where it is mounted")]
+    #[error("cannot read in {id}: it is a sandbox, whose changes are visible only while it is mounted")]
     SandboxView { id: LayerId, parent: Option<LayerId> },
     #[error("will not write a tar to a terminal")]
     TerminalOutput,
@@ -110,7 +110,7 @@ impl Error {
         }
     }
 
-    /// Whether it is only that the user has called it off.
+    /// Whether it only says that the user interrupted the command.
     pub(crate) fn is_interruption(&self) -> bool {
         match self {
             Self::Store(error) | Self::Image(windowsfilter_image::Error::Store(error)) => {
@@ -169,7 +169,7 @@ impl Error {
             #[cfg(target_os = "linux")]
             Self::Containerd(error) => return containerd_hint(error),
             Self::Image(windowsfilter_image::Error::NoSuchImage { .. }) => {
-                "`windowsfilter image ls` lists what there is"
+                "`windowsfilter image ls` lists images"
             }
             Self::Image(error) if image_hint(error).is_some() => return image_hint(error),
             Self::NoSuchTarget { similar: Some(similar), .. }
@@ -177,9 +177,9 @@ impl Error {
                 return Some(format!("did you mean {similar:?}?"));
             }
             Self::NoSuchTarget { .. } => {
-                "`windowsfilter image ls` and `windowsfilter layer ls` list what there is"
+                "`windowsfilter image ls` lists images, `windowsfilter layer ls` layers and sandboxes"
             }
-            Self::NoSuchLayer { .. } => "`windowsfilter layer ls` lists what there is",
+            Self::NoSuchLayer { .. } => "`windowsfilter layer ls` lists layers and sandboxes",
             Self::IsDirectory { .. } => "`cp -r` copies directories, `ls` lists them",
             Self::TopOfImage { .. } => {
                 "`windowsfilter image rm` removes an image with the layers only it needs"
@@ -194,9 +194,9 @@ impl Error {
             Self::SandboxView { id, parent } => return Some(sandbox_hint(id, parent.as_ref())),
             Self::TerminalOutput => "name a file, or redirect standard output",
             Self::Findings { leftovers: true, .. } => {
-                "`windowsfilter cleanup` removes what interrupted work has left"
+                "`windowsfilter cleanup` removes the leftovers of interrupted work"
             }
-            Self::Findings { .. } => "`windowsfilter fsck --repair` mends what can be mended",
+            Self::Findings { .. } => "`windowsfilter fsck --repair` repairs what it can without loss",
             Self::NotASandbox { name } => {
                 return Some(format!("`windowsfilter create {name}` makes a sandbox on it"));
             }
@@ -207,7 +207,7 @@ impl Error {
             Self::NoSuchPath { path, raw: false, .. } if is_tar_name(path) => {
                 "with --raw, paths are names in the layers' tars: Files/\u{2026}, Hives/\u{2026}, UtilityVM/\u{2026}"
             }
-            Self::NoSuchStream { streams, .. } if streams.is_empty() => "it has none but its content",
+            Self::NoSuchStream { streams, .. } if streams.is_empty() => "it has no named streams",
             Self::NoSuchStream { streams, .. } => return Some(format!("it has {}", streams.join(", "))),
             _ => return None,
         };
@@ -215,15 +215,14 @@ impl Error {
     }
 }
 
-/// Whether this is a path as layers have it, and not as Windows does.
+/// Whether the path begins as those in layer tars do.
 fn is_tar_name(path: &str) -> bool {
     let first = path.split(['/', '\\']).next().unwrap_or_default();
     ["Files", "Hives", "UtilityVM"].iter().any(|area| area.eq_ignore_ascii_case(first))
 }
 
 fn sandbox_hint(id: &LayerId, parent: Option<&LayerId>) -> String {
-    let below =
-        parent.map_or_else(String::new, |parent| format!(", or name the layer it stands on: {parent}"));
+    let below = parent.map_or_else(String::new, |parent| format!(", or read the layer below it: {parent}"));
     format!("`windowsfilter mount {id}` mounts it{below}")
 }
 
@@ -252,8 +251,8 @@ fn containerd_hint(error: &windowsfilter_containerd::Error) -> Option<String> {
             "stop the other server, or give this one another --address and --set".to_owned()
         }
         error if error.is_damaged_records() => {
-            "put the file back that belongs to this store; or start with --start-anew, which gives up all snapshots of this set and removes what \
-             they left, sandboxes with their files among it"
+            "restore the file that belongs to this store; or start with --start-anew, which drops all snapshots of this set and \
+             removes their sandboxes with all files"
                 .to_owned()
         }
         Server::NothingLost { .. } => "start without --start-anew".to_owned(),
@@ -284,10 +283,10 @@ fn limit_hint(exceeded: &windowsfilter::Exceeded) -> String {
     let option = exceeded.limit.name();
     match exceeded.limit {
         windowsfilter::Limit::Sandbox => {
-            return "holes in files count, too; if it is to be so, `windowsfilter layer expand` makes the sandbox larger"
+            return "holes in files count too; `windowsfilter layer expand` makes the sandbox larger"
                 .to_owned();
         }
-        windowsfilter::Limit::Disk => return "make room where the store is".to_owned(),
+        windowsfilter::Limit::Disk => return "free space on the file system of the store".to_owned(),
         _ => {}
     }
     if exceeded.limit == windowsfilter::Limit::Header && exceeded.allowed >= MAX_SPECIAL_SIZE {
@@ -296,7 +295,7 @@ fn limit_hint(exceeded: &windowsfilter::Exceeded) -> String {
     format!("if you trust it, --{option} raises the limit and `--{option} none` lifts it")
 }
 
-/// What to do with a tar that is no layer.
+/// Advice for a tar that is no layer.
 fn no_layer_hint(looks_like: windowsfilter::TarContent) -> String {
     use windowsfilter::TarContent;
     let what = match looks_like {
@@ -306,7 +305,7 @@ fn no_layer_hint(looks_like: windowsfilter::TarContent) -> String {
             "a layer has its files below Files/: pack them so, or copy them into a mounted sandbox and commit it"
         }
     };
-    format!("{what}; --force takes it as a layer that shows nothing")
+    format!("{what}; --force imports it as an empty layer")
 }
 
 fn store_hint(error: &windowsfilter::Error) -> Option<String> {
@@ -315,13 +314,13 @@ fn store_hint(error: &windowsfilter::Error) -> Option<String> {
         return Some(limit_hint(exceeded));
     }
     Some(match error {
-        Store::NoSuchLayer { .. } => "`windowsfilter layer ls` lists what there is".to_owned(),
+        Store::NoSuchLayer { .. } => "`windowsfilter layer ls` lists layers and sandboxes".to_owned(),
         Store::AmbiguousId { .. } => "give more of its characters".to_owned(),
         Store::NoStore { .. } => "--root or WINDOWSFILTER_ROOT name a store; `windowsfilter image import` and `windowsfilter layer apply` \
-                                 make one"
+                                 create one"
             .to_owned(),
         Store::ForeignStore { .. } => "run as its owner, or choose a store of your own with --root".to_owned(),
-        Store::Exposed { .. } => "look at what is there first; then run the command as an administrator".to_owned(),
+        Store::Exposed { .. } => "look at its content first; then run the command as an administrator".to_owned(),
         Store::LayerExists { .. } => {
             "choose another ID, or remove that one with `windowsfilter layer rm`".to_owned()
         }
@@ -336,13 +335,13 @@ fn store_hint(error: &windowsfilter::Error) -> Option<String> {
             format!("remove {} first", children.first().map_or("them", LayerId::as_str))
         }
         Store::MaybeNeeded { unreadable, .. } => format!(
-            "`windowsfilter fsck` says what is wrong; `windowsfilter layer rm {}` removes the damaged layer",
+            "`windowsfilter fsck` shows the damage; `windowsfilter layer rm {}` removes the damaged layer",
             unreadable.first().map_or("ID", LayerId::as_str)
         ),
         Store::NotMounted { .. } => "`windowsfilter layer ls` shows what is mounted".to_owned(),
         Store::Mounted { id, .. } => format!("`windowsfilter umount {id}` unmounts it"),
         Store::Damaged { .. } | Store::Index { .. } => {
-            "`windowsfilter fsck` says what is wrong; with --repair it rebuilds indexes".to_owned()
+            "`windowsfilter fsck` shows the damage; with --repair it rebuilds indexes".to_owned()
         }
         Store::NotPortable { .. } => {
             "rename or remove these in the mounted sandbox, then try again".to_owned()
@@ -357,7 +356,7 @@ fn store_hint(error: &windowsfilter::Error) -> Option<String> {
     })
 }
 
-/// Adds to an I/O error what was being done to which path.
+/// Adds the action and the path to an I/O error.
 pub(crate) trait IoContext<T> {
     fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, Error>;
 }

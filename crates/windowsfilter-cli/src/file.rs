@@ -1,4 +1,4 @@
-//! Files that commands write for the user: under their name they are whole, or what was there before.
+//! Files that commands write for the user: a name has the whole new file, or still the old one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ impl OutputFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).at("create", path),
         };
-        // A link stays one: what it leads to is replaced.
+        // A link stays one: its target is replaced.
         let path = if before.is_some() { path.canonicalize().at("create", path)? } else { path.to_owned() };
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();

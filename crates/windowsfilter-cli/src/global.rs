@@ -25,7 +25,7 @@ pub(crate) struct Global {
         help = format!("Directory of the store [env: {ROOT_VARIABLE}] [default: {DEFAULT_ROOT}]")
     )]
     root: Option<PathBuf>,
-    /// What keeps the layers
+    /// Engine that keeps the layers
     #[arg(
         long,
         value_name = "ENGINE",
@@ -49,12 +49,12 @@ pub(crate) struct Global {
     /// Print no progress and no notes, only errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Print what is being done; twice for more
+    /// Print each step; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
-/// What keeps the layers.
+/// The engine that keeps the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum EngineChoice {
     /// The engine that made the store; for a new one the portable engine

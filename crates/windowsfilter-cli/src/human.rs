@@ -45,7 +45,7 @@ pub(crate) fn unix_minute(seconds: i64) -> String {
     time.map_or_else(|_| format!("@{seconds}"), |t| t.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
-/// An RFC 3339 time as [`unix_minute`] shows it; what is none as it stands.
+/// An RFC 3339 time as [`unix_minute`] shows it; other text unchanged.
 pub(crate) fn rfc3339_minute(text: &str) -> String {
     let time = text.parse::<jiff::Timestamp>();
     time.map_or_else(|_| name(text.as_bytes()), |time| unix_minute(time.as_second()))

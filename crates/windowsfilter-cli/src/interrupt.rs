@@ -3,8 +3,8 @@
 //! The first SIGINT, SIGTERM or SIGHUP cancels what the store is doing (`windowsfilter::Cancel`): streams
 //! fail, waiting ends, and every step undoes what it did, as after any other error. Then the process dies of
 //! that signal, so that a shell that runs it in a loop ends too. A second signal ends it at once; so does the
-//! first, once there is nothing to undo any more. A signal that whoever started us ignores, as `nohup` does,
-//! stays ignored.
+//! first, once there is nothing to undo any more. A signal that our parent ignores, as `nohup` does, stays
+//! ignored.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use windowsfilter::Cancel;
 
 use crate::stderr::{Report, Stderr};
 
-/// When somebody who pressed Ctrl-C begins to wonder.
+/// When a user who pressed Ctrl-C begins to wonder.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether there is nothing to undo any more.
@@ -32,7 +32,7 @@ pub(crate) fn watch(cancel: &Cancel, stderr: Stderr) {
     }
 }
 
-/// From now on there is nothing to undo: what is left to do is to print.
+/// From now on there is nothing to undo: only printing is left.
 pub(crate) fn finished() {
     FINISHED.store(true, Ordering::SeqCst);
 }
@@ -68,7 +68,7 @@ fn received(signal: i32, cancel: &Cancel, stderr: Stderr) {
     std::thread::spawn(move || {
         std::thread::sleep(PATIENCE);
         stderr.note(
-            "undoing what was done; a second Ctrl-C ends at once, and leaves what `windowsfilter cleanup` removes",
+            "undoing the work so far; a second Ctrl-C ends at once, and `windowsfilter cleanup` removes the rest",
         );
     });
 }
@@ -91,7 +91,7 @@ mod system {
         Ok(())
     }
 
-    /// The signals that whoever started us has told us to ignore, a bit each: `SigIgn` of proc_pid_status(5).
+    /// The signals that our parent told us to ignore, a bit each: `SigIgn` of proc_pid_status(5).
     fn ignored() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

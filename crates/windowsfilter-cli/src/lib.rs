@@ -50,7 +50,7 @@ pub fn run() -> ExitCode {
         Err(mut error) => {
             mistyped::explain(&mut error, &command());
             if !error.use_stderr() {
-                // Help, or the version. Printing fails only where nobody reads it.
+                // Help, or the version. Printing fails only if the reader is gone.
                 _ = error.print();
                 return ExitCode::SUCCESS;
             }

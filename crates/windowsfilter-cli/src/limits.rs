@@ -7,7 +7,7 @@ use windowsfilter::{Error, Limits, parse_size};
 
 /// Limits on each layer that comes in.
 #[derive(Clone, Copy, Debug, clap::Args)]
-#[command(next_help_heading = "Limits on layers that come in; `none` lifts one")]
+#[command(next_help_heading = "Limits on imported layers; `none` lifts one")]
 pub(crate) struct LimitArguments {
     /// Entries of a layer
     #[arg(long, value_name = "NUMBER", default_value_t = Count(Limits::default().entries))]
@@ -29,20 +29,20 @@ pub(crate) struct LimitArguments {
     max_ratio: Count,
 }
 
-/// The limit on a list of what a sandbox has changed.
+/// The limit on a list of a sandbox's changes.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct ChangeLimitArguments {
-    /// Names that a sandbox has changed; `none` lifts the limit
+    /// Limit on the number of names that the sandbox changed; `none` lifts it
     #[arg(long, value_name = "NUMBER", default_value_t = Count(Limits::default().entries))]
     max_entries: Count,
 }
 
-/// Limits on a tar of what a sandbox has changed.
+/// Limits on a tar of a sandbox's changes.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct DiffLimitArguments {
     #[command(flatten)]
     changes: ChangeLimitArguments,
-    /// Size of the tar of what a sandbox has changed; `none` lifts the limit
+    /// Limit on the size of the tar of a sandbox's changes; `none` lifts it
     #[arg(long, value_name = "SIZE", default_value_t = Size(Limits::default().size))]
     max_size: Size,
 }

@@ -1,7 +1,7 @@
-//! `X:PATH`: a path inside an image or layer, or `X:PATH:STREAM`, a stream of what is there.
+//! `X:PATH`: a path inside an image or layer, or `X:PATH:STREAM`, a stream of the file there.
 //!
 //! References have colons, and so have Windows paths: in `sample:ltsc2022:C:\Users` the image is
-//! `sample:ltsc2022`. The longest part before a colon that names something is what is meant; without a
+//! `sample:ltsc2022`. The longest part before a colon that names something is the image or layer; without a
 //! path it is the root. In a path, a letter and a colon at the beginning are a drive, and any other colon
 //! begins the name of a stream, as on Windows: `C:x` is the file `x`, and `/C:x` the stream `x` of the file
 //! `C`. Paths are any bytes: a name that is no text can be typed as `ls` found it.
@@ -37,7 +37,7 @@ pub(crate) struct Location {
     raw: bool,
 }
 
-/// What is at a place.
+/// The file or stream at a place.
 pub(crate) struct Found {
     pub(crate) node: Node,
     /// The stream that was asked for; else the thing itself.
@@ -59,7 +59,7 @@ impl Found {
 }
 
 impl Location {
-    /// Finds out what the arguments name.
+    /// Splits the argument into image or layer and path.
     pub(crate) fn parse(session: &Session, arguments: &LocationArguments) -> Result<Self, Error> {
         let (text, raw) = (arguments.location.as_encoded_bytes(), arguments.raw);
         let mut problem = None;
@@ -80,8 +80,7 @@ impl Location {
         })
     }
 
-    /// Opens the view. A sandbox has none: the store would show its parents without its changes, and nobody
-    /// would notice.
+    /// Opens the view. Refuses a sandbox: the store would show its parents without its changes, unnoticed.
     pub(crate) fn view(&self, session: &Session) -> Result<View, Error> {
         if session.store.record(&self.id)?.kind == LayerKind::Sandbox {
             let parent = session.store.chain_ids(&self.id)?.into_iter().next();
@@ -90,7 +89,7 @@ impl Location {
         Ok(session.store.view(&self.id)?)
     }
 
-    /// What is there; with `follow`, links are followed to their end. A stream is a stream of that.
+    /// Finds the file or stream; with `follow`, follows links to their end.
     pub(crate) fn find(&self, view: &View, follow: bool) -> Result<Found, Error> {
         let (file, stream) = split_stream(&self.path, self.raw)?;
         let Some(node) = self.lookup(view, file, follow)? else { return Err(self.missing(file)) };
@@ -114,7 +113,7 @@ impl Location {
         Ok(if self.raw { view.lookup_tar_name(path)? } else { view.lookup(path, follow)? })
     }
 
-    /// The path of what was found as `file`.
+    /// The path of `node`, which was found as `file`.
     fn path_of(&self, node: &Node, file: &[u8]) -> Vec<u8> {
         if !self.raw {
             return [b"/", &node.view_path[..]].concat();
@@ -156,7 +155,7 @@ fn is_slash(byte: &u8) -> bool {
     matches!(byte, b'/' | b'\\')
 }
 
-/// What is before and after the first colon.
+/// The parts before and after the first colon.
 fn cut(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|&byte| byte == b':')?;
     Some((&text[..at], &text[at + 1..]))

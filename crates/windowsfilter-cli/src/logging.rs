@@ -12,8 +12,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts logging: errors only when `quiet`, else what a user should know, with `verbose` 1 or 2 also what a
-/// developer wants to know. With `json`, each event is a JSON object on a line of its own, with its time.
+/// Starts logging: errors only when `quiet`, else also notes for users, and with `verbose` 1 or 2 debug or
+/// trace messages. With `json`, each event is a JSON object on a line of its own, with its time.
 pub(crate) fn start(quiet: bool, verbose: u8, json: bool) {
     let level = match (quiet, verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -34,7 +34,7 @@ pub(crate) fn start(quiet: bool, verbose: u8, json: bool) {
     }
 }
 
-/// Of HTTP only what goes wrong: its frames would hide what is ours.
+/// Only errors and warnings of HTTP: its frames would hide our own messages.
 fn targets(level: LevelFilter) -> Targets {
     let http = ["h2", "hyper", "hyper_util", "tonic", "tower"];
     Targets::new().with_default(level).with_targets(http.map(|name| (name, level.min(LevelFilter::WARN))))

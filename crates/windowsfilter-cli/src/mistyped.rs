@@ -1,4 +1,4 @@
-//! What to say to words that are no commands here, but are elsewhere.
+//! Advice for words that are commands of other tools.
 
 use clap::Command;
 use clap::builder::StyledStr;
@@ -50,8 +50,8 @@ const ELSEWHERE: [(&str, &str); 24] = [
     ("version", "`windowsfilter --version` prints it"),
 ];
 
-/// Adds what was meant to the error for a word that is no command, and takes hidden commands and arguments out
-/// of what it suggests.
+/// Adds the command of ours to the error for a word of other tools, and takes hidden commands and arguments
+/// out of its suggestions.
 pub(crate) fn explain(error: &mut clap::Error, command: &Command) {
     match error.kind() {
         ErrorKind::InvalidSubcommand => {

@@ -13,7 +13,7 @@ use windowsfilter_image::ImageProgress;
 use crate::human;
 use crate::output::Output;
 
-/// What is done sooner needs no bar.
+/// Work that ends sooner needs no bar.
 const DELAY: Duration = Duration::from_millis(250);
 
 const WITH_TOTAL: &str =

@@ -1,4 +1,4 @@
-//! What a command works with: the store, its images, where to print; and how names become layers.
+//! The session of a command: the opened store, its images, the output; and how names become layers.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -116,9 +116,9 @@ impl Session {
         }
     }
 
-    /// What is called `name` and is mounted: a mount must be undone by the name it was made with, even if
-    /// something else has come to be called so. Or what is mounted at that path, with the path. If nothing
-    /// is, what [`Session::target`] gives.
+    /// The mounted layer that `name` means: a mount must be undone by the name it was made with, even if
+    /// something else has the name by now. Or the layer that is mounted at that path, with the path. If
+    /// neither exists, the answer of [`Session::target`].
     pub(crate) fn mounted_target(&self, name: &OsStr) -> Result<(LayerId, Option<PathBuf>), Error> {
         if let Some(id) = name.to_str().map(|name| self.mounted_name(name)).transpose()?.flatten() {
             return Ok((id, None));
@@ -155,12 +155,12 @@ impl Session {
         Ok(self.store.mounts(id)?.count > 0)
     }
 
-    /// As [`Session::target`]; `None` where nothing is called so.
+    /// As [`Session::target`]; `None` if nothing has that name.
     pub(crate) fn try_target(&self, name: &str) -> Result<Option<LayerId>, Error> {
         match self.images()?.resolve(name) {
             Ok(id) => Ok(Some(id)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            // What cannot be a name is nobody's name.
+            // Text that cannot be an ID names nothing.
             Err(windowsfilter_image::Error::Store(windowsfilter::Error::InvalidId { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }

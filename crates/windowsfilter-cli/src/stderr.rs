@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// What the user wants to read on standard error.
+/// The form in which the user reads standard error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stderr {
     json: bool,

@@ -1,6 +1,6 @@
 //! "Did you mean …?"
 
-/// The candidate most like `word`, if one is like it enough to be what was meant.
+/// The candidate most like `word`, if one is so like it that the user probably meant it.
 pub(crate) fn similar<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Two swapped neighbours are two edits.
     let limit = (word.chars().count() / 3).clamp(usize::from(!word.is_empty()) * 2, 8);

@@ -119,7 +119,7 @@ fn a_plan_is_refused_where_a_record_cannot_be_read_and_in_the_store_itself() {
     sample_images::docker_store::write(&docker).unwrap();
     let (code, out, err) = run(dir.path(), &["docker", "--plan", "docker/windowsfilter/plan.ps1"]);
     assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
-    assert!(err.contains("it is in the store that it is about"), "{err}");
+    assert!(err.contains("it is inside the store that the plan is for"), "{err}");
     std::fs::write(docker.join("image/windowsfilter/repositories.json"), "?").unwrap();
     let (code, out, err) = run(dir.path(), &["docker", "--plan", "remove.ps1"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));

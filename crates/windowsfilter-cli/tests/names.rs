@@ -93,8 +93,8 @@ fn a_sandbox_is_not_read_as_if_nothing_had_changed_in_it() {
     {
         let (code, said) = store.failure(args);
         assert_eq!(code, 1, "{args:?}: {said}");
-        let error = "error: box is a sandbox, and its changes are seen only where it is mounted\n";
-        let hint = "hint: `windowsfilter mount box` mounts it, or name the layer it stands on: base\n";
+        let error = "error: cannot read in box: it is a sandbox, whose changes are visible only while it is mounted\n";
+        let hint = "hint: `windowsfilter mount box` mounts it, or read the layer below it: base\n";
         assert_eq!(said, format!("{error}{hint}"), "{args:?}");
     }
 }

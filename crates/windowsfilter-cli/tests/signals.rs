@@ -324,7 +324,7 @@ fn a_second_signal_ends_at_once_and_names_cleanup() {
     let traced = fs::read_to_string(children).unwrap().trim().parse().unwrap();
     let traced = Pid::from_raw(traced).unwrap();
     kill_process(traced, Signal::INT).unwrap();
-    running.until_it_says("undoing what was done; a second Ctrl-C ends at once");
+    running.until_it_says("undoing the work so far; a second Ctrl-C ends at once");
     kill_process(traced, Signal::INT).unwrap();
     running.until_it_says("`windowsfilter cleanup` removes what is left");
     // It is dead, though strace(1) will notice only after the time that it was to wait.

@@ -1,4 +1,4 @@
-//! `cleanup`: finishes what was interrupted.
+//! `cleanup`: finishes interrupted work.
 
 use windowsfilter::Driver;
 

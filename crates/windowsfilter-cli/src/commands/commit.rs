@@ -1,4 +1,4 @@
-//! `commit`: a sandbox's changes become a layer and an image.
+//! `commit`: commits a sandbox's changes as a layer and an image.
 
 use windowsfilter_image::{CommitOptions, Reference};
 
@@ -9,10 +9,10 @@ use crate::limits::LimitArguments;
 use crate::progress::Progress;
 use crate::session::Session;
 
-/// Make a layer of a sandbox's changes, and an image of it
+/// Commit a sandbox's changes as a layer and a new image
 ///
-/// The sandbox may be mounted meanwhile and stays as it is. The new image has the config of the one that the
-/// sandbox was made from.
+/// The sandbox may be mounted, and does not change. The new image has the config of the image that the
+/// sandbox was created from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of the sandbox
@@ -26,11 +26,11 @@ pub(crate) struct Args {
     /// Comment to record
     #[arg(long, short)]
     message: Option<String>,
-    /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z; files changed later get it, too, so
-    /// that the same changes are the same image [env: SOURCE_DATE_EPOCH] [default: now]
+    /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z. Files that were changed later get
+    /// this time too, so that the same changes give the same image [env: SOURCE_DATE_EPOCH] [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     created: Option<i64>,
-    /// Refuse attributes of files that no layer has, instead of leaving them out with a note
+    /// Refuse file attributes that a layer cannot have, instead of leaving them out with a note
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
     print_image(session, &image)
 }
 
-/// What reproducible-builds.org calls so.
+/// The time that `SOURCE_DATE_EPOCH` gives, as reproducible-builds.org defines it.
 fn source_date_epoch() -> Result<Option<i64>, Error> {
     let Some(value) = variable("SOURCE_DATE_EPOCH") else { return Ok(None) };
     let value = value.to_string_lossy().into_owned();

@@ -1,7 +1,7 @@
 //! `cp`: files out of an image or layer, onto this host.
 //!
-//! What is in an image was written by a stranger, so nothing of it may choose where we write: every name is
-//! used as one path component below a directory we hold open, links at the destination are replaced and never
+//! A stranger wrote the image, so its names and links must not choose where we write: every name is used as
+//! one path component below a directory we hold open, links at the destination are replaced and never
 //! followed, and a link is only made if it leads to somewhere inside the copy.
 
 use std::io::{self, Read, Write};
@@ -23,11 +23,11 @@ use destination::Directory;
 
 /// Copy a file out of an image or layer, without mounting it
 ///
-/// Nothing is written outside DEST: links that are there are replaced, not followed, and links in the image
-/// that lead out of what is copied are left out.
+/// Nothing is written outside DEST: existing links are replaced, not followed, and links in the image that
+/// lead out of the copy are left out.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Also copy directories, with all that is in them
+    /// Also copy directories with their content
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     destination: PathBuf,
 }
 
-/// What was copied.
+/// The result.
 #[derive(Default, serde::Serialize)]
 struct Copied {
     files: u64,
@@ -76,7 +76,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let done = copy.done;
     for skipped in &done.skipped {
         let skipped = human::name(skipped.as_bytes());
-        session.output.note(&format!("left out {skipped}: it leads out of what is copied"));
+        session.output.note(&format!("left out {skipped}: it leads out of the copy"));
     }
     session.output.print(&done, |_| Ok(()))
 }
@@ -115,7 +115,7 @@ fn shown_path(node: &Node) -> String {
 /// A directory that is being copied.
 struct Level {
     to: Directory,
-    /// What is left to copy, last first.
+    /// Entries that are still to be copied, last first.
     rest: Vec<(Vec<u8>, Node)>,
 }
 

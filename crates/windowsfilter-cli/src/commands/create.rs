@@ -12,17 +12,17 @@ use crate::values;
 /// Create a sandbox: a writable layer on top of an image or layer
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Image reference or layer ID to stand on
+    /// Image reference or layer ID to create the sandbox on
     #[arg(value_name = "REF|ID")]
     target: String,
     /// ID of the sandbox [default: a random one]
     #[arg(long, value_name = "ID", value_parser = values::new_id)]
     name: Option<LayerId>,
-    /// How much the sandbox can hold, as in 20GB; units are binary [default: 127GB]
+    /// Capacity of the sandbox, as in 20GB; units are binary [default: 127GB]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     size: Option<u64>,
-    /// How streams stand in the attributes of its files: `samba`, with the NUL that Samba's streams_xattr
-    /// puts after them, or `plain`, as the kernel's SMB server has them
+    /// How streams are stored in the attributes of its files: `samba`, with the NUL that Samba's
+    /// streams_xattr puts after them, or `plain`, as the kernel's SMB server reads them
     #[arg(long, value_name = "FORM", default_value_t, value_parser = values::stream_form)]
     pub(crate) streams: StreamForm,
 }

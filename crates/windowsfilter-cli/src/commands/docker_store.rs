@@ -1,4 +1,4 @@
-//! `docker-store`: what is in a home of Docker's own, and what nothing needs.
+//! `docker-store`: the layers of a Docker on Windows, and which of them nothing needs.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use crate::human;
 use crate::output::{Align, Output, Table};
 use crate::progress::Progress;
 
-/// Look into the layer store of Docker on Windows: its layers, who needs them, and what is left over
+/// Inspect the layer store of Docker on Windows: its layers, what needs them, and which are orphaned
 ///
-/// PATH is Docker's data root (C:\ProgramData\docker), or its directory windowsfilter alone: of a Windows
-/// disk that is mounted, or a copy. A root of containerd on Windows is listed, too. Nothing is ever written
-/// there, and no store of windowsfilter's is needed.
+/// PATH is Docker's data root (C:\ProgramData\docker) or its windowsfilter directory, on a mounted Windows
+/// disk or in a copy. A root of containerd on Windows is listed too. The command writes nothing there and
+/// needs no store of its own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Docker's data root, or its directory windowsfilter
     #[arg(value_hint = clap::ValueHint::DirPath)]
     path: PathBuf,
-    /// Write a PowerShell script to FILE (- for standard output) that removes what is orphaned or half
-    /// removed; refused if any record could not be read. Nothing is removed before it is run
+    /// Write a PowerShell script to FILE (- for standard output) that removes orphaned and half-removed
+    /// layers. Refused if any record cannot be read. Nothing is removed until you run the script
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     plan: Option<PathBuf>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 struct Written {
     #[serde(serialize_with = "windowsfilter::serialize_path")]
     path: PathBuf,
-    /// What it removes.
+    /// How many layers it removes.
     layers: usize,
     bytes: u64,
 }
@@ -77,7 +77,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Error> {
     })
 }
 
-/// Writes the script, but not into the store that it is about.
+/// Writes the script, but refuses to write it into Docker's store.
 fn save(plan: &Plan<'_>, path: &Path, store: &Path) -> Result<Written, Error> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = dir.canonicalize().at("find", dir)?;

@@ -9,12 +9,11 @@ use crate::session::Session;
 
 /// Check every invariant of the store
 ///
-/// Prints what is wrong, each with the name of the invariant that does not hold (docs/fsck.md explains them),
-/// and exits with 5 unless nothing is or everything was repaired. The bytes of layers are read by `layer
-/// verify`.
+/// Prints each problem with the name of the violated invariant (docs/fsck.md explains them). Exits with 5 if
+/// problems remain. The bytes of layers are read by `layer verify`, not here.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Mend what can be mended without losing anything: rebuild indexes, finish what was interrupted
+    /// Repair what can be repaired without loss: rebuild indexes, finish interrupted work
     #[arg(long)]
     repair: bool,
 }
@@ -23,12 +22,12 @@ pub(crate) struct Args {
 #[derive(serde::Serialize)]
 pub(crate) struct Finding {
     invariant: Invariant,
-    /// The layer it is about.
+    /// The layer with the problem.
     id: Option<String>,
-    /// The image it is about.
+    /// The image with the problem.
     #[serde(rename = "ref")]
     reference: Option<String>,
-    /// The set of containerd's snapshots it is about.
+    /// The set of containerd's snapshots with the problem.
     set: Option<String>,
     problem: String,
     repaired: bool,
@@ -57,7 +56,7 @@ impl From<windowsfilter_containerd::Finding> for Finding {
 }
 
 impl Finding {
-    /// Whether cleanup removes what it is about.
+    /// Whether cleanup removes it.
     fn is_leftover(&self) -> bool {
         matches!(
             self.invariant,
@@ -69,7 +68,7 @@ impl Finding {
         )
     }
 
-    /// Prints what a person needs of it, on one line.
+    /// Prints it on one line.
     fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let place = match (&self.id, &self.reference, &self.set) {
             (Some(id), ..) => format!("layer {id}"),
@@ -106,7 +105,7 @@ fn snapshots(session: &Session) -> Result<Vec<Finding>, Error> {
     Ok(found.into_iter().map(Finding::from).collect())
 }
 
-/// Nobody but Linux has any.
+/// Only Linux has snapshots of containerd.
 #[cfg(not(target_os = "linux"))]
 #[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
 fn snapshots(_: &Session) -> Result<Vec<Finding>, Error> {

@@ -10,7 +10,7 @@ use crate::values;
 
 /// Mount an image or layer read-only, or a sandbox writable, and print where
 ///
-/// Mounts are counted: each mount needs its umount. At one DIR there is one of them.
+/// Mounts are counted: each mount needs its own umount. A DIR takes one mount.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Image reference, layer ID or sandbox ID
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long = "target", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     target_dir: Option<PathBuf>,
     /// How the first mount of an image or layer shows streams in attributes: `samba`, with the NUL that
-    /// Samba's streams_xattr puts after them, or `plain`. A sandbox shows them as it was created
+    /// Samba's streams_xattr puts after them, or `plain`. A sandbox keeps the form it was created with
     #[arg(long, value_name = "FORM", default_value_t, value_parser = values::stream_form)]
     pub(crate) streams: StreamForm,
 }
@@ -35,7 +35,7 @@ struct Mounted<'a> {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let id = session.target(&args.target)?;
     if let Some(dir) = &args.target_dir {
-        // What the user named and is not there, as everywhere.
+        // A missing directory is "not found", as for every name that the user gives.
         dir.metadata().at("find mount point", dir)?;
     }
     let path = session.store.mount(&id, args.target_dir.as_deref())?;

@@ -11,44 +11,44 @@ use crate::error::Error;
 use crate::global::Global;
 use crate::limits::LimitArguments;
 
-/// Let containerd keep Windows images in the store: serve its snapshotter and differ
+/// Serve containerd's snapshotter and differ, so that containerd keeps Windows images in the store
 ///
-/// Runs until SIGTERM, then ends the calls that run. A socket that systemd opened (LISTEN_FDS) is used
-/// instead of --address. docs/containerd.md shows the set-up. With --json, logs are JSON lines.
+/// Runs until SIGTERM, then ends the running calls. A socket from systemd (LISTEN_FDS) replaces --address.
+/// docs/containerd.md shows the setup. With --json, logs are JSON lines.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Socket to listen on, for its owner only
     #[arg(long, value_name = "SOCKET", default_value = "/run/windowsfilter/windowsfilter.sock")]
     address: PathBuf,
-    /// containerd's socket: layers come from its content store and go there
+    /// containerd's socket, to read layers from its content store and write them to it
     #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
     containerd: PathBuf,
     /// Show Prometheus metrics at http://ADDR/metrics, as in 127.0.0.1:9105
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
-    /// Name of the snapshots of this containerd; every containerd on the same store needs one of its own
+    /// Name for the snapshots of this containerd; each containerd on the same store needs its own
     #[arg(long, value_name = "NAME", default_value = "default")]
     set: String,
-    /// Let containerd skip downloading and unpacking layers that the store has; images with such layers
-    /// cannot be pushed or exported by containerd
+    /// Let containerd skip downloading and unpacking layers that the store has; containerd cannot push or
+    /// export images with such layers
     #[arg(long)]
     skip_existing: bool,
-    /// Give BuildKit, which uses this namespace of containerd, the layers of base images from the store or
-    /// from containerd's content store: what it unpacks by itself lacks all that only Windows knows, and is
-    /// thrown away
+    /// Give BuildKit, which uses this namespace of containerd, complete layers of base images, from the store
+    /// or from containerd's content store. BuildKit's own unpacked layers lack Windows' metadata and are
+    /// dropped
     #[arg(long, value_name = "NAMESPACE")]
     buildkit: Option<String>,
-    /// Give up all snapshots of this set, whose records are lost, older than the store or damaged, with all
-    /// that they left: sandboxes with their files, mounts, layers that nobody else needs. Refused if nothing
-    /// is wrong with the records
+    /// Drop all snapshots of this set, because their records are lost, damaged or older than the store. Their
+    /// sandboxes with all files, mounts, and layers that nothing else needs are removed. Refused if the
+    /// records are intact
     #[arg(long)]
     start_anew: bool,
-    /// Take layers with nothing in Files, Hives or UtilityVM, as Linux images have, as empty ones instead of
-    /// refusing them
+    /// Import layers with nothing in Files, Hives or UtilityVM, such as those of Linux images, as empty
+    /// layers instead of refusing them
     #[arg(long)]
     foreign_layers: bool,
-    /// Print what this version of containerd needs in its config.toml for a server with these options, and
-    /// end
+    /// Print the part of config.toml that this version of containerd needs for a server with these options,
+    /// and exit
     #[arg(long, value_name = "VERSION")]
     print_config: Option<Version>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What is done to several things at once: to each, whatever becomes of the others.
+//! Work on several things: each is tried, even if others fail.
 
 use std::io::{self, Write};
 

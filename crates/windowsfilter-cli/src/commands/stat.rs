@@ -16,7 +16,7 @@ use crate::session::Session;
 
 /// Show all that Windows knows about a file inside an image or layer
 ///
-/// A link is shown itself, not what it leads to.
+/// For a link, shows the link itself and not its target.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -121,7 +121,7 @@ fn shown_time(time: Option<FileTime>) -> Option<String> {
     time.filter(|time| time.0 != 0).map(human::filetime)
 }
 
-/// The descriptor as text. Data from an image may be anything: what is no descriptor is said to be none.
+/// The descriptor as text. Data from an image may be anything: other bytes are reported as no descriptor.
 fn sddl(security: &[u8]) -> String {
     match SecurityDescriptor::parse(security).map(|descriptor| descriptor.to_sddl()) {
         Ok(Ok(text)) => text,

@@ -9,11 +9,11 @@ use crate::session::Session;
 
 /// Undo one mount; the last one unmounts
 ///
-/// If several things are called so, what is mounted is meant: first the layer or sandbox with this ID, then
-/// the image, then whatever is mounted at this path.
+/// Of several things with this name, umount takes one that is mounted: first the layer or sandbox with this
+/// ID, then the image, then the mount at this path.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What was mounted: image reference, layer ID or sandbox ID; or where
+    /// Image reference, layer ID or sandbox ID, or the directory where it is mounted
     #[arg(value_name = "REF|ID|PATH", value_hint = clap::ValueHint::DirPath)]
     target: OsString,
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, IoContext};
 use crate::human;
 
-/// A directory that is held open; what is written goes into it, wherever its path leads by then.
+/// A directory that is held open: files go into it even if its path leads elsewhere by then.
 pub(super) struct Directory {
     #[cfg(unix)]
     handle: rustix::fd::OwnedFd,
@@ -25,7 +25,7 @@ impl Directory {
 pub(super) struct NewFile<'a> {
     pub(super) file: File,
     directory: &'a Directory,
-    /// What it is called meanwhile.
+    /// Its temporary name.
     temporary: String,
     name: Vec<u8>,
 }
@@ -50,7 +50,7 @@ fn temporary_name() -> String {
     format!(".windowsfilter-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Refuses what is not one path component.
+/// Refuses a name that is not one path component.
 fn check(name: &[u8]) -> Result<(), Error> {
     let separator = |b: &u8| matches!(b, b'/' | 0) || (cfg!(windows) && matches!(b, b'\\' | b':'));
     if matches!(name, b"" | b"." | b"..") || name.iter().any(separator) {

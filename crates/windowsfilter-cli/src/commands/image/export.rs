@@ -14,13 +14,13 @@ use crate::session::Session;
 
 /// Write an image for Windows hosts and other tools
 ///
-/// An image that was imported with --keep-blobs goes out as it came in: the same manifest, the same blobs.
-/// Else layers are compressed anew, which is said, as their digests are others then. Foreign layers stay
-/// foreign: those whose blob is not here are named with their URLs and left out of an OCI layout; a
-/// docker-archive has them, as `docker save` has.
+/// An image that was imported with --keep-blobs is exported unchanged: the same manifest, the same blobs.
+/// Otherwise layers are compressed again and get new digests; a note names them. Foreign layers stay foreign:
+/// an OCI layout lists them with their URLs, and leaves out those whose blob is not in the store. A
+/// docker-archive contains them, as one of `docker save` does.
 ///
-/// PATH appears when it is complete. An export that is killed (SIGKILL) leaves a file or directory
-/// `.export-…` beside it, which may be removed.
+/// PATH appears when it is complete. A killed export (SIGKILL) leaves a file or directory `.export-…` beside
+/// it; delete that.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Image reference
@@ -29,13 +29,13 @@ pub(crate) struct Args {
     /// File or directory to write; must not exist. `-` writes an archive to standard output
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
-    /// What to write
+    /// Format to write
     #[arg(long, value_enum, default_value_t)]
     format: FormatName,
-    /// How to compress layers [default: as they came, and gzip where they came from no other image]
+    /// How to compress layers [default: as they were imported; gzip for layers that came from no image]
     #[arg(long, value_enum)]
     compress: Option<CompressionName>,
-    /// Put foreign (nondistributable) layers in as ordinary ones: who pushes the image then publishes them
+    /// Export foreign (nondistributable) layers as ordinary ones: pushing the image then publishes them
     #[arg(long)]
     include_nondistributable: bool,
 }
@@ -53,9 +53,9 @@ enum FormatName {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum CompressionName {
-    /// Not at all: the layers' digests are their diff IDs
+    /// No compression: each digest is the layer's diff ID
     None,
-    /// What everything reads
+    /// Every tool reads it
     Gzip,
     /// Smaller and faster
     Zstd,
@@ -115,7 +115,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     session.output.print(&exported, |out| writeln!(out, "{}", exported.digest))
 }
 
-/// Says what did not go out as it came in, unless that was asked for.
+/// Notes which layers are not exported as they were imported, unless the user asked for that.
 fn notes(session: &Session, args: &Args, exported: &Exported) {
     let listed = |ids: &[LayerId]| {
         let ids: Vec<&str> = ids.iter().map(|id| human::short_id(id.as_str())).collect();
@@ -123,13 +123,13 @@ fn notes(session: &Session, args: &Args, exported: &Exported) {
     };
     if args.compress.is_none() && !exported.recompressed.is_empty() {
         session.output.note(&format!(
-            "compressed anew, so under other digests than they came with: {} (`image import --keep-blobs` keeps blobs as they come)",
+            "compressed again, so their digests are not the imported ones: {} (`image import --keep-blobs` keeps the imported blobs)",
             listed(&exported.recompressed)
         ));
     }
     if !exported.left_out.is_empty() {
         session.output.note(&format!(
-            "left out, as they are nondistributable and their blobs are not here: {} (--include-nondistributable puts them in)",
+            "left out nondistributable layers whose blobs are not in the store: {} (--include-nondistributable exports them)",
             listed(&exported.left_out)
         ));
     }

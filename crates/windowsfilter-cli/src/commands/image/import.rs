@@ -15,33 +15,33 @@ use crate::session::Session;
 ///
 /// PATH is an OCI layout directory, an OCI archive, an archive written by `docker save`, or what skopeo
 /// writes as `dir:`; archives and layers may be compressed. Layers that are in the store already are not read
-/// again. An image comes in under all its names, unless --ref gives it one.
+/// again. The image gets all names that its source has for it, or the one of --ref.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the image is; `-` reads an archive from standard input
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
-    /// Which of several images: its name, its tag, or the beginning of its digest [default: the one that
-    /// --ref names, or the only one]
+    /// Which of several images to import: its name, its tag, or the beginning of its digest [default: the one
+    /// that --ref names, or the only one]
     #[arg(long, value_name = "NAME")]
     select: Option<String>,
-    /// What to call it [default: all that it says it is called]
+    /// Name of the image [default: all names that the source has for it]
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<Reference>,
-    /// Which of several platforms: OS/ARCHITECTURE[:OSVERSION] [default: the first for Windows]
+    /// Which of several platforms to import: OS/ARCHITECTURE[:OSVERSION] [default: the first for Windows]
     #[arg(long)]
     platform: Option<Platform>,
-    /// Import an image that is not for Windows, and layers that have nothing for it
+    /// Import an image that is not for Windows, and layers without any files for Windows
     #[arg(long)]
     pub(crate) force: bool,
-    /// Keep the layers' compressed blobs, so that the image goes out as it came in
+    /// Keep the layers' compressed blobs, so that the image is exported exactly as it was imported
     #[arg(long)]
     keep_blobs: bool,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 }
 
-/// Imports it and prints what it became.
+/// Imports it and prints its IDs.
 pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
     let from_stdin = args.path == Path::new("-");
     if from_stdin && io::stdin().is_terminal() {

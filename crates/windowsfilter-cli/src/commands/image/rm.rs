@@ -1,4 +1,4 @@
-//! `image rm`: images go, and the layers only they need.
+//! `image rm`: removes images, and the layers that only they need.
 
 use crate::commands::several;
 use crate::error::Error;
@@ -7,7 +7,7 @@ use crate::session::Session;
 
 /// Remove images, and the layers that nothing else needs
 ///
-/// Of several, those that can be removed are.
+/// If some of several cannot be removed, the others still are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Image references, or beginnings of the IDs of images with one reference

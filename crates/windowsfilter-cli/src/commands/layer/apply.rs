@@ -1,4 +1,4 @@
-//! `layer apply`: a tar becomes a layer.
+//! `layer apply`: imports a tar as a layer.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::session::Session;
 use crate::values;
 
-/// Make a layer of a Windows layer tar
+/// Import a Windows layer tar as a layer
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of the new layer
@@ -22,10 +22,10 @@ pub(crate) struct Args {
     /// Layer tar, plain or compressed with gzip or zstd; `-` reads standard input
     #[arg(default_value = "-", value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
-    /// Layer it stands on [default: none, a base layer]
+    /// Layer below the new one [default: none, for a base layer]
     #[arg(long, value_name = "ID")]
     parent: Option<String>,
-    /// Take a tar with nothing in Files, Hives or UtilityVM as an empty layer
+    /// Import a tar with nothing in Files, Hives or UtilityVM as an empty layer
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `layer changes`: what a layer adds, modifies and deletes.
+//! `layer changes`: the files that a layer adds, modifies and deletes.
 
 use windowsfilter::{Change, ChangeKind, Driver, JsonName};
 
@@ -7,7 +7,7 @@ use crate::human;
 use crate::limits::ChangeLimitArguments;
 use crate::session::Session;
 
-/// List what a layer or sandbox adds (A), modifies (M) and deletes (D)
+/// List the files that a layer or sandbox adds (A), modifies (M) and deletes (D)
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of a layer or sandbox, or image reference: its top layer

@@ -12,10 +12,10 @@ use crate::limits::DiffLimitArguments;
 use crate::progress::Progress;
 use crate::session::Session;
 
-/// Write a layer's tar: of a layer the bytes that came in, of a sandbox its changes
+/// Write the tar of a layer, exactly as it was imported, or of a sandbox's changes
 ///
-/// Exits with 5 if the bytes of a layer are not those that came in. FILE appears, or is replaced, when it is
-/// complete.
+/// Exits with 5 if the bytes of a layer are not those that were imported. FILE appears, or is replaced, when
+/// it is complete.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// ID of a layer or sandbox, or image reference: its top layer
@@ -55,7 +55,7 @@ fn to_stdout(session: &Session, id: &LayerId) -> Result<(), Error> {
         return Err(Error::TerminalOutput);
     }
     let mut tar = session.store.diff(id, None)?;
-    // What it is read from goes with this process, however that ends.
+    // The tar is read from files without names, which vanish with this process however it ends.
     interrupt::finished();
     let mut out = io::stdout().lock();
     pump(session, id, &mut tar, |bytes| out.write_all(bytes).map_err(Error::Stdout))?;
@@ -72,7 +72,7 @@ fn pump(
 ) -> Result<u64, Error> {
     let record = session.store.record(id)?;
     let progress = Progress::new(session.output, "write", Some(record.tar_size).filter(|&total| total != 0));
-    // What a sandbox changed has no digest yet.
+    // The changes of a sandbox have no digest yet.
     let expected = record.diff_id.filter(|_| session.store.keeps_tars());
     let mut tar = Hashed::new(tar);
     let mut buffer = vec![0; 1 << 20];

@@ -15,7 +15,7 @@ use crate::values;
 pub(crate) struct Args {
     /// ID of a sandbox
     id: String,
-    /// How much the sandbox shall hold, as in 200GB; units are binary
+    /// New capacity, as in 200GB; units are binary
     #[arg(value_parser = values::size)]
     size: u64,
 }

@@ -17,7 +17,7 @@ pub(crate) struct Args {
     id: String,
 }
 
-/// What there is to say about a layer; also a line of `layer ls`.
+/// The facts about a layer; also a line of `layer ls`.
 #[derive(serde::Serialize)]
 pub(super) struct Layer {
     pub(super) id: LayerId,

@@ -8,8 +8,8 @@ use crate::session::Session;
 
 /// Remove layers or sandboxes
 ///
-/// Refused while it is mounted, while another layer stands on it, and while it is the top of an image or
-/// containerd's. Of several, those that can be removed are.
+/// A layer is refused while it is mounted, has layers on top, is the top of an image, or containerd uses it.
+/// If some of several are refused, the others are still removed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// IDs of layers or sandboxes
@@ -40,7 +40,7 @@ fn remove(session: &Session, name: &str) -> Result<Removed, Error> {
     Ok(Removed { id })
 }
 
-/// Refuses what a server keeps for containerd, and says for which of its snapshots.
+/// Refuses a layer that a server keeps for containerd, and names the snapshot.
 #[cfg(target_os = "linux")]
 fn refuse_containerds(session: &Session, id: &LayerId) -> Result<(), Error> {
     match windowsfilter_containerd::users(&session.store, id)?.into_iter().next() {
@@ -49,7 +49,7 @@ fn refuse_containerds(session: &Session, id: &LayerId) -> Result<(), Error> {
     }
 }
 
-/// Nobody but Linux has any.
+/// Only Linux has snapshots of containerd.
 #[cfg(not(target_os = "linux"))]
 #[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
 fn refuse_containerds(_: &Session, _: &LayerId) -> Result<(), Error> {

@@ -13,8 +13,7 @@ use crate::session::Session;
 
 /// Read all of a layer and check it against its digest and index
 ///
-/// Exits with 5 if it does not verify. With --all everything is read and everything that does not verify is
-/// printed, as by `fsck`.
+/// Exits with 5 if it does not verify. --all reads every layer and prints all problems, as `fsck` does.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// IDs of layers, or image references: their top layers
@@ -23,7 +22,7 @@ pub(crate) struct Args {
     /// Read every layer, and check sandboxes and images too
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Layers to read at a time; as many as there are processors if not given
+    /// Layers to read at a time [default: the number of processors]
     #[arg(long, value_name = "N", requires = "all")]
     jobs: Option<NonZeroUsize>,
 }
