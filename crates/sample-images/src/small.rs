@@ -54,6 +54,12 @@ impl SmallLayer {
         Self { tar: Writer::new(Vec::new()), time: TIME, security: None, last: None }
     }
 
+    /// Nothing yet, in a tar that carries what Windows' own would lose, [`Writer::extended`].
+    #[must_use]
+    pub fn extended(self) -> Self {
+        Self { tar: Writer::extended(Vec::new()), ..self }
+    }
+
     /// A base layer: a file and a directory with a file.
     #[must_use]
     pub fn base() -> Self {
@@ -140,10 +146,10 @@ impl SmallLayer {
     /// An alternate stream of the file or directory that was written last.
     #[must_use]
     #[track_caller]
-    pub fn stream(mut self, name: &str, content: &[u8]) -> Self {
-        let Some(host) = &self.last else { panic!("{name}: a stream of nothing") };
+    pub fn stream(mut self, name: impl AsRef<[u8]>, content: &[u8]) -> Self {
+        let Some(host) = &self.last else { panic!("there is nothing that a stream could belong to") };
         let size = content.len() as u64;
-        done(self.tar.write_stream(host, name.as_bytes(), size, &mut &*content), &host.name);
+        done(self.tar.write_stream(host, name.as_ref(), size, &mut &*content), &host.name);
         self
     }
 

@@ -11,10 +11,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use common::Store;
+use sample_images::SmallLayer;
 use serde_json::{Value, json};
-use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
+use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_REPARSE_POINT};
 use wclayer::ea::ExtendedAttribute;
-use wclayer::layer_tar::{LayerEntry, Writer};
 use wclayer::reparse::ReparsePoint;
 
 /// A store with an image `a:1` of a rich layer and one that changes the other area.
@@ -106,30 +106,20 @@ fn two_names_that_are_no_text_stay_two() {
 /// A layer in which names of every sort come in pairs that differ in one byte, which is no text. Links lead to
 /// halves of surrogate pairs: Windows' records of links have no other names that are no text.
 fn layer_of_pairs() -> Vec<u8> {
-    let mut writer = Writer::extended(Vec::new());
-    let mut empty = std::io::empty();
-    for name in ["Files", "Files/dir"] {
-        writer.write_file(&common::entry(name, FILE_ATTRIBUTE_DIRECTORY, 0), &mut empty).unwrap();
-    }
-    let mut file = common::entry("Files/file", FILE_ATTRIBUTE_ARCHIVE, 0);
+    let layer = common::small_layer().extended().dir("Files").dir("Files/dir");
+    let mut file = layer.entry("Files/file", FILE_ATTRIBUTE_ARCHIVE);
     let ea = |byte| ExtendedAttribute { flags: 0, name: vec![b'E', byte], value: b"x".into() };
     file.eas = vec![ea(0xfe), ea(0xff)];
-    writer.write_file(&file, &mut empty).unwrap();
-    for byte in [0xfe, 0xff] {
-        writer.write_stream(&file, &[b's', byte], 1, &mut &[byte][..]).unwrap();
-    }
-    for byte in [0xfe, 0xff] {
+    let layer = layer.put(file, b"").stream(b"s\xfe", b"\xfe").stream(b"s\xff", b"\xff");
+    let pair = |layer: SmallLayer, byte: u8| {
         let named = |name: &[u8]| [b"Files/", name, &[byte]].concat();
-        let content = LayerEntry { name: named(b"odd"), ..common::entry("", FILE_ATTRIBUTE_ARCHIVE, 1) };
-        writer.write_file(&content, &mut &[byte][..]).unwrap();
-        let mut link = common::entry("", FILE_ATTRIBUTE_REPARSE_POINT, 0);
-        link.name = named(b"dir/link");
+        let mut link = layer.entry(named(b"dir/link"), FILE_ATTRIBUTE_REPARSE_POINT);
         let target = [&b"..\\to\xed\xa0"[..], &[byte - 0x7e]].concat();
         let reparse = ReparsePoint::Symlink { substitute: target.clone(), print: target, relative: true };
         link.reparse = Some(reparse.encode().unwrap());
-        writer.write_file(&link, &mut empty).unwrap();
-    }
-    writer.finish().unwrap()
+        layer.file(named(b"odd"), &[byte]).put(link, b"")
+    };
+    [0xfe, 0xff].into_iter().fold(layer, pair).tar()
 }
 
 /// Runs a command with a place whose name ends with `byte`.
