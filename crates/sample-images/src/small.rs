@@ -1,7 +1,7 @@
 //! Small layers, entry by entry, for tests: the tar that an export of Windows writes of such entries.
 //!
-//! Nothing here returns an error: what cannot be written is a mistake of the test, which panics where it asked
-//! for it.
+//! Nothing here returns an error: what cannot be written is a mistake of the test, which panics where it
+//! asked for it.
 
 use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
 use wclayer::backup_stream::{self, REPARSE_DATA};

@@ -103,8 +103,8 @@ fn two_names_that_are_no_text_stay_two() {
     assert!(store.text(&["ls", "a:1:/dir"]).ends_with("odd\\xfe\nodd\\xff\n"));
 }
 
-/// A layer in which names of every sort come in pairs that differ in one byte, which is no text. Links lead to
-/// halves of surrogate pairs: Windows' records of links have no other names that are no text.
+/// A layer in which names of every sort come in pairs that differ in one byte, which is no text. Links lead
+/// to halves of surrogate pairs: Windows' records of links have no other names that are no text.
 fn layer_of_pairs() -> Vec<u8> {
     let layer = common::small_layer().extended().dir("Files").dir("Files/dir");
     let mut file = layer.entry("Files/file", FILE_ATTRIBUTE_ARCHIVE);

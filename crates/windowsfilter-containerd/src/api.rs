@@ -1,5 +1,5 @@
-//! containerd's services and messages. `cargo xtask grpc` generates them from `proto/` into `api/`, and a test
-//! of `grpc-code` shows that they are what it gives.
+//! containerd's services and messages. `cargo xtask grpc` generates them from `proto/` into `api/`, and a
+//! test of `grpc-code` shows that they are what it gives.
 
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 

@@ -40,7 +40,8 @@ impl Violation {
     }
 }
 
-/// Something that lies where nothing should be, and what to say of it. It is repaired once nothing is at `path`.
+/// Something that lies where nothing should be, and what to say of it. It is repaired once nothing is at
+/// `path`.
 #[derive(Debug)]
 pub struct Leftover {
     /// Where it is.

@@ -1,8 +1,8 @@
 //! The invariants of a store, by name.
 //!
-//! One list for all that keep something in it: layers and sandboxes (`layer_store/fsck/`, and each engine of its
-//! own files), images (`windowsfilter-image`) and containerd's snapshots (`windowsfilter-containerd`). `docs/fsck.md` says of
-//! each what breaks it, what `--repair` does, and which test breaks it.
+//! One list for all that keep something in it: layers and sandboxes (`layer_store/fsck/`, and each engine of
+//! its own files), images (`windowsfilter-image`) and containerd's snapshots (`windowsfilter-containerd`).
+//! `docs/fsck.md` says of each what breaks it, what `--repair` does, and which test breaks it.
 
 /// Declares the invariants, their names and the list of them together, so that none can be missing from
 /// either.

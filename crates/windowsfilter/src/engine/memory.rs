@@ -1,7 +1,7 @@
 //! An engine that keeps layers in memory and mounts nothing: what a third engine has to bring, and no more.
 //!
-//! It shows that the driver needs nothing of an engine but [`Engine`]'s verbs. It runs those tests of the suite
-//! that need no mount.
+//! It shows that the driver needs nothing of an engine but [`Engine`]'s verbs. It runs those tests of the
+//! suite that need no mount.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

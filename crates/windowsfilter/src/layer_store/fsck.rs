@@ -1,8 +1,8 @@
 //! What must be true of a store, and how to find out that it is not.
 //!
 //! `invariants.rs` names everything that must be true; `docs/fsck.md` is its manual. `leftovers.rs` looks at
-//! the store as a whole, `layers.rs` at one layer or sandbox, whose content the engine checks. `verify.rs` reads
-//! all bytes, which `fsck` does not; `repair.rs` puts right what it can.
+//! the store as a whole, `layers.rs` at one layer or sandbox, whose content the engine checks. `verify.rs`
+//! reads all bytes, which `fsck` does not; `repair.rs` puts right what it can.
 
 mod layers;
 mod leftovers;
