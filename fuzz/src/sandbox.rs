@@ -22,7 +22,7 @@ use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
 use wclayer::name;
-use windowsfilter::engine::portable::linux::upper::{Attribute, UpperEntry, UpperKind, Wanted};
+use layer_mounts::linux::upper::{Attribute, UpperEntry, UpperKind, Wanted};
 use windowsfilter::engine::portable::sandbox_diff::{Upper, Walk};
 use windowsfilter::{Driver, Error, LayerId, LayerStore, Node, StorageOptions, View};
 

@@ -100,7 +100,7 @@ fn nobody_changes_images_while_fsck_looks_at_them() {
     });
 }
 
-fn stage<'a>(fixture: &'a Fixture, name: &str, tar: &[u8]) -> windowsfilter::StagedLayer {
+fn stage(fixture: &Fixture, name: &str, tar: &[u8]) -> windowsfilter::StagedLayer {
     let request = windowsfilter::ImportRequest {
         blob: Box::new(std::io::Cursor::new(tar.to_vec())),
         expect: windowsfilter::Expect::default(),

@@ -37,18 +37,20 @@ use crate::id::LayerId;
 use crate::limits::{DiffLimits, Limits};
 use crate::metadata::StreamForm;
 use crate::record::{LayerKind, LayerRecord};
-use crate::remove_tree::remove_tree;
 use crate::scanners;
+use layer_mounts::remove_tree;
 
 pub mod hcs;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod memory;
 pub mod portable;
 mod request;
 pub(crate) mod stream;
 // The tests of the contract that every engine runs, shared with those beside this crate.
 #[allow(dead_code, reason = "what the rigs of other engines need")]
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 #[path = "../tests/contract/suite.rs"]
 mod suite;
 pub(crate) mod tar_size;

@@ -134,7 +134,7 @@ pub enum Error {
     BuildIndex(#[from] erofs_index::Error),
     #[cfg(target_os = "linux")]
     #[error(transparent)]
-    Linux(#[from] crate::engine::portable::linux::LinuxError),
+    Linux(#[from] layer_mounts::linux::LinuxError),
     #[error("layer {id}: {error}")]
     Hcs { id: String, error: hcs::Error },
     #[error("cannot {action} layer {id}")]
@@ -327,8 +327,8 @@ impl From<Exceeded> for Error {
 }
 
 #[cfg(target_os = "linux")]
-fn linux_kind(error: &crate::engine::portable::linux::LinuxError) -> ErrorKind {
-    use crate::engine::portable::linux::LinuxError as Linux;
+fn linux_kind(error: &layer_mounts::linux::LinuxError) -> ErrorKind {
+    use layer_mounts::linux::LinuxError as Linux;
     match error {
         error if error.is_in_use() => ErrorKind::InUse,
         Linux::SandboxTooSmall { .. } | Linux::SandboxTooLarge { .. } => ErrorKind::Usage,

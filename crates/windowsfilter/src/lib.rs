@@ -3,6 +3,8 @@
 //! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on
 //! the host. See `ARCHITECTURE.md` in the repository for a map.
 
+#![forbid(unsafe_code)]
+
 // Tests that every engine runs, `tests/contract/suite.rs`, are shared with those beside this crate.
 #[cfg(test)]
 extern crate self as windowsfilter;
@@ -26,7 +28,6 @@ pub mod metadata;
 mod options;
 mod path_text;
 mod record;
-mod remove_tree;
 mod scanners;
 pub mod sealed;
 mod store;
@@ -46,6 +47,7 @@ pub use findings::Finding;
 pub use id::LayerId;
 pub use invariants::Invariant;
 pub use json_name::{JsonName, serialize_path};
+pub use layer_mounts::remove_tree;
 pub use layer_store::{
     Chains, Doomed, LayerStore, MountState, Reclaimer, Spooled, StagedDirectory, StagedLayer, StoreLock,
     Verified,
@@ -56,5 +58,4 @@ pub use options::{
     DEFAULT_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE, StorageOptions, parse_size,
 };
 pub use record::{LayerKind, LayerRecord};
-pub use remove_tree::remove_tree;
 pub use temporary::NewFile;

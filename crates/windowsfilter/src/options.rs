@@ -5,18 +5,13 @@
 //! is said twice, and names the key. Sizes are Docker's `RAMInBytes` (docker/go-units `size.go`): binary
 //! units whatever the spelling.
 
+pub use layer_mounts::{MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE};
+
 use crate::error::Error;
 
 /// Size of a sandbox when nobody says otherwise: 127 GB, the default size of a VHD in Hyper-V (`windows.go`,
 /// `defaultSandboxSize`).
 pub const DEFAULT_SANDBOX_SIZE: u64 = 127 << 30;
-
-/// Least size of a sandbox in bytes: a journal of ext4's least size (4 MiB), the inode tables, and something
-/// to use.
-pub const MINIMUM_SANDBOX_SIZE: u64 = 16 << 20;
-/// Largest size of a sandbox in bytes: that of the largest VHDX (64 TB), which is what Windows keeps
-/// sandboxes in. What ext4 notes of each of its groups takes 32 MiB then.
-pub const MAXIMUM_SANDBOX_SIZE: u64 = 64 << 40;
 
 /// Options that apply to every sandbox of a store, or to one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

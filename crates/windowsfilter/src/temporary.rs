@@ -14,9 +14,9 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::cancel::Cancel;
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
-use crate::remove_tree::remove_any;
 use crate::scanners;
 use crate::store::{read_file, remove_file, sync_name};
+use layer_mounts::remove_any;
 
 /// The directory of temporary files.
 #[derive(Clone, Debug)]

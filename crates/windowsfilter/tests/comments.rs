@@ -26,7 +26,7 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 /// Whether a line is a comment or ends with one. Strings have `//` too, but not after an even number of
 /// quotation marks.
 fn has_comment(line: &str) -> bool {
-    line.match_indices("//").any(|(at, _)| line[..at].matches('"').count() % 2 == 0)
+    line.match_indices("//").any(|(at, _)| line[..at].matches('"').count().is_multiple_of(2))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const EXEMPT: [&str; 3] = [
     "crates/hcs-standin/src/lib.rs",
     "crates/hcs/src/windows/mod.rs",
-    "crates/windowsfilter/src/engine/portable/linux/sys.rs",
+    "crates/layer-mounts/src/linux/sys.rs",
 ];
 
 /// All sources and manifests below a directory.

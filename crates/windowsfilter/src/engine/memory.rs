@@ -152,6 +152,7 @@ fn lost(layer: &Place) -> Error {
     Error::Damaged { id: layer.id.clone(), file: file::TAR, reason: "it is not in memory".into() }
 }
 
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 

@@ -31,10 +31,10 @@ use crate::engine::Place;
 use crate::error::{Error, IoContext, chain_text};
 use crate::id::LayerId;
 use crate::path_text;
-use crate::remove_tree::remove_tree;
 use crate::scanners;
 use crate::sealed;
 use crate::store;
+use layer_mounts::remove_tree;
 
 const STATE: &str = "state.json";
 /// Version of it that this code writes and reads.

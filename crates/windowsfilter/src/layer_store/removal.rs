@@ -14,8 +14,8 @@ use crate::error::{Error, IoContext, chain_text};
 use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::lock::{self, Lock};
 use crate::record::LayerKind;
-use crate::remove_tree::remove_tree;
 use crate::store;
+use layer_mounts::remove_tree;
 
 /// A layer that is out of the store already, but whose bytes are still there.
 ///

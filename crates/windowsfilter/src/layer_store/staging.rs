@@ -14,9 +14,9 @@ use crate::id::{IMPORTING, LayerId};
 use crate::lock::{self, Lock};
 use crate::options::StorageOptions;
 use crate::record::{self, LayerKind, LayerRecord};
-use crate::remove_tree::remove_tree;
 use crate::sealed;
 use crate::store::{self, Paths};
+use layer_mounts::remove_tree;
 
 /// A layer that is complete on disk but not yet visible. Dropping it gives it up and removes it.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::ext4::Superblock;
+use layer_mounts::ext4::Superblock;
+
 use super::{Portable, chain, host, import};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};

@@ -11,12 +11,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::linux::LinuxError;
-use super::linux::sandbox_image::Growth;
-use super::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
-use super::linux::snapshot::{self, SandboxView};
-use super::linux::{bind, erofs_mount, in_use, mount_table, sandbox_image, template_record};
 use super::sandbox_diff;
+use super::template_record;
 use super::view::View;
 use crate::cancel::Cancel;
 use crate::diff_options::DiffOptions;
@@ -31,6 +27,11 @@ use crate::lock;
 use crate::record::LayerKind;
 use crate::store::file;
 use crate::temporary::Temporaries;
+use layer_mounts::linux::LinuxError;
+use layer_mounts::linux::sandbox_image::Growth;
+use layer_mounts::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
+use layer_mounts::linux::snapshot::{self, SandboxView};
+use layer_mounts::linux::{bind, erofs_mount, in_use, mount_table, sandbox_image};
 
 /// The directories in [`Place::mounts`].
 const IMAGE: &str = "image";
@@ -43,7 +44,7 @@ pub(super) fn create_sandbox(
     size: u64,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    Ok(sandbox_image::create(templates, image, size, cancel)?)
+    Ok(sandbox_image::create(templates, image, size, (template_record::write, cancel))?)
 }
 
 pub(super) fn expand(sandbox: &Place, size: u64, temporaries: &Temporaries) -> Result<(), Error> {

@@ -23,7 +23,6 @@ use crate::temporary::Temporaries;
 
 mod any_case;
 pub mod chain;
-pub(crate) mod ext4;
 mod fsck;
 #[cfg(target_os = "linux")]
 mod host;
@@ -34,13 +33,13 @@ pub mod import;
 mod layer_changes;
 mod layer_files;
 mod links;
-#[cfg(target_os = "linux")]
-pub mod linux;
 mod long_names;
 mod memory;
 mod merge;
 #[cfg(target_os = "linux")]
 pub mod sandbox_diff;
+#[cfg(target_os = "linux")]
+mod template_record;
 pub mod view;
 
 use layer_files::LayerFiles;

@@ -30,7 +30,7 @@ use crate::error::{Error, IoContext};
 use crate::limits::Limits;
 
 #[cfg(target_os = "linux")]
-pub(super) use super::super::linux::confine::confine_this_thread;
+pub(super) use layer_mounts::linux::confine::confine_this_thread;
 
 /// Elsewhere there is nothing like it.
 #[cfg(not(target_os = "linux"))]
@@ -258,7 +258,7 @@ impl Read for Tee<'_> {
 }
 
 #[cfg(target_os = "linux")]
-type TarFile = super::super::linux::direct_writer::LayerTarWriter;
+type TarFile = layer_mounts::linux::direct_writer::LayerTarWriter;
 #[cfg(not(target_os = "linux"))]
 type TarFile = std::fs::File;
 

@@ -2,10 +2,10 @@
 
 use std::io::Read;
 
-use crate::engine::portable::linux::LinuxError;
-use crate::engine::portable::linux::upper::{Attribute, UpperDirectory, UpperEntry, Wanted};
 use crate::error::Error;
 use crate::limits::{Exceeded, Limit};
+use layer_mounts::linux::LinuxError;
+use layer_mounts::linux::upper::{Attribute, UpperDirectory, UpperEntry, Wanted};
 
 /// An upper directory of overlayfs. Paths are relative to it, with `/` between names; its own is empty.
 pub trait Upper {

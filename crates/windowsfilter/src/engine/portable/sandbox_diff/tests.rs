@@ -9,9 +9,9 @@ mod names;
 mod view;
 
 use super::*;
-use crate::engine::portable::linux::upper::UpperDirectory;
 use crate::metadata::{Stream, StreamContent, Win32Metadata};
 use erofs_index::Namespace;
+use layer_mounts::linux::upper::UpperDirectory;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use std::collections::BTreeMap;
 use std::io::{self, Read};

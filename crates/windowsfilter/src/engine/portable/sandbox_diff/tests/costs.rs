@@ -4,9 +4,9 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::engine::portable::linux::upper::{Attribute, UpperEntry, UpperKind, Wanted};
 use crate::engine::portable::sandbox_diff::Upper;
 use crate::limits::{Exceeded, Limit};
+use layer_mounts::linux::upper::{Attribute, UpperEntry, UpperKind, Wanted};
 
 /// An upper directory of so many entries, each as `entry` says; all lie in the root.
 struct MadeUp<F> {

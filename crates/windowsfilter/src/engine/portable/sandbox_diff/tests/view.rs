@@ -4,14 +4,14 @@ use super::*;
 use crate::digest::{DiffId, Digest};
 use crate::engine::ChainLayer;
 use crate::engine::portable::chain::write_chain_index;
-use crate::engine::portable::linux::erofs_mount::mount_index;
-use crate::engine::portable::linux::sandbox_mount::{Sandbox, mount_sandbox};
-use crate::engine::portable::linux::{mount_table, sandbox_image};
 use crate::engine::portable::view::View;
 use crate::id::LayerId;
 use crate::metadata::Origin;
 use crate::temporary::Temporaries;
 use erofs_index::{Extent, ImageBuilder, Inode, InodeId, Kind, Options, XattrSetId};
+use layer_mounts::linux::erofs_mount::mount_index;
+use layer_mounts::linux::sandbox_mount::{Sandbox, mount_sandbox};
+use layer_mounts::linux::{mount_table, sandbox_image};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -162,8 +162,13 @@ impl Mounted<'_> {
         let mounted = Mounted(folder);
         let (view, image) = (mounted.path("view"), mounted.path("sandbox.img"));
         mount_index(&mounted.path("chain.erofs"), &[mounted.path("layer.tar")], &view).unwrap();
-        sandbox_image::create(&mounted.path("templates"), &image, 256 << 20, &crate::Cancel::default())
-            .unwrap();
+        sandbox_image::create(
+            &mounted.path("templates"),
+            &image,
+            256 << 20,
+            (|_, _| Ok(()), &crate::Cancel::default()),
+        )
+        .unwrap();
         let (storage, lower, target) = (mounted.path("storage"), view.join("Files"), mounted.path("target"));
         mount_sandbox(&Sandbox { image: &image, storage: &storage, lower: &lower, target: &target }).unwrap();
         mounted

@@ -1,4 +1,4 @@
-//! What the portable engine asks of Linux: mounts, loop devices, sandbox images, and files written past the
+//! What is asked of Linux: mounts, loop devices, sandbox images, and files written past the
 //! cache.
 //!
 //! Each module does one thing to the kernel and knows nothing of layers. Everything here needs
@@ -8,7 +8,7 @@
 
 pub mod aligned_buffer;
 pub mod bind;
-pub(crate) mod confine;
+pub mod confine;
 pub mod direct_writer;
 mod e2fsprogs;
 pub mod erofs_mount;
@@ -23,9 +23,8 @@ pub mod sandbox_mount;
 pub mod snapshot;
 pub mod sparse_copy;
 mod sys;
-pub mod template_record;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 pub mod upper;
 mod xattrs;
 

@@ -1,10 +1,10 @@
 //! Sandboxes on real views: what they show, what changes leave in the image, what survives copy-up.
 
 use super::*;
-use crate::engine::portable::linux::erofs_mount::mount_index;
-use crate::engine::portable::linux::sandbox_image;
-use crate::engine::portable::linux::test_support::{Layers, Mounted, directory};
-use crate::engine::portable::linux::upper::{UpperDirectory, UpperEntry, UpperKind};
+use crate::linux::erofs_mount::mount_index;
+use crate::linux::sandbox_image;
+use crate::linux::test_support::{Layers, Mounted, directory, no_record};
+use crate::linux::upper::{UpperDirectory, UpperEntry, UpperKind};
 use erofs_index::{ImageBuilder, Inode, InodeId, Kind, Namespace};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -25,8 +25,13 @@ impl Running {
         mount_index(&layers.index(), &layers.tars(), &view).unwrap();
         let view = Mounted(view);
         let image = layers.folder("image").join("sandbox.img");
-        sandbox_image::create(&layers.folder("templates"), &image, 256 << 20, &crate::Cancel::default())
-            .unwrap();
+        sandbox_image::create(
+            &layers.folder("templates"),
+            &image,
+            256 << 20,
+            (no_record, &crate::Cancel::default()),
+        )
+        .unwrap();
         let (storage, target) = (layers.folder("storage"), layers.folder("target"));
         let start = Instant::now();
         let lower = view.0.join("Files");
@@ -251,7 +256,13 @@ fn a_failed_overlay_leaves_nothing_mounted_and_no_loop_device() {
     let running = Running::with(|_, _| {});
     let layers = &running.layers;
     let image = layers.folder("image").join("other.img");
-    sandbox_image::create(&layers.folder("templates"), &image, 256 << 20, &crate::Cancel::default()).unwrap();
+    sandbox_image::create(
+        &layers.folder("templates"),
+        &image,
+        256 << 20,
+        (no_record, &crate::Cancel::default()),
+    )
+    .unwrap();
     let (storage, target) = (layers.folder("storage-2"), layers.folder("target-2"));
     let missing = running.lower("missing");
     let sandbox = Sandbox { image: &image, storage: &storage, lower: &missing, target: &target };

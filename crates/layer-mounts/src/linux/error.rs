@@ -26,7 +26,7 @@ pub enum LinuxError {
 
     /// The work was called off.
     #[error(transparent)]
-    Cancelled(#[from] crate::cancel::Cancelled),
+    Cancelled(#[from] crate::Cancelled),
 
     /// The kernel refused to mount a file system.
     #[error("cannot mount {} as {file_system}: {call} failed{}", path.display(), KernelLog(log))]
@@ -404,7 +404,7 @@ fn kernel_option(file_system: &str) -> &'static str {
 
 impl LinuxError {
     /// For `map_err`: a system call that failed on a path.
-    pub(super) fn system<E: Into<io::Error>>(call: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+    pub fn system<E: Into<io::Error>>(call: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         move |source| Self::System { call, path: path.to_path_buf(), source: source.into() }
     }
 
@@ -417,7 +417,7 @@ impl LinuxError {
     }
 
     /// Whether what was written to a sandbox cannot be saved.
-    pub(crate) fn is_loss(&self) -> bool {
+    pub fn is_loss(&self) -> bool {
         match self {
             Self::Unsaved { .. } => true,
             Self::Undo { first, .. } => first.is_loss(),
@@ -426,7 +426,7 @@ impl LinuxError {
     }
 
     /// Whether it is refused because something uses what it is about.
-    pub(crate) fn is_in_use(&self) -> bool {
+    pub fn is_in_use(&self) -> bool {
         match self {
             Self::Busy { .. } | Self::ImageAttached { .. } => true,
             Self::Undo { first, .. } => first.is_in_use(),

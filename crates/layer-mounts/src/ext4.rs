@@ -22,11 +22,11 @@ const CHECKSUM: usize = 0x3FC;
 const RECOVER: u32 = 4;
 
 /// A superblock, read.
-pub(crate) struct Superblock([u8; LENGTH]);
+pub struct Superblock([u8; LENGTH]);
 
 impl Superblock {
     /// Reads it from an image.
-    pub(crate) fn read(mut image: &File) -> io::Result<Self> {
+    pub fn read(mut image: &File) -> io::Result<Self> {
         let mut bytes = [0; LENGTH];
         image.seek(SeekFrom::Start(OFFSET))?;
         image.read_exact(&mut bytes)?;
@@ -34,7 +34,7 @@ impl Superblock {
     }
 
     /// Bytes of the file system; `None` where there is none.
-    pub(crate) fn size(&self) -> Option<u64> {
+    pub fn size(&self) -> Option<u64> {
         let is_ext4 = self.0[0x38..0x3A] == MAGIC.to_le_bytes();
         let blocks = u64::from(self.number(0x150)) << 32 | u64::from(self.number(4));
         is_ext4.then(|| blocks.saturating_mul(self.block_size()))
@@ -42,12 +42,12 @@ impl Superblock {
 
     /// Whether its journal has to be replayed before the rest of it agrees with itself: it was not unmounted.
     #[cfg(target_os = "linux")]
-    pub(crate) fn needs_recovery(&self) -> bool {
+    pub fn needs_recovery(&self) -> bool {
         self.number(0x60) & RECOVER != 0
     }
 
     /// What is wrong with it.
-    pub(crate) fn problem(&self) -> Option<String> {
+    pub fn problem(&self) -> Option<String> {
         if self.size().is_none() {
             return Some("there is no ext4 file system in it".to_owned());
         }

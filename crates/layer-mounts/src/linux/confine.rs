@@ -59,7 +59,7 @@ const STANDARD_ERROR: u64 = 2;
 /// Takes from the calling thread, for the rest of its life, all system calls but those of a computation.
 /// Where the kernel does not know how, or is told not to, that is logged once and the thread goes on as it
 /// is.
-pub(crate) fn confine_this_thread() {
+pub fn confine_this_thread() {
     static LOGGED: Once = Once::new();
     if let Err(reason) = try_confine() {
         LOGGED.call_once(|| {

@@ -1,7 +1,7 @@
 //! The programs that make, grow and check ext4, and what they say when they fail.
 
 use super::error::LinuxError;
-use crate::cancel::Cancel;
+use crate::Cancel;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
 use std::os::unix::process::CommandExt;

@@ -238,7 +238,7 @@ fn attached_file(device: &Path, (major, minor): (u32, u32)) -> Result<Option<(u6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::portable::linux::in_use;
+    use crate::linux::in_use;
     use std::io::{Read, Write};
 
     fn devices_of(image: &Path) -> Vec<PathBuf> {

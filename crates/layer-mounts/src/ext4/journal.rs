@@ -21,7 +21,7 @@ impl Superblock {
     /// Whether the kernel noted in the journal of `image`, on which this is, that it could not write
     /// something. The next mount takes the note over into the superblock; until then e2fsck wants to do so
     /// even if it may write nothing, and stops.
-    pub(crate) fn journal_has_error(&self, mut image: &File) -> io::Result<bool> {
+    pub fn journal_has_error(&self, mut image: &File) -> io::Result<bool> {
         let Some(offset) = self.journal_offset() else { return Ok(false) };
         let mut journal = [0; LENGTH];
         image.seek(SeekFrom::Start(offset))?;
@@ -47,9 +47,10 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
-    use crate::engine::portable::linux::sandbox_image;
-    use crate::engine::portable::linux::sandbox_mount::mount_storage;
-    use crate::engine::portable::linux::{in_use, mount_table};
+    use crate::linux::sandbox_image;
+    use crate::linux::sandbox_mount::mount_storage;
+    use crate::linux::test_support::no_record;
+    use crate::linux::{in_use, mount_table};
 
     /// Notes an error in the journal, as the kernel does when it cannot write.
     fn note_error(image: &File) -> u64 {
@@ -68,8 +69,13 @@ mod tests {
     fn an_error_noted_in_the_journal_is_seen_until_the_next_mount() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sandbox.img");
-        sandbox_image::create(&dir.path().join("templates"), &path, 16 << 20, &crate::Cancel::default())
-            .unwrap();
+        sandbox_image::create(
+            &dir.path().join("templates"),
+            &path,
+            16 << 20,
+            (no_record, &crate::Cancel::default()),
+        )
+        .unwrap();
         let image = File::options().read(true).write(true).open(&path).unwrap();
         let has_error = || Superblock::read(&image).unwrap().journal_has_error(&image).unwrap();
         assert!(!has_error());

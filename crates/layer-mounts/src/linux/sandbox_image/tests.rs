@@ -1,8 +1,8 @@
 //! Images made, filled, grown and refused.
 
 use super::*;
-use crate::engine::portable::linux::sandbox_mount::mount_storage;
-use crate::engine::portable::linux::test_support::Mounted;
+use crate::linux::sandbox_mount::mount_storage;
+use crate::linux::test_support::{Mounted, no_record};
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ impl Store {
     }
     fn create(&self, name: &str, size: u64) -> Result<PathBuf, LinuxError> {
         let image = self.path(name);
-        create(&self.path("templates"), &image, size, &Cancel::default()).map(|()| image)
+        create(&self.path("templates"), &image, size, (no_record, &Cancel::default())).map(|()| image)
     }
     fn mount(&self, image: &Path) -> Mounted {
         let target = image.with_extension("mounted");

@@ -16,7 +16,7 @@ use super::sandbox_mount::{Access, detached_storage, detached_storage_of};
 use super::sparse_copy;
 use super::sys;
 use super::upper::UpperDirectory;
-use crate::cancel::Cancel;
+use crate::Cancel;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::fs::File;
@@ -132,9 +132,9 @@ impl Drop for Frozen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::portable::linux::sandbox_mount::mount_storage;
-    use crate::engine::portable::linux::test_support::Mounted;
-    use crate::engine::portable::linux::{loop_device, mount_table, sandbox_image};
+    use crate::linux::sandbox_mount::mount_storage;
+    use crate::linux::test_support::{Mounted, no_record};
+    use crate::linux::{loop_device, mount_table, sandbox_image};
     use std::io::Read;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
@@ -149,7 +149,7 @@ mod tests {
                 &store.0.path().join("templates"),
                 &store.image(),
                 1 << 30,
-                &Cancel::default(),
+                (no_record, &Cancel::default()),
             )
             .unwrap();
             store

@@ -21,10 +21,10 @@ use super::in_use;
 use super::loop_device::{Attachment, LoopDevice};
 use super::mount_table::Mount;
 use super::sandbox_mount::{Access, detached_storage};
-use super::{sparse_copy, template_record};
-use crate::cancel::Cancel;
-use crate::engine::portable::ext4::Superblock;
-use crate::options::{MAXIMUM_SANDBOX_SIZE as MAXIMUM_SIZE, MINIMUM_SANDBOX_SIZE as MINIMUM_SIZE};
+use super::sparse_copy;
+use crate::Cancel;
+use crate::ext4::Superblock;
+use crate::{MAXIMUM_SANDBOX_SIZE as MAXIMUM_SIZE, MINIMUM_SANDBOX_SIZE as MINIMUM_SIZE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -46,13 +46,21 @@ const MAKING: &str = "making";
 /// Counts the layouts templates have had; another number makes templates of older versions unused.
 const TEMPLATE_VERSION: u32 = 1;
 
+/// Notes what a template is like: the path it is about to have, and its image. Called under the templates' lock.
+pub type RecordTemplate = fn(&Path, &File) -> Result<(), LinuxError>;
+
 /// Makes the sandbox image `image`, which must not exist yet, of `size` bytes (rounded up to whole blocks),
 /// and syncs it. `templates` is a directory for templates, made if missing; any number of processes may share
-/// it. Ends with `cancel`.
-pub fn create(templates: &Path, image: &Path, size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
+/// it. Before a template is there under its name, `record` may note what it is like. Ends with `cancel`.
+pub fn create(
+    templates: &Path,
+    image: &Path,
+    size: u64,
+    (record, cancel): (RecordTemplate, &Cancel),
+) -> Result<(), LinuxError> {
     let size = checked_size(size)?;
     let template_path = templates.join(format!("sandbox-v{TEMPLATE_VERSION}-{size}.img"));
-    let template = open_or_make(&template_path, templates, size, cancel)?;
+    let template = open_or_make(&template_path, templates, size, (record, cancel))?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
     let target: File = rustix::fs::openat(CWD, image, flags, Mode::from_raw_mode(0o600))
         .map_err(LinuxError::system("openat", image))?
@@ -74,7 +82,12 @@ fn checked_size(size: u64) -> Result<u64, LinuxError> {
     Ok(size.next_multiple_of(BLOCK))
 }
 
-fn open_or_make(template: &Path, templates: &Path, size: u64, cancel: &Cancel) -> Result<File, LinuxError> {
+fn open_or_make(
+    template: &Path,
+    templates: &Path,
+    size: u64,
+    (record, cancel): (RecordTemplate, &Cancel),
+) -> Result<File, LinuxError> {
     match File::open(template) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result.map_err(LinuxError::system("open", template)),
@@ -87,13 +100,18 @@ fn open_or_make(template: &Path, templates: &Path, size: u64, cancel: &Cancel) -
     cancel.wait(move || waiting.lock()).map_err(LinuxError::system("flock", &lock_path))?;
     // Whoever had the lock before may have made it, or died over it. The lock goes with its descriptor.
     if !template.exists() {
-        make_template(template, templates, size, cancel)?;
+        make_template(template, templates, size, (record, cancel))?;
     }
     File::open(template).map_err(LinuxError::system("open", template))
 }
 
 /// Makes a template beside its final name and renames it, so that nobody ever sees half of one.
-fn make_template(template: &Path, templates: &Path, size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
+fn make_template(
+    template: &Path,
+    templates: &Path,
+    size: u64,
+    (record, cancel): (RecordTemplate, &Cancel),
+) -> Result<(), LinuxError> {
     let folder = Making::begin(templates)?;
     let root = folder.0.join("root");
     for name in ["", UPPER, WORK] {
@@ -106,7 +124,7 @@ fn make_template(template: &Path, templates: &Path, size: u64, cancel: &Cancel) 
     file.set_len(size).map_err(LinuxError::system("ftruncate", &image))?;
     make_file_system(&image, &root, size, cancel)?;
     file.sync_all().map_err(LinuxError::system("fsync", &image))?;
-    template_record::write(template, &file)?;
+    record(template, &file)?;
     std::fs::rename(&image, template).map_err(LinuxError::system("rename", template))?;
     let folder = File::open(templates).map_err(LinuxError::system("open", templates))?;
     folder.sync_all().map_err(LinuxError::system("fsync", templates))
@@ -149,7 +167,7 @@ fn open_lock(path: &Path) -> Result<File, LinuxError> {
 }
 
 /// The lock without which nobody makes a template; `None` if somebody has it.
-pub(super) fn try_lock_templates(templates: &Path) -> Result<Option<File>, LinuxError> {
+pub fn try_lock_templates(templates: &Path) -> Result<Option<File>, LinuxError> {
     let lock_path = templates.join("lock");
     let lock = open_lock(&lock_path)?;
     match lock.try_lock() {

@@ -4,7 +4,7 @@
 
 use super::aligned_buffer::{ALIGNMENT, AlignedBuffer};
 use super::error::LinuxError;
-use crate::cancel::Cancel;
+use crate::Cancel;
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::File;

@@ -110,8 +110,8 @@ fn mount(context: &mut FsContext, source: &Path, devices: &[PathBuf]) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::portable::linux::test_support::{Layers, Mounted};
-    use crate::engine::portable::linux::{in_use, loop_device, mount_table};
+    use crate::linux::test_support::{Layers, Mounted};
+    use crate::linux::{in_use, loop_device, mount_table};
     use std::time::Instant;
 
     fn mounted(layers: &Layers, backing: Backing) -> Mounted {

@@ -184,8 +184,8 @@ fn unmount_error(path: &Path, error: Errno) -> LinuxError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::portable::linux::Holder;
-    use crate::engine::portable::linux::bind::bind;
+    use crate::linux::Holder;
+    use crate::linux::bind::bind;
     use std::fs::File;
 
     #[test]

@@ -201,8 +201,8 @@ pub fn text(holders: &[Holder]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::portable::linux::erofs_mount::{Backing, mount_index_with};
-    use crate::engine::portable::linux::test_support::{Layers, Mounted};
+    use crate::linux::erofs_mount::{Backing, mount_index_with};
+    use crate::linux::test_support::{Layers, Mounted};
     use std::path::PathBuf;
     use std::process::Command;
 

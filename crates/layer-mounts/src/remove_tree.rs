@@ -25,7 +25,7 @@ pub fn remove_tree(dir: &Path) -> io::Result<()> {
 }
 
 /// Removes what is at `path`, a directory or not.
-pub(crate) fn remove_any(path: &Path) -> io::Result<()> {
+pub fn remove_any(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { remove_tree(path) } else { fs::remove_file(path) }
 }
 

@@ -5,17 +5,19 @@
 //! image without one is not ours as it is. What is damaged may be removed: the next sandbox of its size makes
 //! it anew.
 
-use super::error::LinuxError;
-use super::sandbox_image::try_lock_templates;
-use crate::digest::Digest;
-use crate::sealed;
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use layer_mounts::linux::LinuxError;
+use layer_mounts::linux::sandbox_image::try_lock_templates;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::Digest;
+use crate::sealed;
 
 /// Version of the records that this code writes and reads.
 const VERSION: u32 = 1;
@@ -40,7 +42,7 @@ pub(super) fn write(template: &Path, image: &File) -> Result<(), LinuxError> {
 
 /// Templates that are not as they were made, and why; nothing while somebody is making one. With `remove`
 /// they go.
-pub fn damaged(templates: &Path, remove: bool) -> Result<Vec<(PathBuf, String)>, LinuxError> {
+pub(super) fn damaged(templates: &Path, remove: bool) -> Result<Vec<(PathBuf, String)>, LinuxError> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(templates) {
         // They may be deleted at any time.

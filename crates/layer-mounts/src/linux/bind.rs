@@ -35,7 +35,7 @@ pub fn is_view(mount: &Mount) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::portable::linux::mount_table;
+    use crate::linux::mount_table;
 
     #[test]
     fn a_bound_directory_is_seen_at_both_places_until_unmounted() {
