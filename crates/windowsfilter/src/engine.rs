@@ -28,6 +28,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use layer_mounts::remove_tree;
+
 use crate::diff_options::DiffOptions;
 use crate::digest::DiffId;
 use crate::driver::{Change, DiffGetter};
@@ -38,7 +40,6 @@ use crate::limits::{DiffLimits, Limits};
 use crate::metadata::StreamForm;
 use crate::record::{LayerKind, LayerRecord};
 use crate::scanners;
-use layer_mounts::remove_tree;
 
 pub mod hcs;
 #[cfg(test)]

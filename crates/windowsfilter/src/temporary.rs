@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use layer_mounts::remove_any;
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::cancel::Cancel;
@@ -16,7 +17,6 @@ use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
 use crate::scanners;
 use crate::store::{read_file, remove_file, sync_name};
-use layer_mounts::remove_any;
 
 /// The directory of temporary files.
 #[derive(Clone, Debug)]

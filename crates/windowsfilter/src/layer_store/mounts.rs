@@ -26,6 +26,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use layer_mounts::remove_tree;
+
 use super::LayerStore;
 use crate::engine::Place;
 use crate::error::{Error, IoContext, chain_text};
@@ -34,7 +36,6 @@ use crate::path_text;
 use crate::scanners;
 use crate::sealed;
 use crate::store;
-use layer_mounts::remove_tree;
 
 const STATE: &str = "state.json";
 /// Version of it that this code writes and reads.

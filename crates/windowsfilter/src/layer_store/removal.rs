@@ -7,6 +7,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use layer_mounts::remove_tree;
+
 use super::staging::is_kept;
 use super::{Chains, LayerStore};
 use crate::engine::Engine;
@@ -15,7 +17,6 @@ use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::lock::{self, Lock};
 use crate::record::LayerKind;
 use crate::store;
-use layer_mounts::remove_tree;
 
 /// A layer that is out of the store already, but whose bytes are still there.
 ///

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use layer_mounts::remove_tree;
+
 use super::in_place::Made;
 use super::{LayerStore, missing_is_damage, owners};
 use crate::digest::Digest;
@@ -16,7 +18,6 @@ use crate::options::StorageOptions;
 use crate::record::{self, LayerKind, LayerRecord};
 use crate::sealed;
 use crate::store::{self, Paths};
-use layer_mounts::remove_tree;
 
 /// A layer that is complete on disk but not yet visible. Dropping it gives it up and removes it.
 #[derive(Debug)]

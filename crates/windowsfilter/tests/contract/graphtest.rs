@@ -50,7 +50,7 @@ pub(crate) fn a_file_is_read_through_125_layers<R: Rig>() {
         let tar = TestLayer::new()
             .dir("Files")
             .file("Files/same.txt", format!("layer {n}").as_bytes())
-            .file(&format!("Files/only-{n}.txt"), b"x")
+            .file(format!("Files/only-{n}.txt"), b"x")
             .tar();
         driver.apply_diff(&layer, parent.as_ref(), &mut &tar[..]).unwrap();
         parent = Some(layer);

@@ -11,6 +11,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use layer_mounts::linux::LinuxError;
+use layer_mounts::linux::sandbox_image::Growth;
+use layer_mounts::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
+use layer_mounts::linux::snapshot::{self, SandboxView};
+use layer_mounts::linux::{bind, erofs_mount, in_use, mount_table, sandbox_image};
+
 use super::sandbox_diff;
 use super::template_record;
 use super::view::View;
@@ -27,11 +33,6 @@ use crate::lock;
 use crate::record::LayerKind;
 use crate::store::file;
 use crate::temporary::Temporaries;
-use layer_mounts::linux::LinuxError;
-use layer_mounts::linux::sandbox_image::Growth;
-use layer_mounts::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
-use layer_mounts::linux::snapshot::{self, SandboxView};
-use layer_mounts::linux::{bind, erofs_mount, in_use, mount_table, sandbox_image};
 
 /// The directories in [`Place::mounts`].
 const IMAGE: &str = "image";

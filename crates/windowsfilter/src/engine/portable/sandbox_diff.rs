@@ -21,13 +21,14 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
+use layer_mounts::linux::upper::UpperKind;
+
 use crate::diff_options::DiffOptions;
 use crate::driver::{Change, ChangeKind};
 use crate::engine::portable::memory::Memory;
 use crate::error::{Error, IoContext, shown};
 use crate::limits::DiffLimits;
 use crate::metadata::StreamForm;
-use layer_mounts::linux::upper::UpperKind;
 
 pub use parent::{Parent, ParentKind, ParentNode};
 pub use source::{Upper, Walk};

@@ -236,7 +236,7 @@ fn write(entries: &[(String, Written)]) -> Vec<u8> {
         Written::Directory => tar.dir(path),
         Written::Link(target) => tar.link(path, &target.to_ascii_lowercase()),
         Written::Deletion => tar.whiteout(path),
-        Written::Opaque => tar.file(&format!("{path}/.wh..wh..opq"), b""),
+        Written::Opaque => tar.file(format!("{path}/.wh..wh..opq"), b""),
     };
     entries.iter().fold(TestTar::new().dir("Files"), write).tar()
 }

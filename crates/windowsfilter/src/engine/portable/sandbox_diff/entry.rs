@@ -1,8 +1,9 @@
 //! Win32 metadata of what a sandbox has: what copy-up carried, and what Windows would give a new file.
 
+use layer_mounts::linux::upper::{Attribute, UpperKind};
+
 use crate::error::{Error, shown};
 use crate::metadata::{self, Stream, StreamForm, Win32Metadata};
-use layer_mounts::linux::upper::{Attribute, UpperKind};
 use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{EntryKind, FileInfo, LayerEntry};

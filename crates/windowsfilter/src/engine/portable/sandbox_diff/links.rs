@@ -9,8 +9,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::error::Error;
 use layer_mounts::linux::upper::UpperKind;
+
+use crate::error::Error;
 use wclayer::layer_tar::windows_path;
 use wclayer::name;
 use wclayer::reparse::{ReparseError, ReparsePoint, encode_go};

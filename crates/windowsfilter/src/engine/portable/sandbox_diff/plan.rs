@@ -13,11 +13,12 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use layer_mounts::linux::upper::UpperKind;
+
 use crate::engine::portable::long_names::linux_name;
 use crate::engine::portable::memory::Memory;
 use crate::error::{Error, shown};
 use crate::metadata::Win32Metadata;
-use layer_mounts::linux::upper::UpperKind;
 use wclayer::name;
 
 use super::entry::{Subject, read_metadata};

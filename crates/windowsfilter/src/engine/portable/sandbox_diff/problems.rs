@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use layer_mounts::linux::upper::{UpperEntry, UpperKind};
+
 use super::entry::{same_kind, windows_attribute};
 use super::links::reparse_data;
 use super::parent::{Parent, ParentNode};
@@ -10,7 +12,6 @@ use super::tree::TreeNode;
 use crate::diff_options::{DiffOptions, LeftOut};
 use crate::error::{Error, chain_text, shown};
 use crate::metadata::{Stream, StreamContent, Win32Metadata};
-use layer_mounts::linux::upper::{UpperEntry, UpperKind};
 use rustix::fs::FileType;
 use wclayer::ea;
 use wclayer::name;

@@ -3,9 +3,10 @@
 
 use std::cell::OnceCell;
 
+use layer_mounts::linux::upper::UpperKind;
+
 use crate::error::Error;
 use crate::metadata::Win32Metadata;
-use layer_mounts::linux::upper::UpperKind;
 use wclayer::security::{SecurityDescriptor, SecurityError, Sid};
 
 use super::entry::{Subject, entry_error, leads_to_directory, recorded};

@@ -2,10 +2,11 @@
 
 use std::io::Read;
 
-use crate::error::Error;
-use crate::limits::{Exceeded, Limit};
 use layer_mounts::linux::LinuxError;
 use layer_mounts::linux::upper::{Attribute, UpperDirectory, UpperEntry, Wanted};
+
+use crate::error::Error;
+use crate::limits::{Exceeded, Limit};
 
 /// An upper directory of overlayfs. Paths are relative to it, with `/` between names; its own is empty.
 pub trait Upper {

@@ -8,10 +8,11 @@ mod metadata;
 mod names;
 mod view;
 
+use layer_mounts::linux::upper::UpperDirectory;
+
 use super::*;
 use crate::metadata::{Stream, StreamContent, Win32Metadata};
 use erofs_index::Namespace;
-use layer_mounts::linux::upper::UpperDirectory;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use std::collections::BTreeMap;
 use std::io::{self, Read};

@@ -8,13 +8,13 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
+use layer_mounts::linux::upper::{UpperEntry, UpperKind};
 
 use crate::engine::portable::memory::Memory;
 use crate::engine::tar_size::TarSize;
 use crate::error::{Error, shown};
 use crate::limits::DiffLimits;
 use crate::metadata::{StreamForm, Win32Metadata};
-use layer_mounts::linux::upper::{UpperEntry, UpperKind};
 use wclayer::name;
 use wclayer::security::SecurityDescriptor;
 

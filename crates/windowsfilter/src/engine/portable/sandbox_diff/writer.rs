@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
+use layer_mounts::linux::upper::UpperKind;
+
 use crate::engine::tar_size::{self, TarSize};
 use crate::error::Error;
 use crate::limits::DiffLimits;
 use crate::metadata::StreamContent;
-use layer_mounts::linux::upper::UpperKind;
 use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};

@@ -3,10 +3,11 @@
 
 use std::cell::Cell;
 
+use layer_mounts::linux::upper::{Attribute, UpperEntry, UpperKind, Wanted};
+
 use super::*;
 use crate::engine::portable::sandbox_diff::Upper;
 use crate::limits::{Exceeded, Limit};
-use layer_mounts::linux::upper::{Attribute, UpperEntry, UpperKind, Wanted};
 
 /// An upper directory of so many entries, each as `entry` says; all lie in the root.
 struct MadeUp<F> {

@@ -1,5 +1,9 @@
 //! The parent is a view of a chain, read from its index.
 
+use layer_mounts::linux::erofs_mount::mount_index;
+use layer_mounts::linux::sandbox_mount::{Sandbox, mount_sandbox};
+use layer_mounts::linux::{mount_table, sandbox_image};
+
 use super::*;
 use crate::digest::{DiffId, Digest};
 use crate::engine::ChainLayer;
@@ -9,9 +13,6 @@ use crate::id::LayerId;
 use crate::metadata::Origin;
 use crate::temporary::Temporaries;
 use erofs_index::{Extent, ImageBuilder, Inode, InodeId, Kind, Options, XattrSetId};
-use layer_mounts::linux::erofs_mount::mount_index;
-use layer_mounts::linux::sandbox_mount::{Sandbox, mount_sandbox};
-use layer_mounts::linux::{mount_table, sandbox_image};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
