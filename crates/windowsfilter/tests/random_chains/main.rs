@@ -34,7 +34,7 @@ fn write(entries: &[(String, Written)], layer: usize) -> Vec<u8> {
         Written::Directory => tar.dir_of(path, time_of(layer)),
         Written::Link(target) => tar.link(path, target),
         Written::Deletion => tar.whiteout(path),
-        Written::Opaque => tar.file(&format!("{path}/.wh..wh..opq"), b""),
+        Written::Opaque => tar.file(format!("{path}/.wh..wh..opq"), b""),
     };
     entries.iter().fold(TestLayer::new().dir("Files"), write).tar()
 }
