@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Profile::Dev.build(&[COMMAND, SAMPLES])?;
     let area = std::env::temp_dir().join(format!("windowsfilter-demo-{}", std::process::id()));
     fs::create_dir(&area).at(&area)?;
-    let demo = Demo { binary: Profile::Dev.program("windowsfilter"), area: area.clone() };
+    let demo = Demo { binary: Profile::Dev.program(COMMAND), area: area.clone() };
     let start = Instant::now();
     let result = demo.steps(args);
     unmount_below(&area);

@@ -2,8 +2,9 @@
 
 use programs::error::{Error, Result};
 use programs::process::{is_root, run_unannounced};
+use programs::workspace;
 
-use crate::product::{COMMAND, GRPC_CODE, HOST_CHECK, Profile, SAMPLES, TESTBED};
+use crate::product::{COMMAND, HOST_CHECK, Profile, SAMPLES, TESTBED};
 use crate::{packages, tools};
 
 /// Arguments for the program; `--help` is its own.
@@ -85,7 +86,7 @@ fn samples(task: &str, args: &Args) -> Result<()> {
 /// # Errors
 /// When a protocol is malformed.
 pub(crate) fn grpc() -> Result<()> {
-    run_unannounced(&mut Profile::Dev.command(&[GRPC_CODE])?)
+    run_unannounced(workspace::cargo().args(["run", "--locked", "--package", "grpc-code"]))
 }
 
 /// Checks this Windows.

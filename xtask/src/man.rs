@@ -7,7 +7,7 @@ use programs::error::Result;
 use programs::process::run as run_command;
 use programs::workspace;
 
-use crate::product::COMMAND;
+use crate::product::COMMAND_PACKAGE;
 
 /// Write a manual page for the tool and each of its commands.
 #[derive(Debug, clap::Args)]
@@ -25,5 +25,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // The example runs at the top of the repository, and `dir` is meant from here.
     let dir = std::path::absolute(&dir).unwrap_or(dir);
     let mut example = workspace::cargo();
-    run_command(example.args(["run", "--package", COMMAND, "--example", "man", "--"]).arg(&dir))
+    run_command(example.args(["run", "--package", COMMAND_PACKAGE, "--example", "man", "--"]).arg(&dir))
 }

@@ -20,18 +20,20 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    /// Builds the binaries of these packages.
+    /// Builds these programs.
+    ///
+    /// All packages that have programs are named each time: which features a dependency is built with follows
+    /// from the packages that are named, and so all tasks share what is built.
     ///
     /// # Errors
     /// When they do not build.
-    pub(crate) fn build(self, packages: &[&str]) -> Result<()> {
+    pub(crate) fn build(self, programs: &[&str]) -> Result<()> {
         let mut build = workspace::cargo();
-        build.args(["build", "--locked", "--bins"]);
+        build.args(["build", "--locked"]).args(PACKAGES.iter().flat_map(|package| ["--package", package]));
         if let Self::Release = self {
             build.arg("--release");
         }
-        build.args(packages.iter().flat_map(|package| ["--package", package]));
-        run_unannounced(&mut build)
+        run_unannounced(build.args(programs.iter().flat_map(|program| ["--bin", program])))
     }
 
     /// Where a built program is.
@@ -43,23 +45,25 @@ impl Profile {
         workspace::target_dir().join(dir).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 
-    /// Builds the packages, of which the first has a program of its name, and gives that program.
+    /// Builds the programs and gives the first of them.
     ///
     /// # Errors
     /// When they do not build.
-    pub(crate) fn command(self, packages: &[&str]) -> Result<Command> {
-        self.build(packages)?;
-        Ok(Command::new(self.program(packages.first().copied().unwrap_or_default())))
+    pub(crate) fn command(self, programs: &[&str]) -> Result<Command> {
+        self.build(programs)?;
+        Ok(Command::new(self.program(programs.first().copied().unwrap_or_default())))
     }
 }
 
-/// The packages of the command and of what makes images for it.
-pub(crate) const COMMAND: &str = "windowsfilter-cli";
-/// The package that makes images and stores.
+/// The package of the command.
+pub(crate) const COMMAND_PACKAGE: &str = "windowsfilter-cli";
+/// The command.
+pub(crate) const COMMAND: &str = "windowsfilter";
+/// Makes images and stores; program and package.
 pub(crate) const SAMPLES: &str = "sample-images";
-/// The package that tries the command.
+/// Tries the command; program and package.
 pub(crate) const TESTBED: &str = "testbed";
-/// The package that generates the code of containerd's services.
-pub(crate) const GRPC_CODE: &str = "grpc-code";
-/// The package that checks a Windows host.
+/// Checks a Windows host; program and package.
 pub(crate) const HOST_CHECK: &str = "windows-host-check";
+/// The packages of these programs.
+const PACKAGES: [&str; 4] = [COMMAND_PACKAGE, SAMPLES, TESTBED, HOST_CHECK];

@@ -40,10 +40,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Err(Error::Missing("the quick start mounts file systems: run it as root".into()));
     }
     packages::ensure()?;
-    // What `cargo xtask` builds in the quick start too, so that nothing is built there.
-    Profile::Dev.build(&[COMMAND])?;
-    Profile::Dev.build(&[SAMPLES])?;
-    let shell = Shell::new(&Profile::Dev.program("windowsfilter"))?;
+    // What `cargo xtask` builds in the quick start, too, so that nothing is built there.
+    Profile::Dev.build(&[COMMAND, SAMPLES])?;
+    let shell = Shell::new(&Profile::Dev.program(COMMAND))?;
     let path = workspace::root().join("README.md");
     let text = fs::read_to_string(&path).at(&path)?;
     let (before, inside, after) = parts(&text, &path)?;

@@ -31,7 +31,7 @@ struct Commands<'a> {
 /// When it fails at anything, or says anything else than this machine's own command.
 pub(super) fn check(chroot: &Chroot, windows: &Path) -> Result<()> {
     Profile::Dev.build(&[COMMAND, SAMPLES])?;
-    let native = Profile::Dev.program("windowsfilter");
+    let native = Profile::Dev.program(COMMAND);
     let commands = Commands { chroot, windows, native, area: empty_area("command")? };
     commands.help()?;
     commands.import()?;
