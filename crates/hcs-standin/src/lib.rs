@@ -54,13 +54,14 @@
 //! # Layers
 //!
 //! A read-only layer has `Files`, with what its parents have unless it has been deleted, `Hives`, and
-//! `standin.parents`, which lists what came from the parents. A sandbox has `sandbox.vhdx`, which is empty, `sandbox.state` and a volume (`volumes.rs`); preparing it for the first
-//! time copies into it what the nearest parent's `Files` has. Functions that come in the wrong order fail
-//! with `ERROR_INVALID_STATE`; of a read-only layer all of them succeed (docker/for-win 1546, moby 32330).
-//! Exporting takes the backup privilege, importing and finishing the restore privilege as well.
-//! Trees with paths of 260 characters and more take a path that begins with `\\?\`, or a process that is
-//! long-path aware, as the function wants it (`long_paths.rs`). What a plain directory cannot hold
-//! (exact times, attributes, streams, reparse points) is kept by file ID in the state directory's `metadata`.
+//! `standin.parents`, which lists what came from the parents. A sandbox has `sandbox.vhdx`, which is empty,
+//! `sandbox.state` and a volume (`volumes.rs`); preparing it for the first time copies into it what the
+//! nearest parent's `Files` has. Functions that come in the wrong order fail with `ERROR_INVALID_STATE`; of a
+//! read-only layer all of them succeed (docker/for-win 1546, moby 32330). Exporting takes the backup
+//! privilege, importing and finishing the restore privilege as well. Trees with paths of 260 characters and
+//! more take a path that begins with `\\?\`, or a process that is long-path aware, as the function wants it
+//! (`long_paths.rs`). What a plain directory cannot hold (exact times, attributes, streams, reparse points)
+//! is kept by file ID in the state directory's `metadata`.
 #![allow(unsafe_code, reason = "foreign functions")]
 #![allow(non_snake_case, reason = "the names are those of the functions it stands in for")]
 #![cfg(windows)]

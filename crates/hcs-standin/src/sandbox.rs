@@ -120,8 +120,8 @@ pub(crate) struct Difference {
     pub(crate) tombstones: Vec<String>,
 }
 
-/// Compares what is below `root` with what the parents show. An entry that is not `of_parents` (by its path in
-/// lower case) is changed whether it differs or not.
+/// Compares what is below `root` with what the parents show. An entry that is not `of_parents` (by its path
+/// in lower case) is changed whether it differs or not.
 pub(crate) fn difference(
     root: &Path,
     parents: &[PathBuf],

@@ -1,8 +1,8 @@
-//! Mounts of container layers on Linux, and the images of writable ones: EROFS over tars, overlayfs over ext4 in
-//! a sparse file, loop devices, who has an image in use, direct writes, confined threads.
+//! Mounts of container layers on Linux, and the images of writable ones: EROFS over tars, overlayfs over ext4
+//! in a sparse file, loop devices, who has an image in use, direct writes, confined threads.
 //!
-//! It knows nothing of what a layer is. Everything of the kernel is in [`linux`]; [`ext4`] reads superblocks on
-//! any host, and [`Cancel`] ends long work on any.
+//! It knows nothing of what a layer is. Everything of the kernel is in [`linux`]; [`ext4`] reads superblocks
+//! on any host, and [`Cancel`] ends long work on any.
 
 mod cancel;
 pub mod ext4;

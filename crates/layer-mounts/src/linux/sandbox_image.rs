@@ -46,7 +46,8 @@ const MAKING: &str = "making";
 /// Counts the layouts templates have had; another number makes templates of older versions unused.
 const TEMPLATE_VERSION: u32 = 1;
 
-/// Notes what a template is like: the path it is about to have, and its image. Called under the templates' lock.
+/// Notes what a template is like: the path it is about to have, and its image. Called under the templates'
+/// lock.
 pub type RecordTemplate = fn(&Path, &File) -> Result<(), LinuxError>;
 
 /// Makes the sandbox image `image`, which must not exist yet, of `size` bytes (rounded up to whole blocks),
