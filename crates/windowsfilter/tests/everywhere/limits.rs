@@ -43,7 +43,7 @@ fn refused(limits: Limits, blob: &mut (dyn Read + Send)) -> (Limit, String) {
 
 /// `Files` and `count` files in it.
 fn layer(count: usize) -> Vec<u8> {
-    (0..count).fold(TestLayer::new().dir("Files"), |tar, i| tar.file(&format!("Files/{i}"), b"x")).tar()
+    (0..count).fold(TestLayer::new().dir("Files"), |tar, i| tar.file(format!("Files/{i}"), b"x")).tar()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -65,7 +65,7 @@ fn entries_are_limited() {
 fn names_are_limited() {
     let limits = Limits { name: Some(60), ..Limits::default() };
     let named =
-        |length: usize| TestLayer::new().dir("Files").file(&format!("Files/{}", "n".repeat(length)), b"");
+        |length: usize| TestLayer::new().dir("Files").file(format!("Files/{}", "n".repeat(length)), b"");
     apply(limits, &mut &named(54).tar()[..]).unwrap();
     let (limit, text) = refused(limits, &mut &named(55).tar()[..]);
     assert_eq!(limit, Limit::Name);
@@ -77,7 +77,7 @@ fn names_are_limited() {
 #[test]
 fn a_path_of_ten_thousand_levels_is_refused_and_one_below_the_limit_is_not() {
     let deep =
-        |levels: usize| TestLayer::new().file(&format!("Files{}/f", "/d".repeat(levels - 2)), b"x").tar();
+        |levels: usize| TestLayer::new().file(format!("Files{}/f", "/d".repeat(levels - 2)), b"x").tar();
     apply(Limits::default(), &mut &deep(1024)[..]).unwrap();
     for levels in [1025, 10_000] {
         let (limit, text) = refused(Limits::default(), &mut &deep(levels)[..]);

@@ -73,7 +73,7 @@ fn a_deleted_directory_is_gone_whether_windows_copies_what_is_in_it_or_not() {
     for copies_parents in [false, true] {
         let fixture = Fixture::new();
         fixture.host.machine().copies_parents = copies_parents;
-        let upper = TestTar::new().dir("Files").delete("Files/d").delete("Files/none");
+        let upper = TestTar::new().dir("Files").whiteout("Files/d").whiteout("Files/none");
         assert_eq!(merged_in(&fixture, base(), upper), ["Files/f = f"]);
     }
 }
