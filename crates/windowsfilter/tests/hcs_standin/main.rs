@@ -68,7 +68,7 @@ fn a_base_layer_and_one_on_top_are_restored_linked_and_finished() {
 fn a_directory_that_a_layer_deletes_goes_with_what_is_in_it() {
     let windows = Windows::new();
     windows.store.apply_diff(&id("base"), None, &mut &base_tar()[..]).unwrap();
-    let tar = TestTar::new().dir("Files").delete("Files/Windows").delete("Files/none").dir("Hives").tar();
+    let tar = TestTar::new().dir("Files").whiteout("Files/Windows").whiteout("Files/none").dir("Hives").tar();
     windows.store.apply_diff(&id("app"), Some(&id("base")), &mut &tar[..]).unwrap();
     let files = |layer: &str| windows.home().join(layer).join("Files");
     assert!(!files("app").join("Windows").exists() && files("app").join("readme.txt").exists());
