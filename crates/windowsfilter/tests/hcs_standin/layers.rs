@@ -2,9 +2,6 @@
 
 pub(crate) use sample_images::SmallLayer as TestTar;
 
-/// The time of everything in them.
-pub(crate) const TIME: u64 = sample_images::small::TIME.0;
-
 /// A base layer with a utility VM.
 pub(crate) fn base_tar() -> Vec<u8> {
     TestTar::new()

@@ -27,10 +27,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use fake_host::FakeHost;
-use layers::{TIME, TestTar, base_tar, delta_tar};
+use layers::{TestTar, base_tar, delta_tar};
 
 use super::ImportProcess;
 use crate::{Driver, LayerId, LayerStore, StorageOptions};
+
+/// The time of everything in the layers.
+const TIME: u64 = sample_images::small::TIME.0;
 
 fn id(text: &str) -> LayerId {
     LayerId::new(text).unwrap()
