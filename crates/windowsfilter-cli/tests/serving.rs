@@ -142,10 +142,22 @@ fn a_containerd_that_is_not_there_is_missed_at_the_start() {
 fn metrics_are_shown_to_prometheus() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let server = Server::start(&["--metrics", &address], None);
-    let mut stream = TcpStream::connect(&address).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let lines: Vec<String> = BufReader::new(stream).lines().map(Result::unwrap).collect();
-    assert!(lines.iter().any(|line| line == "windowsfilter_mounts 0"), "{lines:?}");
+    let ask = |path: &str| -> Vec<String> {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        BufReader::new(stream).lines().map(Result::unwrap).collect()
+    };
+    let lines = ask("/metrics");
+    for wanted in [
+        "content-type: text/plain; version=0.0.4; charset=utf-8",
+        "# TYPE windowsfilter_apply_bytes_total counter",
+        "windowsfilter_mounts 0",
+        "windowsfilter_snapshots{kind=\"sandbox\"} 0",
+    ] {
+        assert!(lines.iter().any(|line| line == wanted), "{wanted} is not in {lines:?}");
+    }
+    let lines = ask("/other");
+    assert!(lines[0].contains("404") && lines.iter().any(|line| line.contains("/metrics")), "{lines:?}");
     server.stop();
 }
 

@@ -24,7 +24,7 @@ use crate::error::{Error, chain};
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
 /// Connections that are answered at the same time; others wait.
 const CONNECTIONS: usize = 16;
-/// How long a connection may take to say what it wants.
+/// How long a connection may take to say what it wants, and as long again to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of a call: its name in the protocol, and the gRPC code it ended with.
