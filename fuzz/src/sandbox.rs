@@ -293,7 +293,7 @@ pub fn shown(view: &View) -> Vec<(Vec<Vec<u8>>, bool)> {
     while let Some((path, directory)) = directories.pop() {
         for (name, node) in view.list(&directory).expect("a directory of the view") {
             let path = [&path[..], &[name::fold(&name)]].concat();
-            let is_directory = node.info.kind == erofs_index::FileType::Directory;
+            let is_directory = node.is_directory();
             all.push((path.clone(), is_directory));
             if is_directory {
                 directories.push((path, node));

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use windowsfilter::{Node, View};
+use windowsfilter::{Node, NodeKind, View};
 
 /// Nodes that are visited: inputs are small, but a file can have many names.
 const MOST_NODES: usize = 5_000;
@@ -23,7 +23,7 @@ pub fn read_everything(view: &View) {
             let found = view.lookup(&node.view_path, false).expect("an index that is whole");
             assert_eq!(found.as_ref(), Some(&node));
             read(view, &node);
-            if node.info.kind == erofs_index::FileType::Directory {
+            if node.is_directory() {
                 directories.push(node);
             }
         }
@@ -33,18 +33,18 @@ pub fn read_everything(view: &View) {
 fn read(view: &View, node: &Node) {
     let metadata = view.metadata(node).expect("a node of the view");
     // A directory may be there only because something is in it.
-    let is_directory = node.info.kind == erofs_index::FileType::Directory;
+    let is_directory = node.is_directory();
     assert!(is_directory || metadata.origin.is_some(), "every file comes from a layer");
     for stream in &metadata.streams {
         let length = measure(view.open_stream(stream).expect("a stream of the view"));
         assert_eq!(length, stream.content.size().min(MOST_BYTES));
     }
-    match node.info.kind {
-        erofs_index::FileType::Regular => {
+    match node.kind() {
+        NodeKind::File => {
             let length = measure(view.open_file(node).expect("a file of the view"));
-            assert_eq!(length, node.info.size.min(MOST_BYTES));
+            assert_eq!(length, node.size().min(MOST_BYTES));
         }
-        erofs_index::FileType::Symlink => {
+        NodeKind::Link => {
             view.link_target(node).expect("a link of the view");
             // It may lead nowhere, or in a circle.
             _ = view.lookup(&node.view_path, true);

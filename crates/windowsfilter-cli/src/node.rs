@@ -1,26 +1,20 @@
 //! What Windows takes a file of a view for.
 
-use erofs_index::FileType;
 use wclayer::reparse::ReparsePoint;
-use windowsfilter::{Error, JsonName, Node, View, Win32Metadata};
+use windowsfilter::{Error, JsonName, Node, NodeKind, View, Win32Metadata};
 
 /// `file`, `directory`, `symlink` or `mountpoint`; `deleted` for a mark of a deletion, of which a whole index
 /// shows none.
 pub(crate) fn type_of(node: &Node, metadata: &Win32Metadata) -> &'static str {
-    match node.info.kind {
-        FileType::Regular => "file",
-        FileType::Directory => "directory",
-        FileType::CharDevice => "deleted",
-        FileType::Symlink => match metadata.reparse.as_deref().map(ReparsePoint::decode) {
+    match node.kind() {
+        NodeKind::File => "file",
+        NodeKind::Directory => "directory",
+        NodeKind::Link => match metadata.reparse.as_deref().map(ReparsePoint::decode) {
             Some(Ok(ReparsePoint::MountPoint { .. })) => "mountpoint",
             _ => "symlink",
         },
+        _ => "deleted",
     }
-}
-
-/// Bytes of a file's content; 0 for anything else.
-pub(crate) fn size_of(node: &Node) -> u64 {
-    if node.info.kind == FileType::Regular { node.info.size } else { 0 }
 }
 
 /// Where a link leads: what Windows shows, or else what Windows follows, or else what the view has. `None`
@@ -30,7 +24,7 @@ pub(crate) fn link_target(
     node: &Node,
     metadata: &Win32Metadata,
 ) -> Result<Option<JsonName>, Error> {
-    if node.info.kind != FileType::Symlink {
+    if node.kind() != NodeKind::Link {
         return Ok(None);
     }
     let name = match metadata.reparse.as_deref().map(ReparsePoint::decode) {

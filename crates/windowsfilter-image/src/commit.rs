@@ -33,6 +33,13 @@ pub struct CommitOptions<'a> {
     pub progress: &'a dyn Progress,
 }
 
+impl CommitOptions<'_> {
+    /// An image of this name, made now by nobody in particular.
+    pub fn new(reference: Reference) -> Self {
+        Self { reference, author: None, message: None, created: None, strict: false, progress: &() }
+    }
+}
+
 impl ImageStore {
     /// Makes an image of what the sandbox holds at this moment: the config of the image that it was made
     /// from, and a layer more. Same changes, same options and same time give the same image.

@@ -48,3 +48,5 @@ pub use prune::{Pruned, Removed};
 pub use records::{ImageRecord, ImageStore, Imported, SourceLayer};
 pub use reference::Reference;
 pub use source::Source;
+/// The layer store that images are in.
+pub use windowsfilter;

@@ -56,7 +56,7 @@ pub(crate) mod stream;
 mod suite;
 pub(crate) mod tar_size;
 
-pub use portable::view::{Node, View};
+pub use portable::view::{Node, NodeKind, View};
 pub use request::{Examined, Expect, ImportRequest, Imported, Progress, Reading};
 
 /// Where the files of a layer or sandbox are; enough to undo what was done to it, even if its records are

@@ -41,7 +41,7 @@ pub use digest::{DiffId, Digest, Hashed};
 pub use driver::{Applied, Change, ChangeKind, DiffGetter, Driver, Presence};
 pub use engine::hcs as hcs_engine;
 pub use engine::portable::import::MAX_ZSTD_WINDOW_LOG;
-pub use engine::{Expect, ImportRequest, Imported, Node, Progress, View};
+pub use engine::{Expect, ImportRequest, Imported, Node, NodeKind, Progress, View};
 pub use error::{Error, ErrorKind, TarContent};
 pub use findings::Finding;
 pub use id::LayerId;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use erofs_index::FileType;
+use windowsfilter::NodeKind;
 
 use crate::error::Error;
 use crate::interrupt;
@@ -23,10 +23,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let view = location.view(session)?;
     let found = location.find(&view, true)?;
     let (target, path) = (location.target.clone(), found.shown());
-    let mut content: Box<dyn Read> = match (&found.stream, found.node.info.kind) {
+    let mut content: Box<dyn Read> = match (&found.stream, found.node.kind()) {
         (Some(stream), _) => Box::new(view.open_stream(stream)?),
-        (None, FileType::Regular) => Box::new(view.open_file(&found.node)?),
-        (None, FileType::Directory) => return Err(Error::NotAFile { target, path, actual: "directory" }),
+        (None, NodeKind::File) => Box::new(view.open_file(&found.node)?),
+        (None, NodeKind::Directory) => return Err(Error::NotAFile { target, path, actual: "directory" }),
         (None, _) => return Err(Error::NotAFile { target, path, actual: "link" }),
     };
     interrupt::finished();

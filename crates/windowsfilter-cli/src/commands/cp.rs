@@ -7,8 +7,7 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use erofs_index::FileType;
-use windowsfilter::{Cancel, JsonName, Node, View};
+use windowsfilter::{Cancel, JsonName, Node, NodeKind, View};
 
 use crate::error::{Error, IoContext};
 use crate::human;
@@ -54,7 +53,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let view = location.view(session)?;
     let found = location.find(&view, true)?;
     let node = &found.node;
-    let is_directory = found.stream.is_none() && node.info.kind == FileType::Directory;
+    let is_directory = found.stream.is_none() && node.is_directory();
     if is_directory && !args.recursive {
         return Err(Error::IsDirectory { target: location.target, path: found.shown() });
     }
@@ -139,20 +138,20 @@ impl Copy<'_> {
                 continue;
             };
             self.cancel.check().map_err(windowsfilter::Error::from)?;
-            match node.info.kind {
-                FileType::Directory => {
+            match node.kind() {
+                NodeKind::Directory => {
                     let next = self.enter(&node, &level.to, &name)?;
                     levels.push(next);
                 }
-                FileType::Regular => self.file(&node, &level.to, &name)?,
-                FileType::Symlink => {
+                NodeKind::File => self.file(&node, &level.to, &name)?,
+                NodeKind::Link => {
                     // The copy's own root is level 0.
                     let depth = levels.len() - 1;
                     if let Some(level) = levels.last() {
                         self.link(&node, &level.to, &name, depth)?;
                     }
                 }
-                FileType::CharDevice => self.done.skipped.push(full_path(&node).into()),
+                _ => self.done.skipped.push(full_path(&node).into()),
             }
         }
         Ok(())
@@ -168,7 +167,7 @@ impl Copy<'_> {
     }
 
     fn file(&mut self, node: &Node, into: &Directory, name: &[u8]) -> Result<(), Error> {
-        if node.info.kind != FileType::Regular {
+        if node.kind() != NodeKind::File {
             let (target, path) = (self.target.to_owned(), shown_path(node));
             return Err(Error::NotAFile { target, path, actual: "link" });
         }

@@ -1,6 +1,5 @@
 //! `ls`: a directory inside an image or layer.
 
-use erofs_index::FileType;
 use wclayer::attributes::{self, *};
 use windowsfilter::{JsonName, Node, View};
 
@@ -48,7 +47,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
             let size = stream.content.size();
             vec![Entry { kind: "stream", size, target: None, ..entry }]
         }
-        None if found.node.info.kind == FileType::Directory => {
+        None if found.node.is_directory() => {
             let children = view.list(&found.node)?;
             children.iter().map(|(name, node)| entry(&view, name, node)).collect::<Result<_, _>>()?
         }
@@ -64,11 +63,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
 
 fn entry(view: &View, name: &[u8], node: &Node) -> Result<Entry, Error> {
     let metadata = view.metadata(node)?;
-    let (seconds, nanoseconds) = node.info.mtime;
+    let (seconds, nanoseconds) = node.modified();
     Ok(Entry {
         name: name.into(),
         kind: node::type_of(node, &metadata),
-        size: node::size_of(node),
+        size: node.size(),
         attributes: metadata.attributes.map(attributes::names).unwrap_or_default(),
         modified: human::unix_time(seconds, nanoseconds),
         target: node::link_target(view, node, &metadata)?,

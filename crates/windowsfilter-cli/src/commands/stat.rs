@@ -77,11 +77,11 @@ fn stat(view: &View, found: &Found) -> Result<Stat, Error> {
     let whole = Stat {
         path: found.path.clone().into(),
         kind: node::type_of(node, &metadata),
-        size: node::size_of(node),
+        size: node.size(),
         attributes: metadata.attributes.map(attributes::names).unwrap_or_default(),
         times: Times {
             created: shown_time(metadata.created),
-            modified: human::unix_time(node.info.mtime.0, node.info.mtime.1),
+            modified: human::unix_time(node.modified().0, node.modified().1),
             accessed: shown_time(metadata.accessed),
             changed: shown_time(metadata.changed),
         },

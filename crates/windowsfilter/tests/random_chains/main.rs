@@ -16,7 +16,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use erofs_index::FileType;
 use proptest::prelude::*;
 use wclayer::filetime::FileTime;
 use windowsfilter::{Driver, View};
@@ -70,8 +69,8 @@ fn directory_line(time: FileTime) -> String {
 fn of_view(view: &View, node: &windowsfilter::Node, path: &[u8], lines: &mut Lines) {
     for (name, node) in view.list(node).unwrap() {
         let path = [path, b"/", &name[..]].concat();
-        if node.info.kind == FileType::Directory {
-            let time = FileTime::from_unix(node.info.mtime.0, node.info.mtime.1);
+        if node.is_directory() {
+            let time = FileTime::from_unix(node.modified().0, node.modified().1);
             lines.insert(path.clone(), directory_line(time));
             of_view(view, &node, &path, lines);
         } else {

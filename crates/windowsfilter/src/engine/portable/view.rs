@@ -66,13 +66,52 @@ struct Tar {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// What the index says of it.
-    pub info: InodeInfo,
+    pub(crate) info: InodeInfo,
     /// Its path from the view's root (from the layer's root, where a tar name was looked up that is not in
     /// `Files`), separated by `/` and spelled as the view spells it; empty for the root.
     pub view_path: Vec<u8>,
 }
 
+/// What a [`Node`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NodeKind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symlink or a junction: [`Win32Metadata::reparse`] tells which.
+    Link,
+    /// The mark of a deletion. The view of a whole chain shows none.
+    Deletion,
+}
+
 impl Node {
+    /// What it is.
+    pub fn kind(&self) -> NodeKind {
+        match self.info.kind {
+            FileType::Regular => NodeKind::File,
+            FileType::Directory => NodeKind::Directory,
+            FileType::Symlink => NodeKind::Link,
+            FileType::CharDevice => NodeKind::Deletion,
+        }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind() == NodeKind::Directory
+    }
+
+    /// Bytes of a file's content; 0 of anything else.
+    pub fn size(&self) -> u64 {
+        if self.kind() == NodeKind::File { self.info.size } else { 0 }
+    }
+
+    /// When it was last written: seconds since 1970, which may be negative, and nanoseconds below 10⁹.
+    pub fn modified(&self) -> (i64, u32) {
+        self.info.mtime
+    }
+
     /// The last name of its path, which may be a shortened one.
     pub(crate) fn shown_name(&self) -> &[u8] {
         self.view_path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
@@ -193,6 +232,27 @@ impl View {
             list.push((name, node));
         }
         Ok(list)
+    }
+
+    /// Everything below `directory`, each directory before what is in it. A directory that cannot be read is
+    /// an error, and the walk goes on behind it.
+    pub fn walk(&self, directory: &Node) -> impl Iterator<Item = Result<Node, Error>> + use<'_> {
+        let mut unread = vec![directory.clone()];
+        let mut nodes: Vec<Node> = Vec::new();
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(node) = nodes.pop() {
+                    if node.is_directory() {
+                        unread.push(node.clone());
+                    }
+                    return Some(Ok(node));
+                }
+                match self.list(&unread.pop()?) {
+                    Ok(list) => nodes.extend(list.into_iter().rev().map(|(_, node)| node)),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        })
     }
 
     /// What Windows knows of a node beyond its content.
