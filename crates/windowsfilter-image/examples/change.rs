@@ -12,7 +12,12 @@ use windowsfilter_image::{
 };
 
 /// Imports `image`, adds `C:\new.txt` to it and writes the new image to `archive`.
-pub(crate) fn run(root: &Path, image: &Path, archive: &Path, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(
+    root: &Path,
+    image: &Path,
+    archive: &Path,
+    out: &mut dyn Write,
+) -> Result<(), Box<dyn Error>> {
     let layers = LayerStore::open(root, StorageOptions::default())?;
     let images = ImageStore::open(layers.clone())?;
     let base = images.import(ImportOptions::new(Source::Path(image.to_owned())))?;

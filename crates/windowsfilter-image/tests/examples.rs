@@ -25,7 +25,8 @@ fn image() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     let tar = layer(&[("Windows/tool.exe", PROGRAM), ("readme.txt", b"read me")]);
     let mut layout = Layout::default();
     let tars = [tar.clone()];
-    layout.image(&config("windows", "10.0.20348.1", &tars), &tars, |_| {});
+    let manifest = layout.image(&config("windows", "10.0.20348.1", &tars), &tars, |_| {});
+    manifest["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": "base:1" });
     let path = dir.path().join("image");
     layout.write(&path);
     (dir, path, tar)
@@ -53,11 +54,9 @@ fn scan_prints_each_program_with_its_digest_and_layer() {
 
 #[test]
 fn sddl_prints_a_line_for_each_entry() {
-    let (dir, _, tar) = image();
-    let path = dir.path().join("layer.tar");
-    std::fs::write(&path, tar).unwrap();
-    let text = output(|out| sddl::run(&path, out).unwrap());
-    assert!(text.lines().count() >= 4 && text.lines().all(|line| line.contains("Files")), "{text}");
+    let vectors = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/backuptar");
+    let text = output(|out| sddl::run(&vectors.join("base-layer/in.tar"), out).unwrap());
+    assert!(text.lines().any(|line| line.starts_with("Files/") && line.contains(" O:")), "{text}");
 }
 
 #[cfg(target_os = "linux")]

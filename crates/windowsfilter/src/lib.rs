@@ -1,7 +1,33 @@
 //! The layer store: Docker's `windowsfilter` graph driver, on any host.
 //!
-//! [`driver`] is the contract, [`LayerStore`] the implementation; [`engine`] does the work that depends on
-//! the host. See `ARCHITECTURE.md` in the repository for a map.
+//! A [`LayerStore`] keeps Windows layers as they came in, shows a chain of them as Windows would (a [`View`], without
+//! a mount or rights), mounts it on Linux, and keeps what a container writes in a sandbox, whose changes are a layer
+//! again. Names of images are `windowsfilter-image`'s; formats are `wclayer`'s.
+//!
+//! ```
+//! use windowsfilter::{Driver, LayerId, LayerStore, NodeKind, StorageOptions};
+//!
+//! # use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
+//! # let mut layer = Writer::new(Vec::new());
+//! # let directory = FileInfo { attributes: 0x10, ..FileInfo::default() };
+//! # layer.write_file(&LayerEntry::new("Files", directory), &mut std::io::empty())?;
+//! # layer.write_file(&LayerEntry::new("Files/empty.txt", FileInfo::default()), &mut std::io::empty())?;
+//! # let tar = layer.finish()?;
+//! # let dir = tempfile::tempdir()?;
+//! # let root = dir.path();
+//! let store = LayerStore::open(root, StorageOptions::default())?;
+//! // `tar` is a layer's tar, plain or compressed.
+//! let base = LayerId::new("base")?;
+//! store.apply_diff(&base, None, &mut &tar[..])?;
+//!
+//! let view = store.view(&base)?;
+//! let file = view.lookup(br"C:\EMPTY.TXT", true)?.expect("any case");
+//! assert_eq!((file.kind(), file.size()), (NodeKind::File, 0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Driver`] has Docker's names for what a store does: `apply_diff`, `get`, `put`, `diff`, `remove`.
+//! `ARCHITECTURE.md` in the repository is the map of the code.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +41,7 @@ mod compressed;
 mod diff_options;
 mod digest;
 pub mod driver;
+#[doc(hidden)]
 pub mod engine;
 mod error;
 mod findings;
