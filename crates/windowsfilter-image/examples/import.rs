@@ -1,5 +1,5 @@
-//! Imports an image into a store and lists what Windows sees in `C:\`: `import STORE IMAGE`. It needs no rights and
-//! mounts nothing.
+//! Imports an image into a store and lists what Windows sees in `C:\`: `import STORE IMAGE`. It needs no
+//! rights and mounts nothing.
 
 use std::error::Error;
 use std::io::Write;

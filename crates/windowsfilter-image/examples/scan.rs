@@ -1,5 +1,5 @@
-//! Looks at every file of an image without mounting it, as a scanner does, and prints the digests of programs and
-//! which layer each comes from: `scan STORE IMAGE`.
+//! Looks at every file of an image without mounting it, as a scanner does, and prints the digests of programs
+//! and which layer each comes from: `scan STORE IMAGE`.
 
 use std::error::Error;
 use std::io::Write;

@@ -1,8 +1,8 @@
 //! The layer store: Docker's `windowsfilter` graph driver, on any host.
 //!
-//! A [`LayerStore`] keeps Windows layers as they came in, shows a chain of them as Windows would (a [`View`], without
-//! a mount or rights), mounts it on Linux, and keeps what a container writes in a sandbox, whose changes are a layer
-//! again. Names of images are `windowsfilter-image`'s; formats are `wclayer`'s.
+//! A [`LayerStore`] keeps Windows layers as they came in, shows a chain of them as Windows would (a [`View`],
+//! without a mount or rights), mounts it on Linux, and keeps what a container writes in a sandbox, whose
+//! changes are a layer again. Names of images are `windowsfilter-image`'s; formats are `wclayer`'s.
 //!
 //! ```
 //! use windowsfilter::{Driver, LayerId, LayerStore, NodeKind, StorageOptions};
