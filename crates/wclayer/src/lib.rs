@@ -15,7 +15,7 @@
 //! | [`reparse`] | symlinks and junctions |
 //! | [`ea`] | extended attributes |
 //! | [`attributes`], [`filetime`] | `FILE_ATTRIBUTE_*`, times in 100 ns since 1601 |
-//! | [`transport`], [`tombstones`] | the directory that ImportLayer and ExportLayer exchange, and its deletions |
+//! | [`transport`], [`tombstones`] | what ImportLayer and ExportLayer exchange: a directory, its deletions |
 //! | [`layer_chain`] | Docker's `layerchain.json` |
 //! | [`name`] | names as Windows compares them |
 //!
