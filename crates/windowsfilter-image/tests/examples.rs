@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
+#[cfg(target_os = "linux")]
 #[path = "../examples/change.rs"]
 mod change;
 mod common;
