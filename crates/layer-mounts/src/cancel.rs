@@ -201,19 +201,24 @@ impl Read for PipeReader {
 
 /// Whether `error`, or what it comes from, is that work was cancelled.
 pub fn is_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<Cancelled>() {
-            return true;
-        }
-        // What is transparent, or in an I/O error, is passed over by `source`.
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
-            && is_cancelled(inner)
-        {
-            return true;
-        }
+    any_cause(error, &|error| {
         #[cfg(target_os = "linux")]
         if let Some(crate::linux::LinuxError::Cancelled(_)) = error.downcast_ref() {
+            return true;
+        }
+        error.is::<Cancelled>()
+    })
+}
+
+/// Whether `is` holds for `error` or one of its causes, those in I/O errors too, which `source` passes over.
+pub fn any_cause(
+    error: &(dyn std::error::Error + 'static),
+    is: &dyn Fn(&(dyn std::error::Error + 'static)) -> bool,
+) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if is(error) || inner.is_some_and(|inner| any_cause(inner, is)) {
             return true;
         }
         next = error.source();

@@ -10,7 +10,7 @@ pub mod ext4;
 pub mod linux;
 mod remove_tree;
 
-pub use cancel::{Cancel, CancelReader, Cancelled, PipeReader, is_cancelled};
+pub use cancel::{Cancel, CancelReader, Cancelled, PipeReader, any_cause, is_cancelled};
 pub use remove_tree::{remove_any, remove_tree};
 
 /// Least size of a sandbox in bytes: a journal of ext4's least size (4 MiB), the inode tables, and something

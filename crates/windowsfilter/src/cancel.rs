@@ -4,40 +4,30 @@
 //! and past a check look at it whenever they are read; waiting for a lock, a pipe or a child ends with it.
 //! What undoes must not be cancelled: it works on [`crate::LayerStore::undoing`].
 
-use std::io;
-
 pub use layer_mounts::{Cancel, CancelReader, Cancelled, PipeReader};
 
 use crate::error::Error;
 
 /// Whether `error`, or what it comes from, is that work was cancelled.
 pub fn is_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if layer_mounts::is_cancelled(error) {
-            return true;
-        }
-        // What is transparent, or in an I/O error, is passed over by `source`.
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
-            && is_cancelled(inner)
-        {
-            return true;
-        }
-        // Another error's source may be in a box of its own.
-        let boxed = || error.downcast_ref::<Box<Error>>().map(Box::as_ref);
-        match error.downcast_ref::<Error>().or_else(boxed) {
-            Some(Error::Cancelled(_)) => return true,
-            #[cfg(target_os = "linux")]
-            Some(Error::Linux(inner)) if layer_mounts::is_cancelled(inner) => return true,
-            _ => {}
-        }
-        next = error.source();
-    }
-    false
+    layer_mounts::is_cancelled(error)
+        || layer_mounts::any_cause(error, &|error| {
+            // Another error's source may be in a box of its own.
+            let boxed = || error.downcast_ref::<Box<Error>>().map(Box::as_ref);
+            match error.downcast_ref::<Error>().or_else(boxed) {
+                // What is transparent is passed over by `source`.
+                Some(Error::Cancelled(_)) => true,
+                #[cfg(target_os = "linux")]
+                Some(Error::Linux(inner)) => layer_mounts::is_cancelled(inner),
+                _ => false,
+            }
+        })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
