@@ -18,10 +18,9 @@ use crate::limits::{DiffLimits, Exceeded, Limit};
 const CHUNK: usize = 1 << 20;
 
 /// Bytes of a disk of `total` that a commit leaves to everybody else: 64 MiB, and of a small disk an eighth.
-#[cfg(any(unix, test))]
-const fn reserve(total: u64) -> u64 {
-    const MOST: u64 = 64 << 20;
-    if total / 8 < MOST { total / 8 } else { MOST }
+#[cfg(any(target_os = "linux", test))]
+fn reserve(total: u64) -> u64 {
+    (total / 8).min(64 << 20)
 }
 
 /// What a sandbox changed, as a tar.
