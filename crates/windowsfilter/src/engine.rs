@@ -349,12 +349,12 @@ pub trait Engine: Debug + Send + Sync {
         kind == LayerKind::Sandbox
     }
 
-    /// Refuses a chain, base first, that [`Engine::activate`] could never show. Its nearest layer may be one
-    /// that was staged.
+    /// Refuses a chain that [`Engine::activate`] could never show. Its nearest layer may be one that was
+    /// staged. Calls `chain` only if it looks.
     ///
     /// # Errors
     /// Why it cannot be shown.
-    fn check_chain(&self, _chain: &[ChainLayer]) -> Result<(), Error> {
+    fn check_chain(&self, _chain: ReadChain<'_>) -> Result<(), Error> {
         Ok(())
     }
 

@@ -297,19 +297,20 @@ impl LayerStore {
     pub fn layers(&self) -> Result<Vec<LayerId>, Error> {
         let mut ids: Vec<LayerId> =
             self.entries(&self.paths.layers())?.iter().filter_map(|name| LayerId::new(name).ok()).collect();
-        ids.retain(|id| !self.is_incomplete(id) && self.paths.layer(id).is_dir());
+        ids.retain(|id| !self.is_incomplete(id));
         ids.sort();
         Ok(ids)
     }
 
-    /// Names in a directory that are valid UTF-8; others are not ours, nor, of layers, are files: a layer is
-    /// a directory.
+    /// Names in `dir` that are valid UTF-8. Among layers, only those of directories.
     fn entries(&self, dir: &Path) -> Result<Vec<String>, Error> {
         let only_directories = dir != self.paths.incomplete_dir();
         let mut names = Vec::new();
         for entry in fs::read_dir(dir).at("list", dir)? {
             let entry = entry.at("list", dir)?;
-            if !(only_directories && entry.file_type().at("list", &entry.path())?.is_file())
+            let kind = entry.file_type().at("list", &entry.path())?;
+            let is_directory = kind.is_dir() || kind.is_symlink() && entry.path().is_dir();
+            if (is_directory || !only_directories)
                 && let Ok(name) = entry.file_name().into_string()
             {
                 names.push(name);
@@ -440,7 +441,12 @@ impl LayerStore {
 
 /// As [`missing_is_damage`], of all layers that `layer` shows.
 fn missing_in(layer: &Layer, error: Error) -> Error {
-    let dirs: Vec<_> = layer.chain.iter().map(|layer| (&layer.id, layer.dir.as_path())).collect();
+    missing_in_chain(&layer.chain, error)
+}
+
+/// As [`missing_is_damage`], of all layers of a chain.
+fn missing_in_chain(chain: &[ChainLayer], error: Error) -> Error {
+    let dirs: Vec<_> = chain.iter().map(|layer| (&layer.id, layer.dir.as_path())).collect();
     missing_is_damage(&dirs, error)
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use layer_mounts::remove_tree;
 
 use super::in_place::Made;
-use super::{LayerStore, missing_is_damage, owners};
+use super::{LayerStore, missing_in_chain, owners};
 use crate::digest::Digest;
 use crate::driver::Applied;
 use crate::engine::{ChainLayer, ImportRequest, Imported, Layer, Place};
@@ -415,14 +415,17 @@ impl StagedLayer {
         if self.imported.parent_links.is_empty() {
             return Ok(());
         }
-        let parents = self.store.chain_on(id, parent)?;
-        let parents = parents.iter().rev().map(|parent| self.store.chain_layer(id, parent));
-        let mut chain = parents.collect::<Result<Vec<_>, _>>()?;
-        let (dir, diff_id) = (self.staging.dir.clone(), Some(self.imported.diff_id));
-        chain.push(ChainLayer { id: id.clone(), dir, diff_id });
-        self.store.engine.check_chain(&chain).map_err(|error| {
-            let dirs: Vec<_> = chain.iter().map(|layer| (&layer.id, layer.dir.as_path())).collect();
-            missing_is_damage(&dirs, error)
+        let chain = || {
+            let parents = self.store.chain_on(id, parent)?;
+            let parents = parents.iter().rev().map(|parent| self.store.chain_layer(id, parent));
+            let mut chain = parents.collect::<Result<Vec<_>, _>>()?;
+            let (dir, diff_id) = (self.staging.dir.clone(), Some(self.imported.diff_id));
+            chain.push(ChainLayer { id: id.clone(), dir, diff_id });
+            Ok(chain)
+        };
+        self.store.engine.check_chain(&chain).map_err(|error| match chain() {
+            Ok(chain) => missing_in_chain(&chain, error),
+            Err(_) => error,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use layer_mounts::ext4::Superblock;
 
-use super::{Portable, chain, host, import};
+use super::{chain, host, import};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};
 use crate::engine::{Examined, Place, Progress, ReadChain, Reading};
@@ -17,6 +17,7 @@ use crate::invariants::Invariant;
 use crate::metadata::StreamForm;
 use crate::record::{LayerKind, LayerRecord};
 use crate::store::file;
+use crate::temporary::Temporaries;
 
 /// Names of the files in a layer's or sandbox's directory.
 pub(super) const FILES: [&str; 5] =
@@ -147,27 +148,33 @@ pub(super) fn check_view(place: &Place, chain: ReadChain<'_>) -> Result<(), Erro
     Ok(())
 }
 
-impl Portable {
-    /// Makes a layer's index anew, of the very tar that has its diffID.
-    pub(super) fn rebuild_index(&self, place: &Place, record: LayerRecord) -> Result<LayerRecord, Error> {
-        let diff_id = DiffId(diff_id(&place.id, &record)?);
-        let (tar, index) = (place.dir.join(file::TAR), place.dir.join(file::INDEX));
-        let made = import::rebuild_index(&tar, diff_id, &index, &self.temporaries)?;
-        // Another version of this program writes it differently.
-        Ok(LayerRecord { index: made.index, ..record })
-    }
+/// Makes a layer's index anew, of the very tar that has its diffID.
+pub(super) fn rebuild(
+    place: &Place,
+    record: LayerRecord,
+    temporaries: &Temporaries,
+) -> Result<LayerRecord, Error> {
+    let diff_id = DiffId(diff_id(&place.id, &record)?);
+    let (tar, index) = (place.dir.join(file::TAR), place.dir.join(file::INDEX));
+    let made = import::rebuild_index(&tar, diff_id, &index, temporaries)?;
+    // Another version of this program writes it differently.
+    Ok(LayerRecord { index: made.index, ..record })
+}
 
-    /// Makes the chain's indexes anew that are there.
-    pub(super) fn rebuild_chain_indexes(&self, place: &Place, chain: ReadChain<'_>) -> Result<(), Error> {
-        let chain = chain()?;
-        for (_, form) in StreamForm::NAMES {
-            let out = place.dir.join(chain::index_file(form));
-            if out.exists() {
-                chain::write_chain_index(&chain, &out, &self.temporaries, form)?;
-            }
+/// Makes the chain's indexes anew that are there.
+pub(super) fn rebuild_view(
+    place: &Place,
+    chain: ReadChain<'_>,
+    temporaries: &Temporaries,
+) -> Result<(), Error> {
+    let chain = chain()?;
+    for (_, form) in StreamForm::NAMES {
+        let out = place.dir.join(chain::index_file(form));
+        if out.exists() {
+            chain::write_chain_index(&chain, &out, temporaries, form)?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// The diffID that a record must have by now.

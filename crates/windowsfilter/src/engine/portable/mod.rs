@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diff_options::DiffOptions;
 use crate::driver::{Change, DiffGetter};
-use crate::engine::{
-    ChainLayer, EMPTY_TAR, Engine, Examined, Guard, ImportRequest, Imported, Layer, Place, ReadChain,
-};
+use crate::engine::{EMPTY_TAR, Engine, Examined, Guard, ImportRequest, Imported, Layer, Place, ReadChain};
 use crate::error::{Error, IoContext};
 use crate::findings::{Leftover, Violation};
 use crate::limits::{DiffLimits, Limits};
@@ -200,8 +198,8 @@ impl Engine for Portable {
     }
 
     /// A link to a file that no parent has can be staged, but the layer could never be shown.
-    fn check_chain(&self, chain: &[ChainLayer]) -> Result<(), Error> {
-        chain::check(chain)
+    fn check_chain(&self, chain: ReadChain<'_>) -> Result<(), Error> {
+        chain::check(&chain()?)
     }
 
     fn check(&self, layer: &Examined<'_>) -> Vec<Violation> {
@@ -213,7 +211,7 @@ impl Engine for Portable {
     }
 
     fn rebuild(&self, layer: &Place, record: LayerRecord) -> Result<LayerRecord, Error> {
-        self.rebuild_index(layer, record)
+        fsck::rebuild(layer, record, &self.temporaries)
     }
 
     fn check_view(&self, layer: &Place, chain: ReadChain<'_>) -> Result<(), Error> {
@@ -221,7 +219,7 @@ impl Engine for Portable {
     }
 
     fn rebuild_view(&self, layer: &Place, chain: ReadChain<'_>) -> Result<(), Error> {
-        self.rebuild_chain_indexes(layer, chain)
+        fsck::rebuild_view(layer, chain, &self.temporaries)
     }
 
     fn leftovers(&self, repair: bool) -> Result<Vec<Leftover>, Error> {
