@@ -18,11 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::sync::OnceLock;
 
+use layer_mounts::linux::upper::{Attribute, UpperEntry, UpperKind, Wanted};
 use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
 use wclayer::name;
-use layer_mounts::linux::upper::{Attribute, UpperEntry, UpperKind, Wanted};
 use windowsfilter::engine::portable::sandbox_diff::{Upper, Walk};
 use windowsfilter::{Driver, Error, LayerId, LayerStore, Node, StorageOptions, View};
 

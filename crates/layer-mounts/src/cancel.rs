@@ -1,5 +1,4 @@
-//! Ending long work from outside: whoever called it off, it undoes what it did and says that it was
-//! cancelled.
+//! Cancelling long work from outside. Cancelled work undoes what it did and returns [`Cancelled`].
 //!
 //! Every copy of a [`Cancel`] is the same one. Its streams look at it whenever they are read; waiting for a
 //! lock, a pipe or a child ends with it.

@@ -4,17 +4,25 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::error::{IoContext, Result};
 use crate::process::output;
+
+/// The mount points below `dir`, outermost first.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn below(dir: &Path) -> Result<Vec<String>> {
+    let table = Path::new("/proc/self/mountinfo");
+    // Mounts of others may have any bytes in their names.
+    let text = fs::read(table).at(table)?;
+    let text = String::from_utf8_lossy(&text);
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4));
+    Ok(points.filter(|point| Path::new(point).starts_with(dir)).map(str::to_owned).collect())
+}
 
 /// Unmounts everything below `dir`, innermost first.
 pub fn unmount_below(dir: &Path) {
-    // Mounts of others may have any bytes in their names.
-    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = String::from_utf8_lossy(&mounts);
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
-    let mut points: Vec<&Path> = points.filter(|point| point.starts_with(dir)).collect();
-    points.reverse();
-    for point in points {
+    for point in below(dir).unwrap_or_default().iter().rev() {
         if let Err(error) = output(Command::new("umount").arg(point)) {
             eprintln!("{error}; detaching it instead");
             _ = output(Command::new("umount").arg("--lazy").arg(point));

@@ -34,7 +34,7 @@ pub struct CommitOptions<'a> {
 }
 
 impl CommitOptions<'_> {
-    /// An image of this name, made now by nobody in particular.
+    /// Commits under this name with the present time, without author or message.
     pub fn new(reference: Reference) -> Self {
         Self { reference, author: None, message: None, created: None, strict: false, progress: &() }
     }

@@ -19,6 +19,7 @@ use super::operations::{BOX, Operation, Place};
 use super::state::{self, State};
 use super::tracer::{Call, Fault, Traced};
 use programs::error::{Error, IoContext, Result};
+use programs::mounts;
 use programs::process::output;
 
 /// What an undisturbed run leads to.
@@ -272,7 +273,7 @@ fn nothing_is_mounted(place: &Place<'_>) -> Result<()> {
     // The kernel lets go of a loop device a moment after its file system was unmounted.
     let start = Instant::now();
     loop {
-        let left = [mounts_below(&place.root)?, loop_devices(&place.root)?].concat();
+        let left = [mounts::below(&place.root)?, loop_devices(&place.root)?].concat();
         if left.is_empty() {
             return Ok(());
         }
@@ -281,15 +282,6 @@ fn nothing_is_mounted(place: &Place<'_>) -> Result<()> {
         }
         std::thread::yield_now();
     }
-}
-
-fn mounts_below(root: &Path) -> Result<Vec<String>> {
-    let table = Path::new("/proc/self/mountinfo");
-    // Mounts of others may have any bytes in their names.
-    let text = fs::read(table).at(table)?;
-    let text = String::from_utf8_lossy(&text);
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4));
-    Ok(points.filter(|point| Path::new(point).starts_with(root)).map(str::to_owned).collect())
 }
 
 fn loop_devices(root: &Path) -> Result<Vec<String>> {

@@ -77,6 +77,6 @@ pub struct Examined<'a> {
     pub record: &'a LayerRecord,
     /// How much of its tar is read.
     pub reading: Reading<'a>,
-    /// Whether it is kept from being mounted during the check, and nobody has it mounted.
+    /// Whether it is unmounted, and stays so during the check.
     pub idle: bool,
 }
