@@ -49,7 +49,7 @@ fn take(store: &LayerStore, id: &LayerId, parent: Option<&LayerId>, blob: &[u8])
         store.diff(id, None).expect("its tar").read_to_end(&mut tar).expect("its tar");
         let compressed = blob.starts_with(&[0x1f, 0x8b]) || blob.get(1..4) == Some(&[0xb5, 0x2f, 0xfd]);
         assert!(compressed || tar == blob || blob.get(1..4) == Some(&[0x2a, 0x4d, 0x18]));
-        store.changes(id, None).expect("what its tar says");
+        store.changes(id).expect("what its tar says");
         // Not every chain can be mounted: links that lead to nothing are refused then.
         if let Ok(view) = store.view(id) {
             view::read_everything(&view);

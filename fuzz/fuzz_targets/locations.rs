@@ -5,6 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use windowsfilter::Follow;
 use windowsfilter_fuzz::sandbox::base;
 use windowsfilter_image::Reference;
 
@@ -17,9 +18,9 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(full, reference);
     }
     let view = &base().view;
-    for follow in [false, true] {
+    for follow in [Follow::OnTheWay, Follow::Always] {
         if let Some(node) = view.lookup(path, follow).expect("an index that is whole") {
-            let again = view.lookup(&node.view_path, false).expect("an index that is whole");
+            let again = view.lookup(&node.view_path, Follow::OnTheWay).expect("an index that is whole");
             assert_eq!(again, Some(node));
         }
     }

@@ -7,8 +7,11 @@ use std::io::Read;
 use libfuzzer_sys::fuzz_target;
 use wclayer::layer_tar::{LayerEntry, attached_stream};
 use wclayer::tar;
-use windowsfilter::engine::portable::sandbox_diff::write_diff;
-use windowsfilter::{DiffLimits, DiffOptions, Error, StreamForm};
+use windowsfilter::Error;
+use windowsfilter::diff::DiffOptions;
+use windowsfilter::limits::DiffLimits;
+use windowsfilter::metadata::StreamForm;
+use windowsfilter::support::sandbox_diff::write_diff;
 use windowsfilter_fuzz::sandbox::{Sandbox, base};
 
 fuzz_target!(|input: &[u8]| {

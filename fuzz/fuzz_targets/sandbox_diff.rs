@@ -5,8 +5,11 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use windowsfilter::engine::portable::sandbox_diff::{changes, write_diff};
-use windowsfilter::{DiffLimits, DiffOptions, Driver, Error, LayerId, StreamForm};
+use windowsfilter::diff::DiffOptions;
+use windowsfilter::limits::DiffLimits;
+use windowsfilter::metadata::StreamForm;
+use windowsfilter::support::sandbox_diff::{changes, write_diff};
+use windowsfilter::{Driver, Error, LayerId};
 use windowsfilter_fuzz::sandbox::{Sandbox, base, shown};
 use windowsfilter_fuzz::view;
 

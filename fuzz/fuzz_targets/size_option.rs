@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use windowsfilter::{StorageOptions, parse_size};
+use windowsfilter::StorageOptions;
+use windowsfilter::options::parse_size;
 
 fuzz_target!(|input: &str| {
     let size = parse_size(input).ok();

@@ -58,7 +58,7 @@ impl Good {
         self.root.path().join("layers").join(id).join(name)
     }
 
-    fn findings(&self) -> Vec<windowsfilter::Finding> {
+    fn findings(&self) -> Vec<windowsfilter::fsck::Finding> {
         self.store.fsck(false).expect("a store that can be listed")
     }
 }

@@ -23,7 +23,7 @@ use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
 use wclayer::name;
-use windowsfilter::engine::portable::sandbox_diff::{Upper, Walk};
+use windowsfilter::support::sandbox_diff::{Upper, Walk};
 use windowsfilter::{Driver, Error, LayerId, LayerStore, Node, StorageOptions, View};
 
 /// What the layer below has, by paths below `Files`; directories end with a slash, links have a target.

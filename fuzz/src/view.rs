@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use windowsfilter::{Node, NodeKind, View};
+use windowsfilter::{Follow, Node, NodeKind, View};
 
 /// Nodes that are visited: inputs are small, but a file can have many names.
 const MOST_NODES: usize = 5_000;
@@ -20,7 +20,7 @@ pub fn read_everything(view: &View) {
             if visited > MOST_NODES {
                 return;
             }
-            let found = view.lookup(&node.view_path, false).expect("an index that is whole");
+            let found = view.lookup(&node.view_path, Follow::OnTheWay).expect("an index that is whole");
             assert_eq!(found.as_ref(), Some(&node));
             read(view, &node);
             if node.is_directory() {
@@ -47,7 +47,7 @@ fn read(view: &View, node: &Node) {
         NodeKind::Link => {
             view.link_target(node).expect("a link of the view");
             // It may lead nowhere, or in a circle.
-            _ = view.lookup(&node.view_path, true);
+            _ = view.lookup(&node.view_path, Follow::Always);
         }
         _ => {}
     }

@@ -2,7 +2,7 @@
 //!
 //! * [`containerd`]: a containerd with our server, for tests and benchmarks;
 //! * [`torture`]: kills, starves and races the command, `docs/torture.md`;
-//! * [`bench`]: measures it against other tools;
+//! * [`mod@bench`]: measures it against other tools;
 //! * [`corpus`]: what the fuzz targets start from.
 //!
 //! The program `testbed` is what `cargo xtask` runs of it. The command that it tries is beside it, built by

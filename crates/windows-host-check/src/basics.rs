@@ -5,8 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hcs::{Host as _, Privilege};
+use windowsfilter::driver::{ChangeKind, Presence};
 use windowsfilter::hcs_engine::ImportProcess;
-use windowsfilter::{ChangeKind, Driver, LayerStore, Presence, StorageOptions};
+use windowsfilter::{Driver, LayerStore, StorageOptions};
 
 use super::check::{Check, Failure, SIZE, Verdict, expect, id};
 use super::layers;
@@ -133,7 +134,7 @@ impl Check {
         fs::write(view.join("afterwards.txt"), b"still alive")?;
         store.put(&id("box")?)?;
         let name = format!("Files/{MADE}");
-        let changes = store.changes(&id("box")?, None)?;
+        let changes = store.changes(&id("box")?)?;
         let found =
             changes.iter().any(|change| change.path == name.as_bytes() && change.kind == ChangeKind::Modify);
         expect(found, format!("{name} is not among {} changes", changes.len()))?;
@@ -288,9 +289,9 @@ impl Check {
     pub(super) fn replace(&self) -> Verdict {
         let store = self.portable()?;
         let path = self.dir.join("replaced");
-        store.write_file(&path, b"one")?;
+        store.files().write(&path, b"one")?;
         let mut old = File::open(&path)?;
-        store.write_file(&path, b"two")?;
+        store.files().write(&path, b"two")?;
         let mut text = String::new();
         old.read_to_string(&mut text)?;
         expect(text == "one", format!("who has the old one open reads {text:?}"))?;

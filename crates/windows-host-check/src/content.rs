@@ -16,7 +16,8 @@ use wclayer::backup_stream::{
 };
 use wclayer::ea::ExtendedAttribute;
 use wclayer::reparse::ReparsePoint;
-use windowsfilter::{ChangeKind, Driver};
+use windowsfilter::Driver;
+use windowsfilter::driver::ChangeKind;
 
 use super::basics::read;
 use super::check::{Check, Failure, NotAsked, SIZE, Verdict, expect, id};
@@ -193,7 +194,7 @@ impl Check {
             Ok(fs::remove_dir_all(view.join("doomed"))?)
         })?;
         let text = self.exported_tombstones()?;
-        let changes = store.changes(&id("tombs-box")?, None)?;
+        let changes = store.changes(&id("tombs-box")?)?;
         for gone in ["Files/doomed.txt", "Files/doomed"] {
             let found = changes
                 .iter()

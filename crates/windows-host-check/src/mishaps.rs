@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hcs::{AccessControl as _, Host as _};
-use windowsfilter::{Driver, Error, Presence};
+use windowsfilter::driver::Presence;
+use windowsfilter::{Driver, Error};
 
 use super::check::{Check, Failure, Verdict, expect, id};
 use super::layers;

@@ -12,7 +12,8 @@ use std::path::Path;
 #[cfg(unix)]
 use std::process::{Command, Stdio};
 
-use windowsfilter::{Doomed, Error};
+use windowsfilter::Error;
+use windowsfilter::support::Doomed;
 
 /// Bytes of files that take no longer to free than a process to start: of a small image with many layers,
 /// that would be many processes.
@@ -34,7 +35,7 @@ pub(crate) fn reclaim(doomed: Doomed) -> Result<(), Error> {
     // The child is not waited for: when this process ends, it becomes init's.
     if let Err(error) = command.stdin(doomed.into_lock()).spawn() {
         tracing::debug!("{} is deleted here, since no process could be started: {error}", dir.display());
-        return windowsfilter::remove_tree(&dir).map_err(|source| Error::Leftover {
+        return windowsfilter::support::remove_tree(&dir).map_err(|source| Error::Leftover {
             source: Box::new(Error::Io { action: "remove", path: dir.clone(), source }),
             dir,
         });

@@ -114,9 +114,9 @@ impl Error {
     pub(crate) fn is_interruption(&self) -> bool {
         match self {
             Self::Store(error) | Self::Image(windowsfilter_image::Error::Store(error)) => {
-                windowsfilter::is_cancelled(error)
+                windowsfilter::cancel::is_cancelled(error)
             }
-            other => windowsfilter::is_cancelled(other),
+            other => windowsfilter::cancel::is_cancelled(other),
         }
     }
 
@@ -279,25 +279,25 @@ fn image_hint(error: &windowsfilter_image::Error) -> Option<String> {
 }
 
 /// How a limit is raised, if it can be.
-fn limit_hint(exceeded: &windowsfilter::Exceeded) -> String {
+fn limit_hint(exceeded: &windowsfilter::limits::Exceeded) -> String {
     let option = exceeded.limit.name();
     match exceeded.limit {
-        windowsfilter::Limit::Sandbox => {
+        windowsfilter::limits::Limit::Sandbox => {
             return "holes in files count too; `windowsfilter layer expand` makes the sandbox larger"
                 .to_owned();
         }
-        windowsfilter::Limit::Disk => return "free space on the file system of the store".to_owned(),
+        windowsfilter::limits::Limit::Disk => return "free space on the file system of the store".to_owned(),
         _ => {}
     }
-    if exceeded.limit == windowsfilter::Limit::Header && exceeded.allowed >= MAX_SPECIAL_SIZE {
+    if exceeded.limit == windowsfilter::limits::Limit::Header && exceeded.allowed >= MAX_SPECIAL_SIZE {
         return "no reader of layers takes longer headers, Docker's own neither".to_owned();
     }
     format!("if you trust it, --{option} raises the limit and `--{option} none` lifts it")
 }
 
 /// Advice for a tar that is no layer.
-fn no_layer_hint(looks_like: windowsfilter::TarContent) -> String {
-    use windowsfilter::TarContent;
+fn no_layer_hint(looks_like: windowsfilter::support::TarContent) -> String {
+    use windowsfilter::support::TarContent;
     let what = match looks_like {
         TarContent::LinuxImage => "Windows cannot run it",
         TarContent::ImageArchive => "`windowsfilter image import` takes image archives",

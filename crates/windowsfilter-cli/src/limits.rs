@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use windowsfilter::{Error, Limits, parse_size};
+use windowsfilter::options::parse_size;
+use windowsfilter::{Error, Limits};
 
 /// Limits on each layer that comes in.
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -8,7 +8,8 @@
 
 use std::ffi::OsString;
 
-use windowsfilter::{LayerId, LayerKind, Node, Stream, View};
+use windowsfilter::metadata::Stream;
+use windowsfilter::{Follow, LayerId, LayerKind, Node, View};
 
 use crate::error::Error;
 use crate::human;
@@ -89,8 +90,8 @@ impl Location {
         Ok(session.store.view(&self.id)?)
     }
 
-    /// Finds the file or stream; with `follow`, follows links to their end.
-    pub(crate) fn find(&self, view: &View, follow: bool) -> Result<Found, Error> {
+    /// Finds the file or stream.
+    pub(crate) fn find(&self, view: &View, follow: Follow) -> Result<Found, Error> {
         let (file, stream) = split_stream(&self.path, self.raw)?;
         let Some(node) = self.lookup(view, file, follow)? else { return Err(self.missing(file)) };
         let path = self.path_of(&node, file);
@@ -109,7 +110,7 @@ impl Location {
         Ok(Found { node, stream: Some(stream), path })
     }
 
-    fn lookup(&self, view: &View, path: &[u8], follow: bool) -> Result<Option<Node>, Error> {
+    fn lookup(&self, view: &View, path: &[u8], follow: Follow) -> Result<Option<Node>, Error> {
         Ok(if self.raw { view.lookup_tar_name(path)? } else { view.lookup(path, follow)? })
     }
 

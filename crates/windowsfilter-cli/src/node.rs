@@ -1,7 +1,9 @@
 //! What Windows takes a file of a view for.
 
 use wclayer::reparse::ReparsePoint;
-use windowsfilter::{Error, JsonName, Node, NodeKind, View, Win32Metadata};
+use windowsfilter::metadata::Win32Metadata;
+use windowsfilter::support::JsonName;
+use windowsfilter::{Error, Node, NodeKind, View};
 
 /// `file`, `directory`, `symlink` or `mountpoint`; `deleted` for a mark of a deletion, of which a whole index
 /// shows none.

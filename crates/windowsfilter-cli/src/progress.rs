@@ -71,7 +71,7 @@ impl Progress {
     }
 }
 
-impl windowsfilter::Progress for Progress {
+impl windowsfilter::import::Progress for Progress {
     fn blob_bytes(&self, n: u64) {
         self.bytes(n);
     }
@@ -105,7 +105,7 @@ impl ImageProgress for ImageBars {
         tracing::debug!("layer {id} is there already");
     }
 
-    fn begin<'s>(&'s self, id: &LayerId, bytes: u64) -> Box<dyn windowsfilter::Progress + 's> {
+    fn begin<'s>(&'s self, id: &LayerId, bytes: u64) -> Box<dyn windowsfilter::import::Progress + 's> {
         let action = format!("layer {}", human::short_id(id.as_str()));
         Box::new(Progress::within(&self.group, self.output, &action, Some(bytes)))
     }

@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{ErrorKind, LayerId, LayerStore, Limits, StreamForm};
+use windowsfilter::metadata::StreamForm;
+use windowsfilter::{ErrorKind, LayerId, LayerStore, Limits};
 use windowsfilter_image::ImageStore;
 
 use crate::engine;

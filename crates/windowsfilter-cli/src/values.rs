@@ -1,6 +1,7 @@
 //! Values of arguments that several commands take.
 
-use windowsfilter::{Error, LayerId, StreamForm};
+use windowsfilter::metadata::StreamForm;
+use windowsfilter::{Error, LayerId};
 
 /// Reads the ID of a layer or sandbox to create.
 pub(crate) fn new_id(text: &str) -> Result<LayerId, Error> {
@@ -9,7 +10,7 @@ pub(crate) fn new_id(text: &str) -> Result<LayerId, Error> {
 
 /// Reads a number of bytes, as in `20GB`; units are binary.
 pub(crate) fn size(text: &str) -> Result<u64, Error> {
-    windowsfilter::parse_size(text)
+    windowsfilter::options::parse_size(text)
 }
 
 /// Reads how streams are shown.

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::Store;
-use windowsfilter::{MountState, sealed};
+use windowsfilter::MountState;
+use windowsfilter::support::sealed;
 
 fn first(said: &str) -> &str {
     said.lines().next().unwrap()

@@ -285,8 +285,8 @@ fn store_code(error: &windowsfilter::Error) -> Code {
     use windowsfilter::Error as Store;
     match error.innermost() {
         Store::Limit { exceeded, .. } => match exceeded.limit {
-            windowsfilter::Limit::Sandbox => Code::FailedPrecondition,
-            windowsfilter::Limit::Disk => Code::ResourceExhausted,
+            windowsfilter::limits::Limit::Sandbox => Code::FailedPrecondition,
+            windowsfilter::limits::Limit::Disk => Code::ResourceExhausted,
             _ => Code::InvalidArgument,
         },
         Store::Damaged { .. } | Store::Index { .. } => Code::DataLoss,

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use serde::Serialize;
-use windowsfilter::{Invariant, LayerId, LayerKind, LayerStore};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::{LayerId, LayerKind, LayerStore};
 
 use crate::error::{Error, IoContext, chain};
 use crate::records::{Kind, Record, Records, State};

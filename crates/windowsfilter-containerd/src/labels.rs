@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use windowsfilter::{DiffId, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE};
+use windowsfilter::DiffId;
+use windowsfilter::options::{MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE};
 
 use crate::error::Error;
 

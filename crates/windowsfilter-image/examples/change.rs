@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use windowsfilter_image::windowsfilter::{Driver, LayerId, LayerStore, StorageOptions};
+use windowsfilter_image::windowsfilter::{LayerId, LayerStore, StorageOptions};
 use windowsfilter_image::{
     CommitOptions, ExportOptions, Format, ImageStore, ImportOptions, Reference, Source,
 };
@@ -27,7 +27,7 @@ pub(crate) fn run(
     let mounted = layers.mount(&sandbox, None)?;
     fs::write(mounted.join("new.txt"), "hello\r\n")?;
     layers.unmount(&sandbox)?;
-    for change in layers.changes(&sandbox, None)? {
+    for change in layers.changes(&sandbox)? {
         writeln!(out, "{:?} {}", change.kind, String::from_utf8_lossy(&change.path))?;
     }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 use wclayer::filetime::FileTime;
-use windowsfilter::{
-    DiffId, DiffOptions, Digest, Expect, ImportRequest, LayerId, LayerKind, LeftOut, Progress, Spooled,
-    StoreLock,
-};
+use windowsfilter::diff::{DiffOptions, LeftOut, Spooled};
+use windowsfilter::import::{Expect, ImportRequest, Progress};
+use windowsfilter::support::StoreLock;
+use windowsfilter::{DiffId, Digest, LayerId, LayerKind};
 
 use crate::error::Error;
 use crate::import::{imported, is_present};

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{CompressedFormat, Digest, ErrorKind};
+use windowsfilter::import::CompressedFormat;
+use windowsfilter::{Digest, ErrorKind};
 
 use crate::json::JsonError;
 

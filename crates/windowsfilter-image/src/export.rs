@@ -77,7 +77,7 @@ pub struct Exported {
     /// Digest of the manifest.
     pub digest: Digest,
     /// Where it is.
-    #[serde(serialize_with = "windowsfilter::serialize_path")]
+    #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     pub path: PathBuf,
     /// Layers that came in one blob and went out in another, since the first is not kept or another
     /// compression was asked for.

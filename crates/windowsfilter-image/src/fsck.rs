@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use windowsfilter::{DiffId, Digest, Invariant, LayerId};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::{DiffId, Digest, LayerId};
 
 use crate::error::Error;
 use crate::json;

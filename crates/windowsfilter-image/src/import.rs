@@ -11,10 +11,9 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Mutex;
 
-use windowsfilter::{
-    Applied, DiffId, Digest, Driver, ErrorKind, Expect, ImportRequest, LayerId, LayerStore, Presence,
-    Progress, StagedLayer,
-};
+use windowsfilter::driver::{Applied, Presence};
+use windowsfilter::import::{Expect, ImportRequest, Progress};
+use windowsfilter::{DiffId, Digest, ErrorKind, LayerId, LayerStore, StagedLayer};
 
 use crate::error::Error;
 use crate::layer_blobs::NewBlobs;
@@ -169,7 +168,7 @@ pub(crate) fn undo(store: &LayerStore, published: &[LayerId], error: Error) -> E
 
 /// Whether `id` is in the store, as the layer it should be.
 pub(crate) fn is_present(store: &LayerStore, id: &LayerId, diff_id: DiffId) -> Result<bool, Error> {
-    match store.exists(id)? {
+    match store.presence(id)? {
         Presence::Absent => Ok(false),
         Presence::Present if store.record(id)?.diff_id == Some(diff_id) => Ok(true),
         Presence::Present => Err(Error::Malformed {

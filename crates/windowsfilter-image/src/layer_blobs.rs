@@ -10,7 +10,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use windowsfilter::{Digest, Hashed, NewFile};
+use windowsfilter::Digest;
+use windowsfilter::support::{Hashed, NewFile};
 
 use crate::error::{Error, IoContext};
 use crate::oci::Descriptor;
@@ -27,7 +28,7 @@ pub(crate) struct NewBlobs {
 
 impl ImageStore {
     pub(crate) fn layer_blobs_dir(&self) -> PathBuf {
-        self.layers.images_dir().join("layer-blobs")
+        self.layers.files().images_dir().join("layer-blobs")
     }
 
     fn layer_blob_path(&self, digest: &Digest) -> PathBuf {
@@ -118,7 +119,7 @@ impl ImageStore {
         let (digest, size) = (descriptor.digest, descriptor.size);
         self.layers.limits().check_archive(&format!("blob {digest}"), size, size)?;
         let broken = |source| Error::Archive { path: container.label(), source };
-        let mut file = self.layers.new_file()?;
+        let mut file = self.layers.files().create()?;
         let blob = self.layers.cancel().reader(blob.take(size.saturating_add(1)));
         let mut blob = Hashed::new(blob);
         let mut buffer = vec![0; 1 << 20];
@@ -164,7 +165,7 @@ impl ImageStore {
     }
 
     pub(crate) fn delete_layer_blob(&self, digest: &Digest) -> Result<(), Error> {
-        Ok(self.layers.remove_file(&self.layer_blob_path(digest))?)
+        Ok(self.layers.files().remove(&self.layer_blob_path(digest))?)
     }
 
     /// Blobs that none of `records` names, with their sizes.

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use serde::Serialize;
-use windowsfilter::{Chains, Digest, ErrorKind, LayerId, LayerKind};
+use windowsfilter::support::Chains;
+use windowsfilter::{Digest, ErrorKind, LayerId, LayerKind};
 
 use crate::error::{Error, IoContext};
 use crate::records::{ImageRecord, ImageStore};

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use windowsfilter::{Digest, LayerId, LayerStore, StoreLock, sealed};
+use windowsfilter::support::{StoreLock, sealed};
+use windowsfilter::{Digest, LayerId, LayerStore};
 
 use crate::error::{Error, IoContext};
 use crate::oci::{Config, chain_ids};
@@ -131,7 +132,7 @@ impl ImageStore {
     /// # Errors
     /// When they cannot be created.
     pub fn open(layers: LayerStore) -> Result<Self, Error> {
-        let store = Self { dir: layers.images_dir(), layers };
+        let store = Self { dir: layers.files().images_dir(), layers };
         for dir in [store.blobs_dir(), store.refs_dir()] {
             match fs::create_dir_all(&dir) {
                 Err(e) if cannot_write(&e) => {}
@@ -151,12 +152,12 @@ impl ImageStore {
 
     /// Held while records, or layers that records may need, change. Layers' own locks come after it.
     pub(crate) fn lock(&self) -> Result<StoreLock, Error> {
-        Ok(self.layers.lock_file(&self.dir.join("lock"), "the images")?)
+        Ok(self.layers.files().lock_file(&self.dir.join("lock"), "the images")?)
     }
 
     /// Held while an import reads layers; taken before any other lock.
     pub(crate) fn import_lock(&self) -> Result<StoreLock, Error> {
-        Ok(self.layers.lock_file(&self.dir.join("import.lock"), "an import")?)
+        Ok(self.layers.files().lock_file(&self.dir.join("import.lock"), "an import")?)
     }
 
     /// All records, by reference.
@@ -295,17 +296,17 @@ impl ImageStore {
     }
 
     pub(crate) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
-        Ok(self.layers.write_file(&self.blobs_dir().join(digest.hex()), bytes)?)
+        Ok(self.layers.files().write(&self.blobs_dir().join(digest.hex()), bytes)?)
     }
 
     pub(crate) fn delete_blob(&self, digest: &Digest) -> Result<(), Error> {
-        Ok(self.layers.remove_file(&self.blobs_dir().join(digest.hex()))?)
+        Ok(self.layers.files().remove(&self.blobs_dir().join(digest.hex()))?)
     }
 
     pub(crate) fn write_record(&self, reference: &Reference, record: &ImageRecord) -> Result<(), Error> {
         let text = sealed::seal(VERSION, record).expect("a record has string keys and finite numbers");
         let own = reference.file_name();
-        self.layers.write_file(&self.refs_dir().join(&own), &text)?;
+        self.layers.files().write(&self.refs_dir().join(&own), &text)?;
         self.forget_other_spellings(reference, &own);
         Ok(())
     }
@@ -349,7 +350,7 @@ impl ImageStore {
         for name in reference.file_names().iter().filter(|name| *name != own) {
             let path = self.refs_dir().join(name);
             if path.exists()
-                && let Err(error) = self.layers.remove_file(&path)
+                && let Err(error) = self.layers.files().remove(&path)
             {
                 tracing::warn!("an earlier record of {reference} stays: {error}");
             }
@@ -359,7 +360,7 @@ impl ImageStore {
     pub(crate) fn delete_record(&self, record: &ImageRecord) -> Result<(), Error> {
         for name in Reference::of_record(&record.reference)?.file_names() {
             if self.read_record(&name).is_ok_and(|found| found == *record) {
-                self.layers.remove_file(&self.refs_dir().join(name))?;
+                self.layers.files().remove(&self.refs_dir().join(name))?;
             }
         }
         Ok(())

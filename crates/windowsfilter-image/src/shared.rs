@@ -61,7 +61,7 @@ impl ImageStore {
     /// # Errors
     /// [`windowsfilter::Error::HasChildren`], [`windowsfilter::Error::Mounted`], while something still stands
     /// on it; it is still owned then.
-    pub fn release_shared(&self, id: &LayerId, owner: &str) -> Result<bool, Error> {
+    pub fn disown_shared(&self, id: &LayerId, owner: &str) -> Result<bool, Error> {
         let _lock = self.lock()?;
         if !self.layers.contains(id) {
             return Ok(true);

@@ -9,7 +9,7 @@ use std::fs;
 
 use common::{Fixture, Layout, sample};
 use serde_json::{Value, json};
-use windowsfilter::{Driver, LayerId, StorageOptions};
+use windowsfilter::{Follow, LayerId, StorageOptions};
 use windowsfilter_image::{CommitOptions, Error, Imported};
 
 #[test]
@@ -60,7 +60,7 @@ fn a_commit_adds_a_layer_and_history_and_is_reproducible() {
     let last = info.history.last().unwrap();
     assert_eq!((last.author.as_deref(), last.comment.as_deref()), (Some("Ann"), Some("adds new.txt")));
     assert_eq!(fixture.images().fsck(false).unwrap(), []);
-    assert!(fixture.store.view(&first.top).unwrap().lookup(b"new.txt", false).unwrap().is_some());
+    assert!(fixture.store.view(&first.top).unwrap().lookup(b"new.txt", Follow::OnTheWay).unwrap().is_some());
 }
 
 const SIZE: StorageOptions = StorageOptions { size: Some(64 << 20) };
@@ -132,7 +132,7 @@ fn a_sandbox_whose_image_has_lost_its_config_is_found() {
     fixture.images().create_sandbox("a", &id("box"), SIZE).unwrap();
     let image = fixture.images().get(&"a".parse().unwrap()).unwrap().image_id;
     fixture.images().remove("a").unwrap();
-    fs::remove_file(fixture.store.images_dir().join("blobs/sha256").join(image.hex())).unwrap();
+    fs::remove_file(fixture.store.files().images_dir().join("blobs/sha256").join(image.hex())).unwrap();
     let found = fixture.images().fsck(false).unwrap();
     assert!(found.len() == 1 && found[0].reference.as_deref() == Some("sandbox box"), "{found:?}");
 }

@@ -10,7 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Fixture, Layout, sample};
-use windowsfilter::{Digest, Driver, Invariant};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::{Digest, Driver};
 use windowsfilter_image::{Finding, ImageRecord};
 
 /// With the image `one`.
@@ -31,11 +32,11 @@ fn record(fixture: &Fixture) -> ImageRecord {
 }
 
 fn record_path(fixture: &Fixture) -> PathBuf {
-    fixture.store.images_dir().join("refs/docker.io%2Flibrary%2Fone%3Alatest.json")
+    fixture.store.files().images_dir().join("refs/docker.io%2Flibrary%2Fone%3Alatest.json")
 }
 
 fn blob(fixture: &Fixture, digest: &Digest) -> PathBuf {
-    fixture.store.images_dir().join("blobs/sha256").join(digest.hex())
+    fixture.store.files().images_dir().join("blobs/sha256").join(digest.hex())
 }
 
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -53,12 +54,12 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// `fsck` finds this and nothing else, and leaves everything as it is.
 fn left_alone(fixture: &Fixture, invariant: Invariant) -> Finding {
-    let before = contents(&fixture.store.images_dir());
+    let before = contents(&fixture.store.files().images_dir());
     let found = fixture.images().fsck(false).unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0].invariant, found[0].repaired), (invariant, false), "{found:?}");
     assert_eq!(fixture.images().fsck(true).unwrap(), found);
-    assert!(contents(&fixture.store.images_dir()) == before, "fsck has changed something");
+    assert!(contents(&fixture.store.files().images_dir()) == before, "fsck has changed something");
     found.into_iter().next().unwrap()
 }
 
@@ -126,7 +127,7 @@ fn a_damaged_or_missing_manifest_is_found() {
     let digest = Digest::of(other.as_bytes());
     fs::write(blob(&fixture, &digest), other).unwrap();
     let forged = ImageRecord { manifest: Some(digest), ..record };
-    fs::write(record_path(&fixture), windowsfilter::sealed::seal(2, &forged).unwrap()).unwrap();
+    fs::write(record_path(&fixture), windowsfilter::support::sealed::seal(2, &forged).unwrap()).unwrap();
     assert!(left_alone(&fixture, Invariant::ImageManifest).problem.contains("another image's"));
 }
 
@@ -179,7 +180,7 @@ fn one_flipped_bit_of_any_file_is_found_and_the_file_is_named() {
     let fixture = with_image();
     fs::write(blob(&fixture, &Digest::of(b"spare")), "spare").unwrap();
     let mut tried = 0;
-    for (path, good) in contents(&fixture.store.images_dir()) {
+    for (path, good) in contents(&fixture.store.files().images_dir()) {
         let name = path.file_name().unwrap().to_str().unwrap();
         for offset in (0..good.len()).step_by(7).chain(good.len().checked_sub(1)) {
             flip(&path, offset);

@@ -11,7 +11,8 @@ use common::{Fixture, Layout, config, gzip, sample};
 #[cfg(not(windows))]
 use common::{layer, tar_of};
 use serde_json::{Value, json};
-use windowsfilter::{Digest, Invariant};
+use windowsfilter::Digest;
+use windowsfilter::fsck::Invariant;
 use windowsfilter_image::{
     Compression, Error, ExportOptions, Exported, Format, ImportOptions, Imported, Source,
 };
@@ -135,7 +136,7 @@ fn images_share_blobs_and_the_last_one_takes_them_along() {
     fixture.images().remove("base:1").unwrap();
     assert_eq!(kept(&fixture), 0);
     // What a crash between blobs and record leaves, `prune` takes.
-    let stray = fixture.store.images_dir().join("layer-blobs").join(Digest::of(b"stray").hex());
+    let stray = fixture.store.files().images_dir().join("layer-blobs").join(Digest::of(b"stray").hex());
     fs::write(&stray, b"stray").unwrap();
     let pruned = fixture.images().prune(true).unwrap();
     assert_eq!((pruned.layer_blobs, pruned.bytes), (vec![Digest::of(b"stray")], 5));
@@ -170,7 +171,7 @@ fn a_damaged_blob_is_neither_kept_nor_exported() {
     assert!(matches!(error, Error::DamagedBlob { digest: named, .. } if named == digest), "{error}");
     assert_eq!((kept(&fixture), fixture.images().list().unwrap().len()), (0, 1));
     keep(&fixture, &good, "win:2").unwrap();
-    let path = fixture.store.images_dir().join("layer-blobs").join(digest.hex());
+    let path = fixture.store.files().images_dir().join("layer-blobs").join(digest.hex());
     let mut bytes = fs::read(&path).unwrap();
     bytes[middle] ^= 1;
     fs::write(&path, &bytes).unwrap();
@@ -189,7 +190,7 @@ fn a_damaged_blob_is_neither_kept_nor_exported() {
     );
     assert_eq!(kept(&fixture), 1);
     let path = fixture.images().layer_blobs().unwrap()[0].0;
-    let path = fixture.store.images_dir().join("layer-blobs").join(path.hex());
+    let path = fixture.store.files().images_dir().join("layer-blobs").join(path.hex());
     let length = fs::read(&path).unwrap().len();
     fs::write(&path, vec![0; length]).unwrap();
     assert_eq!(fixture.images().fsck(false).unwrap(), []);

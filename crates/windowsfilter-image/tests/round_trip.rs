@@ -16,7 +16,8 @@ use common::{Fixture, Layout, config, gzip, layer, sample, tar_of};
 #[cfg(unix)]
 use serde_json::Value;
 use serde_json::json;
-use windowsfilter::{DiffId, Digest, LayerId, Progress};
+use windowsfilter::import::Progress;
+use windowsfilter::{DiffId, Digest, LayerId};
 use windowsfilter_image::{Compression, ExportOptions, Format, ImageProgress, Source};
 
 fn options(format: Format, compression: Compression) -> ExportOptions<'static> {

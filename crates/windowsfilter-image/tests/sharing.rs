@@ -73,7 +73,7 @@ fn damage_to_a_document_is_found() {
     let fixture = Fixture::new();
     import(&fixture, "one", &sample().1, 0);
     let id = fixture.images().inspect("one").unwrap().image_id;
-    fs::write(fixture.store.images_dir().join("blobs/sha256").join(id.hex()), "{}").unwrap();
+    fs::write(fixture.store.files().images_dir().join("blobs/sha256").join(id.hex()), "{}").unwrap();
     let findings = fixture.images().fsck(false).unwrap();
     assert!(findings.len() == 1 && findings[0].problem.contains("expected sha256:"), "{findings:?}");
     assert_eq!(fixture.images().inspect("one").unwrap_err().kind(), ErrorKind::Verify);
@@ -85,7 +85,7 @@ fn nobody_changes_images_while_fsck_looks_at_them() {
     use std::fs::{File, OpenOptions, TryLockError};
 
     let fixture = Fixture::new();
-    let images = fixture.store.images_dir();
+    let images = fixture.store.files().images_dir();
     drop(fixture.images());
     // Whoever reads this record waits until somebody writes to it.
     let record = images.join("refs/pipe.json");
@@ -101,9 +101,9 @@ fn nobody_changes_images_while_fsck_looks_at_them() {
 }
 
 fn stage(fixture: &Fixture, name: &str, tar: &[u8]) -> windowsfilter::StagedLayer {
-    let request = windowsfilter::ImportRequest {
+    let request = windowsfilter::import::ImportRequest {
         blob: Box::new(std::io::Cursor::new(tar.to_vec())),
-        expect: windowsfilter::Expect::default(),
+        expect: windowsfilter::import::Expect::default(),
         progress: &(),
         label: name.to_owned(),
     };
@@ -123,10 +123,10 @@ fn a_layer_that_another_program_brings_is_the_images_own_and_stays_until_neither
     assert_eq!(images.remove("one").unwrap().layers, []);
     assert!(images.prune(false).unwrap().layers.is_empty());
     // What is below stays as long as something stands on it.
-    assert_eq!(images.release_shared(&base, "other").unwrap_err().kind(), ErrorKind::InUse);
-    assert!(images.release_shared(&top, "other").unwrap());
-    assert!(images.release_shared(&base, "other").unwrap());
-    assert!(images.release_shared(&base, "other").unwrap());
+    assert_eq!(images.disown_shared(&base, "other").unwrap_err().kind(), ErrorKind::InUse);
+    assert!(images.disown_shared(&top, "other").unwrap());
+    assert!(images.disown_shared(&base, "other").unwrap());
+    assert!(images.disown_shared(&base, "other").unwrap());
     fixture.store.cleanup().unwrap();
     assert!(fixture.store.layers().unwrap().is_empty());
 }
@@ -138,7 +138,7 @@ fn a_layer_of_an_image_outlives_the_program_that_shared_it() {
     let images = fixture.images();
     let base = images.publish_shared(stage(&fixture, "a", &tars[0]), None, "other").unwrap();
     import(&fixture, "one", &tars, 1);
-    assert!(!images.release_shared(&base, "other").unwrap());
+    assert!(!images.disown_shared(&base, "other").unwrap());
     assert_eq!(fixture.store.layers().unwrap().len(), 2);
     images.inspect("one").unwrap();
 }
@@ -196,8 +196,8 @@ fn a_name_that_an_earlier_version_recorded_in_its_spelling_is_found_replaced_and
         import(&fixture, "x:1", &tars, 0);
         let record = images.get(&"x:1".parse().unwrap()).unwrap();
         let old = windowsfilter_image::ImageRecord { reference: given.into(), ..record };
-        let path = fixture.store.images_dir().join("refs").join(file);
-        fs::write(&path, windowsfilter::sealed::seal(2, &old).unwrap()).unwrap();
+        let path = fixture.store.files().images_dir().join("refs").join(file);
+        fs::write(&path, windowsfilter::support::sealed::seal(2, &old).unwrap()).unwrap();
         images.remove("x:1").unwrap();
         assert_eq!(images.lookup(other).unwrap(), old);
         assert_eq!(images.list().unwrap().len(), 1);

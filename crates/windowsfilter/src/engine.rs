@@ -17,11 +17,11 @@
 //! | [`prepare`](Engine::prepare) | PrepareLayer | overlayfs over it |
 //! | [`unprepare`](Engine::unprepare) | UnprepareLayer | and unmounted |
 //! | [`mount_path`](Engine::mount_path) | GetLayerMountPath | where that is |
-//! | [`read`](Engine::read) | ExportLayer | `layer.tar`, or a tar of `upper/` |
+//! | [`diff`](Engine::diff) | ExportLayer | `layer.tar`, or a tar of `upper/` |
 //! | [`changes`](Engine::changes) | ExportLayer | a walk of `upper/` |
 //! | [`view`](Engine::view) | | the chain's index, read |
 //! | [`check`](Engine::check), [`rebuild`](Engine::rebuild) | | digests, the index made anew |
-//! | [`hide`](Engine::hide), [`destroy`](Engine::destroy) | DestroyLayer | a directory renamed, removed |
+//! | [`retire`](Engine::retire), [`destroy`](Engine::destroy) | DestroyLayer | a directory renamed, removed |
 
 use std::fmt::Debug;
 use std::fs::{self, File};
@@ -37,15 +37,14 @@ use crate::error::{Error, IoContext};
 use crate::findings::{Leftover, Violation};
 use crate::id::LayerId;
 use crate::limits::{DiffLimits, Limits};
-use crate::metadata::StreamForm;
 use crate::record::{LayerKind, LayerRecord};
 use crate::scanners;
 
-pub mod hcs;
+pub(crate) mod hcs;
 #[cfg(test)]
 #[cfg(unix)]
 mod memory;
-pub mod portable;
+pub(crate) mod portable;
 mod request;
 pub(crate) mod stream;
 // The tests of the contract that every engine runs, shared with those beside this crate.
@@ -56,13 +55,15 @@ pub(crate) mod stream;
 mod suite;
 pub(crate) mod tar_size;
 
-pub use portable::view::{Node, NodeKind, View};
-pub use request::{Examined, Expect, ImportRequest, Imported, Progress, Reading};
+pub use portable::view::{Follow, Node, NodeKind, View};
+pub use portable::xattrs::StreamForm;
+pub(crate) use request::{Examined, Reading};
+pub use request::{Expect, ImportRequest, Imported, Progress};
 
 /// Where the files of a layer or sandbox are; enough to undo what was done to it, even if its records are
 /// damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Its ID.
     pub id: LayerId,
     /// Its directory in the store.
@@ -74,7 +75,7 @@ pub struct Place {
 
 /// A layer or sandbox, its records read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Where it is.
     pub place: Place,
     /// What it is.
@@ -87,7 +88,7 @@ pub struct Layer {
 
 impl Layer {
     /// What the layer stands on: its chain without itself.
-    pub fn below(&self) -> &[ChainLayer] {
+    pub(crate) fn below(&self) -> &[ChainLayer] {
         match self.kind {
             LayerKind::Layer => self.chain.split_last().map_or(&[], |(_, below)| below),
             LayerKind::Sandbox | LayerKind::Empty => &self.chain,
@@ -111,7 +112,7 @@ pub(crate) const EMPTY_TAR: [u8; 1024] = [0; 1024];
 
 /// Where an engine makes layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
+pub(crate) enum Placement {
     /// Out of sight, in directories that the driver renames when they are complete.
     Aside,
     /// Where they stay, since their path is part of them; the driver marks what is not complete.
@@ -119,17 +120,17 @@ pub enum Placement {
 }
 
 /// Reads the chain of a layer, base first; it takes a file for each layer.
-pub type ReadChain<'a> = &'a dyn Fn() -> Result<Vec<ChainLayer>, Error>;
+pub(crate) type ReadChain<'a> = &'a dyn Fn() -> Result<Vec<ChainLayer>, Error>;
 
 /// What is kept until a stream ends: the lock that keeps others from the sandbox it is read from.
-pub type Guard = Box<dyn Send>;
+pub(crate) type Guard = Box<dyn Send>;
 
 /// What the driver asks to do the work. Errors of every call name the layer or path; what a call did before
 /// it failed, it undoes.
 ///
 /// The driver calls nothing twice at once for one layer, and `activate`, `prepare`, `unprepare`, `deactivate`
 /// in this order.
-pub trait Engine: Debug + Send + Sync {
+pub(crate) trait Engine: Debug + Send + Sync {
     /// Its name: `portable` or `hcs`.
     fn name(&self) -> &'static str;
 
@@ -236,7 +237,7 @@ pub trait Engine: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the host refuses.
-    fn resume(&self, _place: &Place) -> Result<(), Error> {
+    fn thaw(&self, _place: &Place) -> Result<(), Error> {
         Ok(())
     }
 
@@ -281,13 +282,13 @@ pub trait Engine: Debug + Send + Sync {
     ///
     /// # Errors
     /// What could not be mounted and why.
-    fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error>;
+    fn bind(&self, path: &Path, target: &Path) -> Result<(), Error>;
 
-    /// Undoes [`Engine::show_at`]; where nothing is shown any more, nothing is done.
+    /// Undoes [`Engine::bind`]; where nothing is shown any more, nothing is done.
     ///
     /// # Errors
     /// What is in use stays, and the error says who uses it.
-    fn hide_at(&self, target: &Path) -> Result<(), Error>;
+    fn unbind(&self, target: &Path) -> Result<(), Error>;
 
     /// The layer's tar: of a committed layer the bytes that came in, of a sandbox what it changed up to now.
     /// `guard` is dropped when the stream is. A mounted layer stays usable, or is again when the stream is
@@ -295,7 +296,7 @@ pub trait Engine: Debug + Send + Sync {
     ///
     /// # Errors
     /// What cannot be read; what no Windows layer can hold; what `options` limit, or the engine cannot do.
-    fn read(
+    fn diff(
         &self,
         layer: &Layer,
         mounted: bool,
@@ -306,13 +307,13 @@ pub trait Engine: Debug + Send + Sync {
     /// What the layer adds, modifies and deletes, sorted by path.
     ///
     /// # Errors
-    /// As [`Engine::read`].
+    /// As [`Engine::diff`].
     fn changes(&self, layer: &Layer, mounted: bool, limits: &DiffLimits) -> Result<Vec<Change>, Error>;
 
     /// Bytes of file content in a sandbox's changes; hard links count once.
     ///
     /// # Errors
-    /// As [`Engine::read`].
+    /// As [`Engine::diff`].
     fn changed_bytes(&self, sandbox: &Layer, mounted: bool, limits: &DiffLimits) -> Result<u64, Error>;
 
     /// Opens a committed layer's files by their tar names.
@@ -344,7 +345,7 @@ pub trait Engine: Debug + Send + Sync {
     /// [`Error::Unsupported`] if the engine keeps none.
     fn tar(&self, layer: &Place) -> Result<File, Error>;
 
-    /// Whether [`Engine::read`] needs its `guard` for what is of this kind. What never changes needs none.
+    /// Whether [`Engine::diff`] needs its `guard` for what is of this kind. What never changes needs none.
     fn reads_under_guard(&self, kind: LayerKind) -> bool {
         kind == LayerKind::Sandbox
     }
@@ -441,7 +442,7 @@ pub trait Engine: Debug + Send + Sync {
     ///
     /// # Errors
     /// What could not be ended; the layer stays.
-    fn release(&self, _place: &Place) -> Result<(), Error> {
+    fn end_host_use(&self, _place: &Place) -> Result<(), Error> {
         Ok(())
     }
 
@@ -449,7 +450,7 @@ pub trait Engine: Debug + Send + Sync {
     ///
     /// # Errors
     /// Why it stays.
-    fn hide(&self, place: &Place, to: &Path) -> Result<(), Error> {
+    fn retire(&self, place: &Place, to: &Path) -> Result<(), Error> {
         match scanners::replace(&place.dir, to) {
             // Windows renames no directory in which a file is open.
             Err(e) if cfg!(windows) && e.kind() == io::ErrorKind::PermissionDenied => {
@@ -459,7 +460,7 @@ pub trait Engine: Debug + Send + Sync {
         }
     }
 
-    /// Deletes a directory that [`Engine::hide`] has renamed, or that was never complete.
+    /// Deletes a directory that [`Engine::retire`] has renamed, or that was never complete.
     ///
     /// # Errors
     /// What could not be deleted.

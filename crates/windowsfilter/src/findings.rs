@@ -21,7 +21,7 @@ pub struct Finding {
 
 /// An invariant that does not hold, and how.
 #[derive(Debug)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// The invariant.
     pub invariant: Invariant,
     /// What is wrong.
@@ -43,7 +43,7 @@ impl Violation {
 /// Something that lies where nothing should be, and what to say of it. It is repaired once nothing is at
 /// `path`.
 #[derive(Debug)]
-pub struct Leftover {
+pub(crate) struct Leftover {
     /// Where it is.
     pub path: PathBuf,
     /// What to say of it.

@@ -7,13 +7,15 @@
 
 mod chains;
 mod contract;
-mod expand;
+
+mod files;
 mod fsck;
 mod in_place;
 mod mounts;
 mod owners;
 mod reading;
 mod removal;
+mod sandboxes;
 mod spool;
 mod staging;
 mod status;
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use chains::Chains;
+pub use files::{StoreFiles, StoreLock};
 pub use fsck::Verified;
 pub use mounts::MountState;
 pub use removal::{Doomed, Reclaimer};
@@ -30,18 +33,16 @@ pub use spool::Spooled;
 pub use staging::{StagedDirectory, StagedLayer};
 
 use crate::cancel::Cancel;
+use crate::driver::Presence;
 use crate::engine::hcs::{Hcs, ImportProcess, check_home};
 use crate::engine::portable::{self, Portable};
-use crate::engine::{ChainLayer, Engine, Layer, Place, Placement, View};
+use crate::engine::{ChainLayer, Engine, Layer, Place, Placement, StreamForm, View};
 use crate::error::{Error, IoContext};
 use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::limits::Limits;
-use crate::lock::{self, Lock};
-use crate::metadata::StreamForm;
 use crate::options::{DEFAULT_SANDBOX_SIZE, StorageOptions};
 use crate::record::{self, LayerKind, LayerRecord};
 use crate::store::{self, Paths, file};
-use crate::temporary::NewFile;
 
 /// A layer store, open. Cheap to open and to clone: clones are handles of the same store. Any number of
 /// processes may have the same one open.
@@ -53,13 +54,6 @@ pub struct LayerStore {
     limits: Limits,
     streams: StreamForm,
     engine: Arc<dyn Engine>,
-}
-
-/// A lock of the store, held until it is dropped: that of [`LayerStore::lock`] or of
-/// [`LayerStore::lock_file`].
-#[derive(Debug)]
-pub struct StoreLock {
-    _lock: Lock,
 }
 
 impl LayerStore {
@@ -184,60 +178,16 @@ impl LayerStore {
         self.paths.root()
     }
 
-    /// Where image records are kept; not touched by this crate.
-    pub fn images_dir(&self) -> PathBuf {
-        self.paths.images()
+    /// The store's own files, for the crates that keep something beside layers.
+    #[doc(hidden)]
+    pub fn files(&self) -> StoreFiles<'_> {
+        StoreFiles::of(self)
     }
 
-    /// Writes a small file of the store so that after a crash it is either the old one or the new one, whole.
-    ///
-    /// # Errors
-    /// When it cannot be written; the old one, or none, is there then.
-    pub fn write_file(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
-        self.paths.temporaries().write(path, content)
-    }
-
-    /// Removes such a file for good; one that is not there is fine.
-    ///
-    /// # Errors
-    /// When it cannot be removed, or that cannot be made durable.
-    pub fn remove_file(&self, path: &Path) -> Result<(), Error> {
-        store::remove_file(path)
-    }
-
-    /// A file without a name, for what is too large for memory and gone when it is closed.
-    ///
-    /// # Errors
-    /// When it cannot be created.
-    pub fn spool(&self) -> Result<File, Error> {
-        self.paths.temporaries().anonymous()
-    }
-
-    /// A new file, for what is too large for memory and gets its name when it is complete.
-    ///
-    /// # Errors
-    /// When it cannot be created.
-    pub fn new_file(&self) -> Result<NewFile, Error> {
-        self.paths.temporaries().file().map(NewFile)
-    }
-
-    /// Takes the store's lock, waiting for whoever holds it: the set of layers does not change until it is
-    /// dropped. Hold it for moments only.
-    ///
-    /// # Errors
-    /// When the lock file cannot be opened.
-    pub fn lock(&self) -> Result<StoreLock, Error> {
-        self.lock_file(&self.paths.lock(), "the store")
-    }
-
-    /// Locks a file of the store, which is created, against other threads and processes until it is dropped;
-    /// says `what` it waits for, should somebody hold it. In a store that cannot be written nobody changes
-    /// anything, so whoever only reads gets it.
-    ///
-    /// # Errors
-    /// When it can be opened neither for writing nor for reading.
-    pub fn lock_file(&self, path: &Path, what: &str) -> Result<StoreLock, Error> {
-        Ok(StoreLock { _lock: lock::exclusive(path, what, self.paths.cancel())? })
+    /// Takes the store's lock, waiting until it is free: the set of layers does not change until it is
+    /// dropped.
+    fn lock(&self) -> Result<StoreLock, Error> {
+        self.files().lock()
     }
 
     /// The directory of `id`, after looking up its alternate ID.
@@ -283,6 +233,20 @@ impl LayerStore {
 
     fn read_chain(&self, id: &LayerId) -> Result<Vec<LayerId>, Error> {
         self.paths.with_chain_form(|form| record::read_chain(&self.paths.layer(id), id, form))
+    }
+
+    /// Whether `id` is a layer or sandbox of this store, and in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read; a damaged layer is [`Presence::Damaged`].
+    pub fn presence(&self, id: &LayerId) -> Result<Presence, Error> {
+        match self.record(id).and_then(|_| self.chain_of(id)) {
+            Ok(_) if self.engine.exists(&self.place(id)?)? => Ok(Presence::Present),
+            Ok(_) => Ok(Presence::Damaged { reason: format!("layer {id}: the host does not know it") }),
+            Err(Error::NoSuchLayer { .. }) => Ok(Presence::Absent),
+            Err(e @ Error::Damaged { .. }) => Ok(Presence::Damaged { reason: e.to_string() }),
+            Err(e) => Err(e),
+        }
     }
 
     /// Whether a directory for `id` is there; says nothing of its health.

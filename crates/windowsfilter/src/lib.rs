@@ -5,7 +5,7 @@
 //! changes are a layer again. Names of images are `windowsfilter-image`'s; formats are `wclayer`'s.
 //!
 //! ```
-//! use windowsfilter::{Driver, LayerId, LayerStore, NodeKind, StorageOptions};
+//! use windowsfilter::{Follow, LayerId, LayerStore, NodeKind, StorageOptions};
 //!
 //! # use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
 //! # let mut layer = Writer::new(Vec::new());
@@ -18,15 +18,16 @@
 //! let store = LayerStore::open(root, StorageOptions::default())?;
 //! // `tar` is a layer's tar, plain or compressed.
 //! let base = LayerId::new("base")?;
-//! store.apply_diff(&base, None, &mut &tar[..])?;
+//! store.import(&base, None, &mut &tar[..])?;
 //!
 //! let view = store.view(&base)?;
-//! let file = view.lookup(br"C:\EMPTY.TXT", true)?.expect("any case");
+//! let file = view.lookup(br"C:\EMPTY.TXT", Follow::Always)?.expect("any case");
 //! assert_eq!((file.kind(), file.size()), (NodeKind::File, 0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Driver`] has Docker's names for what a store does: `apply_diff`, `get`, `put`, `diff`, `remove`.
+//! All calls are the store's own; [`Driver`] has the same ones under Docker's names (`apply_diff` for
+//! [`LayerStore::import`], `get` for [`LayerStore::mount`]), for programs that speak those.
 //! `ARCHITECTURE.md` in the repository is the map of the code.
 
 #![forbid(unsafe_code)]
@@ -36,53 +37,88 @@
 extern crate self as windowsfilter;
 
 mod access;
-mod cancel;
+pub mod cancel;
 mod compressed;
 mod diff_options;
 mod digest;
 pub mod driver;
-#[doc(hidden)]
-pub mod engine;
+mod durable;
+mod engine;
 mod error;
 mod findings;
 mod id;
 mod invariants;
 mod json_name;
 mod layer_store;
-mod limits;
+pub mod limits;
 mod lock;
-pub mod metadata;
-mod options;
+pub mod options;
 mod path_text;
 mod record;
 mod scanners;
-pub mod sealed;
+mod sealed;
 mod store;
 mod temporary;
 
-pub use access::Exposed;
-pub use cancel::{Cancel, CancelReader, Cancelled, PipeReader, is_cancelled};
-pub use compressed::CompressedFormat;
-pub use diff_options::{DiffOptions, LeftOut};
-pub use digest::{DiffId, Digest, Hashed};
-pub use driver::{Applied, Change, ChangeKind, DiffGetter, Driver, Presence};
-pub use engine::hcs as hcs_engine;
-pub use engine::portable::import::MAX_ZSTD_WINDOW_LOG;
-pub use engine::{Expect, ImportRequest, Imported, Node, NodeKind, Progress, View};
-pub use error::{Error, ErrorKind, TarContent};
-pub use findings::Finding;
+pub use cancel::Cancel;
+pub use digest::{DiffId, Digest};
+pub use driver::Driver;
+pub use engine::{Follow, Node, NodeKind, View};
+pub use error::{Error, ErrorKind};
 pub use id::LayerId;
-pub use invariants::Invariant;
-pub use json_name::{JsonName, serialize_path};
-pub use layer_mounts::remove_tree;
-pub use layer_store::{
-    Chains, Doomed, LayerStore, MountState, Reclaimer, Spooled, StagedDirectory, StagedLayer, StoreLock,
-    Verified,
-};
-pub use limits::{DiffLimits, Exceeded, Limit, Limits};
-pub use metadata::{Origin, Stream, StreamContent, StreamForm, Win32Metadata};
-pub use options::{
-    DEFAULT_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE, StorageOptions, parse_size,
-};
+pub use layer_store::{LayerStore, MountState, StagedLayer};
+pub use limits::Limits;
+pub use options::StorageOptions;
 pub use record::{LayerKind, LayerRecord};
-pub use temporary::NewFile;
+
+/// How a layer comes in: [`LayerStore::stage`] and what it is given.
+pub mod import {
+    pub use crate::compressed::CompressedFormat;
+    pub use crate::engine::portable::import::MAX_ZSTD_WINDOW_LOG;
+    pub use crate::engine::{Expect, ImportRequest, Imported, Progress};
+    pub use crate::layer_store::StagedDirectory;
+}
+
+/// How changes come out: options of [`LayerStore::diff_with`], and what a diff leaves out.
+pub mod diff {
+    pub use crate::diff_options::{DiffOptions, LeftOut};
+    pub use crate::layer_store::Spooled;
+}
+
+/// What [`LayerStore::fsck`] and [`LayerStore::verify_all`] find.
+pub mod fsck {
+    pub use crate::findings::Finding;
+    pub use crate::invariants::Invariant;
+    pub use crate::layer_store::Verified;
+}
+
+/// Win32 metadata of a file, and the extended attributes that a mounted view and a sandbox have it in.
+pub mod metadata {
+    pub use crate::engine::StreamForm;
+    pub use crate::engine::portable::xattrs::{Origin, Stream, StreamContent, Win32Metadata};
+}
+
+/// The engine over Windows' own Host Compute Service: [`LayerStore::open_hcs`] and the process it imports in.
+pub mod hcs_engine {
+    pub use crate::engine::hcs::{ImportProcess, read_chain, write_layer};
+}
+
+/// What the crates of this project share beside the layer store. It changes without notice.
+#[doc(hidden)]
+pub mod support {
+    pub use layer_mounts::remove_tree;
+
+    pub use crate::access::Exposed;
+    pub use crate::digest::Hashed;
+    /// The fuzz targets give it trees of their own.
+    #[cfg(target_os = "linux")]
+    pub use crate::engine::portable::sandbox_diff;
+    pub use crate::error::TarContent;
+    pub use crate::json_name::{JsonName, serialize_path};
+    pub use crate::layer_store::{Chains, Doomed, Reclaimer, StoreFiles, StoreLock};
+    /// Records that are sealed by a checksum.
+    pub mod sealed {
+        pub use crate::sealed::{seal, unseal};
+    }
+    pub use crate::temporary::NewFile;
+}

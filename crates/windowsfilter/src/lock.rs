@@ -385,7 +385,7 @@ mod tests {
             std::thread::scope(|scope| {
                 let waiting = scope.spawn(|| take(&cancel));
                 cancel.cancel();
-                assert!(crate::is_cancelled(&waiting.join().unwrap().unwrap_err()));
+                assert!(crate::cancel::is_cancelled(&waiting.join().unwrap().unwrap_err()));
             });
         }
         drop(held);

@@ -7,11 +7,12 @@
 use std::path::Path;
 
 use crate::digest::{DiffId, Digest};
+use crate::durable;
+use crate::engine::StreamForm;
 use crate::error::Error;
 use crate::id::LayerId;
-use crate::metadata::StreamForm;
 use crate::sealed;
-use crate::store::{self, file};
+use crate::store::file;
 use crate::temporary::Temporaries;
 
 /// Version of `layer.json` that this code writes and reads.
@@ -102,7 +103,7 @@ impl LayerRecord {
 
 /// Writes `layer.json` into the directory of a layer that nobody sees yet.
 pub(crate) fn write_record(dir: &Path, record: &LayerRecord) -> Result<(), Error> {
-    store::write_new(&dir.join(file::RECORD), &text(record))
+    durable::write_new(&dir.join(file::RECORD), &text(record))
 }
 
 /// Writes another `layer.json` for a layer that has one.
@@ -135,7 +136,7 @@ fn text(record: &LayerRecord) -> Vec<u8> {
 /// Reads `layer.json` of `id` from `dir`.
 pub(crate) fn read_record(dir: &Path, id: &LayerId) -> Result<LayerRecord, Error> {
     let damaged = |reason: String| Error::Damaged { id: id.clone(), file: file::RECORD, reason };
-    let Some(content) = store::read_file(&dir.join(file::RECORD))? else {
+    let Some(content) = durable::read_file(&dir.join(file::RECORD))? else {
         return Err(if dir.is_dir() { damaged("it is missing".into()) } else { no_such(id) });
     };
     sealed::unseal(VERSION, &content).map_err(|e| damaged(e.to_string()))
@@ -180,7 +181,7 @@ pub(crate) fn chain_text(chain: &[LayerId], form: ChainForm<'_>) -> Vec<u8> {
 /// and a checksum: the digest stands in `layer.json`, which is sealed.
 pub(crate) fn write_chain(dir: &Path, chain: &[LayerId]) -> Result<Digest, Error> {
     let text = chain_text(chain, ChainForm::Ids);
-    store::write_new(&dir.join(file::CHAIN), &text)?;
+    durable::write_new(&dir.join(file::CHAIN), &text)?;
     Ok(Digest::of(&text))
 }
 
@@ -189,7 +190,7 @@ pub(crate) fn write_chain(dir: &Path, chain: &[LayerId]) -> Result<Digest, Error
 /// can say nothing of it.
 pub(crate) fn read_chain(dir: &Path, id: &LayerId, form: ChainForm<'_>) -> Result<Vec<LayerId>, Error> {
     let damaged = |reason: String| Error::Damaged { id: id.clone(), file: file::CHAIN, reason };
-    let Some(content) = store::read_file(&dir.join(file::CHAIN))? else {
+    let Some(content) = durable::read_file(&dir.join(file::CHAIN))? else {
         return Err(if dir.is_dir() { damaged("it is missing".into()) } else { no_such(id) });
     };
     let chain = wclayer::layer_chain::parse(&content).map_err(|e| damaged(e.to_string()))?;
@@ -213,7 +214,7 @@ pub(crate) fn read_chain(dir: &Path, id: &LayerId, form: ChainForm<'_>) -> Resul
 /// validated).
 pub(crate) fn resolve_id(dir: &Path, id: &LayerId) -> Result<LayerId, Error> {
     let damaged = |reason: String| Error::Damaged { id: id.clone(), file: file::ALTERNATE_ID, reason };
-    let Some(content) = store::read_file(&dir.join(file::ALTERNATE_ID))? else { return Ok(id.clone()) };
+    let Some(content) = durable::read_file(&dir.join(file::ALTERNATE_ID))? else { return Ok(id.clone()) };
     let text = String::from_utf8(content).map_err(|e| damaged(e.to_string()))?;
     LayerId::new(text.trim_end()).map_err(|e| damaged(e.to_string()))
 }

@@ -13,10 +13,10 @@ use layer_mounts::remove_any;
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::cancel::Cancel;
+use crate::durable::{read_file, remove_file, sync_name};
 use crate::error::{Error, IoContext};
 use crate::lock::{self, Lock};
 use crate::scanners;
-use crate::store::{read_file, remove_file, sync_name};
 
 /// The directory of temporary files.
 #[derive(Clone, Debug)]

@@ -69,6 +69,19 @@ fn the_driver_asks_in_few_places_where_layers_are_made() {
     assert!(asked.len() <= 6, "{asked:#?}");
 }
 
+/// `cargo doc` of the crate fits one screen, and shows nothing of an engine.
+#[test]
+fn the_front_page_is_short() {
+    let text = fs::read_to_string(repository().join("crates/windowsfilter/src/lib.rs")).unwrap();
+    // Names that are exported at the root: those of `pub use` without indentation, over several lines or not.
+    let exports = text.split("\npub use ").skip(1).filter_map(|rest| rest.split_once(';'));
+    let names = exports.flat_map(|(path, _)| path.rsplit("::").next().unwrap().split(',')).count();
+    let modules = text.lines().filter(|line| line.starts_with("pub mod ")).count();
+    // One of the modules is hidden.
+    assert!(names <= 18 && modules <= 10, "{names} names and {modules} modules");
+    assert!(text.contains("\nmod engine;\n"));
+}
+
 #[test]
 fn unsafe_code_is_only_where_the_architecture_says() {
     let repository = repository();

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use windowsfilter::NodeKind;
+use windowsfilter::{Follow, NodeKind};
 
 use crate::error::Error;
 use crate::interrupt;
@@ -21,7 +21,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     session.output.no_json("cat")?;
     let location = Location::parse(session, &args.location)?;
     let view = location.view(session)?;
-    let found = location.find(&view, true)?;
+    let found = location.find(&view, Follow::Always)?;
     let (target, path) = (location.target.clone(), found.shown());
     let mut content: Box<dyn Read> = match (&found.stream, found.node.kind()) {
         (Some(stream), _) => Box::new(view.open_stream(stream)?),

@@ -1,7 +1,5 @@
 //! `cleanup`: finishes interrupted work.
 
-use windowsfilter::Driver;
-
 use crate::error::Error;
 use crate::session::Session;
 
@@ -14,6 +12,6 @@ struct Done {}
 
 /// Cleans up.
 pub(crate) fn run(session: &Session, _args: &Args) -> Result<(), Error> {
-    session.store.cleanup()?;
+    session.store.clean_up()?;
     session.output.print(&Done {}, |_| Ok(()))
 }

@@ -7,7 +7,8 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{Cancel, JsonName, Node, NodeKind, View};
+use windowsfilter::support::JsonName;
+use windowsfilter::{Cancel, Follow, Node, NodeKind, View};
 
 use crate::error::{Error, IoContext};
 use crate::human;
@@ -51,7 +52,7 @@ struct Copied {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let location = Location::parse(session, &args.location)?;
     let view = location.view(session)?;
-    let found = location.find(&view, true)?;
+    let found = location.find(&view, Follow::Always)?;
     let node = &found.node;
     let is_directory = found.stream.is_none() && node.is_directory();
     if is_directory && !args.recursive {
@@ -220,7 +221,7 @@ impl Copy<'_> {
     /// Another way to where a link leads, if that is inside the copy.
     fn way_inside(&self, node: &Node) -> Option<Vec<u8>> {
         // A link that leads nowhere, or in circles, leads nowhere inside either.
-        let Ok(Some(end)) = self.view.lookup(&node.view_path, true) else { return None };
+        let Ok(Some(end)) = self.view.lookup(&node.view_path, Follow::Always) else { return None };
         link::relative(self.root, &node.view_path, &end.view_path)
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-use windowsfilter::{Digest, LayerId, StorageOptions, StreamForm};
+use windowsfilter::metadata::StreamForm;
+use windowsfilter::{Digest, LayerId, StorageOptions};
 
 use crate::error::Error;
 use crate::session::Session;

@@ -32,7 +32,7 @@ pub(crate) struct Args {
 /// A script that was written.
 #[derive(Serialize)]
 struct Written {
-    #[serde(serialize_with = "windowsfilter::serialize_path")]
+    #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     path: PathBuf,
     /// How many layers it removes.
     layers: usize,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use windowsfilter::Invariant;
+use windowsfilter::fsck::Invariant;
 
 use crate::error::Error;
 use crate::session::Session;
@@ -33,9 +33,9 @@ pub(crate) struct Finding {
     repaired: bool,
 }
 
-impl From<windowsfilter::Finding> for Finding {
-    fn from(found: windowsfilter::Finding) -> Self {
-        let windowsfilter::Finding { invariant, id, problem, repaired } = found;
+impl From<windowsfilter::fsck::Finding> for Finding {
+    fn from(found: windowsfilter::fsck::Finding) -> Self {
+        let windowsfilter::fsck::Finding { invariant, id, problem, repaired } = found;
         Self { invariant, id: id.map(String::from), reference: None, set: None, problem, repaired }
     }
 }

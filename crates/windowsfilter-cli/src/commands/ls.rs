@@ -1,7 +1,8 @@
 //! `ls`: a directory inside an image or layer.
 
 use wclayer::attributes::{self, *};
-use windowsfilter::{JsonName, Node, View};
+use windowsfilter::support::JsonName;
+use windowsfilter::{Follow, Node, View};
 
 use crate::error::Error;
 use crate::human;
@@ -40,7 +41,7 @@ struct Entry {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let location = Location::parse(session, &args.location)?;
     let view = location.view(session)?;
-    let found = location.find(&view, true)?;
+    let found = location.find(&view, Follow::Always)?;
     let entries = match &found.stream {
         Some(stream) => {
             let entry = entry(&view, found.name(), &found.node)?;

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use windowsfilter::{JsonName, LayerId, StreamForm};
+use windowsfilter::LayerId;
+use windowsfilter::metadata::StreamForm;
+use windowsfilter::support::JsonName;
 
 use crate::error::{Error, IoContext};
 use crate::session::Session;

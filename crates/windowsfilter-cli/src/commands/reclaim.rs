@@ -18,5 +18,5 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if !removed {
         return Err(Error::NotRemoved { dir: args.dir.clone() });
     }
-    windowsfilter::remove_tree(&args.dir).at("remove", &args.dir)
+    windowsfilter::support::remove_tree(&args.dir).at("remove", &args.dir)
 }

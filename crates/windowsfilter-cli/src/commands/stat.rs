@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use wclayer::attributes;
 use wclayer::filetime::FileTime;
 use wclayer::security::SecurityDescriptor;
-use windowsfilter::{JsonName, View};
+use windowsfilter::support::JsonName;
+use windowsfilter::{Follow, View};
 
 use crate::error::Error;
 use crate::human;
@@ -66,7 +67,7 @@ struct ExtendedAttribute {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let location = Location::parse(session, &args.location)?;
     let view = location.view(session)?;
-    let found = location.find(&view, false)?;
+    let found = location.find(&view, Follow::OnTheWay)?;
     let stat = stat(&view, &found)?;
     session.output.print(&stat, |out| write(out, &stat))
 }

@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prost_types::Timestamp;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
-use windowsfilter::{DiffId, Hashed};
+use windowsfilter::DiffId;
+use windowsfilter::support::Hashed;
 use windowsfilter_image::Compression;
 
 use crate::api::diff::diff_server::Diff;

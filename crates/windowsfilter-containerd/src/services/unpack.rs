@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use windowsfilter::Imported;
+use windowsfilter::import::Imported;
 
 use crate::call::blocking;
 use crate::containerd::Containerd;

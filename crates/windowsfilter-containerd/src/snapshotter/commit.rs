@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use windowsfilter::{Driver, Expect, ImportRequest, LayerId, StagedLayer};
+use windowsfilter::diff::DiffOptions;
+use windowsfilter::import::{Expect, ImportRequest};
+use windowsfilter::{LayerId, StagedLayer};
 
 use super::unpacks::Progress;
 use super::{Snapshotter, now};
@@ -114,7 +116,7 @@ impl Snapshotter {
     fn stage_changes(&self, record: &Record, stop: &Stop) -> Result<StagedLayer, Error> {
         let id = self.layer_id(record.number)?;
         let request = ImportRequest {
-            blob: Box::new(Stoppable::new(self.store.diff(&id, None)?, stop)),
+            blob: Box::new(Stoppable::new(self.store.diff_with(&id, DiffOptions::default())?, stop)),
             expect: Expect::default(),
             progress: &(),
             label: format!("changes of snapshot {}", record.short_key()),

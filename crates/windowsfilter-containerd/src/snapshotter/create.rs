@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use windowsfilter::{Digest, Driver, LayerId, StorageOptions};
+use windowsfilter::{Digest, LayerId, StorageOptions};
 
 use super::{Snapshotter, now, used};
 use crate::api::types::Mount;
@@ -91,7 +91,7 @@ impl Snapshotter {
     fn make(&self, record: &mut Record, below: Option<&LayerId>) -> Result<(), Error> {
         if record.kind == Kind::Sandbox {
             let options = StorageOptions { size: labels::sandbox_size(&record.labels)? };
-            self.store.create_read_write(&self.layer_id(record.number)?, below, options, "")?;
+            self.store.create_sandbox(&self.layer_id(record.number)?, below, options, None)?;
         }
         let path = self.show(record)?;
         if let (Kind::Sandbox, Some(path)) = (record.kind, path) {

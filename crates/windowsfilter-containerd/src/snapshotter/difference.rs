@@ -3,7 +3,8 @@
 use std::io::Read;
 
 use wclayer::filetime::FileTime;
-use windowsfilter::{Driver, LayerId};
+use windowsfilter::LayerId;
+use windowsfilter::diff::DiffOptions;
 
 use super::Snapshotter;
 use crate::error::Error;
@@ -42,7 +43,7 @@ impl Snapshotter {
         }
         Ok(match newest {
             Some((seconds, nanos)) => self.store.diff_until(&id, FileTime::from_unix(seconds, nanos))?,
-            None => self.store.diff(&id, None)?,
+            None => self.store.diff_with(&id, DiffOptions::default())?,
         })
     }
 }

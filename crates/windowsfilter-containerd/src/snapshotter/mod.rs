@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use windowsfilter::{Driver, LayerId, LayerStore};
+use windowsfilter::{LayerId, LayerStore};
 use windowsfilter_image::ImageStore;
 
 pub(crate) use create::New;
@@ -281,7 +281,7 @@ impl Snapshotter {
     /// A store that cannot be listed.
     pub(crate) fn cleanup(&self) -> Result<(), Error> {
         self.tidy();
-        Ok(self.store.cleanup()?)
+        Ok(self.store.clean_up()?)
     }
 
     /// Key and namespace, for messages and for what is asked of containerd.

@@ -52,13 +52,13 @@ impl Snapshotter {
                     self.throw_away(record.number)?;
                 }
                 if let Some(layer) = layer {
-                    self.images.release_shared(layer, &owner)?;
+                    self.images.disown_shared(layer, &owner)?;
                 }
             }
             (Kind::View, layer) => {
                 self.sources.unlink(record.number)?;
                 if let Some(layer) = layer {
-                    self.store.release(layer, &owner)?;
+                    self.store.unhold(layer, &owner)?;
                 }
             }
             (Kind::Sandbox, _) => {
@@ -70,7 +70,7 @@ impl Snapshotter {
                 }
             }
             (Kind::Committed, Some(layer)) => {
-                self.images.release_shared(layer, &owner)?;
+                self.images.disown_shared(layer, &owner)?;
             }
             (Kind::Committed, None) => {}
         }

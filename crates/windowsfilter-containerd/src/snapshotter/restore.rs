@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use windowsfilter::{Driver, ErrorKind, LayerId, LayerKind};
+use windowsfilter::{ErrorKind, LayerId, LayerKind};
 
 use super::traces::{self, Trace, What};
 use super::{Snapshotter, naming};
@@ -32,13 +32,13 @@ impl Snapshotter {
             }
         }
         self.throw_away_leftovers()?;
-        Ok(self.store.cleanup()?)
+        Ok(self.store.clean_up()?)
     }
 
     /// Layers that were applied and not committed.
     fn find_unpacked(&self) -> Result<(), Error> {
         for record in self.records.all().iter().filter(|record| record.kind == Kind::Unpack) {
-            match self.store.resume(&self.layer_id(record.number)?)? {
+            match self.store.take_up_staged(&self.layer_id(record.number)?)? {
                 Some(staged) => self.unpacks.found(record.number, staged),
                 None if record.applied && record.layer.is_none() => {
                     tracing::error!(key = record.key, "the layer that was applied to a snapshot is gone");
@@ -110,13 +110,13 @@ impl Snapshotter {
         let removed = match &trace.what {
             // A sandbox is its snapshot's own, and goes with it.
             What::Mount(id) if id.as_str() == owner => self.store.abandon(id, &owner).map_err(Error::from),
-            What::Mount(id) => self.store.release(id, &owner).map_err(Error::from),
+            What::Mount(id) => self.store.unhold(id, &owner).map_err(Error::from),
             What::Sandbox(id) => self.store.remove(id).map_err(Error::from),
             What::Staged(id) => {
-                self.store.resume(id)?.into_iter().for_each(windowsfilter::StagedLayer::discard);
+                self.store.take_up_staged(id)?.into_iter().for_each(windowsfilter::StagedLayer::discard);
                 Ok(())
             }
-            What::Owned(id) => self.images.release_shared(id, &owner).map(drop).map_err(Error::from),
+            What::Owned(id) => self.images.disown_shared(id, &owner).map(drop).map_err(Error::from),
         };
         match removed {
             Err(Error::Store(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -130,7 +130,7 @@ impl Snapshotter {
             if naming::parts(staged.id.as_str()).is_some_and(|(set, _)| set == self.set) {
                 tracing::warn!(set = self.set, "removing what was interrupted: {}-importing", staged.id);
                 // Without a record of its own it is removed by this.
-                drop(self.store.resume(&staged.id)?);
+                drop(self.store.take_up_staged(&staged.id)?);
             }
         }
         Ok(())

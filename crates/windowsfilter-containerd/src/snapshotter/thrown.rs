@@ -175,7 +175,7 @@ impl Snapshotter {
 
 /// Removes a directory with all that is in it, if it is there.
 fn remove(dir: &std::path::Path) -> Result<(), Error> {
-    match windowsfilter::remove_tree(dir) {
+    match windowsfilter::support::remove_tree(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", dir),
         _ => Ok(()),
     }

@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use windowsfilter::{DiffId, Digest, Expect, ImportRequest, Imported};
+use windowsfilter::import::{Expect, ImportRequest, Imported};
+use windowsfilter::{DiffId, Digest};
 
 use super::Snapshotter;
 use super::unpacks::{Cancel, Progress};

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use windowsfilter::{Driver, Invariant, LayerStore, StorageOptions};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::{Driver, LayerStore, StorageOptions};
 
 use super::layers::layer;
 use super::support::{Fixture, records};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use windowsfilter::{Invariant, LayerStore, StorageOptions};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::{LayerStore, StorageOptions};
 
 use super::layers::layer;
 use super::support::{Fixture, Log, open, options, records, shown};

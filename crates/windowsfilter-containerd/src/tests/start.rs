@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Cursor;
 
 use tonic::Code;
-use windowsfilter::{Digest, Driver, Expect, ImportRequest, Invariant, LayerId, LayerStore, StorageOptions};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::import::{Expect, ImportRequest};
+use windowsfilter::{Digest, Driver, LayerId, LayerStore, StorageOptions};
 
 use super::layers::layer;
 use super::support::{Fixture, Log, open, options, records, refused, shown};
@@ -60,7 +62,7 @@ async fn mounts_that_are_gone_are_made_again_at_the_start() {
     let store = store(&fixture);
     for (layer, holders) in store.held().unwrap() {
         for holder in holders {
-            store.release(&layer, &holder).unwrap();
+            store.unhold(&layer, &holder).unwrap();
         }
     }
     fs::remove_dir_all(fixture.path("store/containerd/default/mounts")).unwrap();
@@ -177,7 +179,9 @@ async fn a_commit_that_was_interrupted_after_it_published_its_layer_can_be_tried
         let staged = store.staged().unwrap().remove(0).id;
         Records::open(&records(&fixture)).unwrap().begin(&[1]).unwrap();
         let images = windowsfilter_image::ImageStore::open(store.clone()).unwrap();
-        images.publish_shared(store.resume(&staged).unwrap().unwrap(), None, staged.as_str()).unwrap();
+        images
+            .publish_shared(store.take_up_staged(&staged).unwrap().unwrap(), None, staged.as_str())
+            .unwrap();
         assert_eq!(fsck(&store).unwrap(), []);
     }
     fixture.start();

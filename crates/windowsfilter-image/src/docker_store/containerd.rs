@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use windowsfilter::Progress;
+use windowsfilter::import::Progress;
 
 use super::place::{Place, Type};
 use super::walk::measure;
@@ -40,7 +40,7 @@ pub struct Snapshotter {
     /// `windows` or `cimfs`.
     pub name: String,
     /// Its directory.
-    #[serde(serialize_with = "windowsfilter::serialize_path")]
+    #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     pub path: PathBuf,
     /// Its snapshots, by number. What needs them is unknown, but for those that are half removed.
     pub snapshots: Vec<Layer>,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 
-use windowsfilter::Progress;
+use windowsfilter::import::Progress;
 
 use super::place::{Place, Type};
 use super::walk::measure;

@@ -33,7 +33,7 @@ mod walk;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use windowsfilter::Progress;
+use windowsfilter::import::Progress;
 
 use crate::error::{Error, IoContext};
 pub use containerd::Snapshotter;
@@ -51,7 +51,7 @@ const DRIVER: &str = "windowsfilter";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DockerStore {
     /// The directory of layers.
-    #[serde(serialize_with = "windowsfilter::serialize_path")]
+    #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     pub home: PathBuf,
     /// Whether Docker's records of images and containers were there to be read.
     pub has_records: bool,
@@ -196,7 +196,7 @@ pub struct LostLayer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Where.
-    #[serde(serialize_with = "windowsfilter::serialize_path")]
+    #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     pub path: PathBuf,
     /// What.
     pub problem: String,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use windowsfilter::Progress;
+use windowsfilter::import::Progress;
 
 use super::place::{Names, Place, Type};
 

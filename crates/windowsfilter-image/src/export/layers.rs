@@ -2,7 +2,9 @@
 
 use std::io::{self, Read, Seek};
 
-use windowsfilter::{DiffId, Digest, Hashed, LayerId, Progress};
+use windowsfilter::import::Progress;
+use windowsfilter::support::Hashed;
+use windowsfilter::{DiffId, Digest, LayerId};
 
 use super::manifest::Stored;
 use super::sink::Sink;

@@ -94,7 +94,7 @@ impl<'a> Sink<'a> {
                 Ok(Blob { file, place: dir.path().to_owned(), name: Some(name) })
             }
             Kind::Archive(tar) if matches!(tar.get_ref().get_ref(), Target::Stream(_)) => {
-                Ok(Blob { file: store.spool()?, place: store.root().to_owned(), name: None })
+                Ok(Blob { file: store.files().spool()?, place: store.root().to_owned(), name: None })
             }
             Kind::Archive(_) => {
                 let file = tempfile::tempfile_in(&self.parent).at(create, &self.parent)?;

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wclayer::tar::{Header, Reader, TarError, type_flag};
-use windowsfilter::{CompressedFormat, LayerStore, MAX_ZSTD_WINDOW_LOG};
+use windowsfilter::LayerStore;
+use windowsfilter::import::{CompressedFormat, MAX_ZSTD_WINDOW_LOG};
 
 use super::Blob;
 use super::section::Section;
@@ -91,7 +92,7 @@ impl Archive {
             Some(format) => return Err(Error::NotRead { path: label, format }),
             None => Box::new(whole),
         };
-        let mut file = store.spool()?;
+        let mut file = store.files().spool()?;
         let mut buffer = vec![0; 1 << 18];
         let mut length = 0;
         loop {

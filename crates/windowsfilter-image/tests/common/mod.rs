@@ -180,7 +180,7 @@ impl Fixture {
         assert!(self.store.layers().unwrap().is_empty());
         assert!(self.images().list().unwrap().is_empty());
         assert_eq!(fs::read_dir(self.store.root().join("layers")).unwrap().count(), 0);
-        assert_eq!(fs::read_dir(self.store.images_dir().join("blobs/sha256")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(self.store.files().images_dir().join("blobs/sha256")).unwrap().count(), 0);
         assert_eq!(fs::read_dir(self.store.root().join("tmp")).unwrap().count(), 0);
         assert_eq!(self.store.fsck(false).unwrap(), []);
     }

@@ -87,15 +87,15 @@ impl Engine for Memory {
         Ok(false)
     }
 
-    fn show_at(&self, path: &Path, _: &Path) -> Result<(), Error> {
+    fn bind(&self, path: &Path, _: &Path) -> Result<(), Error> {
         unsupported(format!("showing {} elsewhere", path.display()))
     }
 
-    fn hide_at(&self, _: &Path) -> Result<(), Error> {
+    fn unbind(&self, _: &Path) -> Result<(), Error> {
         Ok(())
     }
 
-    fn read(&self, layer: &Layer, _: bool, _: DiffOptions, _: Guard) -> Result<Box<dyn Read + Send>, Error> {
+    fn diff(&self, layer: &Layer, _: bool, _: DiffOptions, _: Guard) -> Result<Box<dyn Read + Send>, Error> {
         // Nothing can be written to a sandbox that is never mounted.
         let of_layer = layer.chain.last().filter(|_| layer.kind == LayerKind::Layer);
         match of_layer.map(|layer| self.content(layer.diff_id)) {

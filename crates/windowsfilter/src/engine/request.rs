@@ -18,6 +18,13 @@ pub struct ImportRequest<'a> {
     pub label: String,
 }
 
+impl<'a> ImportRequest<'a> {
+    /// Whatever `blob` gives is imported; messages call it `label`.
+    pub fn new(label: impl Into<String>, blob: impl Read + Send + 'a) -> Self {
+        Self { blob: Box::new(blob), expect: Expect::default(), progress: &(), label: label.into() }
+    }
+}
+
 /// What is known of a blob before it is read; anything else than this is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expect {
@@ -62,7 +69,7 @@ pub struct Imported {
 
 /// How much of a layer's tar a check reads.
 #[derive(Clone, Copy)]
-pub enum Reading<'a> {
+pub(crate) enum Reading<'a> {
     /// Its length.
     Length,
     /// All of it, telling how that goes.
@@ -70,7 +77,7 @@ pub enum Reading<'a> {
 }
 
 /// A layer or sandbox that an engine checks.
-pub struct Examined<'a> {
+pub(crate) struct Examined<'a> {
     /// Where it is.
     pub place: &'a Place,
     /// Its record.

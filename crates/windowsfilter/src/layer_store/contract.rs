@@ -1,18 +1,15 @@
-//! [`LayerStore`] as the driver's contract.
+//! [`LayerStore`] under Docker's names: each call of [`Driver`] is one of the store's own.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 
 use super::LayerStore;
-use super::removal::Users;
 use crate::diff_options::DiffOptions;
 use crate::driver::{Applied, Change, DiffGetter, Driver, Presence};
-use crate::engine::{Expect, ImportRequest};
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::options::StorageOptions;
-use crate::record::LayerKind;
 
 impl Driver for LayerStore {
     fn status(&self) -> Result<Vec<(String, String)>, Error> {
@@ -20,13 +17,7 @@ impl Driver for LayerStore {
     }
 
     fn exists(&self, id: &LayerId) -> Result<Presence, Error> {
-        match self.record(id).and_then(|_| self.chain_of(id)) {
-            Ok(_) if self.engine.exists(&self.place(id)?)? => Ok(Presence::Present),
-            Ok(_) => Ok(Presence::Damaged { reason: format!("layer {id}: the host does not know it") }),
-            Err(Error::NoSuchLayer { .. }) => Ok(Presence::Absent),
-            Err(e @ Error::Damaged { .. }) => Ok(Presence::Damaged { reason: e.to_string() }),
-            Err(e) => Err(e),
-        }
+        self.presence(id)
     }
 
     fn create(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
@@ -50,21 +41,7 @@ impl Driver for LayerStore {
         parent: Option<&LayerId>,
         tar: &mut (dyn Read + Send),
     ) -> Result<Applied, Error> {
-        // Both known before the first byte is read; publishing checks again, under the lock.
-        if self.contains(id) && self.record(id)?.kind != LayerKind::Empty {
-            return Err(self.layer_exists(id));
-        }
-        if let Some(parent) = parent
-            && !self.contains(parent)
-        {
-            return Err(Error::MissingParent { id: id.clone(), parent: parent.clone() });
-        }
-        let label = format!("layer {id}");
-        self.stage(
-            id,
-            ImportRequest { blob: Box::new(tar), expect: Expect::default(), progress: &(), label },
-        )?
-        .publish(parent)
+        self.import(id, parent, tar)
     }
 
     fn get(&self, id: &LayerId, mount_label: &str) -> Result<PathBuf, Error> {
@@ -83,42 +60,20 @@ impl Driver for LayerStore {
 
     fn changes(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Change>, Error> {
         self.check_parent(id, parent)?;
-        self.read_changes(id)
+        LayerStore::changes(self, id)
     }
 
     fn diff_size(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<u64, Error> {
         self.check_parent(id, parent)?;
-        let record = self.record(id)?;
-        match record.kind {
-            LayerKind::Sandbox => self.changed_bytes(id),
-            // Another program has not counted.
-            LayerKind::Layer if record.diff_id.is_none() => self.changed_bytes(id),
-            LayerKind::Layer | LayerKind::Empty => Ok(record.size),
-        }
+        self.changed_bytes(id)
     }
 
     fn get_metadata(&self, id: &LayerId) -> Result<BTreeMap<String, String>, Error> {
-        let record = self.record(id)?;
-        let mut facts = BTreeMap::from([
-            ("dir".to_owned(), self.dir(id)?.display().to_string()),
-            ("kind".to_owned(), record.kind.as_str().to_owned()),
-            (
-                "chain".to_owned(),
-                self.chain_ids(id)?.iter().map(LayerId::as_str).collect::<Vec<_>>().join(" "),
-            ),
-            ("mounts".to_owned(), self.mounts(id)?.count.to_string()),
-        ]);
-        if let Some(diff_id) = record.diff_id {
-            facts.insert("diff_id".to_owned(), diff_id.to_string());
-        }
-        if let Some(size) = record.sandbox_size {
-            facts.insert("size".to_owned(), size.to_string());
-        }
-        Ok(facts)
+        self.facts_of(id)
     }
 
     fn remove(&self, id: &LayerId) -> Result<(), Error> {
-        self.remove_layer(id, None, Users::Keep)
+        LayerStore::remove(self, id)
     }
 
     fn cleanup(&self) -> Result<(), Error> {

@@ -8,11 +8,12 @@ use std::fs;
 
 use super::{LayerStore, owners};
 use crate::digest::Digest;
+use crate::durable;
 use crate::engine::{ChainLayer, Layer, Place};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::record::{self, LayerKind, LayerRecord};
-use crate::store::{self, file};
+use crate::store::file;
 
 /// What is to be made.
 pub(super) struct Made<'a> {
@@ -44,8 +45,8 @@ impl LayerStore {
         let replaced = self.replaceable(made, &chain)?;
         let layer = self.unpublished(made, &chain)?;
         let mark = self.paths.incomplete(made.id);
-        store::write_new(&mark, b"")?;
-        store::sync_dir(&self.paths.incomplete_dir())?;
+        durable::write_new(&mark, b"")?;
+        durable::sync_dir(&self.paths.incomplete_dir())?;
         make(&layer)
             .and_then(|()| self.complete(&layer, made, &chain))
             .map_err(|error| error.with_undo(self.give_up(made, &chain, replaced)))
@@ -98,7 +99,7 @@ impl LayerStore {
             }
             let mark = self.paths.incomplete(made.id);
             fs::remove_file(&mark).at("remove", &mark)?;
-            store::sync_dir(&self.paths.incomplete_dir())?;
+            durable::sync_dir(&self.paths.incomplete_dir())?;
         }
         // Others may use it by now, so it stays whatever comes of this.
         if let Err(error) = self.engine.make_durable(&layer.place) {

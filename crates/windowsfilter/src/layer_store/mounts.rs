@@ -29,13 +29,13 @@ use std::path::{Path, PathBuf};
 use layer_mounts::remove_tree;
 
 use super::LayerStore;
+use crate::durable;
 use crate::engine::Place;
 use crate::error::{Error, IoContext, chain_text};
 use crate::id::LayerId;
 use crate::path_text;
 use crate::scanners;
 use crate::sealed;
-use crate::store;
 
 const STATE: &str = "state.json";
 /// Version of it that this code writes and reads.
@@ -116,7 +116,7 @@ impl LayerStore {
     /// What the record says that was written since the machine started.
     fn recorded(&self, id: &LayerId) -> Result<MountState, Error> {
         let path = self.paths.mount(id).join(STATE);
-        let Some(content) = store::read_file(&path)? else { return Ok(MountState::default()) };
+        let Some(content) = durable::read_file(&path)? else { return Ok(MountState::default()) };
         // A record cut short by a crash says as little as none; the mount table knows what is mounted.
         let state: MountState = sealed::unseal(STATE_VERSION, &content).unwrap_or_default();
         Ok(if state.boot == self.engine.boot() { state } else { MountState::default() })
@@ -125,7 +125,7 @@ impl LayerStore {
     /// Whether `id` was mounted when the machine was stopped or crashed.
     pub(super) fn is_of_another_boot(&self, id: &LayerId) -> Result<bool, Error> {
         let path = self.paths.mount(id).join(STATE);
-        let Some(content) = store::read_file(&path)? else { return Ok(false) };
+        let Some(content) = durable::read_file(&path)? else { return Ok(false) };
         let state = sealed::unseal::<MountState>(STATE_VERSION, &content);
         Ok(state.is_ok_and(|state| state.boot != self.engine.boot()))
     }
@@ -133,7 +133,7 @@ impl LayerStore {
     /// What is wrong with the record of `id`'s mounts, if it cannot be read and so counts as none.
     pub(super) fn mount_record_problem(&self, id: &LayerId) -> Result<Option<String>, Error> {
         let path = self.paths.mount(id).join(STATE);
-        let Some(content) = store::read_file(&path)? else { return Ok(None) };
+        let Some(content) = durable::read_file(&path)? else { return Ok(None) };
         let problem = sealed::unseal::<MountState>(STATE_VERSION, &content).err();
         Ok(problem
             .map(|problem| format!("the mounts of {id} cannot be known: {}: {problem}", path.display())))

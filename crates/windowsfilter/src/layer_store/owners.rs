@@ -9,14 +9,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::LayerStore;
+use crate::durable;
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::sealed::{self, BrokenSeal};
-use crate::store::{self, file};
+use crate::store::file;
 
 /// Writes the first owner of a layer that nobody sees yet.
 pub(super) fn write_new(dir: &Path, owner: &str) -> Result<(), Error> {
-    store::write_new(&dir.join(file::OWNERS), &text(BTreeSet::from([owner.to_owned()]))?)
+    durable::write_new(&dir.join(file::OWNERS), &text(BTreeSet::from([owner.to_owned()]))?)
 }
 
 /// Version of `owners.json` that this code writes and reads.
@@ -38,7 +39,7 @@ impl LayerStore {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn owners(&self, id: &LayerId) -> Result<BTreeSet<String>, Error> {
-        let Some(text) = store::read_file(&self.dir(id)?.join(file::OWNERS))? else {
+        let Some(text) = durable::read_file(&self.dir(id)?.join(file::OWNERS))? else {
             return Ok(BTreeSet::new());
         };
         let damaged = |error: BrokenSeal| Error::Damaged {

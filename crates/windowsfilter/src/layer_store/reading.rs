@@ -51,44 +51,58 @@ impl LayerStore {
             // Unknown of one that Docker has made.
             options.limits.sandbox = self.record(&self.resolve(id)?)?.sandbox_size;
         }
-        let tar = self.engine.read(&layer, self.is_mounted(id)?, options, guard);
+        let tar = self.engine.diff(&layer, self.is_mounted(id)?, options, guard);
         let cancellable = |tar| -> Box<dyn Read + Send> { Box::new(self.cancel().reader(tar)) };
         tar.map(cancellable).map_err(|error| missing_in(&layer, error))
     }
 
-    /// As [`crate::Driver::diff`], but what a sandbox changed has no time later than `newest`, so that the
-    /// same changes at different times are the same layer. A committed layer comes out as it went in.
+    /// As [`Self::diff_with`], but no time in a sandbox's changes is later than `newest`, so that the same
+    /// changes at different times are the same layer.
     ///
     /// # Errors
-    /// As [`crate::Driver::diff`].
+    /// As [`Self::diff_with`].
     pub fn diff_until(&self, id: &LayerId, newest: FileTime) -> Result<Box<dyn Read + Send>, Error> {
         self.diff_with(id, DiffOptions { newest: Some(newest), ..DiffOptions::default() })
     }
 
-    /// As [`crate::Driver::diff`], of a sandbox as `options` say, within the store's limits. A committed
-    /// layer comes out as it went in.
+    /// The tar of a layer, as it came in, or of the changes of a sandbox at this moment, as `options` say and
+    /// within the store's limits. A mount stays usable meanwhile.
     ///
     /// # Errors
-    /// As [`crate::Driver::diff`].
+    /// Changes that no Windows layer can hold, or that exceed a limit; what cannot be read.
     pub fn diff_with(&self, id: &LayerId, options: DiffOptions) -> Result<Box<dyn Read + Send>, Error> {
         let DiffLimits { entries, size, .. } = self.limits.of_changes();
         self.read_as(id, DiffOptions { limits: DiffLimits { entries, size, ..options.limits }, ..options })
     }
 
-    /// What a layer or sandbox changes.
-    pub(super) fn read_changes(&self, id: &LayerId) -> Result<Vec<Change>, Error> {
+    /// What a layer or sandbox adds, modifies and deletes, sorted by path.
+    ///
+    /// # Errors
+    /// As [`Self::diff_with`].
+    pub fn changes(&self, id: &LayerId) -> Result<Vec<Change>, Error> {
         let _guard = self.guard(id)?;
         self.engine.changes(&self.layer(id)?, self.is_mounted(id)?, &self.limits.of_changes())
     }
 
-    /// Bytes of what a layer or sandbox changes.
-    pub(super) fn changed_bytes(&self, id: &LayerId) -> Result<u64, Error> {
+    /// Bytes of file content in [`Self::changes`]; hard links count once.
+    ///
+    /// # Errors
+    /// As [`Self::changes`].
+    pub fn changed_bytes(&self, id: &LayerId) -> Result<u64, Error> {
+        let record = self.record(id)?;
+        // Of a layer that another program has made nobody has counted.
+        if record.kind == LayerKind::Empty || record.kind == LayerKind::Layer && record.diff_id.is_some() {
+            return Ok(record.size);
+        }
         let _guard = self.guard(id)?;
         self.engine.changed_bytes(&self.layer(id)?, self.is_mounted(id)?, &self.limits.of_changes())
     }
 
-    /// The files of a committed layer.
-    pub(super) fn layer_files(&self, id: &LayerId) -> Result<Box<dyn DiffGetter>, Error> {
+    /// Opens files of a committed layer by their names in its tar.
+    ///
+    /// # Errors
+    /// [`Error::WrongKind`], a damaged index.
+    pub fn layer_files(&self, id: &LayerId) -> Result<Box<dyn DiffGetter>, Error> {
         self.expect_kind(id, LayerKind::Layer)?;
         self.engine.files(&self.place(id)?)
     }

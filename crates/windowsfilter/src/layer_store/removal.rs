@@ -11,12 +11,12 @@ use layer_mounts::remove_tree;
 
 use super::staging::is_kept;
 use super::{Chains, LayerStore};
+use crate::durable;
 use crate::engine::Engine;
 use crate::error::{Error, IoContext, chain_text};
 use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::lock::{self, Lock};
 use crate::record::LayerKind;
-use crate::store;
 
 /// A layer that is out of the store already, but whose bytes are still there.
 ///
@@ -103,11 +103,20 @@ impl LayerStore {
         ids.chunks(BATCH).flat_map(|batch| self.remove_batch(&mut chains, batch, None, Users::Keep)).collect()
     }
 
+    /// Removes a layer or sandbox: it is gone from the store at once, its bytes soon after.
+    ///
+    /// # Errors
+    /// [`Error::HasChildren`], [`Error::MaybeNeeded`], [`Error::Mounted`]; [`Error::Leftover`] when it is
+    /// gone, but its bytes are not: [`Self::clean_up`] will free them.
+    pub fn remove(&self, id: &LayerId) -> Result<(), Error> {
+        self.remove_layer(id, None, Users::Keep)
+    }
+
     /// Removes a layer that nobody but `owner` owns. It is owned until it is gone: whatever interrupts this,
     /// its owner finds it or finds nothing.
     ///
     /// # Errors
-    /// As [`crate::Driver::remove`]; [`Error::Owned`] by others.
+    /// As [`Self::remove`]; [`Error::Owned`] by others.
     pub fn remove_owned(&self, id: &LayerId, owner: &str) -> Result<(), Error> {
         self.remove_layer(id, Some(owner), Users::Keep)
     }
@@ -117,12 +126,12 @@ impl LayerStore {
     /// For programs that know that nobody needs it any more.
     ///
     /// # Errors
-    /// As [`crate::Driver::remove`].
+    /// As [`Self::remove`].
     pub fn remove_abandoned(&self, id: &LayerId) -> Result<(), Error> {
         self.remove_layer(id, None, Users::DoNotCount)
     }
 
-    pub(super) fn remove_layer(&self, id: &LayerId, owner: Option<&str>, users: Users) -> Result<(), Error> {
+    fn remove_layer(&self, id: &LayerId, owner: Option<&str>, users: Users) -> Result<(), Error> {
         let ids = std::slice::from_ref(id);
         self.remove_batch(&mut Chains::default(), ids, owner, users).swap_remove(0)
     }
@@ -155,9 +164,9 @@ impl LayerStore {
                 if users == Users::Keep {
                     self.ensure_free(&place)?;
                 }
-                self.engine.release(&place)
+                self.engine.end_host_use(&place)
             });
-            self.hide(chains, &mut going, owner)
+            self.retire(chains, &mut going, owner)
         });
         match hidden {
             Ok(()) => going.into_iter().map(|layer| self.end_removal(layer?)).collect(),
@@ -238,7 +247,7 @@ impl LayerStore {
     /// Takes layers out of the store, but for those that something stands on or that belong to others than
     /// `owner`. From here on they are gone, whatever happens to their bytes. After an error all of them are
     /// there.
-    fn hide(
+    fn retire(
         &self,
         chains: &mut Chains,
         going: &mut [Result<Going, Error>],
@@ -253,7 +262,7 @@ impl LayerStore {
             self.check_removable(chains, &layer.id, owner)?;
             let dir = self.removing_name(&layer.id);
             let renamed = self.paths.lock_new_name(&dir)?;
-            self.engine.hide(&self.place(&layer.id)?, &dir)?;
+            self.engine.retire(&self.place(&layer.id)?, &dir)?;
             chains.take(&layer.id);
             layer.doomed =
                 Some(Doomed { dir, lock: renamed.unwrap_or(lock), engine: Arc::clone(&self.engine) });
@@ -263,7 +272,7 @@ impl LayerStore {
             return Ok(());
         }
         // Deleting the bytes of layers that may come back under their names would damage them.
-        store::sync_dir(&self.paths.layers()).map_err(|error| {
+        durable::sync_dir(&self.paths.layers()).map_err(|error| {
             let hidden =
                 going.iter().flatten().rev().filter_map(|layer| Some((layer, layer.doomed.as_ref()?)));
             let put_back = |(layer, doomed): (&Going, &Doomed)| {
@@ -296,7 +305,11 @@ impl LayerStore {
         }
     }
 
-    pub(super) fn clean_up(&self) -> Result<(), Error> {
+    /// Finishes interrupted removals and drops interrupted imports. What cannot be removed is logged.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    pub fn clean_up(&self) -> Result<(), Error> {
         for dir in self.leftovers()? {
             self.cancel().check()?;
             // Whoever writes it holds its lock; only the dead leave it free.
@@ -434,7 +447,7 @@ impl LayerStore {
             }
         } else {
             // Its lock is free, so whoever stopped it to read it has died.
-            self.engine.resume(&self.place(id)?)
+            self.engine.thaw(&self.place(id)?)
         }
     }
 }

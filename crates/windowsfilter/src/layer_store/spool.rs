@@ -38,12 +38,12 @@ impl LayerStore {
     /// Copies what a sandbox changed into a file of the store, as [`LayerStore::diff_with`] gives it.
     ///
     /// # Errors
-    /// As [`crate::Driver::diff`]; more than [`LayerStore::limits`], the sandbox's size or the disk have room
+    /// As [`LayerStore::diff_with`]; more than [`LayerStore::limits`], the sandbox's size or the disk have room
     /// for, before that is written.
     pub fn spool_changes(&self, id: &LayerId, options: DiffOptions) -> Result<Spooled, Error> {
         let limits = DiffLimits { disk: self.room()?, ..options.limits };
         let mut diff = Hashed::new(self.diff_with(id, DiffOptions { limits, ..options })?);
-        let mut file = self.spool()?;
+        let mut file = self.files().spool()?;
         let mut buffer = vec![0; CHUNK];
         let mut size = 0;
         loop {

@@ -1,23 +1,28 @@
 //! How layers and sandboxes come into the store: staged in a directory nobody sees, then published by one
 //! rename.
 
+mod kept;
+
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use layer_mounts::remove_tree;
 
 use super::in_place::Made;
 use super::{LayerStore, missing_in_chain, owners};
-use crate::digest::Digest;
 use crate::driver::Applied;
-use crate::engine::{ChainLayer, ImportRequest, Imported, Layer, Place};
+use crate::durable;
+use crate::engine::{ChainLayer, ImportRequest, Imported};
 use crate::error::{Error, IoContext};
 use crate::id::{IMPORTING, LayerId};
 use crate::lock::{self, Lock};
-use crate::options::StorageOptions;
 use crate::record::{self, LayerKind, LayerRecord};
-use crate::sealed;
 use crate::store::{self, Paths};
+
+use kept::KEPT;
+pub use kept::StagedDirectory;
+pub(super) use kept::{is_kept, kept_record_problem};
 
 /// A layer that is complete on disk but not yet visible. Dropping it gives it up and removes it.
 #[derive(Debug)]
@@ -30,9 +35,9 @@ pub struct StagedLayer {
 
 /// A directory `<id>-importing`, locked by its writer.
 #[derive(Debug)]
-struct Staging {
+pub(super) struct Staging {
     id: LayerId,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Whether dropping this removes the directory: until it is published or kept.
     remove: bool,
     _lock: Lock,
@@ -63,7 +68,7 @@ impl Staging {
     }
 
     /// The staging directory of `id` as a writer has left it; `None` if there is none, or its writer lives.
-    fn reclaim(paths: &Paths, id: &LayerId) -> Result<Option<Self>, Error> {
+    fn adopt(paths: &Paths, id: &LayerId) -> Result<Option<Self>, Error> {
         let dir = paths.staging().join(format!("{id}{IMPORTING}"));
         if !dir.is_dir() {
             return Ok(None);
@@ -113,6 +118,30 @@ impl LayerStore {
         Ok(StagedLayer { store: self.clone(), staging, imported })
     }
 
+    /// Imports a layer tar (plain, gzip or zstd) as layer `id` on top of `parent`. The layer appears whole or
+    /// not at all.
+    ///
+    /// # Errors
+    /// Bad data, by entry and reason; [`Error::LayerExists`] unless `id` is an empty layer with the same
+    /// parent; [`Error::MissingParent`].
+    pub fn import(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        tar: &mut (dyn Read + Send),
+    ) -> Result<Applied, Error> {
+        // Both known before the first byte is read; publishing checks again, under the lock.
+        if self.contains(id) && self.record(id)?.kind != LayerKind::Empty {
+            return Err(self.layer_exists(id));
+        }
+        if let Some(parent) = parent
+            && !self.contains(parent)
+        {
+            return Err(Error::MissingParent { id: id.clone(), parent: parent.clone() });
+        }
+        self.stage(id, ImportRequest::new(format!("layer {id}"), tar))?.publish(parent)
+    }
+
     /// The chain of something on top of `parent`: parents without content are left out, as the original
     /// leaves out `-init` layers.
     pub(super) fn chain_on(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<LayerId>, Error> {
@@ -130,8 +159,11 @@ impl LayerStore {
         Ok(chain)
     }
 
-    /// Creates an empty read-only layer.
-    pub(super) fn create_empty(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
+    /// Creates a read-only layer without content; [`Self::import`] fills it.
+    ///
+    /// # Errors
+    /// [`Error::LayerExists`], [`Error::MissingParent`]; nothing is left behind.
+    pub fn create_empty(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
         let record = LayerRecord::new(LayerKind::Empty);
         // The host makes it, at the path that is part of it: there is nothing to rename.
         if self.is_in_place() {
@@ -143,46 +175,13 @@ impl LayerStore {
         self.publish(staging, id, parent, &record)
     }
 
-    /// As [`crate::Driver::create_read_write`], from the image whose config has the digest `image`;
-    /// [`LayerRecord::image`] says so then.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn create_sandbox(
-        &self,
-        id: &LayerId,
-        parent: Option<&LayerId>,
-        options: StorageOptions,
-        image: Option<Digest>,
-    ) -> Result<(), Error> {
-        let size = options.size.filter(|size| *size != 0).unwrap_or(self.default_size);
-        let streams = Some(self.streams);
-        let new = LayerRecord::new(LayerKind::Sandbox);
-        let record =
-            LayerRecord { sandbox_size: Some(size).filter(|size| *size != 0), image, streams, ..new };
-        // As in `create_empty`.
-        if self.is_in_place() {
-            let made = Made { id, parent, record: &record, owner: None };
-            return self.make_in_place(&made, |sandbox| self.engine.create_sandbox(sandbox, size));
-        }
-        // Known before anything is written; publishing checks again, under the lock.
-        self.chain_on(id, parent)?;
-        let staging = self.claim_new(id)?;
-        let place = Place { id: id.clone(), dir: staging.dir.clone(), mounts: self.paths.mount(id) };
-        // What it is going to stand on is the kernel's, once it is mounted.
-        let sandbox = Layer { place, kind: LayerKind::Sandbox, chain: Vec::new(), streams: self.streams };
-        self.engine.create_sandbox(&sandbox, size)?;
-        self.cancel().check()?;
-        self.publish(staging, id, parent, &record)
-    }
-
     /// That there is something called `id`, whatever it is.
     pub(super) fn layer_exists(&self, id: &LayerId) -> Error {
         let kind = self.record(id).map_or(LayerKind::Layer, |record| record.kind);
         Error::LayerExists { id: id.clone(), kind }
     }
 
-    fn claim_new(&self, id: &LayerId) -> Result<Staging, Error> {
+    pub(super) fn claim_new(&self, id: &LayerId) -> Result<Staging, Error> {
         if self.contains(id) {
             return Err(self.layer_exists(id));
         }
@@ -190,7 +189,7 @@ impl LayerStore {
     }
 
     /// Writes the records of a staged directory and makes it visible as `id`.
-    fn publish(
+    pub(super) fn publish(
         &self,
         mut staging: Staging,
         id: &LayerId,
@@ -201,7 +200,7 @@ impl LayerStore {
         let chain = self.chain_on(id, parent)?;
         let digest = record::write_chain(&staging.dir, &chain)?;
         record::write_record(&staging.dir, &LayerRecord { chain: Some(digest), ..record.clone() })?;
-        store::sync_dir(&staging.dir)?;
+        durable::sync_dir(&staging.dir)?;
         let target = self.paths.layer(id);
         if target.is_dir() {
             self.replace_empty(&staging, id, &chain)?;
@@ -210,7 +209,7 @@ impl LayerStore {
         }
         // From here on whatever is at the staging path is somebody else's.
         staging.remove = false;
-        store::sync_dir(&self.paths.layers())
+        durable::sync_dir(&self.paths.layers())
     }
 
     /// `apply_diff` after `create`: the content takes the place of the empty layer in one step.
@@ -252,91 +251,7 @@ impl LayerStore {
     }
 }
 
-/// What a staged layer that is kept leaves for [`LayerStore::resume`].
-const KEPT: &str = "staged.json";
-/// Version of it that this code writes and reads.
-const KEPT_VERSION: u32 = 1;
-
-impl LayerStore {
-    /// A layer that was staged as `id` and kept, perhaps by a process that is gone; `None` if there is none,
-    /// or somebody has it. What was staged but not kept is removed.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn resume(&self, id: &LayerId) -> Result<Option<StagedLayer>, Error> {
-        let Some(mut staging) = Staging::reclaim(&self.paths, id)? else { return Ok(None) };
-        let kept = staging.dir.join(KEPT);
-        let Some(text) = store::read_file(&kept)? else { return Ok(None) };
-        match sealed::unseal(KEPT_VERSION, &text) {
-            Ok(imported) => {
-                staging.remove = false;
-                Ok(Some(StagedLayer { store: self.clone(), staging, imported }))
-            }
-            Err(error) => {
-                // It has its name only when it is whole, so this is damage; the layer can be read again.
-                tracing::warn!("{} cannot be read, so the staged layer is given up: {error}", kept.display());
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// A layer on its way into the store, as it is on disk: being read, or left by whoever read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StagedDirectory {
-    /// What it is staged as.
-    pub id: LayerId,
-    /// Whether it is complete and kept, see [`StagedLayer::keep`].
-    pub kept: bool,
-}
-
-impl LayerStore {
-    /// Everything that is staged, by ID.
-    ///
-    /// # Errors
-    /// When the directory cannot be listed.
-    pub fn staged(&self) -> Result<Vec<StagedDirectory>, Error> {
-        let dir = self.paths.staging();
-        let mut staged = Vec::new();
-        for name in self.entries(&dir)? {
-            if let Some(Ok(id)) = name.strip_suffix(IMPORTING).map(LayerId::new) {
-                staged.push(StagedDirectory { id, kept: is_kept(&dir.join(name)) });
-            }
-        }
-        staged.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(staged)
-    }
-}
-
-/// Whether a staging directory has a layer that somebody keeps.
-pub(super) fn is_kept(dir: &Path) -> bool {
-    dir.join(KEPT).exists()
-}
-
-/// What is wrong with the record of a layer that somebody keeps, if it cannot be read.
-pub(super) fn kept_record_problem(dir: &Path) -> Result<Option<String>, Error> {
-    let path = dir.join(KEPT);
-    let Some(text) = store::read_file(&path)? else { return Ok(None) };
-    let problem = sealed::unseal::<Imported>(KEPT_VERSION, &text).err();
-    Ok(problem
-        .map(|problem| format!("{}: {problem}; the layer in it has to be applied again", path.display())))
-}
-
 impl StagedLayer {
-    /// Lets the layer outlive this process, staged as it is: dropping it no longer removes it, nor does
-    /// cleanup, and [`LayerStore::resume`] finds it again. Whoever kept it publishes it or discards it.
-    ///
-    /// # Errors
-    /// When what is needed to find it again cannot be written.
-    pub fn keep(&mut self) -> Result<(), Error> {
-        let path = self.staging.dir.join(KEPT);
-        let text = sealed::seal(KEPT_VERSION, &self.imported).at("write", &path)?;
-        // The directory outlives a crash, so the file in it must not be there by half.
-        self.store.write_file(&path, &text)?;
-        self.staging.remove = false;
-        Ok(())
-    }
-
     /// Its tar, exactly as it came in.
     ///
     /// # Errors
@@ -351,7 +266,7 @@ impl StagedLayer {
         self.staging.remove = true;
         let parent = self.store.paths.staging();
         drop(self);
-        if let Err(error) = store::sync_dir(&parent) {
+        if let Err(error) = durable::sync_dir(&parent) {
             tracing::warn!("a staged layer that was given up may come back after a crash: {error}");
         }
     }

@@ -1,5 +1,6 @@
 //! What `docker info` shows of a store. The original shows one empty row, so nobody sees what it leaks.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,8 +10,11 @@ use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::record::LayerKind;
 
 impl LayerStore {
-    /// The store in rows of name and value; sizes in bytes.
-    pub(super) fn facts(&self) -> Result<Vec<(String, String)>, Error> {
+    /// The store in rows of name and value, for people; sizes in bytes.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn facts(&self) -> Result<Vec<(String, String)>, Error> {
         let (mut layers, mut empty, mut sandboxes, mut damaged) = (0_u64, 0_u64, 0_u64, 0_u64);
         let (mut tar_bytes, mut allocated) = (0, 0);
         for id in self.layers()? {
@@ -61,6 +65,30 @@ impl LayerStore {
 }
 
 impl LayerStore {
+    /// One layer or sandbox in rows of name and value, for people; `dir` is its directory.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`], damaged records.
+    pub fn facts_of(&self, id: &LayerId) -> Result<BTreeMap<String, String>, Error> {
+        let record = self.record(id)?;
+        let mut facts = BTreeMap::from([
+            ("dir".to_owned(), self.dir(id)?.display().to_string()),
+            ("kind".to_owned(), record.kind.as_str().to_owned()),
+            (
+                "chain".to_owned(),
+                self.chain_ids(id)?.iter().map(LayerId::as_str).collect::<Vec<_>>().join(" "),
+            ),
+            ("mounts".to_owned(), self.mounts(id)?.count.to_string()),
+        ]);
+        if let Some(diff_id) = record.diff_id {
+            facts.insert("diff_id".to_owned(), diff_id.to_string());
+        }
+        if let Some(size) = record.sandbox_size {
+            facts.insert("size".to_owned(), size.to_string());
+        }
+        Ok(facts)
+    }
+
     /// Bytes that the files of a layer or sandbox take on the disk.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, openat};
 use wclayer::filetime::FileTime;
 use wclayer::tar::{NewEntry, Reader, Writer, type_flag};
-use windowsfilter::{ChangeKind, Driver, Error};
+use windowsfilter::driver::ChangeKind;
+use windowsfilter::{Driver, Error, Follow};
 
 use crate::support::{TestLayer, TestStore, id};
 use crate::{SMALL, change};
@@ -26,7 +27,7 @@ fn apply(
     layer: &str,
     parent: Option<&str>,
     tar: TestLayer,
-) -> Result<windowsfilter::Applied, Error> {
+) -> Result<windowsfilter::driver::Applied, Error> {
     let tar = tar.tar();
     store.apply_diff(&id(layer), parent.map(id).as_ref(), &mut &tar[..])
 }
@@ -83,7 +84,7 @@ fn what_was_exported_and_imported_exports_the_same_without_a_copy_on_disk() {
     assert!(bytes(store.diff(&id("layer"), None).unwrap()) == first);
     // A sandbox on top that changes nothing says so.
     store.create_read_write(&id("box2"), Some(&id("layer")), SMALL, "").unwrap();
-    assert_eq!(store.changes(&id("box2"), None).unwrap(), []);
+    assert_eq!(store.changes(&id("box2")).unwrap(), []);
 }
 
 /// The original serves the boot files that Windows rewrites from copies made on import; ours are never
@@ -171,9 +172,9 @@ fn deletions_of_what_is_absent_of_a_directory_and_of_hives_do_what_they_can() {
     let applied = apply(&store, "delta", Some("base"), delta).unwrap();
     assert!(applied.notes.iter().any(|note| note.contains("Hives/.wh.Sam_Base")), "{:?}", applied.notes);
     let view = store.view(&id("delta")).unwrap();
-    assert!(view.lookup(b"d", false).unwrap().is_none());
+    assert!(view.lookup(b"d", Follow::OnTheWay).unwrap().is_none());
     assert!(view.lookup_tar_name(b"Hives/Sam_Base").unwrap().is_some());
-    assert!(store.changes(&id("delta"), None).unwrap().contains(&change(ChangeKind::Delete, "Files/D")));
+    assert!(store.changes(&id("delta")).unwrap().contains(&change(ChangeKind::Delete, "Files/D")));
 }
 
 #[test]
@@ -302,9 +303,9 @@ fn a_tree_deeper_and_names_longer_than_any_path_of_either_system_are_kept() {
     store.apply_diff(&id("deep"), None, &mut &tar[..]).unwrap();
     assert_eq!(bytes(store.diff_getter(&id("deep")).unwrap().get(file.as_bytes()).unwrap()), b"at the end");
     let view = store.view(&id("deep")).unwrap();
-    let node = view.lookup(&file.as_bytes()["Files/".len()..], false).unwrap().unwrap();
+    let node = view.lookup(&file.as_bytes()["Files/".len()..], Follow::OnTheWay).unwrap().unwrap();
     assert_eq!(bytes(view.open_file(&node).unwrap()), b"at the end");
-    let changes = store.changes(&id("deep"), None).unwrap();
+    let changes = store.changes(&id("deep")).unwrap();
     assert_eq!(changes.len(), 301);
     assert!(changes.iter().any(|change| change.path == file.as_bytes()), "the names are those of the tar");
     let mounted = store.get(&id("deep"), "").unwrap();
@@ -387,14 +388,14 @@ fn links_and_replacements_are_what_the_tar_says_at_each_place() {
 fn changes_of_a_layer_name_what_a_new_directory_hides_however_deep() {
     let store = TestStore::new();
     links_and_replacements(&store);
-    let changes = store.changes(&id("upper"), None).unwrap();
+    let changes = store.changes(&id("upper")).unwrap();
     for path in ["Files/WEB/index.htm", "Files/WEB/Pics/logo"] {
         assert!(changes.contains(&change(ChangeKind::Delete, path)), "{path}: {changes:?}");
     }
     let opaque =
         TestLayer::new().dir("Files").file("Files/web/.wh..wh..opq", b"").file("Files/web/pics/x", b"x");
     apply(&store, "opaque", Some("base"), opaque).unwrap();
-    let changes = store.changes(&id("opaque"), None).unwrap();
+    let changes = store.changes(&id("opaque")).unwrap();
     for path in ["Files/web/index.htm", "Files/web/pics/logo"] {
         assert!(changes.contains(&change(ChangeKind::Delete, path)), "{path}: {changes:?}");
     }

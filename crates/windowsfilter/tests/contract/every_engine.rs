@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use windowsfilter::{ChangeKind, Driver, Error, Presence};
+use windowsfilter::driver::{ChangeKind, Presence};
+use windowsfilter::{Driver, Error};
 
 use super::support::{TestLayer, id};
 use super::{Rig, View, layers};

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 
-use windowsfilter::{ChangeKind, Driver, Error, Presence, StorageOptions};
+use windowsfilter::driver::{ChangeKind, Presence};
+use windowsfilter::{Driver, Error, StorageOptions};
 
 use super::Rig;
 use super::support::{TestLayer, id};

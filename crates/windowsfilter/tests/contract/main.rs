@@ -21,7 +21,8 @@ use std::path::Path;
 
 use suite::support::{TestLayer, TestStore, id};
 use suite::{Plain, Rig, View};
-use windowsfilter::{Change, ChangeKind, Driver, Error, LayerStore, Presence, StorageOptions};
+use windowsfilter::driver::{Change, ChangeKind, Presence};
+use windowsfilter::{Driver, Error, LayerStore, StorageOptions};
 
 /// Under this name in the tests beside this one.
 pub(crate) use suite::support;

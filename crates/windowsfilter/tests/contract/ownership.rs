@@ -4,9 +4,9 @@
 use std::fs;
 use std::io::Cursor;
 
-use windowsfilter::{
-    Driver, Error, ErrorKind, Expect, ImportRequest, Invariant, LayerStore, StagedDirectory, StorageOptions,
-};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::import::{Expect, ImportRequest, StagedDirectory};
+use windowsfilter::{Driver, Error, ErrorKind, LayerStore, StorageOptions};
 
 use crate::support::{TestLayer, TestStore, id};
 
@@ -42,18 +42,18 @@ fn a_staged_layer_that_is_kept_is_found_again_and_published_under_another_name()
     staged.keep().unwrap();
     let imported = staged.imported.clone();
     // While somebody has it, nobody else gets it, and cleanup leaves it alone.
-    assert!(store.resume(&id("staged")).unwrap().is_none());
+    assert!(store.take_up_staged(&id("staged")).unwrap().is_none());
     store.cleanup().unwrap();
     assert_eq!(store.fsck(false).unwrap(), []);
     drop(staged);
     let other = LayerStore::open(store.root(), StorageOptions::default()).unwrap();
-    let staged = other.resume(&id("staged")).unwrap().unwrap();
+    let staged = other.take_up_staged(&id("staged")).unwrap().unwrap();
     assert_eq!(staged.imported, imported);
     staged.publish_as(&id("final"), Some(&id("base")), Some("me")).unwrap();
     assert_eq!(store.owners(&id("final")).unwrap().into_iter().collect::<Vec<_>>(), ["me"]);
     assert_eq!(store.chain_ids(&id("final")).unwrap(), [id("base")]);
     store.verify(&id("final")).unwrap();
-    assert!(store.resume(&id("staged")).unwrap().is_none());
+    assert!(store.take_up_staged(&id("staged")).unwrap().is_none());
     assert!(!store.contains(&id("staged")));
     assert_eq!(store.fsck(false).unwrap(), []);
 }
@@ -84,7 +84,7 @@ fn a_staged_layer_whose_keeping_was_cut_short_is_given_up() {
             Some(content) => fs::write(&kept, content).unwrap(),
             None => fs::remove_file(&kept).unwrap(),
         }
-        assert!(store.resume(&id("staged")).unwrap().is_none());
+        assert!(store.take_up_staged(&id("staged")).unwrap().is_none());
         assert_eq!(fs::read_dir(store.root().join("layers")).unwrap().count(), 0);
     }
 }
@@ -101,8 +101,8 @@ fn a_kept_layer_stays_until_it_is_given_up() {
         assert_eq!(store.fsck(repair).unwrap(), []);
     }
     assert_eq!(store.staged().unwrap(), [StagedDirectory { id: id("staged"), kept: true }]);
-    store.resume(&id("staged")).unwrap().unwrap().discard();
-    assert!(store.resume(&id("staged")).unwrap().is_none());
+    store.take_up_staged(&id("staged")).unwrap().unwrap().discard();
+    assert!(store.take_up_staged(&id("staged")).unwrap().is_none());
     assert_eq!(store.staged().unwrap(), []);
     assert_eq!(store.fsck(false).unwrap(), []);
 }
@@ -142,10 +142,10 @@ fn a_held_mount_needs_no_counting() {
     assert!(matches!(store.remove(&id("base")), Err(Error::Mounted { .. })));
     store.hold(&id("base"), "two").unwrap();
     assert_eq!(store.held().unwrap()[0].1.len(), 2);
-    store.release(&id("base"), "one").unwrap();
-    store.release(&id("base"), "one").unwrap();
+    store.unhold(&id("base"), "one").unwrap();
+    store.unhold(&id("base"), "one").unwrap();
     assert!(view.join("readme.txt").exists());
-    store.release(&id("base"), "two").unwrap();
+    store.unhold(&id("base"), "two").unwrap();
     assert!(!view.exists());
     store.remove(&id("base")).unwrap();
 }
@@ -155,7 +155,7 @@ fn a_held_mount_that_is_in_use_goes_with_its_last_user() {
     let store = TestStore::with_base();
     let view = store.hold(&id("base"), "one").unwrap();
     let open = fs::File::open(view.join("readme.txt")).unwrap();
-    store.release(&id("base"), "one").unwrap();
+    store.unhold(&id("base"), "one").unwrap();
     assert!(!view.exists());
     assert!(open.metadata().unwrap().len() > 0);
     assert_eq!(store.mounts(&id("base")).unwrap().users(), 0);

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use windowsfilter::{Driver, Error, LayerStore, Presence, StorageOptions};
+use windowsfilter::driver::Presence;
+use windowsfilter::{Driver, Error, LayerStore, StorageOptions};
 
 use crate::SMALL;
 use crate::support::{TestLayer, TestStore, id};

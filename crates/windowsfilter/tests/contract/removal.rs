@@ -5,7 +5,8 @@ use std::io::Read;
 
 use rustix::fs::IFlags;
 use rustix::mount::{UnmountFlags, unmount};
-use windowsfilter::{Driver, Error, Presence, StorageOptions};
+use windowsfilter::driver::Presence;
+use windowsfilter::{Driver, Error, StorageOptions};
 
 use crate::SMALL;
 use crate::support::{TestLayer, TestStore, id};

@@ -20,7 +20,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{Change, ChangeKind, Driver, LayerId, LayerStore, StorageOptions};
+use windowsfilter::driver::{Change, ChangeKind};
+use windowsfilter::{Driver, LayerId, LayerStore, StorageOptions};
 
 use support::{TestLayer, id};
 

@@ -6,7 +6,9 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use wclayer::tar::{MAX_SPECIAL_SIZE, NewEntry, PaxRecords, Writer};
-use windowsfilter::{Applied, Driver, Error, Limit, Limits, StorageOptions};
+use windowsfilter::driver::Applied;
+use windowsfilter::limits::Limit;
+use windowsfilter::{Driver, Error, Follow, Limits, StorageOptions};
 
 use crate::support::{TestLayer, id};
 
@@ -96,7 +98,7 @@ fn who_lifts_the_limit_of_depth_can_use_what_came_in() {
     store.apply_diff(&id("deep"), None, &mut &TestLayer::new().file(&path, b"x").tar()[..]).unwrap();
     // Whatever reads a layer again lets in what was let in.
     let view = store.view(&id("deep")).unwrap();
-    assert!(view.lookup(&path.as_bytes()["Files/".len()..], false).unwrap().is_some());
+    assert!(view.lookup(&path.as_bytes()["Files/".len()..], Follow::OnTheWay).unwrap().is_some());
     let mut text = String::new();
     store.diff_getter(&id("deep")).unwrap().get(path.as_bytes()).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "x");

@@ -8,7 +8,8 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use windowsfilter::{Driver, Finding};
+use windowsfilter::Driver;
+use windowsfilter::fsck::Finding;
 
 use crate::support::{TestStore, id};
 use crate::{files, flip, with_child};

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use windowsfilter::{Digest, Driver, Error, Invariant, LayerKind, LayerRecord, sealed};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::support::sealed;
+use windowsfilter::{Digest, Driver, Error, LayerKind, LayerRecord};
 
 use crate::support::{TestLayer, TestStore, id};
 use crate::{flip, left_alone, repaired, with_child};

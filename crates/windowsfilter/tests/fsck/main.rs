@@ -19,7 +19,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use support::{TestLayer, TestStore, id};
-use windowsfilter::{Digest, Driver, Finding, Invariant};
+use windowsfilter::fsck::{Finding, Invariant};
+use windowsfilter::{Digest, Driver};
 
 /// With `child` on `base`.
 pub(crate) fn with_child() -> TestStore {

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{Driver, Invariant, StorageOptions};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::{Driver, StorageOptions};
 
 use crate::support::{TestStore, id};
 use crate::{flip, left_alone, repaired};

@@ -4,7 +4,8 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use windowsfilter::{Driver, ErrorKind, Invariant};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::{Driver, ErrorKind};
 
 use crate::support::{TestLayer, TestStore, id};
 use crate::{left_alone, repaired};

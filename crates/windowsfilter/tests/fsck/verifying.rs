@@ -4,7 +4,9 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use windowsfilter::{Driver, Error, Invariant, Progress};
+use windowsfilter::fsck::Invariant;
+use windowsfilter::import::Progress;
+use windowsfilter::{Driver, Error};
 
 use crate::support::{TestLayer, TestStore, id};
 use crate::{flip, with_child};

@@ -19,7 +19,8 @@ use hcs::{DriverInfo, Host};
 use layers::{TestTar, base_tar, deep_tree, delta_tar};
 use serde_json::json;
 use support::{Windows, id, read_all};
-use windowsfilter::{ChangeKind, Driver, Error, Presence, StorageOptions};
+use windowsfilter::driver::{ChangeKind, Presence};
+use windowsfilter::{Driver, Error, StorageOptions};
 
 /// With `base`, `app` on it, and the sandbox `box` on both.
 fn with_sandbox() -> Windows {
@@ -136,7 +137,7 @@ fn a_sandbox_lives_from_its_creation_to_its_removal() {
         ]
     );
     fs::write(view.join("still.txt"), b"alive").unwrap();
-    let changes = windows.store.changes(&id("box"), None).unwrap();
+    let changes = windows.store.changes(&id("box")).unwrap();
     let kind =
         |path: &str| changes.iter().find(|change| change.path == path.as_bytes()).map(|change| change.kind);
     assert_eq!(kind("Files/made.txt"), Some(ChangeKind::Modify), "{changes:?}");

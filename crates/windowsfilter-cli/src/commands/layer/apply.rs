@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{Cancel, DiffId, Expect, ImportRequest, LayerId};
+use windowsfilter::import::{Expect, ImportRequest};
+use windowsfilter::{Cancel, DiffId, LayerId};
 
 use crate::error::{Error, IoContext};
 use crate::human;

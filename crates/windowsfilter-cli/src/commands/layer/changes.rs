@@ -1,6 +1,7 @@
 //! `layer changes`: the files that a layer adds, modifies and deletes.
 
-use windowsfilter::{Change, ChangeKind, Driver, JsonName};
+use windowsfilter::driver::{Change, ChangeKind};
+use windowsfilter::support::JsonName;
 
 use crate::error::Error;
 use crate::human;
@@ -26,7 +27,7 @@ struct Line {
 /// Prints the changes, sorted by path.
 pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let id = session.layer(&args.id)?;
-    let changes = session.store.changes(&id, None)?;
+    let changes = session.store.changes(&id)?;
     let lines: Vec<Line> = changes.iter().map(line).collect();
     session.output.print(&lines, |out| {
         lines.iter().try_for_each(|line| {

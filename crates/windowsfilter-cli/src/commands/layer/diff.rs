@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use windowsfilter::{DiffId, Digest, Driver, Hashed, JsonName, LayerId};
+use windowsfilter::diff::DiffOptions;
+use windowsfilter::support::{Hashed, JsonName};
+use windowsfilter::{DiffId, Digest, LayerId};
 
 use crate::error::Error;
 use crate::file::OutputFile;
@@ -41,7 +43,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<(), Error> {
     let Some(path) = args.output.as_deref().filter(|path| *path != Path::new("-")) else {
         return to_stdout(session, &id);
     };
-    let mut tar = session.store.diff(&id, None)?;
+    let mut tar = session.store.diff_with(&id, DiffOptions::default())?;
     let mut file = OutputFile::create(path)?;
     let size = pump(session, &id, &mut tar, |bytes| file.write(bytes))?;
     file.finish()?;
@@ -54,7 +56,7 @@ fn to_stdout(session: &Session, id: &LayerId) -> Result<(), Error> {
     if io::stdout().is_terminal() {
         return Err(Error::TerminalOutput);
     }
-    let mut tar = session.store.diff(id, None)?;
+    let mut tar = session.store.diff_with(id, DiffOptions::default())?;
     // The tar is read from files without names, which vanish with this process however it ends.
     interrupt::finished();
     let mut out = io::stdout().lock();

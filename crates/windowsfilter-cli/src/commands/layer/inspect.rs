@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use windowsfilter::{DiffId, JsonName, LayerId, LayerKind};
+use windowsfilter::support::JsonName;
+use windowsfilter::{DiffId, LayerId, LayerKind};
 
 use crate::error::Error;
 use crate::human;

@@ -1,6 +1,6 @@
 //! `layer rm`: removes layers or sandboxes.
 
-use windowsfilter::{Driver, LayerId};
+use windowsfilter::LayerId;
 
 use crate::commands::several;
 use crate::error::Error;

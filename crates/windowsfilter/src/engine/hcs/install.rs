@@ -20,7 +20,7 @@ use crate::store::file;
 /// a file with their paths in the form of `layerchain.json`. It prints how many bytes the layer's files have.
 /// The name is the original's (`docker-windows-write-layer`), which has the paths themselves on its command
 /// line, where only some 300 have room.
-pub const WRITE_LAYER_COMMAND: &str = "docker-windows-write-layer";
+pub(super) const WRITE_LAYER_COMMAND: &str = "docker-windows-write-layer";
 
 /// Where a layer is filled.
 #[derive(Clone, Debug, PartialEq, Eq)]

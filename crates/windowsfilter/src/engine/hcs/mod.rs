@@ -41,15 +41,16 @@ use hcs::{DriverInfo, Guid, Host, LayerDescriptor};
 
 use crate::diff_options::DiffOptions;
 use crate::driver::{Change, DiffGetter};
+use crate::durable;
 use crate::engine::{ChainLayer, EMPTY_TAR, Engine, Guard, ImportRequest, Imported, Layer, Place, Placement};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::limits::{DiffLimits, Limits};
 use crate::record::LayerKind;
-use crate::store::{self, Paths, file};
+use crate::store::{Paths, file};
 use crate::temporary::{Temporaries, TemporaryDirectory};
 
-pub use install::{ImportProcess, WRITE_LAYER_COMMAND, read_chain};
+pub use install::{ImportProcess, read_chain};
 pub use write_layer::write_layer;
 
 /// The engine.
@@ -205,16 +206,16 @@ impl<H: Host> Engine for Hcs<H> {
         Some(&*self.host)
     }
 
-    fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error> {
+    fn bind(&self, path: &Path, target: &Path) -> Result<(), Error> {
         let what = format!("showing {} at {}", path.display(), target.display());
         Err(Error::Unsupported { what, needs: "the portable engine; use the path as it is" })
     }
 
-    fn hide_at(&self, _: &Path) -> Result<(), Error> {
+    fn unbind(&self, _: &Path) -> Result<(), Error> {
         Ok(())
     }
 
-    fn read(
+    fn diff(
         &self,
         layer: &Layer,
         mounted: bool,
@@ -265,11 +266,11 @@ impl<H: Host> Engine for Hcs<H> {
         self.host.flush_volume(&self.info.layer(place.id.as_str())).for_layer(&place.id)
     }
 
-    fn release(&self, place: &Place) -> Result<(), Error> {
+    fn end_host_use(&self, place: &Place) -> Result<(), Error> {
         self.terminate_template_vms(&place.id)
     }
 
-    fn hide(&self, place: &Place, to: &Path) -> Result<(), Error> {
+    fn retire(&self, place: &Place, to: &Path) -> Result<(), Error> {
         self.hide_layer(place, to)
     }
 
@@ -323,5 +324,5 @@ fn make_layer_directory(dir: &Path) -> Result<(), Error> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other.at("create directory", dir),
     }?;
-    store::sync_dir(dir.parent().unwrap_or(dir))
+    durable::sync_dir(dir.parent().unwrap_or(dir))
 }

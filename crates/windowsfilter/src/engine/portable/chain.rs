@@ -1,6 +1,6 @@
 //! The index of a whole chain: one image over the tars of all its layers, so that depth costs nothing.
 //!
-//! `merge.rs` says what is in it, `links.rs` where its links lead; here the layers' own indexes are read and
+//! `merge.rs` says what is in it, `link_targets.rs` where its links lead; here the layers' own indexes are read and
 //! the result is written. The image has one device per layer, base first, and the same bytes for the same
 //! layers. The markers that only merging needs (`win32.implicit`, `.opaque`, `.new`, `.link`) are not in it,
 //! and every place in a tar names its layer.
@@ -16,13 +16,13 @@ use erofs_index::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::links::{self, Links};
+use super::link_targets::{self, Links};
 use super::long_names::{self, TRUE_NAME};
 use super::merge::{Kind, Layer, Merged, Source, TOP, Tree};
 use crate::digest::{Digest, Hashed};
 use crate::engine::ChainLayer;
+use crate::engine::portable::xattrs::{self, IMPLICIT, LINK, NEW, OPAQUE, StreamForm, Win32Metadata};
 use crate::error::{Error, IoContext};
-use crate::metadata::{self, IMPLICIT, LINK, NEW, OPAQUE, StreamForm, Win32Metadata};
 use crate::store::file;
 use crate::temporary::Temporaries;
 
@@ -49,7 +49,7 @@ impl ChainLayer {
 
 /// Volume UUID of a chain's index: the first half of the SHA-256 over the diffIDs, base first, and the form
 /// of streams, if they are not plain.
-pub fn chain_uuid(chain: &[ChainLayer], form: StreamForm) -> [u8; 16] {
+pub(crate) fn chain_uuid(chain: &[ChainLayer], form: StreamForm) -> [u8; 16] {
     let mut hasher = Sha256::new();
     for layer in chain {
         hasher.update(layer.digest());
@@ -134,7 +134,11 @@ pub(crate) fn index_file(form: StreamForm) -> &'static str {
 ///
 /// # Errors
 /// An index of a layer that cannot be read, a hard link without its target, and those of writing.
-pub fn build_chain_index(chain: &[ChainLayer], form: StreamForm, mut w: impl Write) -> Result<(), Error> {
+pub(crate) fn build_chain_index(
+    chain: &[ChainLayer],
+    form: StreamForm,
+    mut w: impl Write,
+) -> Result<(), Error> {
     let layers = chain.iter().map(ChainLayer::read).collect::<Result<Vec<_>, _>>()?;
     let mut builder = ImageBuilder::new(Options { uuid: chain_uuid(chain, form), build_time: (0, 0) });
     let devices =
@@ -214,10 +218,12 @@ impl Emitter<'_> {
                 _ => self.add_inode(node, merged)?,
             };
             written[number] = Some(inode);
-            let (parent, _) = tree.inode(links::Names::parent(tree, node));
+            let (parent, _) = tree.inode(link_targets::Names::parent(tree, node));
             // Parents come first, so theirs is there.
             let parent = written[parent].unwrap_or(InodeId::ROOT);
-            self.builder.link(parent, links::Names::spelling(tree, node), inode).map_err(build_error)?;
+            self.builder
+                .link(parent, link_targets::Names::spelling(tree, node), inode)
+                .map_err(build_error)?;
         }
         Ok(())
     }
@@ -256,7 +262,7 @@ impl Emitter<'_> {
         let target = self.links.target(self.tree.inode(node).0 as u32)?;
         Ok(match self.view_root(node) {
             Some(root) => self.links.text(root, node, &target),
-            None => links::foreign(&[]),
+            None => link_targets::foreign(&[]),
         })
     }
 
@@ -266,7 +272,7 @@ impl Emitter<'_> {
         let utility_vm = self.tree.find(TOP, b"UtilityVM").and_then(|vm| self.tree.find(vm, b"Files"));
         let mut at = node;
         while at != TOP {
-            at = links::Names::parent(self.tree, at);
+            at = link_targets::Names::parent(self.tree, at);
             if Some(at) == files || Some(at) == utility_vm {
                 return Some(at);
             }
@@ -307,7 +313,7 @@ impl Emitter<'_> {
 /// Adds the layer to a place in a tar; other attributes stay as they are.
 fn set_layer((namespace, name, value): &mut Xattr, layer: u64) {
     if name.starts_with(b"win32.stream.") {
-        if let Some(placed) = metadata::set_layer_of_streams(value, layer) {
+        if let Some(placed) = xattrs::set_layer_of_streams(value, layer) {
             *value = placed;
         }
     } else if name == b"win32.origin" {

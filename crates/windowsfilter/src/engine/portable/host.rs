@@ -141,7 +141,7 @@ pub(super) fn mount_path(layer: &Layer) -> Result<PathBuf, Error> {
 }
 
 /// Thaws the storage, if it is mounted.
-pub(super) fn resume(place: &Place) -> Result<(), Error> {
+pub(super) fn thaw(place: &Place) -> Result<(), Error> {
     let storage = place.mounts.join(STORAGE);
     if storage.exists() && mount_table::at(&storage)?.is_some() {
         snapshot::thaw_abandoned(&storage)?;
@@ -151,7 +151,7 @@ pub(super) fn resume(place: &Place) -> Result<(), Error> {
 
 pub(super) fn unprepare(place: &Place) -> Result<(), Error> {
     // What is frozen stays attached after it was unmounted, for ever.
-    resume(place)?;
+    thaw(place)?;
     // Mounts of it in other namespaces keep the image attached; here it is unmounted all the same.
     Ok(unmount_sandbox(&Sandbox {
         image: &place.dir.join(file::SANDBOX),
@@ -217,11 +217,11 @@ pub(super) fn stays_in_use(place: &Place) -> Result<Option<String>, Error> {
     }
 }
 
-pub(super) fn show_at(path: &Path, target: &Path) -> Result<(), Error> {
+pub(super) fn bind(path: &Path, target: &Path) -> Result<(), Error> {
     Ok(bind::bind(path, target)?)
 }
 
-pub(super) fn hide_at(target: &Path) -> Result<(), Error> {
+pub(super) fn unbind(target: &Path) -> Result<(), Error> {
     match mount_table::at(target) {
         // Somebody else's mount at the same place, or a directory that is gone.
         Ok(Some(mount)) if !bind::is_view(&mount) => return Ok(()),

@@ -24,10 +24,11 @@ use std::time::Instant;
 use wclayer::tar::{ArchiveEnd, Header, Reader, TarError, type_flag};
 
 use crate::digest::{DiffId, Digest, Hashed};
+use crate::durable::sync_dir;
 use crate::engine::{Expect, ImportRequest, Imported, Progress};
 use crate::error::{Error, IoContext, shown};
 use crate::limits::{Exceeded, Limit, Limits};
-use crate::store::{file, sync_dir};
+use crate::store::file;
 use crate::temporary::Temporaries;
 
 pub use decompress::MAX_ZSTD_WINDOW_LOG;
@@ -44,7 +45,7 @@ const PROGRESS_STEP: u64 = 256;
 /// A blob or tar that is damaged or not what was expected; an entry that a Windows layer cannot have; more
 /// than the limits allow; what reading and writing run into. What was written by then stays for the caller to
 /// remove.
-pub fn import(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
+pub(crate) fn import(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
     let tar = dir.join(file::TAR);
     let imported = run(request, limits, Some(&tar), IndexFile::New(&dir.join(file::INDEX)))?;
     sync_dir(dir)?;

@@ -5,14 +5,14 @@ use std::fs::File;
 
 use erofs_index::{Cached, FileType, Image, InodeInfo};
 
+use super::entry_memory::Memory;
 use super::layer_files::open_index;
 use super::long_names::true_name;
-use super::memory::Memory;
 use super::view::{Node, View};
 use crate::driver::{Change, ChangeKind};
 use crate::engine::Place;
+use crate::engine::portable::xattrs;
 use crate::error::{Error, shown};
-use crate::metadata;
 
 /// The layer's changes, sorted by path.
 pub(super) fn list(layer: &Place, below: Option<&View>) -> Result<Vec<Change>, Error> {
@@ -86,17 +86,16 @@ impl Changes<'_> {
         let image = self.image;
         let marked = |name| image.xattr(inode, erofs_index::Namespace::Trusted, name).map_err(read);
         self.hiding = self.hiding.filter(|&hiding| depth > hiding);
-        if self.hiding.is_none() && (marked(metadata::OPAQUE)?.is_some() || marked(metadata::NEW)?.is_some())
-        {
+        if self.hiding.is_none() && (marked(xattrs::OPAQUE)?.is_some() || marked(xattrs::NEW)?.is_some()) {
             self.hiding = Some(depth);
         }
         if let (Some(view), Some(node), Some(_)) = (self.parent, below, self.hiding) {
             self.add_hidden(inode, path, view, node)?;
         }
-        if marked(metadata::IMPLICIT)?.is_some() {
+        if marked(xattrs::IMPLICIT)?.is_some() {
             return Ok(());
         }
-        let whiteout = inode.kind == FileType::CharDevice && marked(metadata::LINK)?.is_none();
+        let whiteout = inode.kind == FileType::CharDevice && marked(xattrs::LINK)?.is_none();
         if whiteout {
             return if below.is_some() { self.push(path.to_vec(), ChangeKind::Delete) } else { Ok(()) };
         }

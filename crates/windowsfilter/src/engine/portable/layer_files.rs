@@ -9,9 +9,9 @@ use super::any_case::AnyCase;
 use super::import::is_separator;
 use crate::driver::DiffGetter;
 use crate::engine::Place;
+use crate::engine::portable::xattrs::{StreamContent, Win32Metadata};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
-use crate::metadata::{StreamContent, Win32Metadata};
 use crate::store::file;
 
 /// The layer's own index.

@@ -9,7 +9,7 @@ use erofs_index::{Image, NAME_MAX, Namespace, Nid, ReadAt, ReadError};
 use wclayer::name;
 
 use crate::digest::Digest;
-use crate::metadata::MAX_VALUE;
+use crate::engine::portable::xattrs::MAX_VALUE;
 
 /// The attribute that holds the names Linux cannot.
 pub(super) const TRUE_NAME: &[u8] = b"win32.name";

@@ -23,11 +23,11 @@ use hashbrown::HashTable;
 use wclayer::name;
 
 use self::hard_links::OpenLink;
-use super::links::{Names, Target};
+use super::link_targets::{Names, Target};
 use super::long_names::{SUFFIX, short_suffix, true_name};
+use crate::engine::portable::xattrs::{IMPLICIT, LINK, NEW, OPAQUE};
 use crate::error::Error;
 use crate::id::LayerId;
-use crate::metadata::{IMPLICIT, LINK, NEW, OPAQUE};
 
 /// The reparse data of a link.
 const REPARSE: &[u8] = b"win32.reparse";

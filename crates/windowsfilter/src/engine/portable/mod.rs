@@ -1,7 +1,7 @@
 //! The portable engine: the same layers without Windows.
 //!
 //! `import` brings a layer tar in and indexes it, `chain` merges the indexes of a chain by Windows' rules
-//! (`merge`, `links`), `view` reads the result without mounting. `layer_changes` and `layer_files` read one
+//! (`merge`, `link_targets`), `view` reads the result without mounting. `layer_changes` and `layer_files` read one
 //! layer alone. What the host has to do is in `host`: on Linux it mounts (`linux`), and writes what a sandbox
 //! changed as a layer tar (`sandbox_diff`); elsewhere it says that it cannot.
 
@@ -20,32 +20,33 @@ use crate::store::file;
 use crate::temporary::Temporaries;
 
 mod any_case;
-pub mod chain;
+pub(crate) mod chain;
+mod entry_memory;
 mod fsck;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(not(target_os = "linux"))]
 #[path = "no_host.rs"]
 mod host;
-pub mod import;
+pub(crate) mod import;
 mod layer_changes;
 mod layer_files;
-mod links;
+mod link_targets;
 mod long_names;
-mod memory;
 mod merge;
 #[cfg(target_os = "linux")]
 pub mod sandbox_diff;
 #[cfg(target_os = "linux")]
 mod template_record;
-pub mod view;
+pub(crate) mod view;
+pub(crate) mod xattrs;
 
 use layer_files::LayerFiles;
 use view::View;
 
 /// The engine.
 #[derive(Debug)]
-pub struct Portable {
+pub(crate) struct Portable {
     templates: PathBuf,
     temporaries: Temporaries,
 }
@@ -116,8 +117,8 @@ impl Engine for Portable {
         host::detach(place)
     }
 
-    fn resume(&self, place: &Place) -> Result<(), Error> {
-        host::resume(place)
+    fn thaw(&self, place: &Place) -> Result<(), Error> {
+        host::thaw(place)
     }
 
     fn access(&self) -> Option<&dyn hcs::AccessControl> {
@@ -140,15 +141,15 @@ impl Engine for Portable {
         host::stays_in_use(place)
     }
 
-    fn show_at(&self, path: &Path, target: &Path) -> Result<(), Error> {
-        host::show_at(path, target)
+    fn bind(&self, path: &Path, target: &Path) -> Result<(), Error> {
+        host::bind(path, target)
     }
 
-    fn hide_at(&self, target: &Path) -> Result<(), Error> {
-        host::hide_at(target)
+    fn unbind(&self, target: &Path) -> Result<(), Error> {
+        host::unbind(target)
     }
 
-    fn read(
+    fn diff(
         &self,
         layer: &Layer,
         _: bool,

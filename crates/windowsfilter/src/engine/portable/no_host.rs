@@ -73,7 +73,7 @@ pub(super) fn detach(_: &Place) -> Result<(), Error> {
 }
 
 /// Nothing can be prepared, so nothing is stopped.
-pub(super) fn resume(_: &Place) -> Result<(), Error> {
+pub(super) fn thaw(_: &Place) -> Result<(), Error> {
     Ok(())
 }
 
@@ -97,11 +97,11 @@ pub(super) fn stays_in_use(_: &Place) -> Result<Option<String>, Error> {
     Ok(None)
 }
 
-pub(super) fn show_at(path: &Path, _: &Path) -> Result<(), Error> {
+pub(super) fn bind(path: &Path, _: &Path) -> Result<(), Error> {
     unsupported(format!("showing {} elsewhere", path.display()))
 }
 
-pub(super) fn hide_at(_: &Path) -> Result<(), Error> {
+pub(super) fn unbind(_: &Path) -> Result<(), Error> {
     Ok(())
 }
 

@@ -6,12 +6,12 @@
 //! hold is found before the first byte is written, all of it.
 
 mod entry;
-mod links;
 mod parent;
 mod plan;
 mod problems;
 mod security;
 mod source;
+mod symlinks;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -25,10 +25,10 @@ use layer_mounts::linux::upper::UpperKind;
 
 use crate::diff_options::DiffOptions;
 use crate::driver::{Change, ChangeKind};
-use crate::engine::portable::memory::Memory;
+use crate::engine::portable::entry_memory::Memory;
+use crate::engine::portable::xattrs::StreamForm;
 use crate::error::{Error, IoContext, shown};
 use crate::limits::DiffLimits;
-use crate::metadata::StreamForm;
 
 pub use parent::{Parent, ParentKind, ParentNode};
 pub use source::{Upper, Walk};

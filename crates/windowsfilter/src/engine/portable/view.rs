@@ -20,12 +20,12 @@ use wclayer::name;
 
 use super::any_case::AnyCase;
 use super::chain::form_of;
-use super::links::HOPS_MAX;
+use super::link_targets::HOPS_MAX;
 use super::long_names::true_name;
 use crate::engine::ChainLayer;
+use crate::engine::portable::xattrs::{Origin, Stream, StreamContent, StreamForm, Win32Metadata};
 use crate::error::{Error, IoContext};
 use crate::id::LayerId;
-use crate::metadata::{Origin, Stream, StreamContent, StreamForm, Win32Metadata};
 use crate::store::file;
 
 /// Bytes read from a tar at once where the caller asks for less.
@@ -70,6 +70,15 @@ pub struct Node {
     /// Its path from the view's root (from the layer's root, where a tar name was looked up that is not in
     /// `Files`), separated by `/` and spelled as the view spells it; empty for the root.
     pub view_path: Vec<u8>,
+}
+
+/// Which links a lookup follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// All of them: the answer is what the path leads to.
+    Always,
+    /// Those on the way: a link at the end is the answer itself.
+    OnTheWay,
 }
 
 /// What a [`Node`] is.
@@ -174,11 +183,11 @@ impl View {
 
     /// Finds `path`, from the view's root; `None` where there is nothing.
     ///
-    /// Links on the way are followed, one at the end only if `follow` says so.
+    /// Links on the way are followed, a link at the end as `follow` says.
     ///
     /// # Errors
     /// A damaged index, or more than 40 links.
-    pub fn lookup(&self, path: &[u8], follow: bool) -> Result<Option<Node>, Error> {
+    pub fn lookup(&self, path: &[u8], follow: Follow) -> Result<Option<Node>, Error> {
         let mut walk = Walk::new(self, path, self.root());
         walk.push_path(strip_drive(path));
         walk.run(follow)
@@ -442,7 +451,7 @@ impl<'a> Walk<'a> {
         self.rest.extend(names.into_iter().rev());
     }
 
-    fn run(mut self, follow: bool) -> Result<Option<Node>, Error> {
+    fn run(mut self, follow: Follow) -> Result<Option<Node>, Error> {
         while let Some(name) = self.rest.pop() {
             if name == b".." {
                 self.at.pop();
@@ -453,7 +462,7 @@ impl<'a> Walk<'a> {
                 return Ok(None);
             }
             let Some(child) = self.view.child(here, &name)? else { return Ok(None) };
-            if child.info.kind == FileType::Symlink && (follow || !self.rest.is_empty()) {
+            if child.info.kind == FileType::Symlink && (follow == Follow::Always || !self.rest.is_empty()) {
                 self.follow(&child)?;
             } else {
                 self.at.push(child);

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use crate::durable;
 use crate::error::Error;
 use crate::id::LayerId;
 use crate::layer_store::LayerStore;
 use crate::lock::{self, Lock};
-use crate::store;
 
 impl LayerStore {
     /// Held while `id`'s mounts change or its sandbox is read.
@@ -44,7 +44,7 @@ impl LayerStore {
         if self.is_known(id) {
             return Some(lock);
         }
-        if let Err(error) = store::remove_file(path) {
+        if let Err(error) = durable::remove_file(path) {
             tracing::debug!("{error}; cleanup will");
         }
         None

@@ -83,7 +83,7 @@ impl LayerStore {
             state.unprepared = false;
             self.save_mounts(&id, &state)?;
         } else {
-            self.engine.resume(&self.place(&id)?)?;
+            self.engine.thaw(&self.place(&id)?)?;
         }
         let view = state.path.clone().ok_or_else(|| Error::NotMounted { id: id.clone() })?;
         let recorded =
@@ -110,7 +110,7 @@ impl LayerStore {
         // Recorded first: a mount outside the store without a record would never be found.
         state.targets.push(target.clone());
         self.save_mounts(id, state)?;
-        match self.engine.show_at(view, &target) {
+        match self.engine.bind(view, &target) {
             Ok(()) => Ok(target),
             Err(e) => Err(e.with_undo(self.save_mounts(id, &before))),
         }
@@ -156,7 +156,7 @@ impl LayerStore {
             return Ok(());
         }
         for target in self.recorded(id)?.targets.iter().rev() {
-            self.engine.hide_at(target)?;
+            self.engine.unbind(target)?;
         }
         match self.engine.reset(&place) {
             // The process that wrote it is gone and cannot be told.

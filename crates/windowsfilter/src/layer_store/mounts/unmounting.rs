@@ -14,7 +14,7 @@ impl LayerStore {
     ///
     /// # Errors
     /// When it cannot be unmounted.
-    pub fn release(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
+    pub fn unhold(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
         let lock = |id: &LayerId| self.mount_lock(id);
         self.end_hold(id, holder, lock, |id| match self.tear_down(id) {
             Err(error) if error.kind() == ErrorKind::InUse => self.detach(id),
@@ -30,7 +30,7 @@ impl LayerStore {
     pub fn abandon(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
         let lock = |id: &LayerId| self.try_mount_lock(id)?.ok_or_else(|| Error::Busy { id: id.clone() });
         self.end_hold(id, holder, lock, |id| {
-            self.engine.resume(&self.place(id)?)?;
+            self.engine.thaw(&self.place(id)?)?;
             self.detach(id)
         })
     }
@@ -98,7 +98,7 @@ impl LayerStore {
         }
         let asked = target.and_then(|target| state.targets.iter().position(|place| place == target));
         if let Some(number) = asked.or(state.targets.len().checked_sub(1)) {
-            self.engine.hide_at(&state.targets[number])?;
+            self.engine.unbind(&state.targets[number])?;
             state.targets.remove(number);
         }
         if state.users() > 1 {
@@ -119,7 +119,7 @@ impl LayerStore {
             return self.clear(id);
         }
         for target in state.targets.iter().rev() {
-            self.engine.hide_at(target)?;
+            self.engine.unbind(target)?;
         }
         let loss_was_said = self.loss_was_said(id);
         let unprepared = state.unprepared || self.unprepare(id, &place, loss_was_said)?;

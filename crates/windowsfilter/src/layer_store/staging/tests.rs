@@ -4,6 +4,7 @@ use std::io::read_to_string;
 
 use wclayer::tar::{NewEntry, Writer, type_flag};
 
+use crate::engine::Follow;
 use crate::{Driver, Error, LayerId, LayerStore, StorageOptions};
 
 fn id(text: &str) -> LayerId {
@@ -41,8 +42,8 @@ fn a_link_to_what_its_own_layer_deletes_has_its_content() {
     let tar = layer(&[("Files/g", "Files/f")], &["Files/.wh.f"]);
     store.apply_diff(&id("l"), Some(&id("base")), &mut &tar[..]).unwrap();
     let view = store.view(&id("l")).unwrap();
-    assert_eq!(view.lookup(b"f", false).unwrap(), None);
-    let node = view.lookup(b"G", false).unwrap().unwrap();
+    assert_eq!(view.lookup(b"f", Follow::OnTheWay).unwrap(), None);
+    let node = view.lookup(b"G", Follow::OnTheWay).unwrap().unwrap();
     assert_eq!(read_to_string(view.open_file(&node).unwrap()).unwrap(), "content");
     // A child can link to it in turn, and no more to the file that is gone.
     let tar = layer(&[("Files/h", "Files/g")], &[]);

@@ -5,7 +5,8 @@ use hcs::{Code, User};
 use super::failures::whole;
 use super::fake_host::FakeHost;
 use super::{Fixture, ImportProcess, id};
-use crate::{Driver, Error, ErrorKind, Invariant, LayerStore, StorageOptions};
+use crate::fsck::Invariant;
+use crate::{Driver, Error, ErrorKind, LayerStore, StorageOptions};
 
 /// What is made in `C:\ProgramData` has it from there: users may make files and directories.
 const PROGRAM_DATA: &str = "O:BAD:AI(A;OICIID;FA;;;SY)(A;OICIID;FA;;;BA)(A;OICIIOID;GA;;;CO)\

@@ -244,9 +244,9 @@ fn the_drivers_name_and_status_are_known() {
 #[test]
 fn exists_asks_the_service() {
     let fixture = Fixture::with_layers();
-    assert_eq!(fixture.store.exists(&id("app")).unwrap(), crate::Presence::Present);
+    assert_eq!(fixture.store.exists(&id("app")).unwrap(), crate::driver::Presence::Present);
     assert_eq!(fixture.host.calls(), ["LayerExists(1, ROOT/home, app)"]);
-    assert_eq!(fixture.store.exists(&id("none")).unwrap(), crate::Presence::Absent);
+    assert_eq!(fixture.store.exists(&id("none")).unwrap(), crate::driver::Presence::Absent);
     fixture.host.fail("LayerExists", Code::ACCESS_DENIED);
     let message = fixture.store.exists(&id("app")).unwrap_err().to_string();
     assert!(

@@ -13,8 +13,9 @@ use wclayer::reparse::ReparsePoint;
 use super::fake_tree::{info, put, stream};
 use super::rebuild::rebuild;
 use super::{Fixture, TestTar, chain, id, read_all};
+use crate::driver::{Change, ChangeKind};
 use crate::limits::Limit;
-use crate::{Change, ChangeKind, Driver, Error, Limits};
+use crate::{Driver, Error, Limits};
 
 /// A sandbox in which something was changed.
 fn changed() -> Fixture {
@@ -146,7 +147,7 @@ fn without_filter() -> Fixture {
     let fixture = changed();
     fixture.store.get(&id("box"), "").unwrap();
     fixture.host.fail("PrepareLayer", Code::ACCESS_DENIED);
-    fixture.store.changes(&id("box"), None).unwrap_err();
+    fixture.store.changes(&id("box")).unwrap_err();
     fixture.host.succeed();
     assert!(!fixture.host.machine().prepared.contains("box"));
     fixture
@@ -184,7 +185,7 @@ fn a_sandbox_that_could_not_be_put_on_again_at_all_can_be_put_and_removed() {
     fixture.store.get(&id("box"), "").unwrap();
     fixture.host.fail("PrepareLayer", Code::NOT_READY);
     fixture.host.fail_too("ActivateLayer", Code::ACCESS_DENIED);
-    let error = super::failures::whole(&fixture.store.changes(&id("box"), None).unwrap_err());
+    let error = super::failures::whole(&fixture.store.changes(&id("box")).unwrap_err());
     assert!(error.contains("PrepareLayer") && error.contains("ActivateLayer"), "{error}");
     fixture.host.succeed();
     // Its volume is gone, but whoever has got it has not put it back.
@@ -200,7 +201,7 @@ fn a_sandbox_that_could_not_be_put_on_again_at_all_can_be_put_and_removed() {
 fn a_sandbox_that_a_reader_who_died_has_left_active_is_taken_off_before_it_is_mounted() {
     let fixture = changed();
     fixture.host.fail("DeactivateLayer", Code::SHARING_VIOLATION);
-    fixture.store.changes(&id("box"), None).unwrap_err();
+    fixture.store.changes(&id("box")).unwrap_err();
     fixture.host.succeed();
     fixture.host.forget();
     fixture.store.get(&id("box"), "").unwrap();
@@ -217,13 +218,13 @@ fn a_sandbox_that_cannot_be_taken_off_again_is_said() {
     let mut diff = fixture.store.diff(&id("box"), None).unwrap();
     let read = diff.read_to_end(&mut Vec::new()).unwrap_err().to_string();
     drop(diff);
-    let listed = fixture.store.changes(&id("box"), None).unwrap_err().to_string();
+    let listed = fixture.store.changes(&id("box")).unwrap_err().to_string();
     // It is still on for the second one, which takes it off in vain, too.
     for (error, call) in [(read, "DeactivateLayer"), (listed, "ActivateLayer")] {
         assert!(error.contains(call) && error.contains("box") && error.contains("0x20"), "{error}");
     }
     fixture.host.succeed();
-    fixture.store.changes(&id("box"), None).unwrap();
+    fixture.store.changes(&id("box")).unwrap();
     assert!(fixture.host.machine().active.is_empty());
 }
 
@@ -245,7 +246,7 @@ fn nothing_is_unmounted_while_a_diff_is_read() {
 fn changes_are_what_the_service_exports() {
     let fixture = changed();
     let change = |kind, path: &str| Change { path: path.as_bytes().to_vec(), kind };
-    let changes = fixture.store.changes(&id("box"), Some(&id("app"))).unwrap();
+    let changes = Driver::changes(&fixture.store, &id("box"), Some(&id("app"))).unwrap();
     assert_eq!(
         changes,
         [
@@ -446,7 +447,7 @@ fn a_diff_that_claims_more_than_the_sandbox_can_hold_ends_before_the_file_that_d
     let error = error.into_inner().unwrap().downcast::<Error>().unwrap();
     assert_eq!(limit(&error), Some(Limit::Size), "{error}");
     let store = limited(Limits { entries: Some(6), ..Limits::NONE });
-    assert_eq!(limit(&store.changes(&id("box"), None).unwrap_err()), Some(Limit::Entries));
+    assert_eq!(limit(&store.changes(&id("box")).unwrap_err()), Some(Limit::Entries));
     assert_eq!(limit(&store.diff_size(&id("box"), None).unwrap_err()), Some(Limit::Entries));
     assert!(fixture.host.machine().active.is_empty() && fixture.leftovers().is_empty());
 }
@@ -457,7 +458,7 @@ fn an_empty_layer_is_an_empty_tar() {
     fixture.store.create(&id("empty"), Some(&id("app"))).unwrap();
     fixture.host.forget();
     assert_eq!(read_all(fixture.store.diff(&id("empty"), None).unwrap()), [0; 1024]);
-    assert_eq!(fixture.store.changes(&id("empty"), None).unwrap(), []);
+    assert_eq!(fixture.store.changes(&id("empty")).unwrap(), []);
     assert!(fixture.host.calls().is_empty());
 }
 

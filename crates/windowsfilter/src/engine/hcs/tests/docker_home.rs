@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::fake_tree::{put, stream};
 use super::{Fixture, id, read_all};
-use crate::{Driver, Error, Invariant, LayerKind, Presence};
+use crate::driver::Presence;
+use crate::fsck::Invariant;
+use crate::{Driver, Error, LayerKind};
 use hcs::BasicInfo;
 use wclayer::backup_stream as backup;
 
@@ -107,7 +109,7 @@ fn a_chain_that_cannot_be_read_is_an_error_that_names_it() {
         for result in [
             fixture.store.get(&id("two"), "").map(drop),
             fixture.store.diff(&id("two"), None).map(drop),
-            fixture.store.changes(&id("two"), None).map(drop),
+            fixture.store.changes(&id("two")).map(drop),
             fixture.store.create(&id("new"), Some(&id("two"))),
         ] {
             let message = result.unwrap_err().to_string();

@@ -202,7 +202,7 @@ fn of_changes() {
     let last = |call: &str| {
         call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer") || clearing_up(call)
     };
-    let changes = |f: &Fixture| f.store.changes(&id("box"), None).map(drop);
+    let changes = |f: &Fixture| f.store.changes(&id("box")).map(drop);
     fail_each_call("box", unmounted, changes, last);
 }
 

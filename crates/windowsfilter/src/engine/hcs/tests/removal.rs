@@ -254,10 +254,10 @@ fn a_transport_directory_that_a_scanner_looks_at_goes_when_it_is_done_and_else_w
     fixture.store.apply_diff(&id("new"), Some(&id("base")), &mut &tar[..]).unwrap();
     assert!(fixture.leftovers().is_empty());
     fixture.host.fail_times("remove directory", Code::SHARING_VIOLATION, 2);
-    fixture.store.changes(&id("new"), None).unwrap();
+    fixture.store.changes(&id("new")).unwrap();
     assert!(fixture.leftovers().is_empty());
     fixture.host.fail("remove directory", Code::SHARING_VIOLATION);
-    fixture.store.changes(&id("new"), None).unwrap();
+    fixture.store.changes(&id("new")).unwrap();
     fixture.host.succeed();
     assert_eq!(fixture.leftovers().len(), 1);
     fixture.store.cleanup().unwrap();

@@ -1,6 +1,6 @@
 //! Layers for tests: indexes as the importer writes them, over tars that are nothing but contents.
 
-use crate::metadata::StreamForm;
+use crate::engine::portable::xattrs::StreamForm;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;

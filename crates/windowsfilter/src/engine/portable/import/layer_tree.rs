@@ -26,7 +26,7 @@ pub(super) use self::entries::{Entry, EntryId};
 use self::findings::Findings;
 use super::entry_name::{self, EntryName};
 use super::streams::{InlineBudget, StreamRecord};
-use crate::engine::portable::memory::Memory;
+use crate::engine::portable::entry_memory::Memory;
 use crate::error::{Error, shown};
 
 /// No entry.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use wclayer::tar::{NewEntry, Writer};
 
 use super::*;
-use crate::metadata::{Origin, StreamContent, Win32Metadata};
+use crate::engine::portable::xattrs::{Origin, StreamContent, Win32Metadata};
 
 /// Type, name, link target, data: everything a layer can have, in the order in which Windows would write it.
 const ENTRIES: [(u8, &str, &str, &str); 18] = [

@@ -6,8 +6,8 @@ use wclayer::name;
 use wclayer::tar::{Header, TarError};
 
 use super::layer_tree::entry_error;
+use crate::engine::portable::xattrs::{MAX_VALUE, Origin, StreamContent};
 use crate::error::Error;
-use crate::metadata::{MAX_VALUE, Origin, StreamContent};
 
 /// Most streams of a file.
 const MAX_STREAMS: usize = 3000;

@@ -9,7 +9,7 @@ use erofs_index::{FileType, Image, InodeInfo, Namespace, Nid};
 use wclayer::tar::{NewEntry, PaxRecords, Writer};
 
 use super::*;
-use crate::metadata::{StreamContent, Win32Metadata};
+use crate::engine::portable::xattrs::{StreamContent, Win32Metadata};
 
 struct Tar(Writer<Vec<u8>>);
 

@@ -14,8 +14,8 @@ use super::IndexFile;
 use super::layer_tree::{Entry, EntryId, LayerTree, Node, NodeId, NodeKind, entry_error};
 use crate::digest::{DiffId, Digest};
 use crate::engine::portable::long_names::{self, is_long, linux_name};
+use crate::engine::portable::xattrs::{IMPLICIT, LINK, NEW, OPAQUE, Origin, Stream, Win32Metadata, Xattr};
 use crate::error::Error;
-use crate::metadata::{IMPLICIT, LINK, NEW, OPAQUE, Origin, Stream, Win32Metadata, Xattr};
 
 /// Writes the index and gives its digest, and the targets of hard links that the layers below decide about.
 pub(super) fn write(

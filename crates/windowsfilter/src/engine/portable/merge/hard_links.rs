@@ -10,8 +10,8 @@ use erofs_index::{Namespace, Nid};
 use wclayer::name;
 
 use super::{Kind, Layer, TOP, Tree};
+use crate::engine::portable::xattrs::Win32Metadata;
 use crate::error::{Error, shown};
-use crate::metadata::Win32Metadata;
 
 /// Where the link's own entry is in the tar.
 const ORIGIN: &[u8] = b"win32.origin";

@@ -1,5 +1,6 @@
 //! The merge rules, a test for each.
 
+use crate::engine::Follow;
 use crate::engine::portable::chain::testing::{Chain, E};
 use crate::engine::portable::long_names::linux_name;
 use crate::error::Error;
@@ -87,7 +88,10 @@ fn a_file_replaces_a_directory_and_a_directory_a_file() {
 fn names_of_one_inode_in_a_layer_stay_one_inode() {
     let chain = Chain::new(&[&[("Files/a", E::File("x")), ("Files/d/b", E::Same("Files/a"))]]);
     let view = chain.view();
-    let (a, b) = (view.lookup(b"a", false).unwrap().unwrap(), view.lookup(b"d/b", false).unwrap().unwrap());
+    let (a, b) = (
+        view.lookup(b"a", Follow::OnTheWay).unwrap().unwrap(),
+        view.lookup(b"d/b", Follow::OnTheWay).unwrap().unwrap(),
+    );
     assert_eq!((a.info.nid, a.info.nlink), (b.info.nid, 2));
 }
 
@@ -99,7 +103,7 @@ fn hard_links_share_an_inode_across_layers() {
     ]);
     let view = chain.view();
     for path in ["one", "two", "WinSxS/File"] {
-        let node = view.lookup(path.as_bytes(), false).unwrap().unwrap();
+        let node = view.lookup(path.as_bytes(), Follow::OnTheWay).unwrap().unwrap();
         assert_eq!(node.info.nlink, 3, "{path}");
         assert_eq!(view.layer_of(&node).unwrap().as_str(), "layer0");
     }
@@ -120,7 +124,10 @@ fn a_hard_link_finds_what_its_own_layer_has_later_only_if_no_parent_has_it() {
         lines[1..],
         ["Files/A = new", "Files/N = n", "Files/chain = n", "Files/later = n", "Files/link = old"]
     );
-    assert_eq!(Chain::new(&[base, top]).view().lookup(b"n", false).unwrap().unwrap().info.nlink, 3);
+    assert_eq!(
+        Chain::new(&[base, top]).view().lookup(b"n", Follow::OnTheWay).unwrap().unwrap().info.nlink,
+        3
+    );
     let lines = merged(&[top]);
     assert_eq!(
         lines[1..],
@@ -135,7 +142,7 @@ fn a_long_chain_of_links_to_later_ones_is_followed_once() {
     let target = |number: usize| E::Link(Box::leak(names[number + 1].clone().into_boxed_str()));
     let links = (0..19_999).map(|number| (names[number].clone().into_bytes(), target(number)));
     chain.push(&links.chain([(names[19_999].clone().into_bytes(), E::File("x"))]).collect::<Vec<_>>());
-    assert_eq!(chain.view().lookup(b"00000", false).unwrap().unwrap().info.nlink, 20_000);
+    assert_eq!(chain.view().lookup(b"00000", Follow::OnTheWay).unwrap().unwrap().info.nlink, 20_000);
 }
 
 #[test]
@@ -200,7 +207,7 @@ fn a_hard_link_keeps_what_its_own_layer_hides() {
     ];
     assert_eq!(merged(&[base, top]), shown);
     let chain = Chain::new(&[base, top]);
-    let one = chain.view().lookup(b"one", false).unwrap().unwrap();
+    let one = chain.view().lookup(b"one", Follow::OnTheWay).unwrap().unwrap();
     assert_eq!(one.info.nlink, 2);
     // What is on top of them both hides things, too.
     assert_eq!(merged(&[base, top, &[("Files/f", E::File("late"))]])[1], "Files/f = late");

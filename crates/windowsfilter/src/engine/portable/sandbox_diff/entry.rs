@@ -2,19 +2,19 @@
 
 use layer_mounts::linux::upper::{Attribute, UpperKind};
 
+use crate::engine::portable::xattrs::{self, Stream, StreamForm, Win32Metadata};
 use crate::error::{Error, shown};
-use crate::metadata::{self, Stream, StreamForm, Win32Metadata};
 use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{EntryKind, FileInfo, LayerEntry};
 use wclayer::reparse;
 use wclayer::tar::type_flag;
 
-use super::links::{self, Links};
 use super::parent::{Parent, ParentKind};
 use super::plan::Entry;
 use super::security::{Inheritance, inherits};
 use super::source::Upper;
+use super::symlinks::{self, Links};
 use super::tree::{Tree, TreeNode};
 
 /// First and last second ext4 can hold in its 256-byte inodes: 1901 and 2446. Copy-up moves times beyond them
@@ -50,7 +50,7 @@ pub(super) fn make_plain(streams: StreamForm, xattrs: &mut [Attribute]) {
 /// Whether an attribute of this full name says something of the file on Windows. Others are not read: there
 /// may be any number.
 pub(super) fn is_windows_attribute(name: &[u8]) -> bool {
-    windows_attribute(name).is_some_and(|name| metadata::Attribute::of(name).is_some())
+    windows_attribute(name).is_some_and(|name| xattrs::Attribute::of(name).is_some())
 }
 
 /// The name of an attribute without its namespace: `trusted.` of a link, `user.` of the rest.
@@ -206,7 +206,7 @@ fn make_link<P: Parent>(
     }
     let buffer = match &recorded.reparse {
         Some(buffer) => buffer.clone(),
-        None => links::reparse_data(text).map_err(|error| entry_error(&subject.name, &error))?,
+        None => symlinks::reparse_data(text).map_err(|error| entry_error(&subject.name, &error))?,
     };
     if let Ok(target) = reparse::decode_go(&buffer) {
         entry.kind =

@@ -5,8 +5,8 @@ use std::io::Read;
 use erofs_index::FileType;
 
 use crate::engine::portable::view::{Node, View};
+use crate::engine::portable::xattrs::{Stream, Win32Metadata};
 use crate::error::Error;
-use crate::metadata::{Stream, Win32Metadata};
 
 /// What a name of the view is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,18 +15,18 @@ use std::collections::{HashMap, HashSet};
 
 use layer_mounts::linux::upper::UpperKind;
 
+use crate::engine::portable::entry_memory::Memory;
 use crate::engine::portable::long_names::linux_name;
-use crate::engine::portable::memory::Memory;
+use crate::engine::portable::xattrs::Win32Metadata;
 use crate::error::{Error, shown};
-use crate::metadata::Win32Metadata;
 use wclayer::name;
 
 use super::entry::{Subject, read_metadata};
-use super::links::Links;
 use super::parent::{Parent, ParentNode};
 use super::problems::Problems;
 use super::security::Directories;
 use super::source::Upper;
+use super::symlinks::Links;
 use super::tree::{Tree, TreeNode};
 
 /// What is to be written, in order.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use layer_mounts::linux::upper::{UpperEntry, UpperKind};
 
 use super::entry::{same_kind, windows_attribute};
-use super::links::reparse_data;
 use super::parent::{Parent, ParentNode};
+use super::symlinks::reparse_data;
 use super::tree::TreeNode;
 use crate::diff_options::{DiffOptions, LeftOut};
+use crate::engine::portable::xattrs::{Stream, StreamContent, Win32Metadata};
 use crate::error::{Error, chain_text, shown};
-use crate::metadata::{Stream, StreamContent, Win32Metadata};
 use rustix::fs::FileType;
 use wclayer::ea;
 use wclayer::name;

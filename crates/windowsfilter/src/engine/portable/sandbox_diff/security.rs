@@ -5,15 +5,15 @@ use std::cell::OnceCell;
 
 use layer_mounts::linux::upper::UpperKind;
 
+use crate::engine::portable::xattrs::Win32Metadata;
 use crate::error::Error;
-use crate::metadata::Win32Metadata;
 use wclayer::security::{SecurityDescriptor, SecurityError, Sid};
 
 use super::entry::{Subject, entry_error, leads_to_directory, recorded};
-use super::links::Links;
 use super::parent::Parent;
 use super::plan::Entry;
 use super::problems::Problems;
+use super::symlinks::Links;
 use super::tree::TreeNode;
 
 /// Descriptor of `C:\` in a server's container, for a parent that does not say what its root has. The ACEs

@@ -3,15 +3,15 @@
 
 mod costs;
 mod deletions;
-mod links;
 mod metadata;
 mod names;
+mod symlinks;
 mod view;
 
 use layer_mounts::linux::upper::UpperDirectory;
 
 use super::*;
-use crate::metadata::{Stream, StreamContent, Win32Metadata};
+use crate::engine::portable::xattrs::{Stream, StreamContent, Win32Metadata};
 use erofs_index::Namespace;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 use std::collections::BTreeMap;

@@ -10,11 +10,11 @@ use std::hash::{BuildHasher, Hasher};
 use hashbrown::HashTable;
 use layer_mounts::linux::upper::{UpperEntry, UpperKind};
 
-use crate::engine::portable::memory::Memory;
+use crate::engine::portable::entry_memory::Memory;
+use crate::engine::portable::xattrs::{StreamForm, Win32Metadata};
 use crate::engine::tar_size::TarSize;
 use crate::error::{Error, shown};
 use crate::limits::DiffLimits;
-use crate::metadata::{StreamForm, Win32Metadata};
 use wclayer::name;
 use wclayer::security::SecurityDescriptor;
 

@@ -5,20 +5,20 @@ use std::io::{self, Read, Write};
 
 use layer_mounts::linux::upper::UpperKind;
 
+use crate::engine::portable::xattrs::StreamContent;
 use crate::engine::tar_size::{self, TarSize};
 use crate::error::Error;
 use crate::limits::DiffLimits;
-use crate::metadata::StreamContent;
 use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::{FileInfo, LayerEntry, Writer};
 
 use super::entry::{Described, Subject, describe, read_metadata};
-use super::links::Links;
 use super::parent::Parent;
 use super::plan::{Entry, Item, Plan};
 use super::security::Directories;
 use super::source::Upper;
+use super::symlinks::Links;
 use super::tree::Tree;
 
 /// What the tar is written from.

@@ -1,6 +1,7 @@
 //! Reading a view without a mount, of whole and of damaged layers.
 
 use super::*;
+use crate::engine::Follow;
 use crate::engine::portable::chain::testing::{Chain, E};
 use crate::engine::portable::long_names::linux_name;
 
@@ -25,7 +26,7 @@ fn chain() -> Chain {
 }
 
 fn content(view: &View, path: &str) -> String {
-    let node = view.lookup(path.as_bytes(), true).unwrap().unwrap_or_else(|| panic!("no {path}"));
+    let node = view.lookup(path.as_bytes(), Follow::Always).unwrap().unwrap_or_else(|| panic!("no {path}"));
     let mut text = String::new();
     view.open_file(&node).unwrap().read_to_string(&mut text).unwrap();
     text
@@ -43,16 +44,16 @@ fn paths_are_windows_paths() {
         "/Windows//System32/cmd.exe",
     ] {
         assert_eq!(
-            view.lookup(path.as_bytes(), false).unwrap().unwrap().view_path,
+            view.lookup(path.as_bytes(), Follow::OnTheWay).unwrap().unwrap().view_path,
             b"Windows/System32/cmd.exe",
             "{path}"
         );
     }
     for path in ["", "C:\\", "..", "/"] {
-        assert_eq!(view.lookup(path.as_bytes(), true).unwrap(), Some(view.root()), "{path}");
+        assert_eq!(view.lookup(path.as_bytes(), Follow::Always).unwrap(), Some(view.root()), "{path}");
     }
     for path in ["nothing", "Windows\\System32\\cmd.exe\\x", "D:\\Windows"] {
-        assert_eq!(view.lookup(path.as_bytes(), true).unwrap(), None, "{path}");
+        assert_eq!(view.lookup(path.as_bytes(), Follow::Always).unwrap(), None, "{path}");
     }
 }
 
@@ -63,8 +64,9 @@ fn contents_come_from_the_layer_that_has_them() {
     assert_eq!(content(&view, "users\\ME\\a.TXT"), "new");
     assert_eq!(content(&view, "windows\\system32\\cmd.exe"), "cmd");
     assert_eq!(content(&view, "empty"), "");
-    let layer =
-        |path: &[u8]| view.layer_of(&view.lookup(path, false).unwrap().unwrap()).unwrap().as_str().to_owned();
+    let layer = |path: &[u8]| {
+        view.layer_of(&view.lookup(path, Follow::OnTheWay).unwrap().unwrap()).unwrap().as_str().to_owned()
+    };
     assert_eq!(
         (layer(b"users/me/a.txt"), layer(b"Windows/System32/cmd.exe")),
         ("layer1".to_owned(), "layer0".to_owned())
@@ -76,11 +78,11 @@ fn links_on_the_way_are_followed_and_the_last_one_on_request() {
     let chain = chain();
     let view = chain.view();
     assert_eq!(content(&view, "documents and settings\\me\\a.txt"), "new");
-    let link = view.lookup(b"Documents and Settings", false).unwrap().unwrap();
+    let link = view.lookup(b"Documents and Settings", Follow::OnTheWay).unwrap().unwrap();
     assert_eq!(view.link_target(&link).unwrap(), b"Users");
-    let users = view.lookup(b"Documents and Settings", true).unwrap().unwrap();
+    let users = view.lookup(b"Documents and Settings", Follow::Always).unwrap().unwrap();
     assert_eq!((users.info.kind, &users.view_path[..]), (FileType::Directory, &b"Users"[..]));
-    let error = view.lookup(b"loop1\\x", false).unwrap_err();
+    let error = view.lookup(b"loop1\\x", Follow::OnTheWay).unwrap_err();
     assert!(matches!(&error, Error::View { path, .. } if path == "loop1\\x"), "{error}");
 }
 
@@ -90,7 +92,7 @@ fn true_names_are_listed_and_found() {
     let view = chain.view();
     let names: Vec<_> = view.list(&view.root()).unwrap().into_iter().map(|(name, _)| name).collect();
     assert!(names.contains(&"ö".repeat(200).into_bytes()) && names.contains(&b"Users".to_vec()));
-    let found = view.lookup("Ö".repeat(200).as_bytes(), false).unwrap().unwrap();
+    let found = view.lookup("Ö".repeat(200).as_bytes(), Follow::OnTheWay).unwrap().unwrap();
     assert_eq!(found.view_path, short().as_bytes());
 }
 
@@ -108,7 +110,8 @@ fn tar_names_lead_to_hives_too() {
 fn streams_are_read_from_their_tar() {
     let chain = chain();
     let view = chain.view();
-    let metadata = view.metadata(&view.lookup(b"Windows/System32/cmd.exe", false).unwrap().unwrap()).unwrap();
+    let metadata =
+        view.metadata(&view.lookup(b"Windows/System32/cmd.exe", Follow::OnTheWay).unwrap().unwrap()).unwrap();
     let mut bytes = Vec::new();
     view.open_stream(&metadata.streams[0]).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"cmd\0");
@@ -122,7 +125,7 @@ fn a_short_or_missing_tar_is_named_with_layer_and_path() {
     let tar = chain.layers[1].dir.join("layer.tar");
     std::fs::write(&tar, [0; 512]).unwrap();
     let view = chain.view();
-    let node = view.lookup(b"users/me/a.txt", false).unwrap().unwrap();
+    let node = view.lookup(b"users/me/a.txt", Follow::OnTheWay).unwrap().unwrap();
     let error = view.open_file(&node).unwrap().read(&mut [0; 10]).unwrap_err().to_string();
     assert!(error.contains("Users/me/A.txt") && error.contains("layer1"), "{error}");
     // It has index and tar open, which Wine neither replaces nor removes then.
@@ -154,7 +157,7 @@ fn damaged_bytes_give_errors_not_panics() {
         let Ok(view) = View::open(LayerId::new("top").unwrap(), &index, &chain.layers) else { continue };
         let _ = view.list(&view.root());
         for path in [&b"documents and settings/ME/A.txt"[..], b"long", b"Windows/System32/cmd.exe"] {
-            if let Ok(Some(node)) = view.lookup(path, true) {
+            if let Ok(Some(node)) = view.lookup(path, Follow::Always) {
                 let _ = view.metadata(&node);
                 let _ = view.layer_of(&node);
                 let _ = view

@@ -1,7 +1,7 @@
 //! Win32 metadata of what a sandbox changes: kept, or what Windows would give.
 
 use super::*;
-use crate::metadata::Origin;
+use crate::engine::portable::xattrs::Origin;
 use wclayer::ea::ExtendedAttribute;
 use wclayer::security::{Ace, Acl, AclSlot, Sid, ace_flags, ace_types};
 
@@ -259,7 +259,7 @@ fn attributes_that_no_layer_has_are_told_or_refused() {
     upper.attribute("f", "user.DosStream.Zone.Identifier", b"x").attribute("f", "security.NTACL", b"acl");
     upper.link("l", "f").attribute("l", "trusted.baz", b"1").attribute("f", "security.selinux", b"label");
     upper.attribute("f", "user.DosStream.good:$DATA", b"s\0");
-    let left_out = std::sync::Arc::new(crate::LeftOut::default());
+    let left_out = std::sync::Arc::new(crate::diff::LeftOut::default());
     let options = DiffOptions { left_out: Some(left_out.clone()), ..DiffOptions::default() };
     upper.write(&Model::default(), StreamForm::Samba, &options, Vec::new()).unwrap();
     let left_out = |path, name, bytes| {

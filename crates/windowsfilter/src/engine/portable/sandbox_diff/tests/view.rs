@@ -6,11 +6,11 @@ use layer_mounts::linux::{mount_table, sandbox_image};
 
 use super::*;
 use crate::digest::{DiffId, Digest};
-use crate::engine::ChainLayer;
 use crate::engine::portable::chain::write_chain_index;
 use crate::engine::portable::view::View;
+use crate::engine::portable::xattrs::Origin;
+use crate::engine::{ChainLayer, Follow};
 use crate::id::LayerId;
-use crate::metadata::Origin;
 use crate::temporary::Temporaries;
 use erofs_index::{Extent, ImageBuilder, Inode, InodeId, Kind, Options, XattrSetId};
 use std::fs::File;
@@ -82,7 +82,7 @@ fn a_view_answers_what_a_sandbox_changed() {
 fn a_stream_of_a_copied_up_file_is_read_from_the_tar_it_stayed_in() {
     let folder = tempfile::tempdir().unwrap();
     let view = layer(&folder);
-    let copied = view.metadata(&view.lookup(b"Dir/Old.txt", false).unwrap().unwrap()).unwrap();
+    let copied = view.metadata(&view.lookup(b"Dir/Old.txt", Follow::OnTheWay).unwrap().unwrap()).unwrap();
     let upper = Upper::new();
     upper.folder("Dir").file("Dir/Old.txt", "new").metadata("Dir/Old.txt", &copied);
     let diff = read(&write(&upper.open(), &view, Vec::new()).unwrap());
@@ -96,7 +96,7 @@ fn a_stream_of_a_copied_up_file_is_read_from_the_tar_it_stayed_in() {
 fn a_stream_in_a_layer_has_to_be_one_that_a_file_there_has() {
     let folder = tempfile::tempdir().unwrap();
     let view = layer(&folder);
-    let copied = view.metadata(&view.lookup(b"Dir/Old.txt", false).unwrap().unwrap()).unwrap();
+    let copied = view.metadata(&view.lookup(b"Dir/Old.txt", Follow::OnTheWay).unwrap().unwrap()).unwrap();
     let stream = &copied.streams[0];
     let StreamContent::InTar { origin, size } = stream.content else { panic!("{stream:?}") };
     let place = |offset, size| StreamContent::InTar { origin: Origin { offset, ..origin }, size };

@@ -340,5 +340,5 @@ struct Walk {
 }
 
 #[cfg(test)]
-#[path = "links/tests.rs"]
+#[path = "link_targets/tests.rs"]
 mod tests;
