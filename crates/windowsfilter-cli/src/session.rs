@@ -1,5 +1,6 @@
 //! The session of a command: the opened store, its images, the output; and how names become layers.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ use crate::suggest;
 pub(crate) struct Session {
     /// The layers.
     pub(crate) store: LayerStore,
+    /// The images, opened by the first who asks.
+    images: OnceCell<ImageStore>,
     /// Where to print.
     pub(crate) output: Output,
 }
@@ -60,14 +63,18 @@ impl<'a> Opening<'a> {
         let store = store.with_limits(self.limits).with_streams(self.streams);
         let output = Output::new(self.global.json, self.global.quiet);
         interrupt::watch(store.cancel(), output.stderr());
-        Ok(Session { store, output })
+        Ok(Session { store, images: OnceCell::new(), output })
     }
 }
 
 impl Session {
     /// The images.
-    pub(crate) fn images(&self) -> Result<ImageStore, Error> {
-        Ok(ImageStore::open(self.store.clone())?)
+    pub(crate) fn images(&self) -> Result<&ImageStore, Error> {
+        if let Some(images) = self.images.get() {
+            return Ok(images);
+        }
+        let images = ImageStore::open(self.store.clone())?;
+        Ok(self.images.get_or_init(|| images))
     }
 
     /// The layer or sandbox whose ID is `name` or begins so, or the top layer of the image that is called so.

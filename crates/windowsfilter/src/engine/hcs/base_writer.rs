@@ -12,17 +12,13 @@ use wclayer::layer_tar::{LayerEntry, LayerSink};
 use wclayer::name;
 
 use super::directory_times::DirectoryTimes;
-use super::layer_writer::process_utility_vm;
-use super::paths;
-use super::write_layer::Target;
+use super::target::Target;
+use super::{BUFFER, paths, utility_vm};
 use crate::error::Error;
 
 /// What a layer has. Anything else would lie among the service's own files and ours.
 const PARTS: [&[u8]; 3] = [b"Files", b"Hives", b"UtilityVM"];
 const UTILITY_VM_FILES: &[u8] = b"UtilityVM\\Files";
-
-/// Bytes that are handed to `BackupWrite` at once.
-pub(super) const BUFFER: usize = 64 << 10;
 
 /// What the next bytes belong to.
 enum State<W: Write> {
@@ -145,7 +141,7 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
         self.directories.retain(is_directory);
         self.directories.apply(self.layer).map_err(|error| target.error(error))?;
         host.process_base_image(&target.dir()).map_err(|error| target.error(error))?;
-        if self.has_utility_vm { process_utility_vm(host, self.layer, target) } else { Ok(()) }
+        if self.has_utility_vm { utility_vm::process(host, self.layer, target) } else { Ok(()) }
     }
 }
 

@@ -7,8 +7,7 @@ use std::io::{self, BufWriter, Write};
 
 use hcs::{BackupTarget, BasicInfo, Tree};
 
-use super::base_writer::BUFFER;
-use super::paths;
+use super::{BUFFER, paths};
 
 /// The boot store of the utility VM, and what its files are kept as in the layer's directory.
 const KEPT: [(&[u8], &str); 4] = [

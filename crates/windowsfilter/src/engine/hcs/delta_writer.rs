@@ -20,9 +20,8 @@ use wclayer::layer_tar::{LayerEntry, LayerSink};
 use wclayer::transport::{AddedNames, Writer};
 
 use super::directory_times::DirectoryTimes;
-use super::layer_writer::process_utility_vm;
+use super::target::Target;
 use super::transport_directory::TransportDirectory;
-use super::write_layer::Target;
 use super::{descriptors, paths, utility_vm};
 use crate::error::Error;
 
@@ -79,7 +78,7 @@ impl<'a, T: Tree> DeltaWriter<'a, T> {
         }
         self.directories.retain(|path| deferred.added.is_any_directory(&paths::bytes(path)));
         self.directories.apply(self.layer).map_err(fail)?;
-        if has_utility_vm { process_utility_vm(host, self.layer, target) } else { Ok(()) }
+        if has_utility_vm { utility_vm::process(host, self.layer, target) } else { Ok(()) }
     }
 }
 

@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use hcs::Host;
 
-use super::write_layer::{self, Target};
+use super::target::Target;
+use super::write_layer;
 use super::{Hcs, make_layer_directory, paths, staged_tar};
 use crate::engine::Layer;
 use crate::error::{Error, IoContext};

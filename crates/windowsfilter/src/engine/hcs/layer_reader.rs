@@ -8,8 +8,7 @@ use std::io::{self, BufReader};
 use hcs::{RelativePath, Tree};
 use wclayer::layer_tar::{BackupSource, LayerSource, SourceItem};
 
-use super::base_writer::BUFFER;
-use super::paths;
+use super::{BUFFER, paths};
 
 /// Not part of a layer, whatever is in it.
 const RECYCLE_BIN: &[u8] = b"Files\\$Recycle.Bin";

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use hcs::{Host, Tree};
+use hcs::Host;
 use wclayer::layer_tar::{LayerEntry, LayerSink, import};
 use wclayer::name;
 use wclayer::tar::type_flag;
@@ -12,8 +12,8 @@ use super::base_writer::BaseWriter;
 use super::boot_store::BootStoreBackup;
 use super::delta_writer::DeltaWriter;
 use super::paths;
+use super::target::Target;
 use super::transport_directory::TransportDirectory;
-use super::write_layer::Target;
 use crate::error::Error;
 
 /// The two ways in which a layer is written.
@@ -145,15 +145,4 @@ fn deleted_path(path: &[u8]) -> Option<Vec<u8>> {
     let start = path.iter().rposition(|&byte| byte == b'\\').map_or(0, |at| at + 1);
     let deleted = path[start..].strip_prefix(b".wh.")?;
     Some([&path[..start], deleted].concat())
-}
-
-/// Reads a utility VM's image out of a directory, once both are complete.
-pub(super) fn process_utility_vm<H: Host>(
-    host: &H,
-    layer: &H::Tree,
-    target: &Target<'_>,
-) -> Result<(), Error> {
-    let name = super::paths::known("UtilityVM");
-    layer.refuse_reparse_point(&name).map_err(|error| target.error(error))?;
-    host.process_utility_image(&target.dir().join("UtilityVM")).map_err(|error| target.error(error))
 }

@@ -24,6 +24,7 @@ mod mounting;
 mod paths;
 mod removal;
 mod scanners;
+mod target;
 // On a recorded Windows; the files below it need a Unix. On Windows there is `tests/hcs_standin`.
 #[cfg(test)]
 #[cfg(unix)]
@@ -52,6 +53,9 @@ use crate::temporary::{Temporaries, TemporaryDirectory};
 
 pub use install::{ImportProcess, read_chain};
 pub use write_layer::write_layer;
+
+/// Bytes that are handed to `BackupWrite`, and read of a file, at once.
+const BUFFER: usize = 64 << 10;
 
 /// The engine.
 #[derive(Debug)]

@@ -8,8 +8,7 @@ use wclayer::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use wclayer::layer_tar::FileInfo;
 use wclayer::transport::{Directory, Metadata};
 
-use super::base_writer::BUFFER;
-use super::{paths, utility_vm};
+use super::{BUFFER, paths, utility_vm};
 
 const UTILITY_VM: &[u8] = b"UtilityVM";
 

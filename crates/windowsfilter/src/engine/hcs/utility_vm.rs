@@ -5,10 +5,12 @@
 
 use std::io;
 
-use hcs::{BackupTarget, FileStatus, RelativePath, Tree};
+use hcs::{BackupTarget, FileStatus, Host, RelativePath, Tree};
 
 use super::directory_times::DirectoryTimes;
+use super::target::Target;
 use super::{boot_store, paths};
+use crate::error::Error;
 
 /// Makes `UtilityVM` in `layer`, and a clone of `parent`'s `UtilityVM\Files` in it.
 pub(super) fn clone<T: Tree>(parent: &T, layer: &T) -> io::Result<()> {
@@ -79,4 +81,11 @@ pub(super) fn make_room<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<(
 pub(super) fn remove<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<()> {
     layer.status(path)?;
     Ok(layer.remove_tree(path)?)
+}
+
+/// Has the service make the utility VM's disks of its files, once all of them are written.
+pub(super) fn process<H: Host>(host: &H, layer: &H::Tree, target: &Target<'_>) -> Result<(), Error> {
+    let name = paths::known("UtilityVM");
+    layer.refuse_reparse_point(&name).map_err(|error| target.error(error))?;
+    host.process_utility_image(&target.dir().join("UtilityVM")).map_err(|error| target.error(error))
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hcs::{DriverInfo, Host, Privilege};
 
 use super::layer_writer::LayerWriter;
+use super::target::Target;
 use super::{remove_transport, transport};
 use crate::error::Error;
 use crate::store::Paths;
@@ -15,24 +16,6 @@ use crate::temporary::Temporaries;
 const PRIVILEGES: [Privilege; 3] = [Privilege::Security, Privilege::Backup, Privilege::Restore];
 /// Bytes read from the tar at once.
 const READ_SIZE: usize = 1 << 20;
-
-/// The layer that is written.
-pub(super) struct Target<'a> {
-    pub(super) info: &'a DriverInfo,
-    pub(super) id: &'a str,
-    /// Directories of the layers below, nearest first.
-    pub(super) parents: &'a [PathBuf],
-}
-
-impl Target<'_> {
-    pub(super) fn error(&self, error: hcs::Error) -> Error {
-        Error::Hcs { id: self.id.to_owned(), error }
-    }
-
-    pub(super) fn dir(&self) -> PathBuf {
-        self.info.layer(self.id)
-    }
-}
 
 /// Writes the layer `id` in `home`, whose directory is there, from `tar`, on top of the layers at `parents`,
 /// nearest first. For a process that does nothing else: its privileges stay switched on. Returns how many
