@@ -215,23 +215,30 @@ fn what_a_container_has_mounted_is_left_to_it() {
     drop(container);
 }
 
+/// A view is mounted from another index for each form of streams; either one says that it is in use.
 #[test]
 fn a_view_that_another_namespace_has_mounted_stays_with_its_layers() {
+    for streams in ["samba", "plain"] {
+        view_stays_with_its_layers(streams);
+    }
+}
+
+fn view_stays_with_its_layers(streams: &str) {
     let store = store();
     store.text(&["layer", "rm", "box"]);
     let top = store.json(&["image", "ls"])[0]["layers"].as_array().map(Vec::len);
-    let script = "\"$1\" --root \"$2\" mount a:1 --target \"$3\"; ls \"$3/top\"; cd \"$3\"";
+    let script = "\"$1\" --root \"$2\" mount a:1 --target \"$3\" --streams \"$4\"; ls \"$3/top\"; cd \"$3\"";
     let target = store.path("target");
     fs::create_dir(&target).unwrap();
-    let other =
-        Elsewhere::after(store.dir.path(), script, &[Path::new(BINARY), &store.path("store"), &target]);
+    let arguments = [Path::new(BINARY), &store.path("store"), &target, Path::new(streams)];
+    let other = Elsewhere::after(store.dir.path(), script, &arguments);
     for args in [&["image", "rm", "a:1"][..], &["mount", "a:1"], &["umount", "a:1"]] {
         let (code, text) = store.failure(args);
-        assert!(code == 4 && text.contains("mount namespace"), "{args:?}: {code} {text}");
+        assert!(code == 4 && text.contains("mount namespace"), "{streams} {args:?}: {code} {text}");
     }
     for args in [&["cleanup"][..], &["fsck", "--repair"]] {
         let (code, text) = said(&store.run(args));
-        assert!(code == 0 && text.contains("left alone: in use by"), "{args:?}: {code} {text}");
+        assert!(code == 0 && text.contains("left alone: in use by"), "{streams} {args:?}: {code} {text}");
     }
     assert_eq!(store.json(&["image", "ls"])[0]["layers"].as_array().map(Vec::len), top);
     let seen = format!("/proc/{}/root{}/top", other.0.id(), target.display());

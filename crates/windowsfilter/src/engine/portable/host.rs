@@ -11,20 +11,20 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use layer_mounts::linux::LinuxError;
 use layer_mounts::linux::sandbox_image::Growth;
 use layer_mounts::linux::sandbox_mount::{Sandbox, mount_sandbox, unmount_sandbox};
 use layer_mounts::linux::snapshot::{self, SandboxView};
+use layer_mounts::linux::{Holder, LinuxError};
 use layer_mounts::linux::{bind, erofs_mount, in_use, mount_table, sandbox_image};
 
-use super::sandbox_diff;
 use super::template_record;
 use super::view::View;
+use super::{chain, sandbox_diff};
 use crate::cancel::Cancel;
 use crate::diff_options::DiffOptions;
 use crate::driver::Change;
 use crate::engine::stream::piped;
-use crate::engine::{Guard, Layer, Place};
+use crate::engine::{Guard, Layer, Place, StreamForm};
 use crate::error::{Error, IoContext};
 use crate::findings::{DIED, Leftover};
 use crate::invariants::Invariant;
@@ -196,19 +196,30 @@ pub(super) fn has_mounts(place: &Place) -> Result<bool, Error> {
 /// Who uses the sandbox's image, or the index of the layer's view.
 pub(super) fn in_use(place: &Place) -> Result<Option<String>, Error> {
     let image = place.dir.join(file::SANDBOX);
-    let holders = if image.exists() {
-        in_use::of_image(&image)?
-    } else {
-        in_use::of_index(&place.dir.join(file::CHAIN_INDEX))?
-    };
+    let holders =
+        if image.exists() { in_use::of_image(&image)? } else { of_indexes(place, in_use::of_index)? };
     Ok(holders.map(|holders| in_use::text(&holders)))
+}
+
+/// Asks for the holders of each index that a view of the layer may have been mounted from: there is one for
+/// each form of streams.
+fn of_indexes(
+    place: &Place,
+    ask: impl Fn(&Path) -> Result<Option<Vec<Holder>>, LinuxError>,
+) -> Result<Option<Vec<Holder>>, Error> {
+    for (_, form) in StreamForm::NAMES {
+        if let Some(holders) = ask(&place.dir.join(chain::index_file(form)))? {
+            return Ok(Some(holders));
+        }
+    }
+    Ok(None)
 }
 
 /// As [`in_use`], once those had a moment who are about to end.
 pub(super) fn stays_in_use(place: &Place) -> Result<Option<String>, Error> {
     let image = place.dir.join(file::SANDBOX);
     if !image.exists() {
-        let holders = in_use::wait_for_index(&place.dir.join(file::CHAIN_INDEX))?;
+        let holders = of_indexes(place, in_use::wait_for_index)?;
         return Ok(holders.map(|holders| in_use::text(&holders)));
     }
     match in_use::wait_for_image(&image) {

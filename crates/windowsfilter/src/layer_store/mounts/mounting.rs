@@ -25,7 +25,7 @@ impl LayerStore {
         self.mount_and(id, |store, id, state, view| store.count_mount(id, state, view, target))
     }
 
-    /// Mounts `id` for `holder`, who needs it mounted until [`Self::release`]. Any number of calls is as good
+    /// Mounts `id` for `holder`, who needs it mounted until [`Self::unhold`]. Any number of calls is as good
     /// as one: so a program that keeps records can bring the mounts in line with them after a crash of it or
     /// of the machine.
     ///

@@ -22,7 +22,7 @@ impl LayerStore {
         })
     }
 
-    /// As [`Self::release`], of a sandbox that is to be removed: what was written to it last need not be
+    /// As [`Self::unhold`], of a sandbox that is to be removed: what was written to it last need not be
     /// saved, and readers, who may take minutes, are not waited for.
     ///
     /// # Errors
