@@ -10,6 +10,7 @@
 mod arguments;
 mod background;
 mod commands;
+mod config_arguments;
 mod engine;
 mod error;
 mod file;

@@ -62,13 +62,15 @@ impl From<DiffLimitArguments> for Limits {
 
 impl From<LimitArguments> for Limits {
     fn from(arguments: LimitArguments) -> Self {
+        // Named one by one, so that an option which nothing reads does not compile.
+        let LimitArguments { max_entries, max_name, max_depth, max_header, max_size, max_ratio } = arguments;
         Self {
-            entries: arguments.max_entries.0,
-            name: arguments.max_name.0,
-            depth: arguments.max_depth.0,
-            header: arguments.max_header.0,
-            size: arguments.max_size.0,
-            ratio: arguments.max_ratio.0,
+            entries: max_entries.0,
+            name: max_name.0,
+            depth: max_depth.0,
+            header: max_header.0,
+            size: max_size.0,
+            ratio: max_ratio.0,
             ..Self::default()
         }
     }

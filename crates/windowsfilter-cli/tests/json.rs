@@ -173,6 +173,8 @@ fn work_with_images(store: &Store, seen: &mut Seen) {
     seen.run(store, "layer rm", &["layer", "rm", "box"]);
     seen.run(store, "image inspect", &["image", "inspect", "app:2"]);
     seen.run(store, "image export", &["image", "export", "app:2", "out"]);
+    let edit = ["image", "edit", "app:2", "--ref", "app:3", "--env", "MODE=fast", "--created", "0"];
+    seen.run(store, "image edit", &edit);
     seen.run(store, "image tag", &["image", "tag", "app:2", "app:latest"]);
 }
 

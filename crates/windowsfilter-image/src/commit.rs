@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, json};
+use serde_json::json;
 use wclayer::filetime::FileTime;
 use windowsfilter::diff::{DiffOptions, LeftOut, Spooled};
 use windowsfilter::import::{Expect, ImportRequest, Progress};
 use windowsfilter::support::StoreLock;
 use windowsfilter::{DiffId, Digest, LayerId, LayerKind};
 
+use crate::config_edits::{ConfigEdits, Step};
 use crate::error::Error;
 use crate::import::{imported, is_present};
 use crate::json::{JsonError, Object, Raw};
@@ -27,6 +28,8 @@ pub struct CommitOptions<'a> {
     /// When, in seconds since 1970; with the portable engine no file of the new layer has a later time then.
     /// `None`: now.
     pub created: Option<i64>,
+    /// What is changed of the image's config.
+    pub edits: ConfigEdits,
     /// Attributes of the sandbox that no layer has are an error, instead of being left out with a note.
     pub strict: bool,
     /// Who is told how far it is.
@@ -36,7 +39,15 @@ pub struct CommitOptions<'a> {
 impl CommitOptions<'_> {
     /// Commits under this name with the present time, without author or message.
     pub fn new(reference: Reference) -> Self {
-        Self { reference, author: None, message: None, created: None, strict: false, progress: &() }
+        Self {
+            reference,
+            author: None,
+            message: None,
+            created: None,
+            edits: ConfigEdits::default(),
+            strict: false,
+            progress: &(),
+        }
     }
 }
 
@@ -57,16 +68,21 @@ impl ImageStore {
         let (mut sources, mut config) = self.parent_config(sandbox, &chain, &options.reference)?;
         let left_out = Arc::new(LeftOut::default());
         let (digest, changes) = self.spool_changes(sandbox, &options, &left_out)?;
-        add_layer(&mut config, DiffId(digest), &created, &options)?;
+        let step = Step {
+            created: &created,
+            author: options.author.as_deref(),
+            comment: options.message.as_deref(),
+        };
+        add_layer(&mut config, DiffId(digest), step)?;
+        let edited = options.edits.apply(&mut config, Step { comment: None, ..step })?;
         let bytes = config.text().into_bytes();
         let parsed = Config::parse(&bytes)?;
         let ids = chain_ids(&parsed.rootfs.diff_ids)?;
         let (id, below) = ids.split_last().expect("a layer was just added");
         let (_lock, notes) =
             self.publish_once(id, chain.first().or(below.last()), DiffId(digest), changes)?;
-        let notes = left_out.notes().into_iter().chain(notes).collect();
-        let image_id = Digest::of(&bytes);
-        self.write_blob(&image_id, &bytes)?;
+        let notes = left_out.notes().into_iter().chain(notes).chain(edited).collect();
+        let image_id = self.write_config(&bytes)?;
         sources.resize(ids.len(), SourceLayer::default());
         let record = ImageRecord::new(&options.reference, image_id, None, &parsed, sources)?;
         self.write_record(&options.reference, &record)?;
@@ -178,8 +194,8 @@ impl ImageStore {
     }
 }
 
-/// The time of the commit.
-fn rfc3339(seconds: Option<i64>) -> Result<String, Error> {
+/// The time of a commit or edit, as configs have it; `None`: now.
+pub(crate) fn rfc3339(seconds: Option<i64>) -> Result<String, Error> {
     let seconds = seconds.unwrap_or_else(|| jiff::Timestamp::now().as_second());
     let time = jiff::Timestamp::from_second(seconds).map_err(|_| Error::InvalidTime { seconds })?;
     Ok(time.to_string())
@@ -187,12 +203,7 @@ fn rfc3339(seconds: Option<i64>) -> Result<String, Error> {
 
 /// Adds a layer and its history to a config; everything else in it stays, whatever it is, and so does the
 /// spelling of its keys.
-fn add_layer(
-    config: &mut Object,
-    diff_id: DiffId,
-    created: &str,
-    options: &CommitOptions<'_>,
-) -> Result<(), Error> {
+fn add_layer(config: &mut Object, diff_id: DiffId, step: Step<'_>) -> Result<(), Error> {
     let malformed = |source: JsonError| Error::Json { what: "the parent image's config".into(), source };
     let mut rootfs = config.object("rootfs").map_err(malformed)?;
     let mut diff_ids = rootfs.list("diff_ids").map_err(malformed)?;
@@ -200,20 +211,12 @@ fn add_layer(
     rootfs.set_list("diff_ids", &diff_ids);
     config.set_object("rootfs", &rootfs);
 
-    let mut entry = Map::from_iter([
-        ("created".to_owned(), json!(created)),
-        ("created_by".to_owned(), json!("windowsfilter commit")),
-    ]);
-    if let Some(author) = &options.author {
-        entry.insert("author".into(), json!(author));
-        config.set("author", author);
+    if let Some(author) = step.author {
+        config.set("author", &author);
     }
-    if let Some(message) = &options.message {
-        entry.insert("comment".into(), json!(message));
-    }
-    config.set("created", &created);
+    config.set("created", &step.created);
     let mut history = config.list("history").map_err(malformed)?;
-    history.push(Raw::of(&entry));
+    history.push(step.entry("windowsfilter commit", false));
     config.set_list("history", &history);
     Ok(())
 }
@@ -224,16 +227,9 @@ mod tests {
 
     fn with_layer(config: &str) -> String {
         let mut config = Object::parse("it", config.as_bytes()).unwrap();
-        let options = CommitOptions {
-            reference: Reference::parse("a").unwrap(),
-            author: Some("Ann".into()),
-            message: None,
-            created: None,
-            strict: false,
-            progress: &(),
-        };
         let time = rfc3339(Some(0)).unwrap();
-        add_layer(&mut config, DiffId(Digest::of(b"x")), &time, &options).unwrap();
+        let step = Step { created: &time, author: Some("Ann"), comment: None };
+        add_layer(&mut config, DiffId(Digest::of(b"x")), step).unwrap();
         config.text()
     }
 

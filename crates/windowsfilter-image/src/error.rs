@@ -22,6 +22,8 @@ pub enum Error {
         "invalid platform {text:?}: expected OS/ARCHITECTURE[:OSVERSION], as in windows/amd64:10.0.20348"
     )]
     InvalidPlatform { text: String },
+    #[error("{option} {value:?}: {reason}")]
+    InvalidEdit { option: &'static str, value: String, reason: String },
     #[error("{path} does not say how the image is called: name it with --ref")]
     NoName { path: String },
     #[error(
@@ -164,6 +166,7 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::InvalidReference { .. }
             | Self::InvalidPlatform { .. }
+            | Self::InvalidEdit { .. }
             | Self::NotAPath { .. }
             | Self::NoName { .. }
             | Self::SeveralImages { .. }

@@ -35,7 +35,7 @@ pub struct ImageSummary {
 }
 
 /// What `image inspect` shows.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ImageInfo {
     /// What it is called.
     #[serde(rename = "ref")]
@@ -66,7 +66,7 @@ pub struct ImageInfo {
 }
 
 /// A layer of an image.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LayerInfo {
     /// Its chain ID: its ID in the store.
     pub id: LayerId,

@@ -15,10 +15,32 @@
 //! A layer is read once, checked against its blob's digest and size and against the config's diffID, and
 //! becomes visible only when all the image's layers have been checked.
 //!
+//! The program in `examples/change.rs` imports an image, changes it in a sandbox, commits and exports it; `examples/scan.rs`
+//! reads what an image shows without a mount:
+//!
+//! ```no_run
+//! use windowsfilter_image::windowsfilter::{LayerStore, StorageOptions};
+//! use windowsfilter_image::{CommitOptions, ImageStore, ImportOptions, Source};
+//!
+//! let layers = LayerStore::open("/var/lib/windowsfilter".as_ref(), StorageOptions::default())?;
+//! let images = ImageStore::open(layers.clone())?;
+//! let image = images.import(ImportOptions::new(Source::Path("image.tar".into())))?;
+//!
+//! let sandbox = "box".parse()?;
+//! layers.create_sandbox(&sandbox, Some(&image.top), StorageOptions::default(), Some(image.image_id))?;
+//! let root = layers.mount(&sandbox, None)?;
+//! std::fs::write(root.join("new.txt"), "new")?;
+//! layers.unmount(&sandbox)?;
+//! images.commit(&sandbox, CommitOptions::new("app:2".parse()?))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! [`docker_store`] is about another store: that of Docker on Windows, which it only reads.
 
 mod commit;
+mod config_edits;
 pub mod docker_store;
+mod edit;
 mod error;
 mod export;
 mod fsck;
@@ -36,6 +58,8 @@ mod shared;
 mod source;
 
 pub use commit::CommitOptions;
+pub use config_edits::{CommandLine, ConfigEdits};
+pub use edit::EditOptions;
 pub use error::Error;
 pub use export::{Compression, ExportOptions, Exported, Format};
 pub use fsck::Finding;

@@ -13,7 +13,7 @@ use windowsfilter::support::{StoreLock, sealed};
 use windowsfilter::{Digest, LayerId, LayerStore};
 
 use crate::error::{Error, IoContext};
-use crate::oci::{Config, chain_ids};
+use crate::oci::{Config, MAX_JSON, chain_ids};
 use crate::reference::Reference;
 
 /// Version of the records that this code writes and reads.
@@ -297,6 +297,18 @@ impl ImageStore {
 
     pub(crate) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.layers.files().write(&self.blobs_dir().join(digest.hex()), bytes)?)
+    }
+
+    /// Writes a config that was made here, and returns its digest.
+    pub(crate) fn write_config(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let actual = bytes.len() as u64;
+        if actual > MAX_JSON {
+            let what = "the new image's config".to_owned();
+            return Err(Error::TooLong { what, actual, limit: MAX_JSON });
+        }
+        let digest = Digest::of(bytes);
+        self.write_blob(&digest, bytes)?;
+        Ok(digest)
     }
 
     pub(crate) fn delete_blob(&self, digest: &Digest) -> Result<(), Error> {

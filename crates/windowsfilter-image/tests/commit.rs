@@ -17,14 +17,7 @@ fn a_commit_of_what_windows_cannot_hold_says_so_and_leaves_nothing() {
     let fixture = Fixture::new();
     let (_, sandbox, view) = fixture.sandbox(64 << 20);
     fs::write(view.join("a:b"), "").unwrap();
-    let options = CommitOptions {
-        reference: "win:2".parse().unwrap(),
-        author: None,
-        message: None,
-        created: None,
-        strict: false,
-        progress: &(),
-    };
+    let options = CommitOptions::new("win:2".parse().unwrap());
     let error = fixture.images().commit(&sandbox, options).unwrap_err();
     fixture.store.unmount(&sandbox).unwrap();
     let Error::Store(windowsfilter::Error::NotPortable { problems, .. }) = error else { panic!("{error:?}") };
@@ -40,12 +33,10 @@ fn a_commit_adds_a_layer_and_history_and_is_reproducible() {
     fs::write(view.join("new.txt"), "new").unwrap();
     let commit = |name: &str| {
         let options = CommitOptions {
-            reference: name.parse().unwrap(),
             author: Some("Ann".into()),
             message: Some("adds new.txt".into()),
             created: Some(1_700_000_000),
-            strict: false,
-            progress: &(),
+            ..CommitOptions::new(name.parse().unwrap())
         };
         fixture.images().commit(&sandbox, options).unwrap()
     };
@@ -91,8 +82,7 @@ fn commit(
     created: Option<i64>,
 ) -> Result<Imported, Error> {
     let reference = reference.parse().unwrap();
-    let options =
-        CommitOptions { reference, author: None, message: None, created, strict: false, progress: &() };
+    let options = CommitOptions { created, ..CommitOptions::new(reference) };
     fixture.images().commit(&id(sandbox), options)
 }
 

@@ -32,14 +32,7 @@ impl Mounted {
 
     /// An error with its causes, or what was committed.
     fn commit(&self) -> Result<Imported, String> {
-        let options = CommitOptions {
-            reference: "win:2".parse().unwrap(),
-            author: None,
-            message: None,
-            created: None,
-            strict: false,
-            progress: &(),
-        };
+        let options = CommitOptions::new("win:2".parse().unwrap());
         self.fixture.images().commit(&sandbox(), options).map_err(|error| chain(&error))
     }
 

@@ -80,7 +80,7 @@ pub struct Applied {
     pub size: u64,
     /// Digest of the uncompressed tar.
     pub diff_id: DiffId,
-    /// Number of tar entries.
+    /// Entries of the tar, named streams not counted.
     pub entries: u64,
     /// What the view does not show of the tar: entries outside `Files`, `Hives` and `UtilityVM`, and the
     /// like.

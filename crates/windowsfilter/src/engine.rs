@@ -131,7 +131,7 @@ pub(crate) type Guard = Box<dyn Send>;
 /// The driver calls nothing twice at once for one layer, and `activate`, `prepare`, `unprepare`, `deactivate`
 /// in this order.
 pub(crate) trait Engine: Debug + Send + Sync {
-    /// Its name: `portable` or `hcs`.
+    /// Its name, for people: `portable`, `hcs`.
     fn name(&self) -> &'static str;
 
     /// Where it makes layers.

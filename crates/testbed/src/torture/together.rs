@@ -469,14 +469,7 @@ fn call(store: &LayerStore, images: &[PathBuf], verb: &Verb) -> Result<(), windo
         Verb::Unmount(name) => Ok(store.unmount(&id(name)?)?),
         Verb::Commit(name, reference) => {
             let reference = Reference::parse(reference)?;
-            let options = CommitOptions {
-                reference,
-                author: None,
-                message: None,
-                created: None,
-                strict: false,
-                progress: &(),
-            };
+            let options = CommitOptions::new(reference);
             all.commit(&id(name)?, options).map(drop)
         }
         Verb::RemoveLayer(name) => Ok(store.remove(&id(name)?)?),

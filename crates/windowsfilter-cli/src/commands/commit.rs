@@ -3,8 +3,8 @@
 use windowsfilter_image::{CommitOptions, Reference};
 
 use super::image::print_image;
+use crate::config_arguments::{ConfigArguments, HistoryArguments, created, parse_time};
 use crate::error::Error;
-use crate::global::variable;
 use crate::limits::LimitArguments;
 use crate::progress::Progress;
 use crate::session::Session;
@@ -20,12 +20,8 @@ pub(crate) struct Args {
     /// Reference of the new image
     #[arg(long = "ref", value_name = "REF")]
     reference: Reference,
-    /// Author to record
-    #[arg(long)]
-    author: Option<String>,
-    /// Comment to record
-    #[arg(long, short)]
-    message: Option<String>,
+    #[command(flatten)]
+    history: HistoryArguments,
     /// Time to record: seconds since 1970, or as in 2026-08-01T12:00:00Z. Files that were changed later get
     /// this time too, so that the same changes give the same image [env: SOURCE_DATE_EPOCH] [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -34,35 +30,26 @@ pub(crate) struct Args {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
+    config: ConfigArguments,
+    #[command(flatten)]
     pub(crate) limits: LimitArguments,
 }
 
 /// Commits it and prints the image.
 pub(crate) fn run(session: &Session, args: Args) -> Result<(), Error> {
     let id = session.sandbox(&args.id)?;
-    let created = args.created.map_or_else(source_date_epoch, |created| Ok(Some(created)))?;
+    let created = created(args.created)?;
     let progress = Progress::new(session.output, "commit", None);
     let options = CommitOptions {
         reference: args.reference,
-        author: args.author,
-        message: args.message,
+        author: args.history.author,
+        message: args.history.message,
         created,
+        edits: args.config.into(),
         strict: args.strict,
         progress: &progress,
     };
     let image = session.images()?.commit(&id, options)?;
     drop(progress);
     print_image(session, &image)
-}
-
-/// The time that `SOURCE_DATE_EPOCH` gives, as reproducible-builds.org defines it.
-fn source_date_epoch() -> Result<Option<i64>, Error> {
-    let Some(value) = variable("SOURCE_DATE_EPOCH") else { return Ok(None) };
-    let value = value.to_string_lossy().into_owned();
-    let time = parse_time(&value);
-    time.map(Some).map_err(|source| Error::Variable { name: "SOURCE_DATE_EPOCH", value, source })
-}
-
-fn parse_time(text: &str) -> Result<i64, jiff::Error> {
-    text.parse().or_else(|_| text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second))
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{JsonError, Raw, checked, equal_fold, members, parts, unquoted};
+use super::{JsonError, Raw, checked, equal_fold, members, parts, read, unquoted};
 use crate::error::Error;
 
 /// An object in the order and spelling of its text.
@@ -57,6 +57,28 @@ impl Object {
     /// Fills the field `name`, by the key that it has now; a second spelling of it goes.
     pub(crate) fn set(&mut self, name: &str, value: &impl Serialize) {
         self.set_text(name, json(value));
+    }
+
+    /// The string in the field `name`; empty if it has none.
+    pub(crate) fn string(&self, name: &str) -> Result<String, JsonError> {
+        match self.values(name).next_back() {
+            None | Some("null") => Ok(String::new()),
+            Some(value) => read(value.as_bytes()).map_err(|error| error.within(name)),
+        }
+    }
+
+    /// Empties the field `name`: it goes, in every spelling.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.members.retain(|(key, _)| !equal_fold(name, &unquoted(key)));
+    }
+
+    /// Sets the value of the key `key` itself: in a map, keys that differ in case are different keys.
+    pub(crate) fn set_entry(&mut self, key: &str, value: &impl Serialize) {
+        let place = self.members.iter().rposition(|(old, _)| unquoted(old) == key);
+        match place {
+            Some(place) => self.members[place].1 = json(value),
+            None => self.members.push((json(&key), json(value))),
+        }
     }
 
     /// As [`Self::set`], with another object.

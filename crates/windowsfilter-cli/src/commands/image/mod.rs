@@ -1,5 +1,6 @@
 //! `image …`: images by name.
 
+mod edit;
 mod export;
 mod import;
 mod inspect;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "remove")]
     Rm(rm::Args),
     Tag(tag::Args),
+    Edit(Box<edit::Args>),
     Export(export::Args),
 }
 
@@ -37,6 +39,7 @@ pub(crate) fn run(store: Opening<'_>, command: Command) -> Result<(), Error> {
         Command::Inspect(args) => inspect::run(&store.open()?, &args),
         Command::Rm(args) => rm::run(&store.open()?, &args),
         Command::Tag(args) => tag::run(&store.open()?, &args),
+        Command::Edit(args) => edit::run(&store.open()?, *args),
         Command::Export(args) => export::run(&store.open()?, &args),
     }
 }
