@@ -1,11 +1,11 @@
-//! Who may write to a store on Windows: only its owner, as the mode 0700 says it on Linux.
+//! Access to a store on Windows: only its owner may write to it, like mode 0700 on Linux.
 //!
-//! A directory below `C:\ProgramData` lets every user make files in it, and one below `D:\` lets them change
-//! what is there. Who can do that to a store can read sandboxes, put files into layers that are being
-//! imported, and make layers disappear. So the root is made with an access list of its own, which everything
-//! in it inherits, and a store is refused that others can write to.
+//! In a directory below `C:\ProgramData` every user can create files, and below `D:\` also change existing
+//! ones. In a store that would let them read sandboxes, put files into layers during import, and make layers
+//! disappear. So the root is created with an access list of its own, which everything in it inherits, and a
+//! store that others can write to is refused.
 //!
-//! Source: moby `cmd/dockerd/daemon_windows.go`, which makes its root with `system.MkdirAllWithACL`
+//! Source: moby `cmd/dockerd/daemon_windows.go`, which creates its root with `system.MkdirAllWithACL`
 //! (`daemon/internal/system/filesys_windows.go`).
 
 use std::path::{Path, PathBuf};
@@ -15,13 +15,14 @@ use wclayer::security::{AclSlot, SecurityDescriptor, Sid, ace_flags, ace_types};
 
 use crate::error::{Error, IoContext};
 
-/// What the root gets: all rights for administrators and the system, for everything below it as well, and
-/// nothing from what it lies in.
+/// The root's list: all rights for administrators and the system, inherited by everything below, and nothing
+/// inherited from its parent.
 const PRIVATE: &str = "D:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY)";
-/// The user who makes a directory owns it; only administrators can give it to all administrators.
+/// The user who creates a directory owns it; only administrators can make the group of administrators its
+/// owner.
 const OWNED_BY_ADMINISTRATORS: &str = "O:BA";
 
-/// Rights on a directory that change it or what is in it. Source: \[MS-DTYP\] 2.4.3, winnt.h.
+/// Rights to change a directory or its content. Source: \[MS-DTYP\] 2.4.3, winnt.h.
 const WRITES: u32 = 0x2 // FILE_ADD_FILE
     | 0x4 // FILE_ADD_SUBDIRECTORY
     | 0x10 // FILE_WRITE_EA
@@ -37,8 +38,8 @@ const WRITES: u32 = 0x2 // FILE_ADD_FILE
 /// `NT SERVICE\TrustedInstaller`, which owns Windows itself.
 const TRUSTED_INSTALLER: [u32; 6] =
     [80, 956_008_885, 3_418_522_649, 1_831_038_044, 1_853_292_631, 2_271_478_464];
-/// Last parts of the SIDs that are administrators in every domain and on every machine: the account, the
-/// domain's and the forest's.
+/// Last parts of the SIDs of administrators in every domain and on every machine: the account, the domain's
+/// administrators and the forest's.
 const ADMINISTRATORS_OF_A_DOMAIN: [u32; 3] = [500, 512, 519];
 
 /// Users who can write to a directory of the store and should not.
@@ -46,16 +47,16 @@ const ADMINISTRATORS_OF_A_DOMAIN: [u32; 3] = [500, 512, 519];
 pub struct Exposed {
     /// The directory.
     pub dir: PathBuf,
-    /// SIDs of those who can.
+    /// SIDs of these users.
     pub sids: Vec<String>,
-    /// Whether one of them owns it, and can give themselves every right.
+    /// Whether one of them owns it, and so can grant themselves every right.
     pub owned: bool,
-    /// Who should be the only ones.
+    /// SIDs that may write to it.
     allowed: Vec<String>,
 }
 
 impl Exposed {
-    /// What an administrator runs to mend it.
+    /// The command with which an administrator repairs it.
     pub fn mended_by(&self) -> String {
         let dir = self.dir.display();
         let owner = if self.owned { format!("takeown /a /f \"{dir}\"; ") } else { String::new() };
@@ -73,7 +74,7 @@ impl std::fmt::Display for Exposed {
     }
 }
 
-/// The SID, with the name that Windows has for it if it is one of those that directories have by default.
+/// The SID, with Windows' name for it if it is one of those in default access lists.
 fn named(sid: &str) -> String {
     let name = match sid {
         "S-1-1-0" => "Everyone",
@@ -89,7 +90,7 @@ fn failed(path: &Path, error: hcs::Error) -> Error {
     Error::Hcs { id: path.display().to_string(), error }
 }
 
-/// Makes a directory that only its owner can do anything with.
+/// Creates a directory that only its owner can access.
 pub(crate) fn create(access: &dyn AccessControl, dir: &Path) -> Result<(), Error> {
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).at("create directory", dir)?;
@@ -101,13 +102,13 @@ pub(crate) fn create(access: &dyn AccessControl, dir: &Path) -> Result<(), Error
         format!("{PRIVATE}(A;OICI;GA;;;{})", user.sid)
     };
     match access.create_directory(dir, &sddl) {
-        // Another process made it first; the caller checks whether that one may be used.
+        // Another process created it first; the caller checks whether it is private.
         Err(error) if error.is_already_there() => Ok(()),
         other => other.map_err(|error| failed(dir, error)),
     }
 }
 
-/// Who but this user, administrators and the system can write to `dir`, which may be a link.
+/// Who can write to `dir`, which may be a link, besides this user, administrators and the system.
 pub(crate) fn exposed(access: &dyn AccessControl, dir: &Path) -> Result<Option<Exposed>, Error> {
     let user = access.user().map_err(|error| failed(dir, error))?;
     let bytes = access.security_descriptor(dir).map_err(|error| failed(dir, error))?;
@@ -128,8 +129,8 @@ pub(crate) fn exposed(access: &dyn AccessControl, dir: &Path) -> Result<Option<E
     Ok(Some(Exposed { dir: dir.to_owned(), sids, owned, allowed }))
 }
 
-/// Whom a descriptor lets write and who should not, and whether such a one is the owner. What is denied is
-/// not looked at: who is denied something is no reason to have a list that others are on.
+/// The SIDs that a descriptor lets write and that should not, and whether the owner is one of them. Entries
+/// that deny are ignored: a denied right does not justify an entry that grants others.
 fn writers(descriptor: &SecurityDescriptor, own: Option<Sid>) -> (Vec<Sid>, bool) {
     let trusted = |sid: &Sid| is_trusted(sid) || own.as_ref() == Some(sid);
     let mut found: Vec<Sid> = descriptor.owner.iter().copied().filter(|sid| !trusted(sid)).collect();
@@ -146,8 +147,8 @@ fn writers(descriptor: &SecurityDescriptor, own: Option<Sid>) -> (Vec<Sid>, bool
                         | ace_types::ACCESS_ALLOWED_CALLBACK_OBJECT
                 );
                 let (Some(sid), Some(mask)) = (ace.sid(), ace.mask()) else { continue };
-                // Stands for the user who makes something there, which only users can that are named
-                // themselves.
+                // Stands for the user who creates a file there, which needs another entry that lets that user
+                // write.
                 let stands_in = ace.flags & ace_flags::INHERIT_ONLY != 0
                     && [Sid::CREATOR_OWNER, Sid::CREATOR_GROUP].contains(sid);
                 if allows && mask & WRITES != 0 && !stands_in && !trusted(sid) && !found.contains(sid) {
@@ -164,7 +165,7 @@ fn is_trusted(sid: &Sid) -> bool {
     *sid == Sid::ADMINISTRATORS
         || *sid == Sid::SYSTEM
         || (sid.authority() == 5 && parts == TRUSTED_INSTALLER)
-        // OWNER RIGHTS: the owner's, who is looked at.
+        // OWNER RIGHTS: those of the owner, who is checked above.
         || (sid.authority() == 3 && parts == [4])
         || (sid.authority() == 5
             && parts.len() == 5
@@ -179,7 +180,7 @@ mod tests {
     fn who(sddl: &str) -> Vec<String> {
         let own = "S-1-5-21-1-2-3-1001".parse().ok();
         let descriptor = SecurityDescriptor::from_sddl(sddl).unwrap();
-        // As Windows hands it out.
+        // In the binary form that Windows returns.
         let descriptor = SecurityDescriptor::parse(&descriptor.to_bytes().unwrap()).unwrap();
         writers(&descriptor, own).0.iter().map(Sid::to_string).collect()
     }
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn what_docker_and_this_program_make_is_nobody_elses() {
         assert_eq!(who("O:BAD:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY)"), [""; 0]);
-        // What Windows makes of it in a directory below, owned by the system.
+        // The list as inherited by a directory below, owned by the system.
         assert_eq!(who("O:SYD:AI(A;OICIID;FA;;;BA)(A;OICIID;FA;;;SY)"), [""; 0]);
         assert_eq!(who("O:BAD:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY)(A;OICI;GA;;;S-1-5-21-1-2-3-1001)"), [""; 0]);
         assert_eq!(who("O:S-1-5-21-1-2-3-500D:(A;OICI;FA;;;S-1-5-21-9-9-9-512)(A;;FR;;;WD)"), [""; 0]);
@@ -195,22 +196,22 @@ mod tests {
 
     #[test]
     fn who_can_write_is_found_however_they_come_by_it() {
-        // What a directory in C:\ProgramData has by default.
+        // The default list of a directory in C:\ProgramData.
         let program_data = "O:BAD:AI(A;OICIID;FA;;;SY)(A;OICIID;FA;;;BA)(A;OICIIOID;GA;;;CO)(A;OICIID;0x1200a9;;;BU)(A;CIID;DCLCRPCR;;;BU)";
         assert_eq!(who(program_data), ["S-1-5-32-545"]);
-        // And one in D:\.
+        // And of one in D:\.
         let data_disk =
             "O:BAD:AI(A;OICIID;FA;;;BA)(A;OICIID;FA;;;SY)(A;OICIID;0x1301bf;;;AU)(A;OICIID;0x1200a9;;;BU)";
         assert_eq!(who(data_disk), ["S-1-5-11"]);
         for (sddl, sid) in [
             // The owner can change the list.
             ("O:S-1-5-21-1-2-3-1002D:P(A;OICI;GA;;;BA)", "S-1-5-21-1-2-3-1002"),
-            // No list at all, and an empty one for everybody.
+            // No list, and a null list, both of which let everyone in.
             ("O:BA", "S-1-1-0"),
             ("O:BAD:NO_ACCESS_CONTROL", "S-1-1-0"),
-            // Only what is made below is theirs.
+            // Grants rights only on entries created below.
             ("O:BAD:P(A;OICI;GA;;;BA)(A;OIIO;GW;;;WD)", "S-1-1-0"),
-            // To be denied one right is not to be without another.
+            // Denying one right does not take away another.
             ("O:BAD:P(D;;DC;;;WD)(A;;SD;;;WD)", "S-1-1-0"),
             ("O:BAD:P(A;;WO;;;S-1-5-21-1-2-3-513)", "S-1-5-21-1-2-3-513"),
             ("O:BAD:P(XA;;FA;;;BU;(@USER.a == 1))", "S-1-5-32-545"),

@@ -1,21 +1,21 @@
-//! Whether an error is that work was called off.
+//! Cancelling work, and recognizing the errors of cancelled work.
 //!
-//! Every store has one [`Cancel`], and every copy of it is the same. The streams that bring layers in, out
-//! and past a check look at it whenever they are read; waiting for a lock, a pipe or a child ends with it.
-//! What undoes must not be cancelled: it works on [`crate::LayerStore::undoing`].
+//! Every store has one [`Cancel`], shared by all its clones. The streams of import, export and verification
+//! check it at each read; it ends waits for a lock, a pipe or a child process. Undoing must not be cancelled,
+//! so it uses [`crate::LayerStore::undoing`].
 
 pub use layer_mounts::{Cancel, CancelReader, Cancelled, PipeReader};
 
 use crate::error::Error;
 
-/// Whether `error`, or what it comes from, is that work was cancelled.
+/// Whether `error` or one of its causes says that work was cancelled.
 pub fn is_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
     layer_mounts::is_cancelled(error)
         || layer_mounts::any_cause(error, &|error| {
-            // Another error's source may be in a box of its own.
+            // The source of another error may be boxed.
             let boxed = || error.downcast_ref::<Box<Error>>().map(Box::as_ref);
             match error.downcast_ref::<Error>().or_else(boxed) {
-                // What is transparent is passed over by `source`.
+                // `source` skips transparent errors.
                 Some(Error::Cancelled(_)) => true,
                 #[cfg(target_os = "linux")]
                 Some(Error::Linux(inner)) => layer_mounts::is_cancelled(inner),

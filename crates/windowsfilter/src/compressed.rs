@@ -1,9 +1,9 @@
-//! Kinds of compressed data, told by their first bytes; media types and names of files are wrong too often.
+//! Formats of compressed data, detected by their first bytes; media types and file names are wrong too often.
 //!
-//! One table for layers and for archives of images: what is read of one is read of the other, and what is
-//! known and not read is named.
+//! One table for layers and image archives: both can be read in the same formats, and errors name the other
+//! known formats.
 
-/// How data are compressed, or packed.
+/// A format of compressed or packed data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressedFormat {
     /// RFC 1952.
@@ -23,17 +23,19 @@ pub enum CompressedFormat {
 }
 
 impl CompressedFormat {
-    /// Bytes that tell a format.
+    /// Number of bytes needed to detect a format.
     pub const MAGIC_LENGTH: usize = 10;
 
-    /// Tells from the first bytes of a file. A tar cannot begin with these: none of them begins a name.
+    /// Detects the format from the first bytes of a file. A tar cannot be mistaken: no entry name begins with
+    /// these bytes.
     pub fn of(start: &[u8]) -> Option<Self> {
         Some(match start {
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
-            // A frame, or one to skip, with which parallel compressors begin.
+            // A frame, or a skippable frame, which parallel compressors write first.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
-            // A name could begin with its first four bytes: what follows is a block, or the end.
+            // A name could begin with the first four bytes, so check for the following block or end marker,
+            // too.
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
             | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Self::Bzip2,
             [0x04, 0x22, 0x4d, 0x18, ..] => Self::Lz4,
@@ -56,7 +58,7 @@ impl CompressedFormat {
         }
     }
 
-    /// The command that unpacks what is known and not read; `None` for what is read.
+    /// The command that unpacks a format that we cannot read; `None` for formats that we can.
     pub fn unpack_with(self) -> Option<&'static str> {
         Some(match self {
             Self::Gzip | Self::Zstd => return None,

@@ -1,4 +1,4 @@
-//! What a diff of a sandbox is to be like, and what it leaves out.
+//! Options for a diff of a sandbox, and a report of what it leaves out.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,28 +6,28 @@ use wclayer::filetime::FileTime;
 
 use crate::limits::DiffLimits;
 
-/// Attributes that are told by name; the rest are counted.
+/// Number of attributes that are reported by name; the rest are counted.
 #[cfg(target_os = "linux")]
 const TOLD: usize = 10;
-/// Bytes of a path or name that are told.
+/// Bytes of a path or name that are reported.
 #[cfg(target_os = "linux")]
 const TOLD_BYTES: usize = 200;
 
-/// What a diff of a sandbox is to be like.
+/// Options for a diff of a sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct DiffOptions {
-    /// No time is later.
+    /// Clamps later times to this one.
     pub newest: Option<FileTime>,
-    /// Attributes that no layer has are an error, instead of being left out.
+    /// Refuses attributes that a layer cannot have, instead of leaving them out.
     pub strict: bool,
-    /// Who is told of attributes that were left out.
+    /// Receives the attributes that are left out.
     pub left_out: Option<Arc<LeftOut>>,
-    /// How much a sandbox may have changed; the store's own limits are among them.
+    /// Limits for the size of the changes, including the store's own limits.
     pub limits: DiffLimits,
 }
 
-/// Attributes of a sandbox that no layer has: how many there are, and the first of them. However many there
-/// are, it does not grow.
+/// Attributes of a sandbox that a layer cannot have: their number, and the first few by name, so that its
+/// size is bounded.
 #[derive(Debug, Default)]
 pub struct LeftOut(Mutex<Counted>);
 
@@ -56,7 +56,7 @@ impl LeftOut {
         }
     }
 
-    /// A sentence for each of the first, and one for the rest.
+    /// One sentence for each of the first few, and one for the rest.
     pub fn notes(&self) -> Vec<String> {
         let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut notes = counted.first.clone();

@@ -24,7 +24,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Digest of everything `reader` gives, and its length in bytes.
+    /// Digest of everything that `reader` returns, and its length in bytes.
     ///
     /// # Errors
     /// Those of `reader`.
@@ -61,7 +61,7 @@ impl Digest {
     }
 }
 
-/// Hashes what is read or written through it.
+/// Hashes the bytes that are read or written through it.
 pub struct Hashed<T> {
     inner: T,
     hasher: Sha256,
@@ -69,12 +69,12 @@ pub struct Hashed<T> {
 }
 
 impl<T> Hashed<T> {
-    /// Hashes what passes to or from `inner` from now on.
+    /// Hashes all bytes read from or written to `inner` from now on.
     pub fn new(inner: T) -> Self {
         Self { inner, hasher: Sha256::new(), length: 0 }
     }
 
-    /// Digest of everything that passed, and its length in bytes.
+    /// Digest of all bytes read or written, and their number.
     pub fn finish(self) -> (Digest, u64) {
         (Digest(self.hasher.finalize().into()), self.length)
     }
@@ -136,8 +136,8 @@ impl FromStr for Digest {
     }
 }
 
-/// Why a text is no digest of ours. Other algorithms are none of ours, but digests. Source: image-spec
-/// `descriptor.md`, "Digests".
+/// Why a text is not a digest that we support. A valid digest of another algorithm gets its own error.
+/// Source: image-spec `descriptor.md`, "Digests".
 fn refused(text: &str) -> Error {
     const LONGEST: usize = 160;
     let mut shown: String = text.chars().take(LONGEST).collect();

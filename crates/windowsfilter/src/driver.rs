@@ -1,14 +1,14 @@
-//! The driver's contract: what Docker's daemon asks of a graph driver, for Windows layers.
+//! The driver's contract: Docker's graph driver interface, for Windows layers.
 //!
-//! Same names and meaning as `graphdriver.Driver` and the original `windowsfilter` driver (`windows.go`). A
-//! layer is read-only and stands on its parent's chain; a sandbox is a writable layer on top of a chain. A
-//! typical life:
+//! Names and meaning are those of `graphdriver.Driver` and the original `windowsfilter` driver
+//! (`windows.go`). A layer is read-only, on top of its parent's chain; a sandbox is a writable layer on top
+//! of a chain. A typical sequence:
 //!
-//! 1. `apply_diff("base", None, tar)` puts a base layer into the store, `apply_diff("app", Some("base"),
-//!    tar)` one on top.
+//! 1. `apply_diff("base", None, tar)` imports a base layer, `apply_diff("app", Some("base"), tar)` one on
+//!    top.
 //! 2. `create_read_write("c1", Some("app"), …)` makes a sandbox; `get("c1")` mounts it and returns the path
 //!    of its `C:\`.
-//! 3. `changes("c1", …)` and `diff("c1", …)` say what was changed in it; the tar of `diff` is a layer for
+//! 3. `changes("c1", …)` lists what was changed in it; `diff("c1", …)` exports the changes as a layer tar for
 //!    `apply_diff`.
 //! 4. `put("c1")` once for each `get`; `remove("c1")`.
 
@@ -25,21 +25,21 @@ use crate::options::StorageOptions;
 pub const NAME: &str = "windowsfilter";
 
 /// Whether an ID names a layer. The original answers "no" to every error (`windows.go`, `Exists`); here
-/// damage is told apart.
+/// damage is a separate answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is there and its records are readable.
+    /// The layer exists and its records are readable.
     Present,
-    /// Nothing has this ID.
+    /// No layer has this ID.
     Absent,
-    /// Something has this ID but its records are damaged.
+    /// A layer has this ID but its records are damaged.
     Damaged {
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 }
 
-/// What happened to a path.
+/// How a path changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub enum ChangeKind {
     /// The parent does not have it.
@@ -69,11 +69,11 @@ impl ChangeKind {
 pub struct Change {
     /// Tar name: `Files/…`, `Hives/…` or `UtilityVM/…`, as the original reports them. WTF-8.
     pub path: Vec<u8>,
-    /// What happened.
+    /// How it changed.
     pub kind: ChangeKind,
 }
 
-/// What `apply_diff` made.
+/// The result of `apply_diff`.
 #[derive(Clone, Debug)]
 pub struct Applied {
     /// Sum of the sizes of the files in the tar, bytes; streams not counted (the original's return value).
@@ -82,12 +82,12 @@ pub struct Applied {
     pub diff_id: DiffId,
     /// Entries of the tar, named streams not counted.
     pub entries: u64,
-    /// What the view does not show of the tar: entries outside `Files`, `Hives` and `UtilityVM`, and the
-    /// like.
+    /// Remarks on parts of the tar that the view does not show, such as entries outside `Files`, `Hives` and
+    /// `UtilityVM`.
     pub notes: Vec<String>,
 }
 
-/// The contract. Every method may be called from several threads and processes at once.
+/// The contract. Several threads and processes may call any of the methods at once.
 pub trait Driver: Send + Sync {
     /// Name of the driver: [`NAME`].
     fn name(&self) -> &'static str {
@@ -113,8 +113,8 @@ pub trait Driver: Send + Sync {
     fn create(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error>;
 
     /// Creates a sandbox on top of `parent`. A parent without `Files` (an empty `-init` layer or another
-    /// sandbox) is left out of the chain, as the original does. The size of `options` beats the store's
-    /// default. The mount label is SELinux': ignored.
+    /// sandbox) is left out of the chain, as the original does. The size in `options` overrides the store's
+    /// default. The mount label is for SELinux and ignored.
     ///
     /// # Errors
     /// [`Error::LayerExists`], [`Error::MissingParent`], a size that is too small; nothing is left behind.
@@ -126,12 +126,11 @@ pub trait Driver: Send + Sync {
         mount_label: &str,
     ) -> Result<(), Error>;
 
-    /// Streams a layer tar (plain, gzip or zstd) in as layer `id` on top of `parent`. The layer appears whole
-    /// or not at all.
+    /// Imports a layer tar (plain, gzip or zstd) as layer `id` on top of `parent`. The import is atomic.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; [`Error::LayerExists`] unless `id` is an empty layer made by
-    /// [`Driver::create`] with the same parent.
+    /// Bad data, naming the entry and the reason; [`Error::LayerExists`] unless `id` is an empty layer made
+    /// by [`Driver::create`] with the same parent.
     fn apply_diff(
         &self,
         id: &LayerId,
@@ -139,27 +138,27 @@ pub trait Driver: Send + Sync {
         tar: &mut (dyn Read + Send),
     ) -> Result<Applied, Error>;
 
-    /// Mounts `id` unless it is mounted, counts, and returns the path of its view.
+    /// Mounts `id` unless it is mounted, counts the mount, and returns the path of its view.
     ///
     /// # Errors
-    /// What cannot be mounted and why; the count stays.
+    /// When mounting fails; the count stays the same.
     fn get(&self, id: &LayerId, mount_label: &str) -> Result<PathBuf, Error>;
 
     /// Undoes one [`Driver::get`]; the last one unmounts.
     ///
     /// # Errors
-    /// [`Error::NotMounted`] where there was no get (the original accepts that); a busy mount stays mounted
+    /// [`Error::NotMounted`] if there was no `get` (the original accepts that); a busy mount stays mounted
     /// and counted.
     fn put(&self, id: &LayerId) -> Result<(), Error>;
 
-    /// The layer's tar: for a layer exactly the bytes that came in, for a sandbox its changes as they are at
-    /// this moment. Its mount stays usable meanwhile.
+    /// The layer's tar: for a layer exactly the imported bytes, for a sandbox its present changes. Its mount
+    /// stays usable meanwhile.
     ///
     /// # Errors
     /// [`Error::NotTheParent`] if `parent` is given and is not the layer's.
     fn diff(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Box<dyn Read + Send>, Error>;
 
-    /// What `id` adds, modifies and deletes, sorted by path.
+    /// The paths that `id` adds, modifies and deletes, sorted.
     ///
     /// # Errors
     /// As [`Driver::diff`].
@@ -177,15 +176,15 @@ pub trait Driver: Send + Sync {
     /// [`Error::NoSuchLayer`]; the original answers for unknown IDs too.
     fn get_metadata(&self, id: &LayerId) -> Result<BTreeMap<String, String>, Error>;
 
-    /// Removes a layer or sandbox: it is gone from the store at once, its bytes soon after.
+    /// Removes a layer or sandbox: it disappears from the store at once, its bytes soon after.
     ///
     /// # Errors
     /// [`Error::HasChildren`], [`Error::MaybeNeeded`], [`Error::Mounted`]; [`Error::Leftover`] when it is
-    /// gone, but its bytes are not: [`Driver::cleanup`] will free them.
+    /// removed but its bytes are not: [`Driver::cleanup`] will delete them.
     fn remove(&self, id: &LayerId) -> Result<(), Error>;
 
-    /// Finishes interrupted removals, drops interrupted imports. What cannot be removed is logged, as the
-    /// original does.
+    /// Finishes interrupted removals and removes interrupted imports. Logs failures to remove something, as
+    /// the original does.
     ///
     /// # Errors
     /// When the store cannot be listed.
@@ -200,8 +199,8 @@ pub trait Driver: Send + Sync {
 
 /// Reads files of one layer by their names in its tar.
 pub trait DiffGetter: Send {
-    /// The content of the file `name` (`Files/…`). Boot store files that Windows changes come as they were in
-    /// the tar.
+    /// The content of the file `name` (`Files/…`). Boot store files that Windows changes are returned as they
+    /// were in the tar.
     ///
     /// # Errors
     /// [`Error::NoSuchFile`].

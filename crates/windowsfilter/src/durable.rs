@@ -1,6 +1,6 @@
-//! Small files and names that outlast a power loss once a call returns.
+//! Small files and names that survive a power loss once a call returns.
 //!
-//! What others may see meanwhile is written by [`crate::temporary`] and appears by a rename.
+//! Files that are visible to others are written by [`crate::temporary`] and appear by a rename.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -8,14 +8,15 @@ use std::path::Path;
 
 use crate::error::{Error, IoContext};
 
-/// Writes a small file and makes it durable; it may not exist. For directories that nobody sees yet.
+/// Writes a new small file and syncs it; the file must not exist yet. For directories that are not visible
+/// yet.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     let mut file = File::create_new(path).at("create", path)?;
     file.write_all(content).at("write", path)?;
     file.sync_all().at("sync", path)
 }
 
-/// Makes the names in `dir` durable.
+/// Syncs the names in `dir`.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     // Windows cannot sync a directory handle opened for reading, and NTFS journals its metadata.
     if cfg!(unix) {
@@ -24,7 +25,7 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes a file for good; one that is not there is fine.
+/// Removes a file and syncs the removal; no-op if the file does not exist.
 pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Ok(()) => sync_name(path),
@@ -33,12 +34,12 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes durable that a file has this name, or no longer.
+/// Syncs the directory of `path`, after a file got or lost this name.
 pub(crate) fn sync_name(path: &Path) -> Result<(), Error> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Reads a small file; `None` where there is none.
+/// Reads a small file; `None` if it does not exist.
 pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),

@@ -1,9 +1,9 @@
-//! The seam between the driver and what does its work.
+//! The interface between the driver and the engines that make and mount layers.
 //!
-//! Above it, once for all engines: IDs, records, chains, counts of mounts, locks, staging and removal
-//! (`layer_store`). Below it: what bytes a layer is made of, and how the host shows them. The verbs are those
-//! of the Host Compute Service, so that an engine over it passes them on, and [`portable::Portable`] does the
-//! same without Windows.
+//! Above it, written once for all engines: IDs, records, chains, mount counts, locks, staging and removal
+//! (`layer_store`). Below it: the bytes of a layer and how the host shows them. The verbs are those of the
+//! Host Compute Service, so the HCS engine passes them on; [`portable::Portable`] does the same without
+//! Windows.
 //!
 //! | verb | HCS | portable |
 //! | --- | --- | --- |
@@ -14,13 +14,13 @@
 //! | [`expand`](Engine::expand) | ExpandSandboxSize | the image and its ext4 |
 //! | [`activate`](Engine::activate) | ActivateLayer | the chain's index mounted |
 //! | [`deactivate`](Engine::deactivate) | DeactivateLayer | and unmounted |
-//! | [`prepare`](Engine::prepare) | PrepareLayer | overlayfs over it |
+//! | [`prepare`](Engine::prepare) | PrepareLayer | overlayfs mounted over it |
 //! | [`unprepare`](Engine::unprepare) | UnprepareLayer | and unmounted |
-//! | [`mount_path`](Engine::mount_path) | GetLayerMountPath | where that is |
+//! | [`mount_path`](Engine::mount_path) | GetLayerMountPath | the path of the mount |
 //! | [`diff`](Engine::diff) | ExportLayer | `layer.tar`, or a tar of `upper/` |
 //! | [`changes`](Engine::changes) | ExportLayer | a walk of `upper/` |
 //! | [`view`](Engine::view) | | the chain's index, read |
-//! | [`check`](Engine::check), [`rebuild`](Engine::rebuild) | | digests, the index made anew |
+//! | [`check`](Engine::check), [`rebuild`](Engine::rebuild) | | checks digests, rebuilds the index |
 //! | [`retire`](Engine::retire), [`destroy`](Engine::destroy) | DestroyLayer | a directory renamed, removed |
 
 use std::fmt::Debug;
@@ -47,7 +47,7 @@ mod memory;
 pub(crate) mod portable;
 mod request;
 pub(crate) mod stream;
-// The tests of the contract that every engine runs, shared with those beside this crate.
+// The contract tests of every engine, shared with the integration tests of this crate.
 #[allow(dead_code, reason = "what the rigs of other engines need")]
 #[cfg(test)]
 #[cfg(unix)]
@@ -60,7 +60,7 @@ pub use portable::xattrs::StreamForm;
 pub(crate) use request::{Examined, Reading};
 pub use request::{Expect, ImportRequest, Imported, Progress};
 
-/// Where the files of a layer or sandbox are; enough to undo what was done to it, even if its records are
+/// Where the files of a layer or sandbox are. Enough to unmount and remove it, even if its records are
 /// damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -68,26 +68,26 @@ pub(crate) struct Place {
     pub id: LayerId,
     /// Its directory in the store.
     pub dir: PathBuf,
-    /// The directory for its mounts. The engine makes what it needs in it; the driver removes it after the
+    /// The directory of its mounts. The engine creates mount points in it; the driver removes it after the
     /// last unmount.
     pub mounts: PathBuf,
 }
 
-/// A layer or sandbox, its records read.
+/// A layer or sandbox with its records read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layer {
     /// Where it is.
     pub place: Place,
-    /// What it is.
+    /// Its kind.
     pub kind: LayerKind,
     /// The layers that it shows, base first: its own content, if it has any, on top of its parents'.
     pub chain: Vec<ChainLayer>,
-    /// How its view shows streams, and how those written to a sandbox are read.
+    /// How its view shows alternate data streams, and how streams written to a sandbox are read.
     pub streams: StreamForm,
 }
 
 impl Layer {
-    /// What the layer stands on: its chain without itself.
+    /// The layers below this one: its chain without itself.
     pub(crate) fn below(&self) -> &[ChainLayer] {
         match self.kind {
             LayerKind::Layer => self.chain.split_last().map_or(&[], |(_, below)| below),
@@ -103,32 +103,32 @@ pub struct ChainLayer {
     pub id: LayerId,
     /// Its directory.
     pub dir: PathBuf,
-    /// Digest of its tar; unknown of a layer that another program has made.
+    /// Digest of its tar; `None` for a layer that another program made.
     pub diff_id: Option<DiffId>,
 }
 
-/// What an archive without entries is: two zero blocks.
+/// An archive without entries: two zero blocks.
 pub(crate) const EMPTY_TAR: [u8; 1024] = [0; 1024];
 
 /// Where an engine makes layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// Out of sight, in directories that the driver renames when they are complete.
+    /// In staging directories that the driver renames when they are complete.
     Aside,
-    /// Where they stay, since their path is part of them; the driver marks what is not complete.
+    /// At their final path, since the path is part of the layer. The driver marks incomplete layers.
     InPlace,
 }
 
-/// Reads the chain of a layer, base first; it takes a file for each layer.
+/// Reads the chain of a layer, base first. Costs one file read per layer.
 pub(crate) type ReadChain<'a> = &'a dyn Fn() -> Result<Vec<ChainLayer>, Error>;
 
-/// What is kept until a stream ends: the lock that keeps others from the sandbox it is read from.
+/// Held until a stream is dropped: the lock on the sandbox that the stream is read from.
 pub(crate) type Guard = Box<dyn Send>;
 
-/// What the driver asks to do the work. Errors of every call name the layer or path; what a call did before
-/// it failed, it undoes.
+/// Makes, mounts and reads layers for the driver. Every error names the layer or path. A call that fails
+/// undoes its own changes, unless its `# Errors` say otherwise.
 ///
-/// The driver calls nothing twice at once for one layer, and `activate`, `prepare`, `unprepare`, `deactivate`
+/// The driver makes one call at a time per layer, and calls `activate`, `prepare`, `unprepare`, `deactivate`
 /// in this order.
 pub(crate) trait Engine: Debug + Send + Sync {
     /// Its name, for people: `portable`, `hcs`.
@@ -139,101 +139,99 @@ pub(crate) trait Engine: Debug + Send + Sync {
         Placement::Aside
     }
 
-    /// Writes a layer's content into `dir`, where nothing of it is yet, and makes it durable. Its parents may
-    /// be missing still.
+    /// Imports a layer's content into `dir`, which has none of its files yet, and syncs it. The parents need
+    /// not exist yet.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; data that are not what was expected, or more than `limits` allow. What
-    /// was written is the caller's to remove.
+    /// Bad data, naming the entry and the reason; a digest, size or diffID other than expected; data that
+    /// exceed `limits`. The caller removes what was written.
     fn stage(&self, dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error>;
 
-    /// Makes of what was staged in `staged` the layer itself, whose parents are there. For engines that place
-    /// layers [`Placement::InPlace`]; an empty layer may be there.
+    /// Turns the staged content into the layer. Its parents exist. Called for engines that place layers
+    /// [`Placement::InPlace`]; an empty layer may already exist at that path.
     ///
     /// # Errors
-    /// What the layer cannot be made of; what was made is the caller's to destroy.
+    /// Content that cannot become a layer. The caller destroys what was made.
     fn install(&self, _layer: &Layer, _staged: &Path) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Makes a layer without content; `parent` is what it was asked for with. For engines that place layers
-    /// [`Placement::InPlace`].
+    /// Creates a layer without content; `parent` is the parent in the caller's request. Called for engines
+    /// that place layers [`Placement::InPlace`].
     ///
     /// # Errors
-    /// What the host cannot do; nothing is left then.
+    /// When the host fails; nothing is left behind.
     fn create(&self, _layer: &Layer, _parent: Option<&LayerId>) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Makes the writable storage of a sandbox of `size` bytes in its directory, and makes it durable. 0,
-    /// which only an engine that places layers [`Placement::InPlace`] is given, is the size that the host
-    /// chooses.
+    /// Creates the writable storage of a sandbox, `size` bytes, in its directory and syncs it. Size 0 means
+    /// the host's default and is passed only to engines that place layers [`Placement::InPlace`].
     ///
     /// # Errors
-    /// A size that is too small; what the host cannot do. What was written is the caller's to remove.
+    /// A size that is too small; a failure of the host. The caller removes what was written.
     fn create_sandbox(&self, sandbox: &Layer, size: u64) -> Result<(), Error>;
 
-    /// Makes a sandbox larger, mounted or not. Its present size changes nothing.
+    /// Expands a sandbox, mounted or not. No-op if it already has this size.
     ///
     /// # Errors
-    /// A size smaller than it has; what the host does not permit. Its size stays.
+    /// A size smaller than the present one; a refusal of the host. The sandbox keeps its size.
     fn expand(&self, sandbox: &Place, size: u64) -> Result<(), Error>;
 
-    /// Makes what a layer or sandbox shows readable.
+    /// Makes the chain of a layer or sandbox readable.
     ///
     /// # Errors
-    /// What could not be mounted and why.
+    /// When mounting fails.
     fn activate(&self, layer: &Layer) -> Result<(), Error>;
 
-    /// Puts a sandbox's writable storage on top of what [`Engine::activate`] shows; of a layer, whatever it
-    /// takes to read it.
+    /// Mounts a sandbox's writable storage on top of the chain that [`Engine::activate`] mounted; for a
+    /// layer, does what reading it still needs.
     ///
     /// # Errors
-    /// What could not be mounted and why.
+    /// When mounting fails.
     fn prepare(&self, layer: &Layer) -> Result<(), Error>;
 
-    /// Where an activated layer or prepared sandbox is to be found: what a container sees as `C:\`.
+    /// The path of an activated layer or prepared sandbox: what a container sees as `C:\`.
     ///
     /// # Errors
     /// When the engine does not know.
     fn mount_path(&self, layer: &Layer) -> Result<PathBuf, Error>;
 
-    /// Undoes [`Engine::prepare`]; what is not prepared stays as it is.
+    /// Undoes [`Engine::prepare`]; no-op if the layer is not prepared.
     ///
     /// # Errors
-    /// What is in use stays prepared, and the error says who uses it.
+    /// A layer in use stays prepared; the error names its users.
     fn unprepare(&self, place: &Place) -> Result<(), Error>;
 
-    /// Undoes [`Engine::activate`]; what is not active stays as it is.
+    /// Undoes [`Engine::activate`]; no-op if the layer is not active.
     ///
     /// # Errors
-    /// What is in use stays active, and the error says who uses it.
+    /// A layer in use stays active; the error names its users.
     fn deactivate(&self, place: &Place) -> Result<(), Error>;
 
-    /// Undoes what a process that died may have left of [`Engine::activate`] and [`Engine::prepare`].
+    /// Undoes what a process left of [`Engine::activate`] and [`Engine::prepare`] when it died.
     ///
     /// # Errors
-    /// What is in use stays.
+    /// A layer in use stays mounted.
     fn reset(&self, place: &Place) -> Result<(), Error> {
         self.unprepare(place)?;
         self.deactivate(place)
     }
 
-    /// Undoes [`Engine::prepare`] and [`Engine::activate`] though they are in use: nobody finds the mounts
-    /// any more, and they go with their last user.
+    /// Unmounts although the mounts are in use: they leave the mount table now, and end with their last user.
     ///
     /// # Errors
     /// When the host refuses.
     fn detach(&self, place: &Place) -> Result<(), Error>;
 
-    /// Whether what was prepared still is; reading it may have failed half-way. [`Engine::prepare`] mends
-    /// that.
+    /// Whether a prepared layer still is. `false` after a read that failed half-way; [`Engine::prepare`]
+    /// repairs it.
     fn is_prepared(&self, _place: &Place) -> bool {
         true
     }
 
-    /// Lets a prepared sandbox go on that a process which died had stopped in order to read it. The caller
-    /// sees to it that nobody reads it now.
+    /// Thaws a prepared sandbox whose reader froze it and died. The caller makes sure that there is no reader
+    /// now.
     ///
     /// # Errors
     /// When the host refuses.
@@ -241,19 +239,18 @@ pub(crate) trait Engine: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Whether a path that [`Engine::mount_path`] gave still shows its layer, as far as this process sees
-    /// mounts.
+    /// Whether a path returned by [`Engine::mount_path`] still shows its layer in this mount namespace.
     ///
     /// # Errors
     /// When that cannot be known.
     fn is_mounted(&self, path: &Path) -> Result<bool, Error>;
 
-    /// Who may do what with the store's directories, where there are access lists to ask.
+    /// The access lists of the store's directories, on hosts that have them.
     fn access(&self) -> Option<&dyn ::hcs::AccessControl> {
         None
     }
 
-    /// Whether anything is mounted in [`Place::mounts`], as far as this process sees mounts.
+    /// Whether anything is mounted in [`Place::mounts`] in this mount namespace.
     ///
     /// # Errors
     /// When that cannot be known.
@@ -261,8 +258,8 @@ pub(crate) trait Engine: Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Who uses what the layer is made of, here or where this process does not see it, such as in another
-    /// mount namespace: the words that follow `is in use`. `None` if it is free.
+    /// Who uses the layer's files, here or in another mount namespace: the words that follow `is in use`.
+    /// `None` if it is free.
     ///
     /// # Errors
     /// When that cannot be known.
@@ -270,7 +267,7 @@ pub(crate) trait Engine: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// As [`Engine::in_use`], once those had a moment who are about to end.
+    /// Like [`Engine::in_use`], but first gives users that are about to end a moment to do so.
     ///
     /// # Errors
     /// When that cannot be known.
@@ -278,24 +275,25 @@ pub(crate) trait Engine: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Shows what is at `path` at the directory `target`, too.
+    /// Bind-mounts `path` on the directory `target`.
     ///
     /// # Errors
-    /// What could not be mounted and why.
+    /// When mounting fails.
     fn bind(&self, path: &Path, target: &Path) -> Result<(), Error>;
 
-    /// Undoes [`Engine::bind`]; where nothing is shown any more, nothing is done.
+    /// Undoes [`Engine::bind`]; no-op if nothing is mounted at `target` any more.
     ///
     /// # Errors
-    /// What is in use stays, and the error says who uses it.
+    /// A mount in use stays; the error names its users.
     fn unbind(&self, target: &Path) -> Result<(), Error>;
 
-    /// The layer's tar: of a committed layer the bytes that came in, of a sandbox what it changed up to now.
-    /// `guard` is dropped when the stream is. A mounted layer stays usable, or is again when the stream is
-    /// dropped.
+    /// The layer's tar: for a committed layer the imported bytes, for a sandbox its changes up to now.
+    /// `guard` is dropped with the stream. A mounted layer stays usable, or becomes usable again when the
+    /// stream is dropped.
     ///
     /// # Errors
-    /// What cannot be read; what no Windows layer can hold; what `options` limit, or the engine cannot do.
+    /// Files that cannot be read, or that a Windows layer cannot hold; changes beyond the limits in
+    /// `options`; options that the engine does not support.
     fn diff(
         &self,
         layer: &Layer,
@@ -304,7 +302,7 @@ pub(crate) trait Engine: Debug + Send + Sync {
         guard: Guard,
     ) -> Result<Box<dyn Read + Send>, Error>;
 
-    /// What the layer adds, modifies and deletes, sorted by path.
+    /// The paths that the layer adds, modifies and deletes, sorted.
     ///
     /// # Errors
     /// As [`Engine::diff`].
@@ -322,7 +320,7 @@ pub(crate) trait Engine: Debug + Send + Sync {
     /// A damaged layer.
     fn files(&self, layer: &Place) -> Result<Box<dyn DiffGetter>, Error>;
 
-    /// What the layer shows, for reading without a mount. Of a sandbox: what its parents show.
+    /// The layer's files, for reading without a mount. For a sandbox: those of its parents.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the engine needs a mount; damaged files.
@@ -333,34 +331,34 @@ pub(crate) trait Engine: Debug + Send + Sync {
         })
     }
 
-    /// Whether [`Engine::tar`] has the bytes of a layer's tar as they came in. The record of each layer has
-    /// their digest then.
+    /// Whether [`Engine::tar`] returns a layer's tar byte for byte as imported. If so, each layer's record
+    /// has its digest.
     fn keeps_tars(&self) -> bool {
         true
     }
 
-    /// A committed layer's tar as it came in.
+    /// A committed layer's tar as imported.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the engine keeps none.
     fn tar(&self, layer: &Place) -> Result<File, Error>;
 
-    /// Whether [`Engine::diff`] needs its `guard` for what is of this kind. What never changes needs none.
+    /// Whether [`Engine::diff`] needs its `guard` for this kind of layer. One that never changes needs none.
     fn reads_under_guard(&self, kind: LayerKind) -> bool {
         kind == LayerKind::Sandbox
     }
 
-    /// Refuses a chain that [`Engine::activate`] could never show. Its nearest layer may be one that was
-    /// staged. Calls `chain` only if it looks.
+    /// Refuses a chain that [`Engine::activate`] could never mount. The nearest layer may still be in
+    /// staging. Calls `chain` only if the engine checks anything.
     ///
     /// # Errors
-    /// Why it cannot be shown.
+    /// Why it cannot be mounted.
     fn check_chain(&self, _chain: ReadChain<'_>) -> Result<(), Error> {
         Ok(())
     }
 
-    /// What is not true of a layer's or sandbox's own files. What is derived from its parents is in
-    /// [`Engine::check_view`].
+    /// Checks a layer's or sandbox's own files and returns the violations. [`Engine::check_view`] checks what
+    /// is derived from its parents.
     fn check(&self, _layer: &Examined<'_>) -> Vec<Violation> {
         Vec::new()
     }
@@ -370,50 +368,50 @@ pub(crate) trait Engine: Debug + Send + Sync {
         None
     }
 
-    /// Makes anew what the engine derives from a layer's own content, which must be intact, and returns what
-    /// its record must be then.
+    /// Rebuilds what the engine derives from a layer's own content and returns the matching record. The
+    /// content must be intact.
     ///
     /// # Errors
-    /// Content that is damaged, too.
+    /// Damaged content.
     fn rebuild(&self, _layer: &Place, record: LayerRecord) -> Result<LayerRecord, Error> {
         Ok(record)
     }
 
-    /// Compares what the engine keeps of a whole chain beside its nearest layer with what the layers give,
-    /// which must be in order. Calls `chain` (base first) only if it keeps something.
+    /// Compares what the engine derived from a whole chain, stored with the nearest layer, with the layers
+    /// themselves, which must be intact. Calls `chain` (base first) only if something is stored.
     ///
     /// # Errors
-    /// The first thing that differs.
+    /// The first difference.
     fn check_view(&self, _layer: &Place, _chain: ReadChain<'_>) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Makes anew what [`Engine::check_view`] compares.
+    /// Rebuilds what [`Engine::check_view`] compares.
     ///
     /// # Errors
-    /// Layers that are not in order.
+    /// Damaged layers.
     fn rebuild_view(&self, _layer: &Place, _chain: ReadChain<'_>) -> Result<(), Error> {
         Ok(())
     }
 
-    /// What the engine has outside of layers and needs no more, or cannot use. With `repair` what is damaged
-    /// goes; [`Engine::clean_up`] removes the rest.
+    /// Files of the engine outside of layers that are no longer needed or are damaged. With `repair` the
+    /// damaged ones are removed; [`Engine::clean_up`] removes the rest.
     ///
     /// # Errors
-    /// When it cannot be looked at.
+    /// When they cannot be read.
     fn leftovers(&self, _repair: bool) -> Result<Vec<Leftover>, Error> {
         Ok(Vec::new())
     }
 
-    /// Removes what processes that died have left of the engine's own.
+    /// Removes files of the engine that processes left when they died.
     ///
     /// # Errors
-    /// What stays.
+    /// Files that cannot be removed.
     fn clean_up(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    /// The kind of file system that `dir` is on, where the host tells it.
+    /// The name of the file system that `dir` is on, where the host reports it.
     ///
     /// # Errors
     /// When the host cannot be asked.
@@ -421,7 +419,7 @@ pub(crate) trait Engine: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Whether the host knows the layer, whose records are there.
+    /// Whether the host knows the layer. Its records exist.
     ///
     /// # Errors
     /// When it cannot be asked.
@@ -429,30 +427,30 @@ pub(crate) trait Engine: Debug + Send + Sync {
         Ok(true)
     }
 
-    /// Sees to it that what was made where it stays outlasts a power loss: called when the layer is complete
-    /// and nobody sees it yet, and once more when it can be seen.
+    /// Syncs a layer made [`Placement::InPlace`], so that it survives a power loss. Called when the layer is
+    /// complete but not yet visible, and again once it is visible.
     ///
     /// # Errors
-    /// When the disk cannot take it.
+    /// When the sync fails.
     fn make_durable(&self, _place: &Place) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Ends whatever the host itself does with a layer that nobody has mounted and that is about to go.
+    /// Makes the host let go of a layer that is not mounted and is about to be removed.
     ///
     /// # Errors
-    /// What could not be ended; the layer stays.
+    /// When the host keeps using it; the layer stays.
     fn end_host_use(&self, _place: &Place) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Renames the layer's directory to `to`, which is not there.
+    /// Renames the layer's directory to `to`, which does not exist.
     ///
     /// # Errors
-    /// Why it stays.
+    /// When it cannot be renamed; the layer stays.
     fn retire(&self, place: &Place, to: &Path) -> Result<(), Error> {
         match scanners::replace(&place.dir, to) {
-            // Windows renames no directory in which a file is open.
+            // Windows does not rename a directory in which a file is open.
             Err(e) if cfg!(windows) && e.kind() == io::ErrorKind::PermissionDenied => {
                 Err(Error::Busy { id: place.id.clone() })
             }
@@ -460,16 +458,16 @@ pub(crate) trait Engine: Debug + Send + Sync {
         }
     }
 
-    /// Deletes a directory that [`Engine::retire`] has renamed, or that was never complete.
+    /// Deletes a directory that [`Engine::retire`] renamed, or an incomplete one.
     ///
     /// # Errors
-    /// What could not be deleted.
+    /// When something cannot be deleted.
     fn destroy(&self, dir: &Path) -> Result<(), Error> {
         remove_tree(dir).at("remove", dir)
     }
 
-    /// The number of the mount namespace that this process sees, where the host has such; another namespace
-    /// may get it once this one is gone.
+    /// The inode number of this process's mount namespace, on hosts that have them. A later namespace may get
+    /// the same number once this one is gone.
     fn namespace(&self) -> Option<u64> {
         #[cfg(unix)]
         return fs::metadata("/proc/self/ns/mnt").ok().map(|file| std::os::unix::fs::MetadataExt::ino(&file));
@@ -477,7 +475,7 @@ pub(crate) trait Engine: Debug + Send + Sync {
         None
     }
 
-    /// Something that is another after every start of the machine, since then nothing is mounted.
+    /// An ID of the current boot. Mounts recorded under another boot no longer exist.
     fn boot(&self) -> String {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned()
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in the layer store, one variant per fact.
+//! The errors of the layer store, one variant per cause.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::id::LayerId;
 use crate::limits::Exceeded;
 use crate::record::LayerKind;
 
-/// Why a call of the driver failed.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the messages say")]
@@ -107,8 +107,7 @@ pub enum Error {
     Entry { entry: String, offset: u64, reason: String },
     #[error("{}{exceeded}", entry.as_ref().map_or(String::new(), |(entry, offset)| format!("entry {entry:?} at tar offset {offset:#x}: ")))]
     Limit {
-        /// The entry and where it begins; none before the first one, and where something else than a layer is
-        /// too large.
+        /// The entry and where it begins; `None` before the first entry, and for data other than layers.
         entry: Option<(String, u64)>,
         exceeded: Exceeded,
     },
@@ -116,7 +115,7 @@ pub enum Error {
         problems.iter().fold(String::new(), |s, p| s + "\n  " + p), and_more(*more))]
     NotPortable {
         problems: Vec<String>,
-        /// How many there are besides, which nobody would read.
+        /// Number of further problems, which are not listed.
         more: u64,
     },
     #[error("no {path:?} in {id}")]
@@ -166,7 +165,7 @@ pub enum Error {
     },
 }
 
-/// What a tar that is no layer seems to be.
+/// What a tar that is not a layer seems to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TarContent {
     /// A layer of a Linux image.
@@ -178,7 +177,7 @@ pub enum TarContent {
 }
 
 impl TarContent {
-    /// Told from the first component of a name.
+    /// Guesses from the first component of a name.
     pub(crate) fn of(first: &[u8]) -> Self {
         const LINUX: [&[u8]; 14] = [
             b"bin", b"boot", b"dev", b"etc", b"home", b"lib", b"lib64", b"opt", b"proc", b"root", b"sbin",
@@ -204,23 +203,23 @@ impl std::fmt::Display for TarContent {
     }
 }
 
-/// What a caller can do about an error; the command line's exit codes.
+/// Groups of errors by what a caller can do about them; the exit codes of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// What was named does not exist.
+    /// A named thing does not exist.
     NotFound,
-    /// Refused because something uses it: a child, a mount, another process.
+    /// Refused because a child, a mount or another process uses it.
     InUse,
-    /// Data is not what its digest, size or checksum says.
+    /// Data do not match their digest, size or checksum.
     Verify,
-    /// The request itself makes no sense.
+    /// The request is invalid.
     Usage,
     /// Everything else.
     Failed,
 }
 
 impl Error {
-    /// The error that this one adds words to, such as which layer it is about; itself if it adds to none.
+    /// The error below wrappers that add context, such as the layer; itself if it is not such a wrapper.
     pub fn innermost(&self) -> &Self {
         match self {
             Self::Intake { source, .. } | Self::InLayer { source, .. } | Self::Undo { first: source, .. } => {
@@ -265,7 +264,7 @@ impl Error {
         }
     }
 
-    /// Whether what was written to a sandbox cannot be saved.
+    /// Whether this says that data written to a sandbox cannot be saved.
     pub(crate) fn is_loss(&self) -> bool {
         #[cfg(target_os = "linux")]
         return matches!(self, Self::Linux(error) if error.is_loss());
@@ -273,7 +272,7 @@ impl Error {
         return false;
     }
 
-    /// Says which layer it is about, unless it does.
+    /// Adds the layer that the error is about, unless it already names one.
     pub(crate) fn about_layer(self, action: &'static str, id: impl Into<String>) -> Self {
         match self {
             named @ (Self::Hcs { .. } | Self::InLayer { .. } | Self::ImportProcess { .. }) => named,
@@ -281,7 +280,7 @@ impl Error {
         }
     }
 
-    /// Whether this is about what a layer's data say, and not about reading or writing them.
+    /// Whether the layer's data are bad, as opposed to a failure to read or write them.
     pub fn is_bad_data(&self) -> bool {
         matches!(
             self.innermost(),
@@ -293,7 +292,7 @@ impl Error {
         )
     }
 
-    /// The limit that a layer exceeds, if that is what this is about.
+    /// The exceeded limit, if that is the cause of this error.
     pub fn exceeded(&self) -> Option<&Exceeded> {
         match self.innermost() {
             Self::Limit { exceeded, .. } => Some(exceeded),
@@ -301,7 +300,7 @@ impl Error {
         }
     }
 
-    /// Says which layer's data are bad: an image has many, and their entries have the same names.
+    /// Adds which layer's data are bad: an image has many layers, with entries of the same names.
     pub(crate) fn in_layer(self, what: String) -> Self {
         if self.is_bad_data() || matches!(self, Self::Limit { .. }) {
             Self::Intake { what, source: Box::new(self) }
@@ -310,7 +309,7 @@ impl Error {
         }
     }
 
-    /// Joins this error with one from undoing what had been done before it; neither is dropped.
+    /// Joins this error with an error of undoing the earlier steps, so that neither is lost.
     #[must_use]
     pub fn with_undo(self, undo: Result<(), Self>) -> Self {
         match undo {
@@ -332,7 +331,7 @@ fn linux_kind(error: &layer_mounts::linux::LinuxError) -> ErrorKind {
     match error {
         error if error.is_in_use() => ErrorKind::InUse,
         Linux::SandboxTooSmall { .. } | Linux::SandboxTooLarge { .. } => ErrorKind::Usage,
-        // Of a sandbox that is larger than the store's file system lets a file be.
+        // The sandbox would be larger than the largest file of the store's file system.
         Linux::System { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => ErrorKind::Usage,
         _ => ErrorKind::Failed,
     }
@@ -346,12 +345,12 @@ fn none_of(entries: u64) -> String {
     if entries == 1 { "its one entry is not".to_owned() } else { format!("none of its {entries} entries is") }
 }
 
-/// How many, and what they do.
+/// The number, with its verb.
 fn stand(count: usize) -> String {
     if count == 1 { "1 stands".to_owned() } else { format!("{count} stand") }
 }
 
-/// The first few of many, each short.
+/// The first few IDs, shortened.
 fn first_of(ids: &[LayerId]) -> String {
     const SHOWN: usize = 4;
     let shown: Vec<&str> = ids.iter().take(SHOWN).map(LayerId::short).collect();
@@ -366,7 +365,7 @@ fn list(ids: &[LayerId]) -> String {
     ids.iter().map(LayerId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// A name as messages show it, which a hostile one cannot flood.
+/// A name for messages, cut so that a hostile one cannot flood them.
 pub(crate) fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 300;
     let text = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]).into_owned();
@@ -384,7 +383,7 @@ pub(crate) fn chain_text(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Adds to an I/O error what was being done to which path.
+/// Adds the action and the path to an I/O error.
 pub(crate) trait IoContext<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }

@@ -1,4 +1,4 @@
-//! What is found wrong with a store: first an error of the check that found it, then a finding to show.
+//! Faults found in a store: first as the error of a check, then as a finding to show.
 
 use std::path::PathBuf;
 
@@ -6,20 +6,20 @@ use crate::error::{Error, chain_text};
 use crate::id::LayerId;
 use crate::invariants::Invariant;
 
-/// Something that is not as it must be.
+/// A violated invariant, to show to the user.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
-    /// What does not hold.
+    /// The violated invariant.
     pub invariant: Invariant,
-    /// The layer it concerns; `None`: the store.
+    /// The layer it concerns; `None` for the store as a whole.
     pub id: Option<LayerId>,
     /// What is wrong.
     pub problem: String,
-    /// Whether it was put right.
+    /// Whether it was repaired.
     pub repaired: bool,
 }
 
-/// An invariant that does not hold, and how.
+/// A violated invariant, with the error that shows it.
 #[derive(Debug)]
 pub(crate) struct Violation {
     /// The invariant.
@@ -40,13 +40,12 @@ impl Violation {
     }
 }
 
-/// Something that lies where nothing should be, and what to say of it. It is repaired once nothing is at
-/// `path`.
+/// A file or directory that should not exist, with its finding. It counts as repaired once `path` is gone.
 #[derive(Debug)]
 pub(crate) struct Leftover {
     /// Where it is.
     pub path: PathBuf,
-    /// What to say of it.
+    /// The finding to report.
     pub finding: Finding,
 }
 
@@ -55,17 +54,17 @@ impl Leftover {
         Self { path, finding: Finding { invariant, id, problem, repaired: false } }
     }
 
-    /// What `problem` says of `path` is the whole finding.
+    /// A leftover whose message is `path`, followed by `problem`.
     pub(crate) fn at(invariant: Invariant, path: PathBuf, problem: &str) -> Self {
         let problem = format!("{} {problem}", path.display());
         Self::new(invariant, path, None, problem)
     }
 }
 
-/// What a leftover of a dead process is said to be.
+/// The message for a leftover of a dead process.
 pub(crate) const DIED: &str = "was left by a process that died";
 
-/// Takes the result of a check for one of `invariant`.
+/// Turns the error of a check into a violation of `invariant`.
 pub(crate) trait Breaks<T> {
     fn breaks(self, invariant: Invariant) -> Result<T, Violation>;
 }

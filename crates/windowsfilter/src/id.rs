@@ -1,8 +1,8 @@
 //! Names of layers and sandboxes.
 //!
-//! An ID becomes a directory name under `layers/`, so it is checked once, here, and every path in the
-//! crate is made from a [`LayerId`]. The original uses `filepath.Base(id)` in some places and the raw ID
-//! in others (`windows.go`, `dir` and `Remove`), so that one ID can mean two directories; ours cannot.
+//! An ID becomes a directory name under `layers/`, so it is checked once, here, and every path in the crate
+//! is built from a [`LayerId`]. The original uses `filepath.Base(id)` in some places and the raw ID in others
+//! (`windows.go`, `dir` and `Remove`), so that one ID can mean two directories.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,8 @@ pub(crate) const IMPORTING: &str = "-importing";
 /// Suffix of a layer that is being removed. Never visible; [`crate::Driver::cleanup`] removes it.
 pub(crate) const REMOVING: &str = "-removing";
 
-/// How the IDs begin of what `windowsfilter serve` keeps for containerd: sandboxes, and layers on their way.
+/// Prefix of the IDs that `windowsfilter serve` creates for containerd: of sandboxes, and of layers being
+/// imported.
 const SERVERS: &str = "containerd-";
 
 /// Longest ID in bytes: leaves room for our suffixes within Linux' `NAME_MAX` of 255.
@@ -26,9 +27,9 @@ const MAX_LEN: usize = 200;
 pub struct LayerId(String);
 
 impl LayerId {
-    /// Checks `id`. Letters, digits, `_`, `.` and `-` are allowed, at most 200 of them, starting with a
-    /// letter, digit or `_`; refused are names Windows reserves (`CON`, `nul.txt`, a trailing dot) and our
-    /// own `-importing` and `-removing` suffixes.
+    /// Checks `id`. It may have at most 200 letters, digits, `_`, `.` and `-`, and must start with a letter,
+    /// digit or `_`. Names that Windows reserves (`CON`, `nul.txt`, a trailing dot) and our own suffixes
+    /// `-importing` and `-removing` are refused.
     ///
     /// # Errors
     /// [`Error::InvalidId`] with the reason.
@@ -40,8 +41,8 @@ impl LayerId {
         }
     }
 
-    /// Checks `id`, which names something new, as [`LayerId::new`] does; refuses those of the server for
-    /// containerd too, which keeps records of what it makes and would take this for a part of it.
+    /// Checks the ID of a new layer or sandbox like [`LayerId::new`]. Also refuses the IDs of the server for
+    /// containerd, which would treat the layer as one of its own.
     ///
     /// # Errors
     /// [`Error::InvalidId`] with the reason.
@@ -54,7 +55,7 @@ impl LayerId {
         Ok(id)
     }
 
-    /// The ID of something that the server for containerd calls `part`.
+    /// The ID of a layer or sandbox that the server for containerd calls `part`.
     ///
     /// # Errors
     /// [`Error::InvalidId`].
@@ -62,14 +63,14 @@ impl LayerId {
         Self::new(format!("{SERVERS}{part}"))
     }
 
-    /// What the server for containerd calls this; `None` if it is not the server's. In any case of letters:
-    /// on Windows they are one name.
+    /// The server for containerd's own name for this; `None` if the ID is not the server's. The prefix
+    /// matches in any case: on Windows such IDs are one name.
     pub fn servers_part(&self) -> Option<&str> {
         let (start, part) = self.0.split_at_checked(SERVERS.len())?;
         start.eq_ignore_ascii_case(SERVERS).then_some(part)
     }
 
-    /// Short enough for a message: an ID that is a digest is cut to what tells it apart.
+    /// The ID for messages: one that looks like a digest is cut to 12 digits.
     pub fn short(&self) -> &str {
         let id = self.as_str();
         if id.len() >= 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) { &id[..12] } else { id }

@@ -1,14 +1,14 @@
 //! The invariants of a store, by name.
 //!
-//! One list for all that keep something in it: layers and sandboxes (`layer_store/fsck/`, and each engine of
-//! its own files), images (`windowsfilter-image`) and containerd's snapshots (`windowsfilter-containerd`).
-//! `docs/fsck.md` says of each what breaks it, what `--repair` does, and which test breaks it.
+//! One list for everything in a store: layers and sandboxes (`layer_store/fsck/`, and each engine for its own
+//! files), images (`windowsfilter-image`) and containerd's snapshots (`windowsfilter-containerd`).
+//! `docs/fsck.md` says for each what breaks it, what `--repair` does, and which test breaks it.
 
-/// Declares the invariants, their names and the list of them together, so that none can be missing from
-/// either.
+/// Declares the invariants, their names and their list together, so that none can be missing from any of
+/// them.
 macro_rules! invariants {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// What must be true of a store. Its name is what `fsck` prints.
+        /// An invariant of a store. `fsck` prints its name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
         #[serde(rename_all = "kebab-case")]
         #[non_exhaustive]
@@ -31,74 +31,74 @@ macro_rules! invariants {
 }
 
 invariants! {
-    /// Whatever is being imported, made or removed, somebody is doing it.
+    /// Every unfinished import, creation or removal has a live process working on it.
     InterruptedWork = "interrupted-work",
-    /// The record of a staged layer that somebody keeps is as it was written.
+    /// The record of a kept staged layer is as it was written.
     StagedLayer = "staged-layer",
-    /// Whatever is in `tmp/`, somebody is writing it.
+    /// Every file in `tmp/` has a live process writing it.
     TemporaryFiles = "temporary-files",
-    /// Whatever template is being made, somebody is making it.
+    /// Every unfinished template has a live process making it.
     UnfinishedTemplate = "unfinished-template",
     /// A template is as it was made.
     TemplateIntact = "template-intact",
     /// The record of a mount is as it was written.
     MountRecord = "mount-record",
-    /// Whatever is mounted, somebody has asked for it.
+    /// Every mount has a user or a holder.
     MountsInUse = "mounts-in-use",
-    /// A lock has a layer.
+    /// Every lock file has a layer.
     LocksOfLayers = "locks-of-layers",
-    /// Nothing but layers is among the layers.
+    /// The directory of layers contains only layers.
     OnlyLayers = "only-layers",
-    /// Nobody but administrators, the system and the store's user can write to a directory of it.
+    /// Only administrators, the system and the store's user can write to its directories.
     PrivateDirectories = "private-directories",
 
     /// `layerID` names a layer.
     AlternateId = "alternate-id",
-    /// `layer.json` is there, as it was written, and says what its kind of layer needs.
+    /// `layer.json` exists, is as it was written, and has the fields that its kind of layer needs.
     LayerRecord = "layer-record",
-    /// A layer's directory holds files of layers only.
+    /// A layer's directory contains only files of layers.
     LayerFiles = "layer-files",
     /// `owners.json` is as it was written.
     LayerOwners = "layer-owners",
-    /// `layerchain.json` is there, as it was written, and names nothing twice.
+    /// `layerchain.json` exists, is as it was written, and names no layer twice.
     LayerChain = "layer-chain",
     /// Every parent is a layer with content.
     ParentsExist = "parents-exist",
-    /// A chain goes on as its first parent's does.
+    /// A chain is its first parent followed by that parent's chain.
     ChainContinues = "chain-continues",
-    /// `layer.tar` is there and as long as it was.
+    /// `layer.tar` exists and has its recorded length.
     TarSize = "tar-size",
     /// `layer.tar` has the layer's diffID.
     TarDigest = "tar-digest",
-    /// `layer.erofs` is there, as it was written.
+    /// `layer.erofs` exists and is as it was written.
     IndexDigest = "index-digest",
-    /// `chain.erofs`, where it is, is what the chain's indexes give.
+    /// `chain.erofs`, if it exists, equals the merge of the chain's indexes.
     ChainIndex = "chain-index",
-    /// `sandbox.img` is there, no shorter than its record and its file system say.
+    /// `sandbox.img` exists and is no shorter than its record and its file system say.
     SandboxSize = "sandbox-size",
-    /// `sandbox.img` has an ext4 superblock whose checksum is right.
+    /// `sandbox.img` has an ext4 superblock with a correct checksum.
     SandboxSuperblock = "sandbox-superblock",
-    /// e2fsck finds nothing wrong in `sandbox.img`.
+    /// e2fsck finds no error in `sandbox.img`.
     SandboxFileSystem = "sandbox-file-system",
     /// The compute service knows the layer.
     HostKnowsLayer = "host-knows-layer",
 
-    /// The record of an image is as it was written, and its own.
+    /// The record of an image is as it was written, and belongs to this image.
     ImageRecord = "image-record",
-    /// An image's config is there, as it came, and gives the layers of its record.
+    /// An image's config exists, is as imported, and lists the layers of the image's record.
     ImageConfig = "image-config",
-    /// An image's manifest is there, as it came.
+    /// An image's manifest exists and is as imported.
     ImageManifest = "image-manifest",
-    /// An image's layers are there, each with its diffID and on top of the one below.
+    /// An image's layers exist, each with its diffID and on top of the one below.
     ImageLayers = "image-layers",
-    /// A document of no image is as it came, too.
+    /// A document that no image uses is also as imported.
     SpareDocument = "spare-document",
-    /// A layer's blob that is kept is as it came.
+    /// A kept blob of a layer is as imported.
     LayerBlob = "layer-blob",
 
-    /// The records of snapshots can be read, and are as they were written.
+    /// The records of snapshots can be read and are as they were written.
     SnapshotRecords = "snapshot-records",
-    /// A snapshot has its parent, and the layer or sandbox that it needs.
+    /// A snapshot's parent exists, and so does the layer or sandbox that it needs.
     SnapshotNeeds = "snapshot-needs",
 }
 

@@ -1,6 +1,6 @@
-//! Names in JSON documents. Windows' names are sequences of any 16 bits, Linux' of any bytes, and JSON has
-//! text: a name that is no text is written as `{"bytes": "<base64>"}` in place of the string, so that no two
-//! names become one.
+//! Names in JSON documents. Windows names are sequences of arbitrary 16-bit units, Linux names of arbitrary
+//! bytes, but JSON strings are text. A name that is not valid UTF-8 is written as `{"bytes": "<base64>"}`
+//! instead of a string, so that different names stay different.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// A name or path as a JSON document has it.
+/// A name or path that is serialized to JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JsonName(Vec<u8>);
 
@@ -38,7 +38,7 @@ impl Serialize for JsonName {
     }
 }
 
-/// For fields that are paths: `#[serde(serialize_with = "windowsfilter::serialize_path")]`.
+/// Serializes a field that is a path: `#[serde(serialize_with = "windowsfilter::serialize_path")]`.
 ///
 /// # Errors
 /// Those of `serializer`.
@@ -66,7 +66,7 @@ mod tests {
         let json = |name: &[u8]| serde_json::to_string(&JsonName::from(name)).unwrap();
         assert_eq!(json("gr\u{fc}n\n".as_bytes()), "\"gr\u{fc}n\\n\"");
         assert_eq!(json(b"a\xff"), r#"{"bytes":"Yf8="}"#);
-        // Half of a surrogate pair, which Windows has in names.
+        // Half of a surrogate pair, which Windows names may contain.
         assert_eq!(json(b"\xed\xa0\x80"), r#"{"bytes":"7aCA"}"#);
         assert_ne!(json(b"a\xfe"), json(b"a\xff"));
     }

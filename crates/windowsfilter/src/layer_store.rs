@@ -1,9 +1,8 @@
 //! The store of layers and sandboxes: the driver's contract on top of an engine.
 //!
-//! This file opens a store and finds things in it. How a layer comes in is in `staging.rs` (`in_place.rs`
-//! where its engine makes it where it stays), how it is mounted in `mounts.rs`, how its changes come out in
-//! `reading.rs`, how it goes in `removal.rs`, and what must be true of all of them in `fsck/`; `contract.rs`
-//! puts them together as [`crate::Driver`].
+//! This file opens a store and looks layers up. Import is in `staging.rs` (`in_place.rs` for engines that
+//! make layers at their final path), mounting in `mounts.rs`, export in `reading.rs`, removal in
+//! `removal.rs`, and the checks of all of them in `fsck/`; `contract.rs` implements [`crate::Driver`].
 
 mod chains;
 mod contract;
@@ -44,8 +43,8 @@ use crate::options::{DEFAULT_SANDBOX_SIZE, StorageOptions};
 use crate::record::{self, LayerKind, LayerRecord};
 use crate::store::{self, Paths, file};
 
-/// A layer store, open. Cheap to open and to clone: clones are handles of the same store. Any number of
-/// processes may have the same one open.
+/// An open layer store. Cheap to open and to clone: clones are handles of the same store. Any number of
+/// processes may open the same store.
 #[derive(Clone, Debug)]
 pub struct LayerStore {
     paths: Arc<Paths>,
@@ -57,7 +56,7 @@ pub struct LayerStore {
 }
 
 impl LayerStore {
-    /// Opens the store at `root`, creating it where there is none.
+    /// Opens the store at `root`, creating it if there is none.
     ///
     /// # Errors
     /// [`Error::NotAStore`], [`Error::ForeignStore`]; on Windows [`Error::Exposed`]; when its directories
@@ -68,10 +67,10 @@ impl LayerStore {
         Ok(Self::over(engine, paths, options))
     }
 
-    /// As [`Self::open`], for whoever only wants what is there: where no store is, none is made.
+    /// Like [`Self::open`], but fails if there is no store instead of creating one.
     ///
     /// # Errors
-    /// [`Error::NoStore`]; as there.
+    /// [`Error::NoStore`]; as [`Self::open`].
     pub fn open_existing(root: &Path, options: StorageOptions) -> Result<Self, Error> {
         if store::is_store(root, Placement::Aside)? {
             Self::open(root, options)
@@ -80,8 +79,8 @@ impl LayerStore {
         }
     }
 
-    /// Opens the layers in `home`, which may be one of Docker's, with Windows' own engine. Layers are filled
-    /// as `import` says.
+    /// Opens the layers in `home`, which may be a home of Docker's, with Windows' own engine. `import`
+    /// chooses how layers are imported.
     ///
     /// # Errors
     /// [`Error::Unsupported`] on an ReFS volume; [`Error::Exposed`]; when directories cannot be made or read.
@@ -97,7 +96,7 @@ impl LayerStore {
         Ok(Self::over(engine, paths, options))
     }
 
-    /// Opens a store whose layers are `engine`'s.
+    /// Opens a store with `engine`.
     #[cfg(all(test, unix))]
     pub(crate) fn open_over(
         root: &Path,
@@ -112,7 +111,7 @@ impl LayerStore {
         Self {
             paths: Arc::new(paths),
             default_size: match options.size {
-                // Where layers are made in place, the host has a size of its own.
+                // Engines that make layers in place have a default size of their own.
                 Some(0) if engine.placement() == Placement::Aside => DEFAULT_SANDBOX_SIZE,
                 size => size.unwrap_or(DEFAULT_SANDBOX_SIZE),
             },
@@ -123,13 +122,13 @@ impl LayerStore {
         }
     }
 
-    /// Whether what is at `root` was made by [`LayerStore::open_hcs`].
+    /// Whether the store at `root` was made by [`LayerStore::open_hcs`].
     pub fn is_hcs(root: &Path) -> bool {
         Paths::is_in_place(root)
     }
 
-    /// Whether the bytes of a layer's tar are kept as they came in. The compute service keeps files, and
-    /// makes another tar of them.
+    /// Whether the store keeps a layer's tar byte for byte. The compute service keeps only the files and
+    /// exports them as a different tar.
     pub fn keeps_tars(&self) -> bool {
         self.engine.keeps_tars()
     }
@@ -138,35 +137,36 @@ impl LayerStore {
         self.engine.placement() == Placement::InPlace
     }
 
-    /// Lets `reclaimer` delete the bytes of removed layers, instead of the call that removes them.
+    /// Passes the bytes of removed layers to `reclaimer`, instead of deleting them in the call that removes
+    /// the layer.
     #[must_use]
     pub fn reclaim_with(self, reclaimer: Reclaimer) -> Self {
         Self { reclaimer, ..self }
     }
 
-    /// Takes in layers up to these limits, instead of the default ones.
+    /// Imports layers up to these limits instead of the default ones.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// Gives new sandboxes, and layers that are mounted, streams in this form, instead of Samba's.
+    /// Uses this form of streams for new sandboxes and for mounted layers, instead of Samba's.
     #[must_use]
     pub fn with_streams(self, streams: StreamForm) -> Self {
         Self { streams, ..self }
     }
 
-    /// What layers that come in may be at most.
+    /// The limits for imported layers.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What ends the work on this store, wherever it is: for whoever wants to call it off.
+    /// The [`Cancel`] that ends all work on this store and its clones.
     pub fn cancel(&self) -> &Cancel {
         self.paths.cancel()
     }
 
-    /// The same store for what undoes: nothing of that is cancelled.
+    /// The same store without its [`Cancel`]: for undoing work, which must not be cancelled.
     #[must_use]
     pub fn undoing(&self) -> Self {
         let paths = Paths::clone(&self.paths).with_cancel(Cancel::default());
@@ -178,14 +178,13 @@ impl LayerStore {
         self.paths.root()
     }
 
-    /// The store's own files, for the crates that keep something beside layers.
+    /// The store's own files, for crates that keep their own data in the store.
     #[doc(hidden)]
     pub fn files(&self) -> StoreFiles<'_> {
         StoreFiles::of(self)
     }
 
-    /// Takes the store's lock, waiting until it is free: the set of layers does not change until it is
-    /// dropped.
+    /// Takes the store lock, waiting until it is free. While it is held the set of layers does not change.
     fn lock(&self) -> Result<StoreLock, Error> {
         self.files().lock()
     }
@@ -200,7 +199,7 @@ impl LayerStore {
         record::resolve_id(&self.paths.layer(id), id)
     }
 
-    /// What `id` is.
+    /// The record of `id`.
     ///
     /// # Errors
     /// [`Error::NoSuchLayer`], [`Error::Damaged`].
@@ -215,7 +214,7 @@ impl LayerStore {
     /// The record of a layer, complete or not.
     fn read_record(&self, id: &LayerId) -> Result<LayerRecord, Error> {
         let dir = self.paths.layer(id);
-        // Docker makes layers in such a store, too, and knows no records.
+        // Docker also makes layers in such a store, without our records.
         if self.is_in_place() && dir.is_dir() && !dir.join(file::RECORD).exists() {
             return Ok(record::foreign_record(&dir));
         }
@@ -235,7 +234,7 @@ impl LayerStore {
         self.paths.with_chain_form(|form| record::read_chain(&self.paths.layer(id), id, form))
     }
 
-    /// Whether `id` is a layer or sandbox of this store, and in order.
+    /// Whether `id` is a layer or sandbox of this store, and intact.
     ///
     /// # Errors
     /// When the store cannot be read; a damaged layer is [`Presence::Damaged`].
@@ -249,12 +248,12 @@ impl LayerStore {
         }
     }
 
-    /// Whether a directory for `id` is there; says nothing of its health.
+    /// Whether `id` has a directory; does not check that it is intact.
     pub fn contains(&self, id: &LayerId) -> bool {
         self.resolve(id).is_ok_and(|id| self.paths.layer(&id).is_dir() && !self.is_incomplete(&id))
     }
 
-    /// All layers and sandboxes, sorted; those being written or removed are not among them.
+    /// All layers and sandboxes, sorted, without those being written or removed.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -266,7 +265,7 @@ impl LayerStore {
         Ok(ids)
     }
 
-    /// Names in `dir` that are valid UTF-8. Among layers, only those of directories.
+    /// UTF-8 names in `dir`; except in the directory of incomplete layers' marks, only names of directories.
     fn entries(&self, dir: &Path) -> Result<Vec<String>, Error> {
         let only_directories = dir != self.paths.incomplete_dir();
         let mut names = Vec::new();
@@ -283,8 +282,8 @@ impl LayerStore {
         Ok(names)
     }
 
-    /// Directories that an interrupted import or removal may have left, and staged layers that somebody
-    /// keeps, see [`staging::is_kept`].
+    /// Directories that an interrupted import or removal may have left, and staged layers that were kept, see
+    /// [`staging::is_kept`].
     fn leftovers(&self) -> Result<Vec<PathBuf>, Error> {
         let unfinished = |name: &String| name.ends_with(IMPORTING) || name.ends_with(REMOVING);
         let mut found = Vec::new();
@@ -328,7 +327,7 @@ impl LayerStore {
         Ok(ids)
     }
 
-    /// The layer's tar, exactly as it came in.
+    /// The layer's tar, exactly as imported.
     ///
     /// # Errors
     /// [`Error::WrongKind`] unless it is a committed layer.
@@ -350,7 +349,7 @@ impl LayerStore {
         Ok(record)
     }
 
-    /// The tars that `id` shows, base first: its own, if it has one, on top of its parents'.
+    /// The layers whose content `id` shows, base first: its parents, then itself if it has content.
     pub(crate) fn chain_of(&self, id: &LayerId) -> Result<Vec<ChainLayer>, Error> {
         let id = self.resolve(id)?;
         let mut ids = self.chain_ids(&id)?;
@@ -376,13 +375,13 @@ impl LayerStore {
         Ok(ChainLayer { id: id.clone(), dir, diff_id: record.diff_id })
     }
 
-    /// Where `id` is, its alternate ID looked up; says nothing of its health.
+    /// The paths of `id`, after looking up its alternate ID; does not check that it is intact.
     pub(crate) fn place(&self, id: &LayerId) -> Result<Place, Error> {
         let id = self.resolve(id)?;
         Ok(Place { dir: self.paths.layer(&id), mounts: self.paths.mount(&id), id })
     }
 
-    /// `id` with its chain, for the engine.
+    /// `id` with its record and chain, for the engine.
     pub(crate) fn layer(&self, id: &LayerId) -> Result<Layer, Error> {
         let place = self.place(id)?;
         let record = self.record(&place.id)?;
@@ -393,7 +392,8 @@ impl LayerStore {
         Ok(Layer { kind: record.kind, chain: self.chain_of(&place.id)?, place, streams })
     }
 
-    /// What `id` shows as `C:\`, for reading without a mount. Of a sandbox: what its parents show.
+    /// The files of `id`, rooted at what it shows as `C:\`, for reading without a mount. For a sandbox: those
+    /// of its parents.
     ///
     /// # Errors
     /// [`Error::NoSuchLayer`], damaged files.
@@ -403,25 +403,25 @@ impl LayerStore {
     }
 }
 
-/// As [`missing_is_damage`], of all layers that `layer` shows.
+/// [`missing_is_damage`] for the whole chain of `layer`.
 fn missing_in(layer: &Layer, error: Error) -> Error {
     missing_in_chain(&layer.chain, error)
 }
 
-/// As [`missing_is_damage`], of all layers of a chain.
+/// [`missing_is_damage`] for all layers of a chain.
 fn missing_in_chain(chain: &[ChainLayer], error: Error) -> Error {
     let dirs: Vec<_> = chain.iter().map(|layer| (&layer.id, layer.dir.as_path())).collect();
     missing_is_damage(&dirs, error)
 }
 
-/// A file that one of these layers must have and that is not there is damage to that layer.
+/// Turns "file not found" for a file that one of these layers must have into damage to that layer.
 fn missing_is_damage(layers: &[(&LayerId, &Path)], error: Error) -> Error {
     let Error::Io { path, source, .. } = &error else { return error };
     if source.kind() != std::io::ErrorKind::NotFound {
         return error;
     }
     let owner = layers.iter().find(|(_, dir)| path.parent() == Some(*dir));
-    // One that somebody removed meanwhile has no files, but is not damaged.
+    // A layer removed meanwhile has no files, but is not damaged.
     match (owner, [file::TAR, file::INDEX].into_iter().find(|file| path.ends_with(file))) {
         (Some((id, dir)), Some(file)) if dir.is_dir() => {
             Error::Damaged { id: (*id).clone(), file, reason: "it is missing".into() }

@@ -1,8 +1,9 @@
 //! The layer store: Docker's `windowsfilter` graph driver, on any host.
 //!
-//! A [`LayerStore`] keeps Windows layers as they came in, shows a chain of them as Windows would (a [`View`],
-//! without a mount or rights), mounts it on Linux, and keeps what a container writes in a sandbox, whose
-//! changes are a layer again. Names of images are `windowsfilter-image`'s; formats are `wclayer`'s.
+//! A [`LayerStore`] keeps Windows layers exactly as imported, shows a chain of them as Windows would (a
+//! [`View`] needs neither a mount nor privileges), and mounts it on Linux. A container writes to a sandbox;
+//! the changes of a sandbox can be exported as a new layer. Image names are handled by `windowsfilter-image`,
+//! formats by `wclayer`.
 //!
 //! ```
 //! use windowsfilter::{Follow, LayerId, LayerStore, NodeKind, StorageOptions};
@@ -26,13 +27,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! All calls are the store's own; [`Driver`] has the same ones under Docker's names (`apply_diff` for
-//! [`LayerStore::import`], `get` for [`LayerStore::mount`]), for programs that speak those.
-//! `ARCHITECTURE.md` in the repository is the map of the code.
+//! All methods are the store's own; [`Driver`] offers the same ones under Docker's names (`apply_diff` for
+//! [`LayerStore::import`], `get` for [`LayerStore::mount`]), for programs that use those. `ARCHITECTURE.md`
+//! in the repository is the map of the code.
 
 #![forbid(unsafe_code)]
 
-// Tests that every engine runs, `tests/contract/suite.rs`, are shared with those beside this crate.
+// The tests of every engine, `tests/contract/suite.rs`, are shared with the integration tests.
 #[cfg(test)]
 extern crate self as windowsfilter;
 
@@ -71,7 +72,7 @@ pub use limits::Limits;
 pub use options::StorageOptions;
 pub use record::{LayerKind, LayerRecord};
 
-/// How a layer comes in: [`LayerStore::stage`] and what it is given.
+/// Importing a layer: the parameters and results of [`LayerStore::stage`].
 pub mod import {
     pub use crate::compressed::CompressedFormat;
     pub use crate::engine::portable::import::MAX_ZSTD_WINDOW_LOG;
@@ -79,20 +80,20 @@ pub mod import {
     pub use crate::layer_store::StagedDirectory;
 }
 
-/// How changes come out: options of [`LayerStore::diff_with`], and what a diff leaves out.
+/// Exporting changes: the options of [`LayerStore::diff_with`], and what a diff leaves out.
 pub mod diff {
     pub use crate::diff_options::{DiffOptions, LeftOut};
     pub use crate::layer_store::Spooled;
 }
 
-/// What [`LayerStore::fsck`] and [`LayerStore::verify_all`] find.
+/// The findings of [`LayerStore::fsck`] and [`LayerStore::verify_all`].
 pub mod fsck {
     pub use crate::findings::Finding;
     pub use crate::invariants::Invariant;
     pub use crate::layer_store::Verified;
 }
 
-/// Win32 metadata of a file, and the extended attributes that a mounted view and a sandbox have it in.
+/// Win32 metadata of a file, and the extended attributes in which mounted views and sandboxes store it.
 pub mod metadata {
     pub use crate::engine::StreamForm;
     pub use crate::engine::portable::xattrs::{Origin, Stream, StreamContent, Win32Metadata};
@@ -103,20 +104,20 @@ pub mod hcs_engine {
     pub use crate::engine::hcs::{ImportProcess, read_chain, write_layer};
 }
 
-/// What the crates of this project share beside the layer store. It changes without notice.
+/// Items that the crates of this project share besides the layer store. They change without notice.
 #[doc(hidden)]
 pub mod support {
     pub use layer_mounts::remove_tree;
 
     pub use crate::access::Exposed;
     pub use crate::digest::Hashed;
-    /// The fuzz targets give it trees of their own.
+    /// For the fuzz targets, which pass it their own trees.
     #[cfg(target_os = "linux")]
     pub use crate::engine::portable::sandbox_diff;
     pub use crate::error::TarContent;
     pub use crate::json_name::{JsonName, serialize_path};
     pub use crate::layer_store::{Chains, Doomed, Reclaimer, StoreFiles, StoreLock};
-    /// Records that are sealed by a checksum.
+    /// Records sealed by a checksum.
     pub mod sealed {
         pub use crate::sealed::{seal, unseal};
     }

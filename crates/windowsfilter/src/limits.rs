@@ -1,46 +1,46 @@
-//! How much a layer that comes in may be, so that a hostile one costs no more than a large one.
+//! Limits for imported layers, so that a hostile layer costs no more than a large one.
 //!
-//! Every limit can be raised or lifted by whoever trusts a layer. What memory the entries may take together
-//! is no limit of these: the tree that is built of them counts it (`layer_tree`). `docs/limits.md` says how
-//! the defaults were chosen.
+//! A caller that trusts a layer can raise or lift every limit. The memory that all entries take together is
+//! not limited here but in the tree that is built from them (`layer_tree`). `docs/limits.md` says how the
+//! defaults were chosen.
 
 use wclayer::tar::{Header, MAX_SPECIAL_SIZE};
 
 use crate::error::Error;
 
-/// Bytes that no ratio is demanded of: a small layer of zeros is nothing to fear, and a file of zeros that a
-/// database was given room with is real.
+/// Bytes of tar before which the ratio is not checked: a small layer of zeros is harmless, and files of zeros
+/// that preallocate space, such as a database's, are real.
 const DEFAULT_RATIO_FROM: u64 = 1 << 30;
 
-/// What a layer that comes in may be at most; `None` is no limit.
+/// The limits for imported layers; `None` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Entries of the tar, of any type, streams and deletions included. Default 2,000,000: Server Core's base
-    /// has some 110,000. With what an entry may take of it, memory stays below 2.1 GiB.
+    /// has some 110,000. Together with the limit per entry, memory stays below 2.1 GiB.
     pub entries: Option<u64>,
-    /// Bytes of an entry's name or link target. Default 262,144: Windows' longest path has 32,767 units,
-    /// which are at most 98,301 bytes, but trees that were moved can have longer ones.
+    /// Bytes of an entry's name or link target. Default 262,144: the longest path that Windows can open has
+    /// 32,767 units, at most 98,301 bytes, but moving trees can create longer ones.
     pub name: Option<u64>,
-    /// Components of an entry's name or link target. Default 1,024: half of what a path of Linux' 4,096 bytes
-    /// can have.
+    /// Components of an entry's name or link target. Default 1,024: half of the components that fit in a
+    /// Linux path of 4,096 bytes.
     pub depth: Option<u64>,
-    /// Bytes of an extended header (PAX) or a GNU long name. Default 1 MiB, and never more: Docker's own
-    /// reader takes no longer ones.
+    /// Bytes of an extended header (PAX) or a GNU long name. Default 1 MiB, which is also the maximum:
+    /// Docker's own reader refuses longer ones.
     pub header: Option<u64>,
-    /// Bytes of the uncompressed tar. Default 512 GiB, four times the 127 GB that Docker's sandboxes have.
+    /// Bytes of the uncompressed tar. Default 512 GiB, four times the 127 GB of Docker's sandboxes.
     pub size: Option<u64>,
-    /// Bytes of tar for each byte of the blob, once [`Limits::ratio_from`] is reached. Default 200. Layers
-    /// have 2 to 4; deflate cannot exceed 1,032, zstd can exceed anything.
+    /// Bytes of tar per byte of the blob, checked after [`Limits::ratio_from`] bytes. Default 200. Real
+    /// layers have 2 to 4; deflate reaches at most 1,032, zstd has no maximum.
     pub ratio: Option<u64>,
-    /// Bytes of tar before which the ratio does not matter. Default 1 GiB.
+    /// Bytes of tar before which the ratio is not checked. Default 1 GiB.
     pub ratio_from: u64,
-    /// Whether a tar is taken that has entries, but none in `Files`, `Hives` or `UtilityVM`. Default no: it
-    /// is another system's layer, or none, and would show nothing.
+    /// Whether to accept a tar that has entries, but none in `Files`, `Hives` or `UtilityVM`. Default no: it
+    /// is a layer of another system, or not a layer, and its view would be empty.
     pub foreign_layers: bool,
 }
 
 impl Limits {
-    /// No limits, but for [`MAX_SPECIAL_SIZE`]: for what is in the store already.
+    /// No limits except [`MAX_SPECIAL_SIZE`]: for layers that are already in the store.
     pub const NONE: Self = Self {
         entries: None,
         name: None,
@@ -90,8 +90,8 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Its name, and, behind two dashes, the option of the command line that sets it; a sandbox's size and
-    /// the disk have none.
+    /// Its name; with two dashes in front, the option of the command line that sets it. There is no option
+    /// for a sandbox's size and the disk.
     pub fn name(self) -> &'static str {
         match self {
             Self::Entries => "max-entries",
@@ -111,9 +111,9 @@ impl Limit {
 pub struct Exceeded {
     /// Which one.
     pub limit: Limit,
-    /// What it is.
+    /// Its value.
     pub allowed: u64,
-    /// What there is instead, as far as it was looked at. Of the ratio: the bytes of tar.
+    /// The actual value when the check failed. For the ratio: the bytes of tar.
     pub actual: u64,
 }
 
@@ -160,7 +160,7 @@ impl Limits {
         check(Limit::Entries, self.entries, number)?;
         for name in [&header.name, &header.link_name] {
             check(Limit::Name, self.name, name.len() as u64)?;
-            // No name has more components than bytes.
+            // A name cannot have more components than bytes.
             if self.depth.is_some_and(|depth| name.len() as u64 > depth) {
                 check(Limit::Depth, self.depth, components(name))?;
             }
@@ -168,12 +168,12 @@ impl Limits {
         Ok(())
     }
 
-    /// Refuses what has become `tar` bytes or more.
+    /// Refuses a tar of `tar` bytes, if that is too large.
     pub(crate) fn check_size(&self, tar: u64) -> Result<(), Exceeded> {
         check(Limit::Size, self.size, tar)
     }
 
-    /// Refuses what has become `tar` bytes of the first `blob` bytes of something compressed.
+    /// Refuses a blob whose first `blob` bytes gave `tar` bytes of tar, if the ratio is too large.
     pub(crate) fn check_ratio(&self, blob: u64, tar: u64) -> Result<(), Exceeded> {
         match self.ratio {
             Some(allowed) if tar > self.ratio_from && tar > blob.saturating_mul(allowed) => {
@@ -183,8 +183,8 @@ impl Limits {
         }
     }
 
-    /// Refuses `what`, which is no layer but holds layers, and has become `plain` bytes of its first
-    /// `compressed` ones.
+    /// Refuses the archive `what`, which contains layers and whose first `compressed` bytes gave `plain`
+    /// bytes, if that is too large or the ratio is.
     ///
     /// # Errors
     /// [`Error::Intake`] of an [`Error::Limit`].
@@ -194,28 +194,29 @@ impl Limits {
     }
 }
 
-/// What the changes of a sandbox may be at most when they are read; `None` is no limit.
+/// The limits for reading the changes of a sandbox; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiffLimits {
-    /// Names that are changed: [`Limits::entries`].
+    /// Number of changed names: [`Limits::entries`].
     pub entries: Option<u64>,
     /// Bytes of their tar: [`Limits::size`].
     pub size: Option<u64>,
-    /// Bytes of the sandbox's disk. Their tar may have a quarter more and 64 MiB: what a disk can hold in
-    /// full blocks and inodes has up to a tenth more in headers. A file without blocks could have any size,
-    /// and a stream of a layer any number of names.
+    /// Bytes of the sandbox's disk. The tar of the changes may be a quarter plus 64 MiB larger: the headers
+    /// for a disk full of blocks and inodes take up to a tenth more. Without this limit a file without blocks
+    /// could have any size, and a layer's stream any number of names.
     pub sandbox: Option<u64>,
-    /// Bytes that may be written where the tar is written, twice while a layer is made of it.
+    /// Bytes that may be written to the disk of the tar. The tar may take half of them, since it is written
+    /// twice while a layer is made from it.
     pub disk: Option<u64>,
 }
 
 impl DiffLimits {
-    /// Refuses the entry with this number, counted from 1.
+    /// Refuses the `number`th entry, counted from 1, if there are too many.
     pub(crate) fn check_entries(&self, number: u64) -> Result<(), Exceeded> {
         check(Limit::Entries, self.entries, number)
     }
 
-    /// Refuses a tar of so many bytes.
+    /// Refuses a tar of `bytes` bytes, if that is too large.
     pub(crate) fn check(&self, bytes: u64) -> Result<(), Exceeded> {
         check(Limit::Size, self.size, bytes)?;
         let sandbox = self.sandbox.map(|size| size.saturating_add(size / 4).saturating_add(64 << 20));
@@ -225,7 +226,7 @@ impl DiffLimits {
 }
 
 impl Limits {
-    /// Those of them that matter for the changes of a sandbox.
+    /// The limits that apply to the changes of a sandbox.
     pub(crate) fn of_changes(&self) -> DiffLimits {
         DiffLimits { entries: self.entries, size: self.size, sandbox: None, disk: None }
     }
@@ -238,7 +239,7 @@ fn check(limit: Limit, allowed: Option<u64>, actual: u64) -> Result<(), Exceeded
     }
 }
 
-/// Components of a name, whichever way its separators lean.
+/// Number of components of a name, separated by `/` or `\`.
 fn components(name: &[u8]) -> u64 {
     let parts = name.split(|byte| matches!(byte, b'/' | b'\\'));
     parts.filter(|part| !matches!(*part, b"" | b".")).count() as u64

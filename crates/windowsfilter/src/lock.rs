@@ -2,18 +2,18 @@
 //!
 //! Two rules keep everything consistent:
 //!
-//! * The *store lock* (`<root>/lock`) is held for moments: whenever the set of layers changes (a staged layer
-//!   becomes visible, a layer becomes `-removing`) and while what depends on that set is checked. Never
-//!   while data is written.
-//! * A directory that somebody is filling is locked itself: `<id>-importing` by its writer. Whoever mounts or
-//!   unmounts has `mounts/<id>.lock`. Cleanup leaves what is locked alone: its owner lives. All who have a
-//!   file in `tmp/` share one lock, `tmp.lock`.
+//! * The *store lock* (`<root>/lock`) is held briefly: while the set of layers changes (a staged layer
+//!   becomes visible, a layer becomes `-removing`) and while checks that depend on that set run. Never while
+//!   layer data is written.
+//! * A directory that is being filled is itself locked: `<id>-importing` by its writer. Mounting and
+//!   unmounting hold `mounts/<id>.lock`. Cleanup leaves locked directories alone: their writer is alive. All
+//!   processes with a file in `tmp/` share one lock, `tmp.lock`.
 //!
-//! Order: a directory's lock before the store lock, so that nobody waits for data while holding the store.
-//! The kernel drops the locks of a process that dies.
+//! Order: a directory's lock before the store lock, so that a process holding the store lock never waits for
+//! data. The kernel drops the locks of a process that dies.
 //!
-//! Windows locks files only, and renames no directory in which a file is open. There a directory's lock is a
-//! file beside it, which goes with the lock: it belongs to the directory's name and not to the directory
+//! Windows can lock only files, and cannot rename a directory in which a file is open. There a directory's
+//! lock is a file beside it, removed with the lock: it belongs to the directory's name, not to the directory
 //! ([`Lock::before_rename`]).
 
 use std::fs::{File, OpenOptions};
@@ -23,16 +23,16 @@ use std::path::{Path, PathBuf};
 use crate::cancel::Cancel;
 use crate::error::{Error, IoContext};
 
-/// A held lock; dropping it releases.
+/// A held lock; dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
-    /// There is no lock file and none can be made, or it may not be opened; what is open is the directory it
-    /// would be in.
+    /// The lock file does not exist and cannot be created, or may not be opened; `file` is its directory
+    /// instead.
     absent: bool,
-    /// Why it was opened for reading only: enough for whoever only reads.
+    /// Why it was opened for reading only, which is enough for readers.
     unwritable: Option<(PathBuf, io::Error)>,
-    /// The lock file, where it is there for the lock's sake only.
+    /// The lock file, if it exists only as long as the lock.
     #[cfg(not(unix))]
     transient: Option<PathBuf>,
 }
@@ -48,8 +48,8 @@ impl Lock {
         }
     }
 
-    /// For whoever is going to change something: refuses a store that cannot be written, before anything is
-    /// done.
+    /// For callers that are about to change something: refuses a store that cannot be written, before any
+    /// change.
     ///
     /// # Errors
     /// As when opening the lock file for writing.
@@ -69,7 +69,7 @@ impl Lock {
         self.file
     }
 
-    /// Whether `path` still is what was locked, and not a successor of the same name.
+    /// Whether `path` is still the locked file or directory, and not a new one of the same name.
     pub(crate) fn still_at(&self, path: &Path) -> bool {
         use std::os::unix::fs::MetadataExt;
         let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
@@ -77,7 +77,7 @@ impl Lock {
             || self.file.metadata().and_then(|a| Ok(same(a, std::fs::metadata(path)?))).unwrap_or(false)
     }
 
-    /// The lock that a directory has under its next name: the same one.
+    /// The lock that a directory needs under its new name: `None`, since its present lock follows the rename.
     #[expect(clippy::unnecessary_wraps, reason = "it fails where locks go by names")]
     pub(crate) fn before_rename(_: &Path) -> Result<Option<Self>, Error> {
         Ok(None)
@@ -94,7 +94,7 @@ impl Lock {
 
 #[cfg(not(unix))]
 impl Lock {
-    /// Whether `path` still is what was locked: a directory's name, or a file.
+    /// Whether `path` is still the locked file or, for a directory's lock, still a directory.
     pub(crate) fn still_at(&self, path: &Path) -> bool {
         match self.transient {
             Some(_) => path.is_dir(),
@@ -102,7 +102,7 @@ impl Lock {
         }
     }
 
-    /// The lock that a directory needs once it has the name `path`, which nothing has yet.
+    /// The lock that a directory needs once it is renamed to `path`, which does not exist yet.
     pub(crate) fn before_rename(path: &Path) -> Result<Option<Self>, Error> {
         try_exclusive_dir(path)?
             .map(Some)
@@ -115,8 +115,7 @@ impl Lock {
         let mut patience = 200;
         loop {
             match open(&path) {
-                // A lock file that was removed is still there, and refused, until those who wait for it have
-                // looked and closed it.
+                // A removed lock file keeps its name, and cannot be opened, until all waiters have closed it.
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::PermissionDenied && patience > 0 =>
                 {
@@ -132,7 +131,7 @@ impl Lock {
         }
     }
 
-    /// Whether the lock file still is the one of its name: the one who had it before may have removed it.
+    /// Whether the lock file still has its name: the previous holder may have removed it.
     fn is_current(&self) -> Result<bool, Error> {
         self.transient.as_ref().map_or(Ok(true), |path| self.is_file_at(path))
     }
@@ -158,8 +157,7 @@ impl Lock {
 #[cfg(not(unix))]
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Gone before it is unlocked, so that whoever waits for it sees that it is not the one to have any
-        // more.
+        // Removed before it is unlocked, so that waiters see that it is no longer the current lock file.
         if let Some(path) = &self.transient
             && let Err(e) = std::fs::remove_file(path)
         {
@@ -168,8 +166,8 @@ impl Drop for Lock {
     }
 }
 
-/// Locks the file `path`, which is created, waiting for whoever holds it and saying so once. Waiting ends
-/// with `cancel`.
+/// Locks the file `path`, creating it if needed. If it is locked, logs that once and waits; `cancel` ends the
+/// wait.
 pub(crate) fn exclusive(path: &Path, what: &str, cancel: &Cancel) -> Result<Lock, Error> {
     let lock = open(path)?;
     wait(&lock, path, what, cancel)?;
@@ -188,7 +186,7 @@ pub(crate) fn exclusive_dir(path: &Path, what: &str, cancel: &Cancel) -> Result<
     }
 }
 
-/// Locks `path` together with others who share it, waiting for whoever has it alone.
+/// Takes a shared lock on `path`, waiting until no exclusive lock is held.
 pub(crate) fn shared(path: &Path, cancel: &Cancel) -> Result<Lock, Error> {
     let lock = open(path)?;
     if lock.absent {
@@ -205,17 +203,17 @@ pub(crate) fn shared(path: &Path, cancel: &Cancel) -> Result<Lock, Error> {
     Ok(lock)
 }
 
-/// Locks the file `path`, which is created, unless somebody else holds it.
+/// Locks the file `path`, creating it if needed; `None` if it is locked.
 pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Lock>, Error> {
     let lock = open(path)?;
     Ok(try_lock(&lock, path)?.then_some(lock))
 }
 
-/// As [`try_exclusive`], of a lock file that is there; `None` if there is none.
+/// Like [`try_exclusive`], but `None` if the lock file does not exist.
 pub(crate) fn try_existing(path: &Path) -> Result<Option<Lock>, Error> {
     match OpenOptions::new().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // A store that is only read.
+        // A read-only store.
         Err(error) if cannot_write(&error) => Ok(None),
         other => {
             let lock = Lock::of_file(other.at("open", path)?);
@@ -224,7 +222,7 @@ pub(crate) fn try_existing(path: &Path) -> Result<Option<Lock>, Error> {
     }
 }
 
-/// Locks the directory `path` unless somebody else holds it.
+/// Locks the directory `path`; `None` if it is locked.
 pub(crate) fn try_exclusive_dir(path: &Path) -> Result<Option<Lock>, Error> {
     loop {
         let lock = Lock::open_dir(path)?;
@@ -239,7 +237,7 @@ pub(crate) fn try_exclusive_dir(path: &Path) -> Result<Option<Lock>, Error> {
     }
 }
 
-/// Drops what turned out to be no lock; the lock file of that name is somebody else's.
+/// Drops a lock that we do not hold, without removing the lock file, which may belong to another process.
 fn forget_name(#[allow(unused_mut, reason = "names are the business of some systems only")] mut lock: Lock) {
     #[cfg(not(unix))]
     {
@@ -253,7 +251,7 @@ fn wait(lock: &Lock, path: &Path, what: &str, cancel: &Cancel) -> Result<(), Err
         return Ok(());
     }
     tracing::info!("waiting for another process to finish with {what}");
-    // A lock belongs to what is open, whatever descriptor it was taken through.
+    // A lock belongs to the open file description, so it can be taken through a duplicate descriptor.
     let file = lock.file.try_clone().at("lock", path)?;
     cancel.wait(move || file.lock()).at("lock", path)
 }
@@ -290,8 +288,8 @@ fn open(path: &Path) -> Result<Lock, Error> {
     }
 }
 
-/// Whoever may open a lock can hold it for ever, so a lock is its owner's only; older versions made ones that
-/// all can read.
+/// Makes a lock file accessible to its owner only: any user who can open it could hold it for ever. Older
+/// versions made lock files that all users can read.
 #[cfg(unix)]
 fn keep_from_others(file: &File, path: &Path) {
     use std::os::unix::fs::PermissionsExt;
@@ -304,19 +302,19 @@ fn keep_from_others(file: &File, path: &Path) {
 #[cfg(not(unix))]
 fn keep_from_others(_: &File, _: &Path) {}
 
-/// Whether somebody who only wants to read can still do so. On Windows a lock file that is being removed is
-/// refused, too.
+/// Whether the error means that the store is read-only for us, so that reading may still work. Not on Windows
+/// for a refused permission: there a lock file that is being removed is also refused.
 pub(crate) fn cannot_write(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ReadOnlyFilesystem
         || cfg!(unix) && error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// Opens a lock in a store that we cannot write. Whoever wants to change something fails a little later, for
-/// the same reason.
+/// Opens a lock in a store that we cannot write. Changes fail a little later, in [`Lock::for_changes`], with
+/// the error of opening it for writing.
 fn open_to_read(path: &Path) -> io::Result<Lock> {
     match File::open(path) {
-        // None is there, or it is its owner's only: whoever may merely read cannot keep the owner waiting
-        // either.
+        // It does not exist, or only its owner may open it. We read without the lock: a mere reader must not
+        // be able to keep the owner waiting.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
             let dir = File::open(path.parent().unwrap_or(Path::new(".")))?;
             let mut lock = Lock::of_file(dir);
@@ -389,7 +387,7 @@ mod tests {
             });
         }
         drop(held);
-        // What is free is taken all the same: somebody has to undo what was done.
+        // A free lock is taken even when cancelled: undoing needs it.
         let cancel = Cancel::default();
         cancel.cancel();
         exclusive(&path, "the test", &cancel).unwrap();

@@ -1,23 +1,23 @@
 //! Storage options: `size=` and nothing else.
 //!
 //! Docker passes them as `--storage-opt size=20GB`. The original accepts any key, in any case, and lets the
-//! last one in map order win (`windows.go`, `parseStorageOpt`); ours refuses what it does not know and what
-//! is said twice, and names the key. Sizes are Docker's `RAMInBytes` (docker/go-units `size.go`): binary
-//! units whatever the spelling.
+//! last one in map order win (`windows.go`, `parseStorageOpt`); ours refuses unknown and repeated keys, and
+//! names them. Sizes are Docker's `RAMInBytes` (docker/go-units `size.go`): units are binary in every
+//! spelling.
 
 pub use layer_mounts::{MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE};
 
 use crate::error::Error;
 
-/// Size of a sandbox when nobody says otherwise: 127 GB, the default size of a VHD in Hyper-V (`windows.go`,
+/// Default size of a sandbox: 127 GB, the default size of a VHD in Hyper-V (`windows.go`,
 /// `defaultSandboxSize`).
 pub const DEFAULT_SANDBOX_SIZE: u64 = 127 << 30;
 
 /// Options that apply to every sandbox of a store, or to one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StorageOptions {
-    /// Sandbox size in bytes; `None` means the default. 0 is, for one sandbox, that of its store, and for a
-    /// store what the engine makes when it is told none: 20 GB by Windows' own, the default by the portable
+    /// Sandbox size in bytes; `None` means the default. For one sandbox, 0 means the size of its store; for a
+    /// store, the engine's own default: 20 GB for Windows' engine, [`DEFAULT_SANDBOX_SIZE`] for the portable
     /// one.
     pub size: Option<u64>,
 }
@@ -55,8 +55,7 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
     // go-units cuts at the last digit, dot or space; what follows must be a unit.
     let cut = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').map_or(0, |i| i + 1);
     let (mut number, unit) = text.split_at(cut);
-    // Hexadecimal and Inf/NaN spellings end in letters: they are part of the number only where a digit
-    // follows.
+    // Hexadecimal and Inf/NaN spellings end in letters, which belong to the number only if a digit follows.
     number = number.strip_suffix(' ').unwrap_or(number);
     let value = parse_go_float(number)
         .ok_or_else(|| invalid("it is not a number with an optional unit such as MB or GiB"))?;
@@ -69,7 +68,7 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
     if !bytes.is_finite() || bytes >= 9_223_372_036_854_775_808.0 {
         return Err(invalid("it does not fit into 63 bits"));
     }
-    // In range and not negative, checked above; the fraction is meant to be cut.
+    // In range and not negative, checked above; the fraction is cut on purpose.
     Ok(bytes as u64)
 }
 
@@ -83,8 +82,8 @@ fn unit_exponent(unit: &str) -> Option<i32> {
     matches!(chars.as_str(), "" | "b" | "ib").then_some(exponent)
 }
 
-/// What Go's `strconv.ParseFloat` accepts: also hexadecimal floats (`0x1p4`) and, as go-units' vectors show,
-/// underscores between digits.
+/// Accepts what Go's `strconv.ParseFloat` accepts: also hexadecimal floats (`0x1p4`) and, as go-units'
+/// vectors show, underscores between digits.
 fn parse_go_float(text: &str) -> Option<f64> {
     let (sign, magnitude) = match text.as_bytes().first()? {
         b'-' => (-1.0, &text[1..]),
@@ -94,7 +93,7 @@ fn parse_go_float(text: &str) -> Option<f64> {
     if let Some(hex) = magnitude.strip_prefix("0x").or_else(|| magnitude.strip_prefix("0X")) {
         return parse_hex_float(hex).map(|v| sign * v);
     }
-    // "inf" and "nan", which Go reads too, are no sizes.
+    // Go also reads "inf" and "nan", which are not sizes.
     let plain = magnitude.starts_with(|c: char| c.is_ascii_digit() || c == '.') && !magnitude.ends_with('_');
     let magnitude = magnitude.replace('_', "");
     plain.then(|| magnitude.parse::<f64>().ok()).flatten().map(|v| sign * v)
@@ -115,7 +114,7 @@ fn parse_hex_float(text: &str) -> Option<f64> {
     Some(value * 2f64.powi(exponent.saturating_sub(4 * i32::try_from(fraction.len()).ok()?)))
 }
 
-/// A size with a binary unit, as messages have it: `127.0 GiB`.
+/// A size with a binary unit, for messages: `127.0 GiB`.
 pub(crate) fn shown_size(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units.into_iter().find(|(bits, _)| bytes >> bits > 0) {

@@ -1,11 +1,11 @@
-//! Paths in JSON: as text where they are UTF-8, else as `{"bytes": "<hex>"}`. A path of Linux may have any
+//! Paths in JSON: as text if they are UTF-8, else as `{"bytes": "<hex>"}`. A Linux path may contain any
 //! bytes.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A path as it is written.
+/// A path in its JSON form.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -42,7 +42,7 @@ impl Written {
     }
 }
 
-/// For a field that may have a path.
+/// For a field with an optional path.
 pub(crate) mod option {
     use super::*;
 
@@ -56,7 +56,7 @@ pub(crate) mod option {
     }
 }
 
-/// For a field that has any number of paths.
+/// For a field with a list of paths.
 pub(crate) mod list {
     use super::*;
 

@@ -1,8 +1,8 @@
-//! `layer.json` and `layerchain.json`: what a layer is and what it stands on.
+//! `layer.json` and `layerchain.json`: a layer's record and its chain of parents.
 //!
-//! Together with `layer.tar` they are a layer's truth; every index can be rebuilt from them. A missing or
-//! damaged one is an error that names it: the original takes a missing `layerchain.json` for "no parents", so
-//! a damaged layer silently becomes a base layer (`windows.go`, `getLayerChain`).
+//! Together with `layer.tar` they define a layer; every index can be rebuilt from them. A missing or damaged
+//! one is an error that names it. The original treats a missing `layerchain.json` as "no parents", so a
+//! damaged layer silently becomes a base layer (`windows.go`, `getLayerChain`).
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::temporary::Temporaries;
 /// Version of `layer.json` that this code writes and reads.
 const VERSION: u32 = 1;
 
-/// What kind of thing an ID names.
+/// The kind of layer that an ID names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayerKind {
@@ -31,7 +31,7 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
-    /// What messages and lists call it.
+    /// Its name in messages and lists.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Layer => "layer",
@@ -41,7 +41,7 @@ impl LayerKind {
     }
 }
 
-/// What `layer.json` says.
+/// The content of `layer.json`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LayerRecord {
     /// The kind of this layer.
@@ -58,8 +58,8 @@ pub struct LayerRecord {
     /// Number of tar entries.
     #[serde(default)]
     pub entries: u64,
-    /// Digest of `layerchain.json`, so that no damage to it goes for other parents. Set when the layer is
-    /// published.
+    /// Digest of `layerchain.json`, so that a damaged file is never read as other parents. Set when the layer
+    /// is published.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub chain: Option<Digest>,
     /// Digest of `layer.erofs` as it was written.
@@ -68,21 +68,21 @@ pub struct LayerRecord {
     /// Sandboxes: size of the writable disk, bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sandbox_size: Option<u64>,
-    /// Sandboxes: digest of the config of the image that it was made from, for whoever keeps images.
+    /// Sandboxes: digest of the config of the image it was made from, for the image store.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image: Option<Digest>,
-    /// Sandboxes: how the view shows streams, and how those that are written are read. Those of earlier
-    /// builds have none: they are plain.
+    /// Sandboxes: how the view shows streams, and how written streams are read. Missing in sandboxes of
+    /// earlier builds, which use plain streams.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub streams: Option<StreamForm>,
-    /// When it came into the store; seconds since 1970.
+    /// When it was added to the store; seconds since 1970.
     pub created: i64,
     /// The tool that wrote it.
     pub tool: String,
 }
 
 impl LayerRecord {
-    /// A record of `kind` made now, with nothing in it.
+    /// An empty record of `kind`, created now.
     pub(crate) fn new(kind: LayerKind) -> Self {
         Self {
             kind,
@@ -101,12 +101,12 @@ impl LayerRecord {
     }
 }
 
-/// Writes `layer.json` into the directory of a layer that nobody sees yet.
+/// Writes `layer.json` into the directory of a layer that is not visible yet.
 pub(crate) fn write_record(dir: &Path, record: &LayerRecord) -> Result<(), Error> {
     durable::write_new(&dir.join(file::RECORD), &text(record))
 }
 
-/// Writes another `layer.json` for a layer that has one.
+/// Replaces a layer's `layer.json`.
 pub(crate) fn replace_record(
     dir: &Path,
     record: &LayerRecord,
@@ -115,8 +115,8 @@ pub(crate) fn replace_record(
     temporaries.write(&dir.join(file::RECORD), &text(record))
 }
 
-/// What a layer is that has no `layer.json`, since Docker made it: known by the files that the service keeps
-/// in it.
+/// A record for a layer without `layer.json`, because Docker made it. Its kind follows from the files that
+/// the compute service keeps in it.
 pub(crate) fn foreign_record(dir: &Path) -> LayerRecord {
     let kind = match (dir.join(file::WINDOWS_DISK).exists(), dir.join(file::WINDOWS_FILES).is_dir()) {
         (true, _) => LayerKind::Sandbox,
@@ -147,9 +147,9 @@ pub(crate) fn read_record(dir: &Path, id: &LayerId) -> Result<LayerRecord, Error
 pub(crate) enum ChainForm<'a> {
     /// By their IDs, so that the store can be moved.
     Ids,
-    /// By the paths of their directories in this home, as Docker does and reads. Reading takes any path, and
-    /// IDs: what counts is the last element, since a home has all parents of its layers and may have been
-    /// moved.
+    /// By the paths of their directories in this home, as Docker writes and reads them. Reading accepts any
+    /// path, and IDs: only the last element counts, since all parents are in the same home and the home may
+    /// have been moved.
     Paths(&'a Path),
 }
 
@@ -177,17 +177,17 @@ pub(crate) fn chain_text(chain: &[LayerId], form: ChainForm<'_>) -> Vec<u8> {
 
 /// Writes `layerchain.json`: the parents, nearest first. Returns its digest, for [`LayerRecord::chain`].
 ///
-/// The file is the original's, byte for byte but for IDs instead of paths; that has no place for a version
-/// and a checksum: the digest stands in `layer.json`, which is sealed.
+/// The format is the original's, byte for byte, except for IDs instead of paths. It has no room for a version
+/// and a checksum, so the digest is in `layer.json`, which is sealed.
 pub(crate) fn write_chain(dir: &Path, chain: &[LayerId]) -> Result<Digest, Error> {
     let text = chain_text(chain, ChainForm::Ids);
     durable::write_new(&dir.join(file::CHAIN), &text)?;
     Ok(Digest::of(&text))
 }
 
-/// Reads `layerchain.json` of `id` from `dir`; refuses a missing one, one that is not what `layer.json` says
-/// it is, repeated IDs and the layer itself. A layer without `layer.json`, which only a home of Docker's has,
-/// can say nothing of it.
+/// Reads `layerchain.json` of `id` from `dir`. Refuses a missing file, one whose digest differs from
+/// `layer.json`, repeated IDs and the layer itself. Without `layer.json`, which only layers in a home of
+/// Docker's lack, the digest is not checked.
 pub(crate) fn read_chain(dir: &Path, id: &LayerId, form: ChainForm<'_>) -> Result<Vec<LayerId>, Error> {
     let damaged = |reason: String| Error::Damaged { id: id.clone(), file: file::CHAIN, reason };
     let Some(content) = durable::read_file(&dir.join(file::CHAIN))? else {

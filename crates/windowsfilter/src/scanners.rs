@@ -1,5 +1,5 @@
-//! Scanners of viruses and indexers on Windows: they open what was just written, and for as long it cannot be
-//! renamed, replaced or removed. What can be done any number of times is tried again until they are done.
+//! Virus scanners and indexers on Windows open files that were just written, and meanwhile the files cannot
+//! be renamed, replaced or removed. Operations that can be repeated are retried until the scanner is done.
 
 use std::fmt::Display;
 use std::fs;
@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long to wait before each further attempt: 1.5 s in all, in which a scanner has read what it wanted.
+/// Pauses before each retry: 1.5 s in total, enough for a scanner to read a file.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
@@ -16,7 +16,7 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(750),
 ];
 
-/// Does what can be repeated until it is not locked any more, or for as long as scanners take.
+/// Retries `attempt` while its error says that the file is locked, for at most the sum of [`PAUSES`].
 pub(crate) fn outlast<T, E: Display>(
     what: &str,
     pause: impl Fn(Duration),
@@ -35,13 +35,13 @@ pub(crate) fn outlast<T, E: Display>(
     attempt()
 }
 
-/// Gives a file its name, be there one of that name or not.
+/// Renames a file, replacing an existing one.
 pub(crate) fn replace(from: &Path, to: &Path) -> io::Result<()> {
     let is_locked = |error: &io::Error| cfg!(windows) && is_locked_on_windows(error);
     outlast(&to.display().to_string(), std::thread::sleep, is_locked, || fs::rename(from, to))
 }
 
-/// `ERROR_ACCESS_DENIED`, `ERROR_SHARING_VIOLATION`. Other systems have other numbers.
+/// `ERROR_ACCESS_DENIED`, `ERROR_SHARING_VIOLATION`. The numbers mean other errors on other systems.
 fn is_locked_on_windows(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(5 | 32))
 }

@@ -1,17 +1,17 @@
-//! Small files of the store with a version and a checksum, so that no damage to them goes for something else.
+//! Small files of the store with a version and a checksum, so that a damaged file is never read as a valid
+//! one.
 //!
 //! A sealed file is a JSON object: the content's fields, with `version` and `checksum` before them. Reading
-//! takes no other bytes than those that sealing the same content writes. So not only what the checksum sums
-//! is guarded, but every bit: one that turns the name of an optional field into another name, and so loses
-//! the field, changes nothing in what is summed. `docs/decisions/0006-sealed-records.md` says what else could
-//! have been done.
+//! re-seals the content and compares all bytes, so a flipped bit anywhere is found. The checksum alone covers
+//! only the parsed content: it would miss a flip in the name of an optional field, which is ignored then.
+//! `docs/decisions/0006-sealed-records.md` lists the alternatives.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// Why a sealed file is not taken for what it says. A sentence's end: "its …", "it …".
+/// Why a sealed file is refused. The messages end a sentence: "its …", "it …".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are what the messages say")]
@@ -37,10 +37,10 @@ struct Envelope<T> {
     content: T,
 }
 
-/// The bytes of a file that says `content`, whose fields are named neither `version` nor `checksum`.
+/// The bytes of a sealed file with `content`, which must have no field named `version` or `checksum`.
 ///
 /// # Errors
-/// Content that JSON cannot hold, such as a path that is no text.
+/// Content that JSON cannot hold, such as a path that is not UTF-8.
 pub fn seal<T: Serialize>(version: u32, content: &T) -> Result<Vec<u8>, serde_json::Error> {
     // `Value` keeps its keys sorted, so the text that is summed does not depend on the order of the fields.
     let summed = serde_json::to_value((version, content))?.to_string();
@@ -50,12 +50,12 @@ pub fn seal<T: Serialize>(version: u32, content: &T) -> Result<Vec<u8>, serde_js
     Ok(text)
 }
 
-/// What a sealed file says.
+/// The content of a sealed file.
 ///
 /// # Errors
-/// Anything but what [`seal`] has written, with this version.
+/// Any bytes but those that [`seal`] writes with this version.
 pub fn unseal<T: Serialize + DeserializeOwned>(version: u32, bytes: &[u8]) -> Result<T, BrokenSeal> {
-    // Looked at first: another version may have other fields.
+    // Checked first: another version may have other fields.
     let Version { version: actual } = serde_json::from_slice(bytes)?;
     if actual != version {
         return Err(BrokenSeal::Version { actual, expected: version });

@@ -13,23 +13,23 @@
 //!               layerID          optional alternate ID
 //!               owners.json      programs that need the layer, see `owners.rs`
 //!          <id>-importing/       being filled; with staged.json if it is kept, see `staging.rs`
-//!          <id>-removing/        out of the store, its bytes go
+//!          <id>-removing/        removed from the store, its bytes are being deleted
 //!   mounts/<id>/                 mount points and state.json, the mount record, see `mounts.rs`
 //!          <id>.lock             held while mounting, unmounting, and reading a sandbox
 //!   templates/                   empty sandbox images, one per size, and a record of each; may be deleted
-//!             lock, making/      held by whoever makes one, and where
+//!             lock, making/      held while one is made, and the directory it is made in
 //!   tmp/, tmp.lock               files being written, see `temporary.rs`
 //!   images/                      windowsfilter-image's: refs/, blobs/sha256/, layer-blobs/, lock,
 //!                                import.lock
 //!   containerd/<set>/            windowsfilter-containerd's: snapshots.redb, snapshots.reserve (room for it
 //!                                on a full disk), snapshots.lost (records that were given up), mounts/
-//!                                (links to what is held mounted), nothing/ (an empty directory), thrown/
-//!                                (what clients unpack by themselves)
+//!                                (links to held mounts), nothing/ (an empty directory), thrown/
+//!                                (layers that clients unpack themselves)
 //! ```
 //!
-//! Where an engine makes layers in place, the root is what the original calls home: layers lie directly in
-//! it, as Docker keeps them, and everything of ours that is not a layer's is in a directory whose name no
-//! layer can have.
+//! For an engine that makes layers in place, the root is what the original calls home: layers lie directly in
+//! it, as Docker keeps them. Our own files outside of layers are in a directory whose name is not a valid
+//! layer ID.
 //!
 //! ```text
 //! <home>/<id>/                   the service's own files
@@ -38,15 +38,16 @@
 //!        <id>-removing/
 //! <home>/.windowsfilter/         lock, mounts/, tmp/, tmp.lock, images/ as above
 //!                       staging/<id>-importing/   tars that become layers
-//!                       incomplete/<id>           layers that are not complete: nobody sees them
-//!                       locks/<id>                held by whoever works on a layer's directory
+//!                       incomplete/<id>           marks of incomplete layers, which are hidden
+//!                       locks/<id>                held while a layer's directory is changed
 //!                       prepare.lock              held while a layer is prepared
 //! ```
 //!
-//! Where directories cannot be locked, a `.lock` beside each takes its place for as long (`lock.rs`).
+//! Where directories cannot be locked, a `.lock` file beside the directory is locked instead and exists only
+//! meanwhile (`lock.rs`).
 //!
-//! Whatever a reader may rely on appears by one rename of something already synced: a file by
-//! [`Temporaries::write`], a layer by the rename of its whole directory.
+//! Everything that readers rely on is synced first and then appears by one rename: a file in
+//! [`Temporaries::write`], a layer by renaming its whole directory.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -73,11 +74,11 @@ pub(crate) mod file {
     pub(crate) const RECORD: &str = "layer.json";
     pub(crate) const OWNERS: &str = "owners.json";
     pub(crate) const SANDBOX: &str = "sandbox.img";
-    /// The compute service's: the disk of a sandbox, and what a container sees of a layer.
+    /// The compute service's: the disk of a sandbox, and the files of a layer that a container sees.
     pub(crate) const WINDOWS_DISK: &str = "sandbox.vhdx";
     pub(crate) const WINDOWS_FILES: &str = "Files";
-    /// The original reads `layerID` and writes `layerId` (`windows.go`, `resolveID` and `setID`): one name,
-    /// for both.
+    /// The original reads `layerID` and writes `layerId` (`windows.go`, `resolveID` and `setID`): we use one
+    /// name for both.
     pub(crate) const ALTERNATE_ID: &str = "layerID";
 }
 
@@ -93,13 +94,13 @@ pub(crate) struct Paths {
     cancel: Cancel,
 }
 
-/// Where our files are in a home that is the original's. No layer's ID starts with a dot.
+/// The directory of our files in a home of the original. Layer IDs do not start with a dot.
 const OWN: &str = ".windowsfilter";
 
-/// Whether there is a store at `root`; refuses what can be none, and one that we may not read.
+/// Whether there is a store at `root`; fails if `root` is not a directory, or if we may not read the store.
 pub(crate) fn is_store(root: &Path, placement: Placement) -> Result<bool, Error> {
     let found = match fs::metadata(root) {
-        // Below a file nothing is, either.
+        // A path below a file does not exist, either.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
         other => other.at("look at", root)?,
     };
@@ -122,7 +123,7 @@ pub(crate) fn is_store(root: &Path, placement: Placement) -> Result<bool, Error>
     }
 }
 
-/// Whose it is.
+/// The owner, for messages.
 #[cfg(unix)]
 fn owner(of: &fs::Metadata) -> String {
     match std::os::unix::fs::MetadataExt::uid(of) {
@@ -137,10 +138,10 @@ fn owner(_: &fs::Metadata) -> String {
 }
 
 impl Paths {
-    /// Creates the directories of a store below `root` where they are missing.
+    /// Creates the missing directories of a store below `root`.
     ///
     /// # Errors
-    /// [`Error::Exposed`] where `access` is known, and others can write to one of them.
+    /// [`Error::Exposed`] if `access` is given and others can write to one of them.
     pub(crate) fn create(
         root: &Path,
         placement: Placement,
@@ -151,9 +152,9 @@ impl Paths {
             Some(access) if !root.is_dir() => access::create(access, root)?,
             _ => create_private_dir(root)?,
         }
-        // Of a link both are looked at: it, and what it leads to.
+        // If `root` is a link, both it and its target are checked.
         refuse_exposed(access, root)?;
-        // Recorded mounts and messages must name one path however the root was spelled.
+        // Recorded mounts and messages must use one path, however the root was spelled.
         let root = root.canonicalize().at("resolve", root)?;
         let paths = match placement {
             Placement::Aside => {
@@ -205,7 +206,7 @@ impl Paths {
         Self { cancel, ..self }
     }
 
-    /// What ends the work on this store.
+    /// The [`Cancel`] that ends the work on this store.
     pub(crate) fn cancel(&self) -> &Cancel {
         &self.cancel
     }
@@ -226,12 +227,13 @@ impl Paths {
         }
     }
 
-    /// Where layers that are made in place are marked as long as they are not complete.
+    /// The directory of the marks of incomplete layers that are made in place.
     pub(crate) fn incomplete_dir(&self) -> PathBuf {
         self.own.join("incomplete")
     }
 
-    /// How the chains of this store name parents: as Docker does where it may read them.
+    /// Passes `use_it` the form in which this store's chains name parents: Docker's form where Docker may
+    /// read them.
     pub(crate) fn with_chain_form<T>(&self, use_it: impl FnOnce(ChainForm<'_>) -> T) -> T {
         match self.placement {
             Placement::Aside => use_it(ChainForm::Ids),
@@ -239,12 +241,13 @@ impl Paths {
         }
     }
 
-    /// Whether the layer is marked as not complete. One that was made aside is complete once it is there.
+    /// Whether the layer is marked as incomplete. A layer that was made aside is complete as soon as it
+    /// exists.
     pub(crate) fn is_incomplete(&self, id: &LayerId) -> bool {
         self.placement == Placement::InPlace && self.incomplete(id).exists()
     }
 
-    /// The mark of a layer that is not complete; whoever makes it has it locked.
+    /// The mark of an incomplete layer; the process that makes the layer holds the lock of its directory.
     pub(crate) fn incomplete(&self, id: &LayerId) -> PathBuf {
         self.incomplete_dir().join(id.as_str())
     }
@@ -253,13 +256,13 @@ impl Paths {
         self.own.join("locks")
     }
 
-    /// Locks a layer's directory, waiting for whoever has it. Where layers are made in place the lock is a
-    /// file of ours: the directory may not be there yet, and nothing of it may be open while the compute
-    /// service works on it.
+    /// Locks a layer's directory, waiting until it is free. For layers made in place the lock is a file of
+    /// ours: the directory may not exist yet, and nothing in it may be open while the compute service works
+    /// on it.
     pub(crate) fn lock_directory(&self, dir: &Path, what: &str) -> Result<Lock, Error> {
         match self.placement {
             Placement::Aside => lock::exclusive_dir(dir, what, &self.cancel),
-            // There such a file goes with its lock.
+            // On Windows the lock file is removed with its lock.
             Placement::InPlace if cfg!(windows) => {
                 lock::exclusive_dir(&self.lock_file(dir), what, &self.cancel)
             }
@@ -267,7 +270,7 @@ impl Paths {
         }
     }
 
-    /// As [`Paths::lock_directory`]; `None` if somebody has it.
+    /// Like [`Paths::lock_directory`], but `None` if it is locked.
     pub(crate) fn try_lock_directory(&self, dir: &Path) -> Result<Option<Lock>, Error> {
         match self.placement {
             Placement::Aside => lock::try_exclusive_dir(dir),
@@ -276,8 +279,8 @@ impl Paths {
         }
     }
 
-    /// The lock that a directory needs under the name it is about to get, where the one it has does not go
-    /// with it.
+    /// The lock that a directory needs under its new name before a rename, where its present lock does not
+    /// follow the rename.
     pub(crate) fn lock_new_name(&self, dir: &Path) -> Result<Option<Lock>, Error> {
         match self.placement {
             Placement::Aside => Lock::before_rename(dir),
@@ -285,7 +288,7 @@ impl Paths {
         }
     }
 
-    /// Whether a directory still is the one that was locked.
+    /// Whether `dir` is still the directory that was locked.
     pub(crate) fn is_locked(&self, lock: &Lock, dir: &Path) -> bool {
         match self.placement {
             Placement::Aside => lock.still_at(dir),
@@ -297,7 +300,7 @@ impl Paths {
         self.locks().join(dir.file_name().unwrap_or_default())
     }
 
-    /// Locked while a layer is prepared.
+    /// The file that is locked while a layer is prepared.
     pub(crate) fn prepare_lock(&self) -> PathBuf {
         self.own.join("prepare.lock")
     }
@@ -331,12 +334,12 @@ impl Paths {
     }
 }
 
-/// The path as Windows' own programs write it, without the prefix that `canonicalize` gives.
+/// The path as Windows' own programs write it, without the prefix that `canonicalize` adds.
 fn hcs_path(path: &Path) -> PathBuf {
     path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::strip_prefix(text)))
 }
 
-/// Refuses a directory that others can write to, where that can be known.
+/// Refuses a directory that others can write to, if `access` is given.
 fn refuse_exposed(access: Option<&dyn AccessControl>, dir: &Path) -> Result<(), Error> {
     match access.map(|access| access::exposed(access, dir)).transpose()?.flatten() {
         Some(exposed) => Err(Error::Exposed { exposed }),

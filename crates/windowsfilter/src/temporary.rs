@@ -1,9 +1,9 @@
-//! Files that are on their way into the store, and what is left of them when a process dies.
+//! Files that are being written before they enter the store, and cleanup after a process that died.
 //!
-//! All of them are in `<root>/tmp`, on the store's file system, so that a rename ends their way. Whoever has
-//! one there holds a shared lock on `<root>/tmp.lock`; the sweep takes the lock for itself, so whatever it
-//! finds then belongs to nobody. What needs no name has none ([`Temporaries::anonymous`]) and goes with its
-//! process.
+//! All of them are in `<root>/tmp`, on the store's file system, so that a rename publishes them. A process
+//! with a file there holds a shared lock on `<root>/tmp.lock`; the sweep takes the lock exclusively, so every
+//! file it finds then is abandoned. A file that needs no name has none ([`Temporaries::anonymous`]) and
+//! disappears with its process.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -25,23 +25,23 @@ pub(crate) struct Temporaries {
     cancel: Cancel,
 }
 
-/// A file that nobody knows of yet. Dropping it removes it.
+/// A file that is not published yet. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Temporary {
-    // In this order: the file goes before the lock does.
+    // In this order: the file is removed before the lock is released.
     file: NamedTempFile,
     _lock: Lock,
 }
 
-/// A large file on its way into the store: nobody sees it until it has its name. Dropping it removes it.
+/// A large file for the store, invisible until [`Self::persist`] gives it its name. Dropping it removes it.
 #[derive(Debug)]
 pub struct NewFile(pub(crate) Temporary);
 
 impl NewFile {
-    /// Makes the file durable, then lets it take the place of whatever is at `path`.
+    /// Syncs the file, then renames it to `path`, replacing a file there.
     ///
     /// # Errors
-    /// When it cannot be synced or renamed; it is gone then.
+    /// When it cannot be synced or renamed; the file is then removed.
     pub fn persist(self, path: &Path) -> Result<(), Error> {
         self.0.persist(path).map(drop)
     }
@@ -57,10 +57,10 @@ impl Write for NewFile {
     }
 }
 
-/// A directory that nobody knows of yet. Dropping it removes it with everything in it.
+/// A directory that is not published yet. Dropping it removes it with everything in it.
 #[derive(Debug)]
 pub(crate) struct TemporaryDirectory {
-    // In this order: the directory goes before the lock does.
+    // In this order: the directory is removed before the lock is released.
     dir: TempDir,
     _lock: Lock,
 }
@@ -70,7 +70,7 @@ impl TemporaryDirectory {
         self.dir.path()
     }
 
-    /// Leaves it to the caller to remove it.
+    /// Keeps the directory; the caller removes it.
     pub(crate) fn keep(self) -> PathBuf {
         self.dir.keep()
     }
@@ -81,12 +81,12 @@ impl Temporaries {
         Self { dir, cancel: Cancel::default() }
     }
 
-    /// Ends with `cancel` whatever is waited for.
+    /// Lets `cancel` end every wait.
     pub(crate) fn with_cancel(self, cancel: Cancel) -> Self {
         Self { cancel, ..self }
     }
 
-    /// What ends the work that these files are made for.
+    /// The [`Cancel`] that ends the work that these files are made for.
     pub(crate) fn cancel(&self) -> &Cancel {
         &self.cancel
     }
@@ -115,16 +115,16 @@ impl Temporaries {
         Ok(TemporaryDirectory { dir, _lock: lock })
     }
 
-    /// A new, empty file without a name: it is gone when it is closed, however that comes about. On Windows
-    /// it has a name that nobody else can open.
+    /// A new, empty file without a name: it disappears when it is closed, even by a crash. On Windows it has
+    /// a name, but no other process can open it.
     pub(crate) fn anonymous(&self) -> Result<File, Error> {
-        // Elsewhere it may have a name for a moment.
+        // Where unnamed files do not exist, it has a name for a moment.
         let _lock = lock::shared(&self.lock_path(), &self.cancel)?;
         tempfile::tempfile_in(&self.dir).at("create a temporary file in", &self.dir)
     }
 
-    /// Writes a small file so that after a crash it is either the old one or the new one, whole. After an
-    /// error it is the old one.
+    /// Writes a small file atomically: after a crash `path` has either the old or the new content. After an
+    /// error it has the old one.
     pub(crate) fn write(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let before = read_file(path)?;
         let Err(error) = self.replace(path, content) else { return Ok(()) };
@@ -137,8 +137,8 @@ impl Temporaries {
         new.persist(path).map(drop)
     }
 
-    /// A file whose name could not be made durable is there all the same: whoever is told that it is not
-    /// would take away what it needs.
+    /// Puts the old content back. If the directory sync fails, the new file is already visible; after the
+    /// error the caller would undo work that this file still refers to.
     fn put_back(&self, path: &Path, before: Option<&[u8]>, content: &[u8]) -> Result<(), Error> {
         if before == Some(content) || read_file(path)?.as_deref() != Some(content) {
             return Ok(());
@@ -149,7 +149,7 @@ impl Temporaries {
         }
     }
 
-    /// What processes that died have left; nothing while anybody is writing.
+    /// Files that processes left when they died; none while any process is writing.
     pub(crate) fn abandoned(&self) -> Result<Vec<PathBuf>, Error> {
         match lock::try_exclusive(&self.lock_path())? {
             Some(_lock) => self.list(),
@@ -157,7 +157,7 @@ impl Temporaries {
         }
     }
 
-    /// Removes what processes that died have left, unless anybody is writing.
+    /// Removes files that processes left when they died, unless any process is writing.
     pub(crate) fn sweep(&self) -> Result<(), Error> {
         let Some(_lock) = lock::try_exclusive(&self.lock_path())? else {
             tracing::debug!("{} is in use", self.dir.display());
@@ -167,7 +167,7 @@ impl Temporaries {
         for path in self.list()? {
             match remove_any(&path).at("remove", &path) {
                 Ok(()) => tracing::info!("removed {}", path.display()),
-                // The others go all the same.
+                // Go on with the others.
                 Err(error) => result = result.and(Err(error)),
             }
         }
@@ -186,7 +186,7 @@ impl Temporaries {
     }
 }
 
-/// Whether `path` is a file of [`Temporaries::anonymous`] that has not been closed: it shares nothing.
+/// Whether `path` is a file of [`Temporaries::anonymous`] that is still open: it is opened without sharing.
 #[cfg(windows)]
 fn is_somebodys(path: &Path) -> bool {
     const ERROR_SHARING_VIOLATION: i32 = 32;
@@ -199,16 +199,16 @@ impl Temporary {
         self.file.as_file_mut()
     }
 
-    /// Where it is, for programs that write it.
+    /// Its path, for programs that write it.
     #[cfg(target_os = "linux")]
     pub(crate) fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Makes the file durable, then lets it take the place of the one at `path`.
+    /// Syncs the file, then renames it to `path`, replacing a file there.
     pub(crate) fn persist(self, path: &Path) -> Result<File, Error> {
         self.file.as_file().sync_all().at("sync", path)?;
-        // Not `NamedTempFile::persist`: on Windows that takes the place of no file that somebody has open.
+        // Not `NamedTempFile::persist`: on Windows it cannot replace a file that is open.
         let (file, temporary) = self.file.keep().map_err(|e| e.error).at("keep", path)?;
         if let Err(e) = scanners::replace(&temporary, path).at("replace", path) {
             return Err(e.with_undo(fs::remove_file(&temporary).at("remove", &temporary)));
@@ -253,7 +253,7 @@ mod tests {
         assert!(!path.exists());
     }
 
-    // Wine replaces no file that is open; on Windows `cargo xtask windows-host-check` shows this.
+    // Wine cannot replace an open file; on Windows `cargo xtask windows-host-check` tests this.
     #[cfg(unix)]
     #[test]
     fn a_file_is_replaced_while_somebody_reads_the_old_one() {

@@ -1,7 +1,7 @@
-//! An engine that keeps layers in memory and mounts nothing: what a third engine has to bring, and no more.
+//! An engine that keeps layers in memory and mounts nothing: the least that a third engine must implement.
 //!
-//! It shows that the driver needs nothing of an engine but [`Engine`]'s verbs. It runs those tests of the
-//! suite that need no mount.
+//! It shows that the driver needs only the methods of [`Engine`]. It runs the tests of the suite that need no
+//! mount.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use crate::limits::{DiffLimits, Limits};
 use crate::record::LayerKind;
 use crate::store::file;
 
-/// Tars by their digest: a layer's directory may be renamed.
+/// Tars by their digest, because a layer's directory may be renamed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     tars: Arc<Mutex<HashMap<DiffId, Arc<[u8]>>>>,

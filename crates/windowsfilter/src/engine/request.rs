@@ -1,4 +1,4 @@
-//! What an engine is given that imports or checks a layer, and what it answers.
+//! Parameters and results of importing and checking a layer in an engine.
 
 use std::io::Read;
 
@@ -6,45 +6,45 @@ use crate::digest::{DiffId, Digest};
 use crate::engine::Place;
 use crate::record::LayerRecord;
 
-/// A layer to take in.
+/// A layer to import.
 pub struct ImportRequest<'a> {
-    /// The layer's tar: as it is, or compressed with gzip or zstd, which its first bytes tell.
+    /// The layer's tar, plain or compressed with gzip or zstd; its first bytes decide which.
     pub blob: Box<dyn Read + Send + 'a>,
-    /// What the blob has to be.
+    /// What the blob must be.
     pub expect: Expect,
-    /// Hears how it goes, on several threads.
+    /// Receives progress, called from several threads.
     pub progress: &'a dyn Progress,
     /// The layer's name for messages.
     pub label: String,
 }
 
 impl<'a> ImportRequest<'a> {
-    /// Whatever `blob` gives is imported; messages call it `label`.
+    /// Imports `blob` without expectations; messages call the layer `label`.
     pub fn new(label: impl Into<String>, blob: impl Read + Send + 'a) -> Self {
         Self { blob: Box::new(blob), expect: Expect::default(), progress: &(), label: label.into() }
     }
 }
 
-/// What is known of a blob before it is read; anything else than this is refused.
+/// What is known of a blob before it is read; a blob that differs is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expect {
-    /// Digest and length in bytes of the blob, compressed as it is.
+    /// Digest and length in bytes of the blob, in its compressed form if it is compressed.
     pub blob: Option<(Digest, u64)>,
     /// Digest of the uncompressed tar.
     pub diff_id: Option<DiffId>,
 }
 
-/// Hears how an import goes.
+/// Receives the progress of an import or a check.
 pub trait Progress: Send + Sync {
-    /// So many more bytes of the blob were read.
+    /// `n` more bytes of the blob were read.
     fn blob_bytes(&self, _n: u64) {}
-    /// So many more entries were read.
+    /// `n` more entries were read.
     fn entries(&self, _n: u64) {}
 }
 
 impl Progress for () {}
 
-/// What was taken in.
+/// The result of an import.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Imported {
     /// Digest of the tar.
@@ -59,11 +59,11 @@ pub struct Imported {
     pub index: Option<Digest>,
     /// Digest and length in bytes of the blob.
     pub blob: (Digest, u64),
-    /// What is odd about the tar but no error.
+    /// Oddities of the tar that are not errors.
     pub notes: Vec<String>,
-    /// Targets of hard links that are not in this tar, so have to be in a parent layer; sorted.
+    /// Targets of hard links that are not in this tar, and so must be in a parent layer; sorted.
     pub parent_links: Vec<Vec<u8>>,
-    /// Deletions, and directories that hide what is below.
+    /// Number of deletions and opaque directories.
     pub whiteouts: u64,
 }
 
@@ -72,7 +72,7 @@ pub struct Imported {
 pub(crate) enum Reading<'a> {
     /// Its length.
     Length,
-    /// All of it, telling how that goes.
+    /// All of it, reporting progress.
     Bytes(&'a dyn Progress),
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Examined<'a> {
     pub place: &'a Place,
     /// Its record.
     pub record: &'a LayerRecord,
-    /// How much of its tar is read.
+    /// How much of its tar to read.
     pub reading: Reading<'a>,
     /// Whether it is unmounted, and stays so during the check.
     pub idle: bool,

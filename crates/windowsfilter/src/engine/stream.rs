@@ -1,4 +1,4 @@
-//! A tar that is written on a thread of its own while somebody reads it.
+//! A tar that one thread writes while another reads it.
 
 use std::io::{self, Cursor, Read, Write};
 use std::thread::{self, JoinHandle};
@@ -10,18 +10,18 @@ use crate::error::Error;
 
 /// Bytes handed from the writing thread to the reader at once.
 const CHUNK: usize = 256 << 10;
-/// Chunks on their way.
+/// Number of chunks in the channel.
 const CHUNKS: usize = 4;
 
-/// Lets `write` write on a thread called `name`, and gives what it writes. Its error ends the stream, behind
-/// whatever it wrote before.
+/// Runs `write` on a thread called `name` and returns a stream of its output. An error of `write` ends the
+/// stream after the bytes written before it.
 ///
-/// The end of the stream is read after `write` has returned, and dropping the stream half-way makes its
-/// writes fail and then waits for it: whatever `write` undoes at its end is undone then. Flushing fails then
-/// as well. Once `cancel` is, reading fails.
+/// The stream ends only after `write` has returned. Dropping the stream half-way makes the thread's writes
+/// and flushes fail, then waits for `write` to return. So after the end or the drop, everything that `write`
+/// undoes at its end is undone. Once `cancel` is cancelled, reading fails.
 ///
 /// # Errors
-/// When no thread can be started; `write` has not been called then.
+/// When the thread cannot be started; `write` is not called then.
 pub(crate) fn piped(
     name: &str,
     cancel: &Cancel,
@@ -33,10 +33,10 @@ pub(crate) fn piped(
         let written = write(&mut out).and_then(|()| {
             out.flush().map_err(|source| Error::Io { action: "write", path: "the diff".into(), source })
         });
-        // What is left in it is for nobody when writing has failed.
+        // Discard the buffer without flushing it: it has data only if writing failed.
         drop(out.into_parts());
         if let Err(error) = written {
-            // Fails only if nobody reads any more, and then nobody wants to know.
+            // Fails only if the stream was dropped, and then the error does not matter.
             _ = sender.send(Err(io::Error::other(error)));
         }
     };
@@ -57,7 +57,7 @@ impl Write for ChunkWriter {
         Ok(bytes.len())
     }
 
-    /// Fails if nobody reads any more, so that whoever has nothing to write for long can ask.
+    /// Fails if the stream was dropped, so that a writer can check while it has nothing to write.
     fn flush(&mut self) -> io::Result<()> {
         self.write(&[]).map(drop)
     }
@@ -88,7 +88,7 @@ impl Read for ChunkReader {
 
 impl Drop for ChunkReader {
     fn drop(&mut self) {
-        // Nobody listens any more: that is what stops the thread.
+        // Closing the channel makes the thread's writes fail, which stops it.
         self.receiver = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

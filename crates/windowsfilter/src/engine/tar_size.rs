@@ -1,15 +1,15 @@
-//! How large the tar of a sandbox's changes becomes, counted before any of it is written: a file without a
-//! single block can claim any size, and any number of files the same stream of a layer.
+//! The size of the tar of a sandbox's changes, computed before any of it is written: a file without blocks
+//! can claim any size, and any number of files can share the same stream of a layer.
 
 use crate::error::{Error, shown};
 use crate::limits::DiffLimits;
 
-/// Bytes of a header with its extended one, both at least.
+/// Least number of bytes of a header together with its extended header.
 const HEADER: u64 = 1536;
 #[cfg(target_os = "linux")]
 const BLOCK: u64 = 512;
 
-/// A sum of bytes, and what it may be.
+/// A sum of bytes, with its limits.
 pub(crate) struct TarSize {
     limits: DiffLimits,
     bytes: u64,
@@ -25,22 +25,22 @@ impl TarSize {
         self.bytes
     }
 
-    /// What so many bytes of a file take.
+    /// Bytes in the tar for `bytes` bytes of file data.
     #[cfg(target_os = "linux")]
     pub(crate) fn of_data(bytes: u64) -> u64 {
         bytes.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
     }
 
-    /// What a stream takes, which has a header of its own.
+    /// Bytes in the tar for a stream, which has a header of its own.
     #[cfg(target_os = "linux")]
     pub(crate) fn of_stream(bytes: u64) -> u64 {
         Self::of_data(bytes).saturating_add(BLOCK)
     }
 
-    /// Adds the entry of this path with so many bytes behind its header.
+    /// Adds an entry for `path` with `content` bytes after its header.
     ///
     /// # Errors
-    /// [`Error::Limit`], if that is too much.
+    /// [`Error::Limit`] if the tar becomes too large.
     pub(crate) fn add(&mut self, path: &[u8], content: u64) -> Result<(), Error> {
         let before = self.bytes;
         self.bytes = before.saturating_add(content).saturating_add(HEADER + path.len() as u64);
@@ -48,8 +48,7 @@ impl TarSize {
     }
 }
 
-/// Refuses an entry that begins at `offset` of the tar, if the tar has, with it, more bytes than `limits`
-/// allow.
+/// Refuses the entry at `offset` of the tar if it makes the tar larger than `limits` allow.
 pub(crate) fn check(limits: &DiffLimits, path: &[u8], offset: u64, bytes: u64) -> Result<(), Error> {
     limits.check(bytes).map_err(|exceeded| Error::Limit { entry: Some((shown(path), offset)), exceeded })
 }

@@ -1,8 +1,8 @@
-//! What stands on what, read once for many questions.
+//! The parents and children of all layers, read once for many queries.
 //!
-//! Each layer's record lists all layers below it. Whoever asks of many layers what stands on them would read
-//! all records for each; here each is read once, and again only if it is another file by now: what a layer
-//! stands on never changes.
+//! Each layer's chain file lists all layers below it, so finding the children of one layer takes reading all
+//! of them. Here each file is read once, and again only if another file has replaced it: a layer's chain
+//! never changes.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::id::LayerId;
 use crate::store::file;
 
-/// Number of an ID: chains name the same ones over and over.
+/// Number of an ID: chains repeat the same IDs.
 type Number = u32;
 
 /// The chains of all layers and sandboxes, as they were at one moment.
@@ -21,22 +21,22 @@ type Number = u32;
 pub struct Chains {
     ids: Vec<LayerId>,
     numbers: HashMap<LayerId, Number>,
-    /// Those that are there.
+    /// The layers that exist.
     known: HashMap<Number, Known>,
-    /// How many stand on each.
+    /// How many layers and sandboxes depend on each.
     children: HashMap<Number, usize>,
 }
 
-/// What is known of a layer that is there.
+/// What is known of an existing layer.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// Which file says so; `None` where that cannot be told.
+    /// The chain file that was read; `None` if it could not be identified.
     file: Option<Identity>,
-    /// The layers that it stands on, nearest first; `None` where that cannot be read.
+    /// Its parents, nearest first; `None` if they cannot be read.
     parents: Option<Box<[Number]>>,
 }
 
-/// What tells a file from another one that has taken its name.
+/// Distinguishes a file from a later one of the same name: time, length and inode.
 type Identity = (SystemTime, u64, u64);
 
 impl LayerStore {
@@ -52,7 +52,7 @@ impl LayerStore {
 }
 
 impl Chains {
-    /// Reads what is new, and forgets what is gone.
+    /// Reads new layers and forgets removed ones.
     pub(super) fn refresh(&mut self, store: &LayerStore) -> Result<(), Error> {
         let mut there = HashSet::new();
         for id in store.layers()? {
@@ -62,7 +62,7 @@ impl Chains {
                 self.take(&id);
                 let parents = match store.chain_ids(&id) {
                     Ok(chain) => Some(chain.iter().map(|parent| self.number(parent)).collect()),
-                    // Somebody removed it since.
+                    // Removed since it was listed.
                     Err(Error::NoSuchLayer { .. }) => continue,
                     Err(_) => None,
                 };
@@ -94,7 +94,7 @@ impl Chains {
         self.known.insert(number, known);
     }
 
-    /// Takes out what is known of a layer, as if it were gone.
+    /// Takes out the entry of a layer, as if the layer were removed.
     pub(super) fn take(&mut self, id: &LayerId) -> Option<Known> {
         let known = self.known.remove(self.numbers.get(id)?)?;
         for parent in known.parents.iter().flatten() {
@@ -105,26 +105,26 @@ impl Chains {
         Some(known)
     }
 
-    /// Puts back what [`Chains::take`] has taken.
+    /// Puts back an entry that [`Chains::take`] took out.
     pub(super) fn put_back(&mut self, id: &LayerId, known: Known) {
         let number = self.number(id);
         self.put(number, known);
     }
 
-    /// All layers and sandboxes that are there, sorted.
+    /// All layers and sandboxes, sorted.
     pub fn layers(&self) -> Vec<&LayerId> {
         let mut layers: Vec<_> = self.known.keys().map(|&number| &self.ids[number as usize]).collect();
         layers.sort();
         layers
     }
 
-    /// The layers that `id` stands on, nearest first; `None` where that cannot be read, or it is not there.
+    /// The parents of `id`, nearest first; `None` if they cannot be read or `id` does not exist.
     pub fn parents(&self, id: &LayerId) -> Option<impl ExactSizeIterator<Item = &LayerId>> {
         let known = self.known.get(self.numbers.get(id)?)?;
         Some(known.parents.as_ref()?.iter().map(|&parent| &self.ids[parent as usize]))
     }
 
-    /// What stands on `id`, sorted.
+    /// The layers and sandboxes that depend on `id`, sorted.
     pub fn children(&self, id: &LayerId) -> Vec<LayerId> {
         let Some(&number) = self.numbers.get(id) else { return Vec::new() };
         if self.children.get(&number).is_none_or(|&count| count == 0) {
@@ -133,7 +133,7 @@ impl Chains {
         self.those(|known| known.parents.iter().flatten().any(|&parent| parent == number))
     }
 
-    /// Those of which nobody knows what they stand on, sorted.
+    /// Layers whose parents cannot be read, sorted.
     pub(super) fn unreadable(&self) -> Vec<LayerId> {
         self.those(|known| known.parents.is_none())
     }

@@ -1,4 +1,4 @@
-//! [`LayerStore`] under Docker's names: each call of [`Driver`] is one of the store's own.
+//! [`LayerStore`] under Docker's names: each method of [`Driver`] calls one of the store.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -85,7 +85,7 @@ impl Driver for LayerStore {
     }
 }
 
-/// The original takes labels and says nothing.
+/// The original accepts labels silently.
 fn say_label_is_ignored(id: &LayerId, mount_label: &str) {
     if !mount_label.is_empty() {
         tracing::warn!("mount label {mount_label:?} of {id} is ignored: Windows has no SELinux labels");

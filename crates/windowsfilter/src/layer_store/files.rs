@@ -1,5 +1,5 @@
-//! The store's own files, as the crates use them that keep something beside layers: how one is written,
-//! removed and locked.
+//! The store's own files, for crates that keep their own data in the store: how one is written, removed and
+//! locked.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,7 @@ pub struct StoreFiles<'a> {
     store: &'a LayerStore,
 }
 
-/// A lock of the store, held until it is dropped: that of [`StoreFiles::lock`] or of
-/// [`StoreFiles::lock_file`].
+/// A lock of [`StoreFiles::lock`] or [`StoreFiles::lock_file`], held until it is dropped.
 #[derive(Debug)]
 pub struct StoreLock {
     _lock: Lock,
@@ -28,28 +27,28 @@ impl<'a> StoreFiles<'a> {
         Self { store }
     }
 
-    /// Where image records are kept; not touched by this crate.
+    /// The directory of image records; this crate does not touch it.
     pub fn images_dir(self) -> PathBuf {
         self.store.paths.images()
     }
 
-    /// Writes a small file of the store so that after a crash it is either the old one or the new one, whole.
+    /// Writes a small file of the store atomically: after a crash it has either the old or the new content.
     ///
     /// # Errors
-    /// When it cannot be written; the old one, or none, is there then.
+    /// When it cannot be written; the old file stays, if there was one.
     pub fn write(self, path: &Path, content: &[u8]) -> Result<(), Error> {
         self.store.paths.temporaries().write(path, content)
     }
 
-    /// Removes such a file for good; one that is not there is fine.
+    /// Removes a file of the store and syncs the removal; no-op if the file does not exist.
     ///
     /// # Errors
-    /// When it cannot be removed, or that cannot be made durable.
+    /// When it cannot be removed, or the sync fails.
     pub fn remove(self, path: &Path) -> Result<(), Error> {
         durable::remove_file(path)
     }
 
-    /// A file without a name, for data that are too large for memory. It is gone when it is closed.
+    /// A file without a name, for data that are too large for memory. It disappears when it is closed.
     ///
     /// # Errors
     /// When it cannot be created.
@@ -65,8 +64,8 @@ impl<'a> StoreFiles<'a> {
         self.store.paths.temporaries().file().map(NewFile)
     }
 
-    /// Takes the store's lock, waiting until it is free: the set of layers does not change until it is
-    /// dropped. Hold it for moments only.
+    /// Takes the store lock, waiting until it is free. While it is held the set of layers does not change.
+    /// Hold it only briefly.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
@@ -74,9 +73,9 @@ impl<'a> StoreFiles<'a> {
         self.lock_file(&self.store.paths.lock(), "the store")
     }
 
-    /// Locks a file of the store, which is created, against other threads and processes until it is dropped;
-    /// says `what` it waits for if another has it. In a store that cannot be written nothing changes, so
-    /// readers get the lock.
+    /// Locks a file of the store, creating it if needed, against other threads and processes. If it is
+    /// locked, logs `what` it waits for. In a read-only store nothing changes, so there the lock file need
+    /// not be writable, or exist.
     ///
     /// # Errors
     /// When it can be opened neither for writing nor for reading.

@@ -1,8 +1,8 @@
-//! What must be true of a store, and how to find out that it is not.
+//! Checks the invariants of a store.
 //!
-//! `invariants.rs` names everything that must be true; `docs/fsck.md` is its manual. `leftovers.rs` looks at
-//! the store as a whole, `layers.rs` at one layer or sandbox, whose content the engine checks. `verify.rs`
-//! reads all bytes, which `fsck` does not; `repair.rs` puts right what it can.
+//! `invariants.rs` names the invariants; `docs/fsck.md` is their manual. `leftovers.rs` checks the store as a
+//! whole, `layers.rs` one layer or sandbox, whose content the engine checks. `verify.rs` reads all bytes,
+//! which `fsck` does not; `repair.rs` repairs what can be rebuilt.
 
 mod layers;
 mod leftovers;
@@ -24,14 +24,14 @@ use crate::invariants::Invariant;
 
 impl LayerStore {
     /// Checks every invariant of the store, short of reading every tar ([`Self::verify_all`] does). With
-    /// `repair`, what can be put right without losing anything is: leftovers go, indexes are rebuilt.
+    /// `repair`, repairs everything that it can without losing data: removes leftovers and rebuilds indexes.
     ///
     /// # Errors
     /// When the store cannot be listed.
     pub fn fsck(&self, repair: bool) -> Result<Vec<Finding>, Error> {
         let mut findings = self.find_leftovers(repair)?;
         let layers = self.layers()?;
-        // Layers whose indexes say nothing of those above them.
+        // Layers too damaged to check the merged indexes above them.
         let mut hidden = BTreeSet::new();
         let sound = SoundParents::default();
         for id in &layers {
@@ -50,9 +50,9 @@ impl LayerStore {
                 findings.push(self.settle(id, violation, repair));
             }
         }
-        // What was called off half-way is no finding.
+        // Findings of a cancelled check are not reliable.
         self.cancel().check()?;
-        // Somebody removes layers while this goes on.
+        // Layers may be removed meanwhile.
         findings.retain(|found| {
             found.id.as_ref().is_none_or(|id| !layers.contains(id) || self.has_directory(id))
         });
@@ -63,8 +63,8 @@ impl LayerStore {
         self.paths.layer(id).is_dir()
     }
 
-    /// What is wrong with a layer that was the same one all the time it was looked at. Somebody may remove it
-    /// meanwhile, and import it again.
+    /// The violations of a layer whose directory stayed the same during the check. Others may remove the
+    /// layer meanwhile, and import it again.
     fn settled<T: IntoIterator<Item = Violation>>(
         &self,
         id: &LayerId,
@@ -77,7 +77,7 @@ impl LayerStore {
             if found.is_empty() {
                 return found;
             }
-            // Of a layer that went meanwhile there is nothing to say.
+            // A layer removed meanwhile has no findings.
             if before == self.which_directory(id) {
                 return if before.is_some() { found } else { Vec::new() };
             }
@@ -85,7 +85,7 @@ impl LayerStore {
         Vec::new()
     }
 
-    /// Tells a layer's directory from one that has its name later; `None` if there is none.
+    /// Distinguishes a layer's directory from a later one of the same name; `None` if there is none.
     fn which_directory(&self, id: &LayerId) -> Option<(u64, std::time::SystemTime)> {
         let directory = std::fs::metadata(self.paths.layer(id)).ok()?;
         #[cfg(unix)]
@@ -95,7 +95,7 @@ impl LayerStore {
         Some((number, directory.modified().ok()?))
     }
 
-    /// The finding for a violation, put right if that is wanted and can be done.
+    /// Turns a violation into a finding, after repairing it if `repair` is set and a repair exists.
     fn settle(&self, id: &LayerId, violation: Violation, repair: bool) -> Finding {
         let mended = if repair { self.mend(id, &violation) } else { None };
         let finding = violation.of(id);
@@ -110,7 +110,8 @@ impl LayerStore {
         }
     }
 
-    /// Checks the index of a chain whose layers are all in order; where one is not, that is its own finding.
+    /// Checks the merged index of a chain whose layers are all intact; a damaged layer is a finding of its
+    /// own.
     fn check_visible_chain_index(&self, id: &LayerId, hidden: &BTreeSet<LayerId>) -> Option<Violation> {
         if self.resolve(id).ok()? != *id {
             return None;
@@ -123,7 +124,7 @@ impl LayerStore {
     }
 }
 
-/// Whether a layer of which this does not hold cannot be merged with others.
+/// Whether a layer that violates `invariant` cannot be merged with others.
 fn hides_chain_index(invariant: Invariant) -> bool {
     matches!(
         invariant,

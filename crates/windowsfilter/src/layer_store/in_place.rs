@@ -1,8 +1,8 @@
-//! Layers that are made where they stay, since the compute service knows a layer by its path.
+//! Layers that are made at their final path, because the compute service identifies a layer by its path.
 //!
-//! While one is made, `incomplete/<id>` marks it: nobody sees it, and cleanup destroys it once its maker is
-//! gone. Removing the mark is what makes the layer visible; its records are there by then. Whoever makes a
-//! layer holds the lock of its directory.
+//! While a layer is made, `incomplete/<id>` marks it as hidden, and cleanup destroys it if its maker dies.
+//! Once its records are written, removing the mark makes the layer visible. The maker holds the lock of the
+//! layer's directory.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use crate::id::LayerId;
 use crate::record::{self, LayerKind, LayerRecord};
 use crate::store::file;
 
-/// What is to be made.
+/// A layer to be made.
 pub(super) struct Made<'a> {
     pub(super) id: &'a LayerId,
     pub(super) parent: Option<&'a LayerId>,
@@ -24,13 +24,13 @@ pub(super) struct Made<'a> {
 }
 
 impl LayerStore {
-    /// Whether somebody is making `id`, or has died doing it.
+    /// Whether `id` is being made, or its maker died.
     pub(super) fn is_incomplete(&self, id: &LayerId) -> bool {
         self.paths.is_incomplete(id)
     }
 
-    /// Lets `make` make a layer where it stays, writes its records and makes it visible; or leaves nothing of
-    /// it.
+    /// Calls `make` to make a layer at its final path, writes its records and makes it visible. On failure
+    /// nothing is left behind.
     pub(super) fn make_in_place(
         &self,
         made: &Made<'_>,
@@ -52,7 +52,8 @@ impl LayerStore {
             .map_err(|error| error.with_undo(self.give_up(made, &chain, replaced)))
     }
 
-    /// The empty layer that the new one takes the place of, if there is one; anything else is in the way.
+    /// The record of the empty layer that the new one replaces, if there is one; any other layer of this ID
+    /// is an error.
     fn replaceable(&self, made: &Made<'_>, chain: &[LayerId]) -> Result<Option<LayerRecord>, Error> {
         let id = made.id;
         if !self.paths.layer(id).is_dir() {
@@ -70,7 +71,7 @@ impl LayerStore {
         Ok(Some(old))
     }
 
-    /// The layer for the engine, before anybody sees it.
+    /// The layer for the engine, before it is visible.
     fn unpublished(&self, made: &Made<'_>, chain: &[LayerId]) -> Result<Layer, Error> {
         let id = made.id.clone();
         let place = Place { dir: self.paths.layer(&id), mounts: self.paths.mount(&id), id };
@@ -85,9 +86,9 @@ impl LayerStore {
         Ok(Layer { place, kind: made.record.kind, chain: layers, streams: self.streams })
     }
 
-    /// Writes the records and takes the mark away, if the parents are still there. What the layer consists of
-    /// is on the disk before: else a power loss could leave a complete layer with files of zeros. That may
-    /// take a while, so nobody waits for it.
+    /// Writes the records and removes the mark, if the parents still exist. The layer's files are synced
+    /// first: otherwise a power loss could leave a complete layer with files of zeros. The sync may take a
+    /// while, so it runs without the store lock.
     fn complete(&self, layer: &Layer, made: &Made<'_>, chain: &[LayerId]) -> Result<(), Error> {
         self.write_records(made, chain)?;
         self.engine.make_durable(&layer.place)?;
@@ -101,7 +102,7 @@ impl LayerStore {
             fs::remove_file(&mark).at("remove", &mark)?;
             durable::sync_dir(&self.paths.incomplete_dir())?;
         }
-        // Others may use it by now, so it stays whatever comes of this.
+        // Others may already use the layer, so it stays even if this fails.
         if let Err(error) = self.engine.make_durable(&layer.place) {
             tracing::warn!("layer {} is complete, but a power loss now may cost it: {error}", made.id);
         }
@@ -119,8 +120,8 @@ impl LayerStore {
         record::replace_record(&dir, &record, &temporaries)
     }
 
-    /// Destroys what was made; an empty layer that was there before is there again. What cannot be destroyed
-    /// stays marked.
+    /// Destroys the layer and restores the empty layer that it replaced, if any. If it cannot be destroyed,
+    /// it stays marked.
     fn give_up(
         &self,
         made: &Made<'_>,
@@ -156,7 +157,7 @@ impl LayerStore {
         self.unmark(id)
     }
 
-    /// Layers that are not complete and that nobody is making.
+    /// Incomplete layers that are not being made.
     pub(super) fn abandoned_in_place(&self) -> Result<Vec<LayerId>, Error> {
         // Other stores have no such directory.
         if !self.paths.incomplete_dir().is_dir() {
@@ -172,10 +173,10 @@ impl LayerStore {
         Ok(abandoned)
     }
 
-    /// Destroys a layer that is not complete, unless somebody is making it.
+    /// Destroys an incomplete layer, unless it is being made.
     pub(super) fn drop_incomplete(&self, id: &LayerId) -> Result<(), Error> {
         let Some(_lock) = self.paths.try_lock_directory(&self.paths.layer(id))? else { return Ok(()) };
-        // Looked at again now that nobody is making it.
+        // Check again now that we hold its lock.
         if self.is_incomplete(id) { self.destroy_incomplete(id) } else { Ok(()) }
     }
 }

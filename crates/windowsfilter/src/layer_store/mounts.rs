@@ -1,21 +1,20 @@
 //! Mounting, counted across processes and restarts.
 //!
-//! `mounts/<id>/state.json` says how often a layer was mounted and where; the kernel's mount table says what
-//! is true. A record of another boot, or one whose mount is gone, counts as nothing. The original keeps its
-//! count in memory, so after a crash of the daemon it believes that nothing is mounted (`windows.go`,
-//! `checker`).
+//! `mounts/<id>/state.json` records how often a layer was mounted and where; the kernel's mount table
+//! decides. A record of another boot, or one whose mount is gone, counts for nothing. The original keeps its
+//! count in memory, so after a crash the daemon believes that nothing is mounted (`windows.go`, `checker`).
 //!
 //! ```text
 //! mounts/<id>/            the engine's mounts
 //! mounts/<id>.lock        held while mounting, unmounting, and reading a sandbox
 //! ```
 //!
-//! Other mount namespaces have a copy of each mount that was there when they were made, and a container may
-//! mount what the others do not see. So what is not mounted *here* may be in use: the kernel is asked
-//! ([`crate::engine::Engine::in_use`]). A mount point whose mount may be another namespace's is never
-//! removed, for it would take that mount with it.
+//! A new mount namespace starts with a copy of every mount, and a container may mount things that other
+//! namespaces do not see. So a layer that is not mounted *here* may still be in use: the kernel is asked
+//! ([`crate::engine::Engine::in_use`]). A mount point that another namespace may have a mount on is never
+//! removed, because removing it would unmount there, too.
 //!
-//! Here is the record; `mounts/` has the lock, the question who uses a layer, and the ways on and off.
+//! This file has the record; `mounts/` has the lock, the check for users of a layer, mounting and unmounting.
 
 mod in_use;
 mod locks;
@@ -38,58 +37,58 @@ use crate::scanners;
 use crate::sealed;
 
 const STATE: &str = "state.json";
-/// Version of it that this code writes and reads.
+/// Version of the record that this code writes and reads.
 const STATE_VERSION: u32 = 1;
 
 /// How a layer is mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MountState {
-    /// Mounts not yet undone.
+    /// Number of mounts not yet undone.
     pub count: u64,
-    /// The view, if it is mounted.
+    /// The path of the view, if it is mounted.
     #[serde(with = "path_text::option")]
     pub path: Option<PathBuf>,
-    /// Further places it was asked to appear at, in order.
+    /// Targets that the view is also bound to, in the order of mounting.
     #[serde(with = "path_text::list")]
     pub targets: Vec<PathBuf>,
-    /// Who mounted it once and for all, by name, see [`LayerStore::hold`].
+    /// Names of the holders that need it mounted, see [`LayerStore::hold`].
     #[serde(default)]
     pub holders: BTreeSet<String>,
-    /// Half unmounted: the next attempt goes on from there.
+    /// Half unmounted: the next unmount continues from here.
     #[serde(default)]
     unprepared: bool,
-    /// The mount namespace in which it was mounted.
+    /// The mount namespace it was mounted in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     namespace: Option<u64>,
-    /// The boot in which this was true.
+    /// The boot in which this was recorded.
     boot: String,
 }
 
 impl MountState {
-    /// How many need it mounted.
+    /// How many users need it mounted: counted mounts and holders.
     pub fn users(&self) -> u64 {
         self.count + self.holders.len() as u64
     }
 }
 
 impl LayerStore {
-    /// How `id` is mounted now.
+    /// The mounts of `id` now.
     ///
     /// # Errors
     /// When the record or the mount table cannot be read.
     pub fn mounts(&self, id: &LayerId) -> Result<MountState, Error> {
         let state = self.recorded(id)?;
         let alive = match state.path.as_deref() {
-            // What a reader could not put back may show nothing, and is its users' all the same: the next
-            // mount mends it.
+            // If a reader could not mount it again after reading, it shows nothing but still belongs to its
+            // users; the next mount repairs it.
             Some(path) => self.engine.is_mounted(path)? || !self.engine.is_prepared(&self.place(id)?),
             None => false,
         };
         Ok(if alive { state } else { MountState::default() })
     }
 
-    /// Ends the record of mounts that are off here, and removes their directory unless others may have mounts
-    /// on it.
+    /// Clears the record of mounts that are gone here, and removes their directory unless other namespaces
+    /// may have mounts on it.
     fn forget(&self, place: &Place) -> Result<(), Error> {
         if !place.mounts.exists() {
             return Ok(());
@@ -97,7 +96,7 @@ impl LayerStore {
         let by = match self.lasting_use(place) {
             Ok(None) => return remove_tree(&place.mounts).at("remove", &place.mounts),
             Ok(Some(by)) => by,
-            // The mounts are off, which is what was asked for; where others may have some, ours stays.
+            // The mounts are gone, as requested. The directory stays, since others may have mounts on it.
             Err(error) => {
                 let error = chain_text(&error);
                 tracing::warn!("{id} is unmounted; who else uses it cannot be known: {error}", id = place.id);
@@ -106,18 +105,18 @@ impl LayerStore {
         };
         let recorded = self.recorded(&place.id)?;
         if recorded.users() > 0 && self.is_of_another_namespace(&recorded) {
-            // It counts those mounts.
+            // The record counts the other namespace's mounts.
             return Ok(());
         }
         tracing::debug!("{} stays for now: {} is in use{by}", place.mounts.display(), place.id);
         self.save_mounts(&place.id, &MountState { boot: self.engine.boot(), ..MountState::default() })
     }
 
-    /// What the record says that was written since the machine started.
+    /// The record, if it was written in this boot.
     fn recorded(&self, id: &LayerId) -> Result<MountState, Error> {
         let path = self.paths.mount(id).join(STATE);
         let Some(content) = durable::read_file(&path)? else { return Ok(MountState::default()) };
-        // A record cut short by a crash says as little as none; the mount table knows what is mounted.
+        // A record cut short by a crash counts as none; the mount table knows what is mounted.
         let state: MountState = sealed::unseal(STATE_VERSION, &content).unwrap_or_default();
         Ok(if state.boot == self.engine.boot() { state } else { MountState::default() })
     }
@@ -130,7 +129,7 @@ impl LayerStore {
         Ok(state.is_ok_and(|state| state.boot != self.engine.boot()))
     }
 
-    /// What is wrong with the record of `id`'s mounts, if it cannot be read and so counts as none.
+    /// Why the record of `id`'s mounts cannot be read, if it cannot. Such a record counts as none.
     pub(super) fn mount_record_problem(&self, id: &LayerId) -> Result<Option<String>, Error> {
         let path = self.paths.mount(id).join(STATE);
         let Some(content) = durable::read_file(&path)? else { return Ok(None) };
@@ -142,13 +141,13 @@ impl LayerStore {
     fn save_mounts(&self, id: &LayerId, state: &MountState) -> Result<(), Error> {
         let path = self.paths.mount(id).join(STATE);
         let text = sealed::seal(STATE_VERSION, state).at("write", &path)?;
-        // Mounts do not outlive the machine, so their record needs no sync; the rename keeps it whole.
+        // Mounts do not survive a reboot, so their record needs no sync; the rename keeps it whole.
         let temp = path.with_extension("new");
         fs::write(&temp, text).at("write", &temp)?;
         scanners::replace(&temp, &path).at("replace", &path)
     }
 
-    /// What is mounted at `path`, as a view or where a mount was asked to appear.
+    /// The layer whose view is at `path`, or that is bound to `path`.
     ///
     /// # Errors
     /// When the records of mounts cannot be read.
@@ -162,7 +161,7 @@ impl LayerStore {
         Ok(None)
     }
 
-    /// Whom `id` is held by, for all that are mounted.
+    /// Every layer that is held, with the names of its holders.
     ///
     /// # Errors
     /// When the records cannot be read.
@@ -177,9 +176,8 @@ impl LayerStore {
         Ok(held)
     }
 
-    /// Remembers that the user was told of a loss: the record becomes read-only, which needs no room, as
-    /// anything written would on a disk that may be full. The next record, after another mount, is writable
-    /// again.
+    /// Remembers that a lost write was reported, by making the record read-only: that needs no space, and the
+    /// disk may be full. The next record, after another mount, is writable again.
     fn remember_loss(&self, id: &LayerId) -> Result<(), Error> {
         let path = self.paths.mount(id).join(STATE);
         let mut permissions = fs::metadata(&path).at("look at", &path)?.permissions();

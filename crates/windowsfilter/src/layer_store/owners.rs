@@ -1,9 +1,9 @@
-//! Who needs a layer besides images, sandboxes and other layers: programs that keep records of their own,
-//! such as containerd's snapshots.
+//! Owners: programs with records of their own that need a layer, such as containerd's snapshots, besides
+//! images, sandboxes and other layers.
 //!
-//! `owners.json` in the layer's directory lists them. A layer with owners is not removed and not pruned; it
-//! appears with its first owner in the same rename, so that no crash leaves one that its owner does not know
-//! how to find.
+//! `owners.json` in the layer's directory lists them. A layer with owners is neither removed nor pruned. A
+//! layer and its first owner become visible in the same rename, so that a crash cannot leave a layer without
+//! its owner.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::id::LayerId;
 use crate::sealed::{self, BrokenSeal};
 use crate::store::file;
 
-/// Writes the first owner of a layer that nobody sees yet.
+/// Writes the first owner of a layer that is not visible yet.
 pub(super) fn write_new(dir: &Path, owner: &str) -> Result<(), Error> {
     durable::write_new(&dir.join(file::OWNERS), &text(BTreeSet::from([owner.to_owned()]))?)
 }
@@ -23,7 +23,7 @@ pub(super) fn write_new(dir: &Path, owner: &str) -> Result<(), Error> {
 /// Version of `owners.json` that this code writes and reads.
 const VERSION: u32 = 1;
 
-/// What `owners.json` says.
+/// The content of `owners.json`.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Owners {
     owners: BTreeSet<String>,
@@ -34,7 +34,7 @@ fn text(owners: BTreeSet<String>) -> Result<Vec<u8>, Error> {
 }
 
 impl LayerStore {
-    /// Who owns `id`; nobody, for most layers.
+    /// The owners of `id`; most layers have none.
     ///
     /// # Errors
     /// [`Error::Damaged`].
@@ -50,19 +50,19 @@ impl LayerStore {
         sealed::unseal::<Owners>(VERSION, &text).map(|content| content.owners).map_err(damaged)
     }
 
-    /// Makes `owner` an owner of `id`; nothing changes if it is one.
+    /// Makes `owner` an owner of `id`; no-op if it already is.
     ///
     /// # Errors
     /// [`Error::NoSuchLayer`].
     pub fn own(&self, id: &LayerId, owner: &str) -> Result<(), Error> {
-        // Under the lock no removal can come between the look and the write.
+        // The lock prevents a removal between the check and the write.
         let _lock = self.lock()?;
         self.record(id)?;
         let mut owners = self.owners(id)?;
         if owners.insert(owner.to_owned()) { self.write_owners(id, owners) } else { Ok(()) }
     }
 
-    /// Ends that `owner` owns `id`; nothing changes if it does not, or if there is no such layer.
+    /// Removes `owner` from the owners of `id`; no-op if it is not one, or if there is no such layer.
     ///
     /// # Errors
     /// When the list cannot be written.

@@ -1,4 +1,4 @@
-//! What comes out of a layer or sandbox: its tar, its list of changes, single files of it.
+//! Export of a layer or sandbox: its tar, its list of changes, and single files.
 
 use std::io::Read;
 
@@ -31,8 +31,8 @@ impl LayerStore {
         Ok(self.mounts(&self.resolve(id)?)?.users() > 0)
     }
 
-    /// Keeps others from mounting and unmounting a sandbox while it is read, and whatever else is not mere
-    /// files.
+    /// Prevents mounting and unmounting while a sandbox is read, or any other layer that the engine reads
+    /// under a guard.
     fn guard(&self, id: &LayerId) -> Result<Guard, Error> {
         let id = self.resolve(id)?;
         Ok(if self.engine.reads_under_guard(self.record(&id)?.kind) {
@@ -48,7 +48,7 @@ impl LayerStore {
         let layer = self.layer(id)?;
         let mut options = if layer.kind == LayerKind::Sandbox { options } else { DiffOptions::default() };
         if layer.kind == LayerKind::Sandbox {
-            // Unknown of one that Docker has made.
+            // `None` for a sandbox that Docker made.
             options.limits.sandbox = self.record(&self.resolve(id)?)?.sandbox_size;
         }
         let tar = self.engine.diff(&layer, self.is_mounted(id)?, options, guard);
@@ -56,8 +56,8 @@ impl LayerStore {
         tar.map(cancellable).map_err(|error| missing_in(&layer, error))
     }
 
-    /// As [`Self::diff_with`], but no time in a sandbox's changes is later than `newest`, so that the same
-    /// changes at different times are the same layer.
+    /// Like [`Self::diff_with`], but clamps all times in a sandbox's changes to `newest`, so that the same
+    /// changes made at different times give the same layer.
     ///
     /// # Errors
     /// As [`Self::diff_with`].
@@ -65,17 +65,17 @@ impl LayerStore {
         self.diff_with(id, DiffOptions { newest: Some(newest), ..DiffOptions::default() })
     }
 
-    /// The tar of a layer, as it came in, or of the changes of a sandbox at this moment, as `options` say and
-    /// within the store's limits. A mount stays usable meanwhile.
+    /// The tar of a layer as imported, or of a sandbox's present changes, with `options` and within the
+    /// store's limits. A mount stays usable meanwhile.
     ///
     /// # Errors
-    /// Changes that no Windows layer can hold, or that exceed a limit; what cannot be read.
+    /// Changes that a Windows layer cannot hold or that exceed a limit; files that cannot be read.
     pub fn diff_with(&self, id: &LayerId, options: DiffOptions) -> Result<Box<dyn Read + Send>, Error> {
         let DiffLimits { entries, size, .. } = self.limits.of_changes();
         self.read_as(id, DiffOptions { limits: DiffLimits { entries, size, ..options.limits }, ..options })
     }
 
-    /// What a layer or sandbox adds, modifies and deletes, sorted by path.
+    /// The paths that a layer or sandbox adds, modifies and deletes, sorted.
     ///
     /// # Errors
     /// As [`Self::diff_with`].
@@ -90,7 +90,7 @@ impl LayerStore {
     /// As [`Self::changes`].
     pub fn changed_bytes(&self, id: &LayerId) -> Result<u64, Error> {
         let record = self.record(id)?;
-        // Of a layer that another program has made nobody has counted.
+        // The size of a layer that another program made is not recorded.
         if record.kind == LayerKind::Empty || record.kind == LayerKind::Layer && record.diff_id.is_some() {
             return Ok(record.size);
         }

@@ -1,5 +1,5 @@
-//! How layers go: out of sight by one rename, then their bytes; and what interrupted removals and imports
-//! leave.
+//! How layers are removed: one rename hides them, then their bytes are deleted; and cleanup after interrupted
+//! removals and imports.
 
 use std::fs;
 #[cfg(unix)]
@@ -18,10 +18,10 @@ use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::lock::{self, Lock};
 use crate::record::LayerKind;
 
-/// A layer that is out of the store already, but whose bytes are still there.
+/// A layer that was removed from the store, but whose bytes are still on disk.
 ///
-/// It is locked: cleanup and fsck leave it to whoever holds this, in any process that the lock was passed on
-/// to.
+/// It is locked, so cleanup and fsck leave it alone as long as this, or a copy of its lock in another
+/// process, is held.
 #[derive(Debug)]
 pub struct Doomed {
     dir: PathBuf,
@@ -29,12 +29,12 @@ pub struct Doomed {
     engine: Arc<dyn Engine>,
 }
 
-/// What is done with the bytes of a removed layer. Freeing gigabytes takes a file system longer than anybody
-/// likes to wait. An error is the removal's, though the layer is gone by then.
+/// Deletes the bytes of a removed layer, or has another process do it: a file system takes long to free
+/// gigabytes. The removal returns its error, though the layer is already gone.
 pub type Reclaimer = fn(Doomed) -> Result<(), Error>;
 
 impl Doomed {
-    /// Where the bytes are.
+    /// The directory with the bytes.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -42,46 +42,45 @@ impl Doomed {
     /// Deletes the bytes.
     ///
     /// # Errors
-    /// [`Error::Leftover`]: the layer is gone already, cleanup will come back for its bytes.
+    /// [`Error::Leftover`]: the layer is already gone; cleanup will delete its bytes.
     pub fn destroy(self) -> Result<(), Error> {
         let destroyed = self.engine.destroy(&self.dir);
         drop(self.lock);
         destroyed.map_err(|error| Error::Leftover { dir: self.dir, source: Box::new(error) })
     }
 
-    /// Leaves the bytes to whoever gets the lock: the directory, open and locked. As long as any copy of the
-    /// descriptor is open, nobody else touches it. On Windows a lock is of one process and cannot be passed
-    /// on.
+    /// Leaves the bytes to the holder of the returned lock, the open and locked directory. As long as any
+    /// copy of the descriptor is open, no other process touches the bytes. On Windows a lock belongs to one
+    /// process and cannot be passed on.
     #[cfg(unix)]
     pub fn into_lock(self) -> File {
         self.lock.into_file()
     }
 }
 
-/// What those who use a layer without being counted mean to its removal.
+/// How a removal treats users that are not counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Users {
-    /// The layer stays.
+    /// They prevent the removal.
     Keep,
-    /// It goes.
+    /// They do not prevent it.
     DoNotCount,
 }
 
-/// Layers that are removed at once. Two locks are held of each meanwhile, and a process has some thousand
-/// files at most.
+/// Layers that are removed together. Each takes two locks, and the limit of open files is about a thousand.
 const BATCH: usize = 64;
 
 /// A layer that is being removed.
 struct Going {
     id: LayerId,
     dir: PathBuf,
-    /// Nobody mounts it any more.
+    /// Keeps others from mounting it.
     mount_lock: Lock,
-    /// Set when it is out of the store.
+    /// Set once it is removed from the store.
     doomed: Option<Doomed>,
 }
 
-/// Takes each one step further that has come so far.
+/// Runs `step` for each layer that has not failed yet.
 fn advance(going: &mut [Result<Going, Error>], mut step: impl FnMut(&mut Going) -> Result<(), Error>) {
     for slot in going {
         if let Ok(layer) = slot
@@ -93,37 +92,37 @@ fn advance(going: &mut [Result<Going, Error>], mut step: impl FnMut(&mut Going) 
 }
 
 impl LayerStore {
-    /// Removes layers, one after the other: what stands on another comes before it. What stands on what is
-    /// read once for all of them, as far as `chains` does not say it already, and made durable once for many.
-    /// The answers are in the same order.
+    /// Removes layers in the given order: children must come before their parents. Chains are read once for
+    /// all layers, as far as `chains` does not have them, and the directory is synced once per batch. The
+    /// results are in the order of `ids`.
     ///
     /// # Errors
-    /// Each as of [`crate::Driver::remove`].
+    /// Each as [`crate::Driver::remove`].
     pub fn remove_all(&self, ids: &[LayerId], mut chains: Chains) -> Vec<Result<(), Error>> {
         ids.chunks(BATCH).flat_map(|batch| self.remove_batch(&mut chains, batch, None, Users::Keep)).collect()
     }
 
-    /// Removes a layer or sandbox: it is gone from the store at once, its bytes soon after.
+    /// Removes a layer or sandbox: it disappears from the store at once, its bytes soon after.
     ///
     /// # Errors
     /// [`Error::HasChildren`], [`Error::MaybeNeeded`], [`Error::Mounted`]; [`Error::Leftover`] when it is
-    /// gone, but its bytes are not: [`Self::clean_up`] will free them.
+    /// removed but its bytes are not: [`Self::clean_up`] will delete them.
     pub fn remove(&self, id: &LayerId) -> Result<(), Error> {
         self.remove_layer(id, None, Users::Keep)
     }
 
-    /// Removes a layer that nobody but `owner` owns. It is owned until it is gone: whatever interrupts this,
-    /// its owner finds it or finds nothing.
+    /// Removes a layer whose only owner is `owner`. It stays owned until it is gone, so after an interruption
+    /// it is either still owned or gone.
     ///
     /// # Errors
-    /// As [`Self::remove`]; [`Error::Owned`] by others.
+    /// As [`Self::remove`]; [`Error::Owned`] if it has other owners.
     pub fn remove_owned(&self, id: &LayerId, owner: &str) -> Result<(), Error> {
         self.remove_layer(id, Some(owner), Users::Keep)
     }
 
-    /// Removes a sandbox although somebody may still use it whose mounts are not counted: a process in one
-    /// that [`Self::abandon`] took off, or another mount namespace. They keep what they have until they end.
-    /// For programs that know that nobody needs it any more.
+    /// Removes a sandbox although uncounted users may remain: a process in a mount that [`Self::abandon`]
+    /// detached, or another mount namespace. They keep their mounts until they end. For programs that know
+    /// that the sandbox is no longer needed.
     ///
     /// # Errors
     /// As [`Self::remove`].
@@ -158,7 +157,7 @@ impl LayerStore {
             Ok(())
         });
         let hidden = removable.and_then(|()| {
-            // This may take the host a while, so nobody waits for it.
+            // This may take the host a while, so it runs without the store lock.
             advance(&mut going, |layer| {
                 let place = self.place(&layer.id)?;
                 if users == Users::Keep {
@@ -170,7 +169,8 @@ impl LayerStore {
         });
         match hidden {
             Ok(()) => going.into_iter().map(|layer| self.end_removal(layer?)).collect(),
-            // What is wrong is wrong with all of them, and of an error there is one only.
+            // The error concerns all of them, but an `Error` cannot be cloned: the first layer gets it, the
+            // others get `Busy`.
             Err(error) => {
                 let mut first = Some(error);
                 let answers = going.into_iter().map(|layer| {
@@ -203,7 +203,7 @@ impl LayerStore {
         Ok(Going { id, dir, mount_lock, doomed: None })
     }
 
-    /// Has the bytes deleted of a layer that is out of the store.
+    /// Has the bytes of a layer deleted that was removed from the store.
     fn end_removal(&self, layer: Going) -> Result<(), Error> {
         let Some(doomed) = layer.doomed else { return Err(Error::Busy { id: layer.id }) };
         let lock_file = lock::beside(&self.paths.mount(&layer.id));
@@ -218,8 +218,8 @@ impl LayerStore {
         reclaimed
     }
 
-    /// Refuses a layer that something needs, or somebody else than `owner`. The caller holds the store lock,
-    /// so no layer comes or goes meanwhile.
+    /// Refuses a layer that has children or owners other than `owner`. The caller holds the store lock, so
+    /// the set of layers does not change meanwhile.
     fn check_removable(&self, chains: &Chains, id: &LayerId, owner: Option<&str>) -> Result<(), Error> {
         let children = chains.children(id);
         if !children.is_empty() {
@@ -244,9 +244,8 @@ impl LayerStore {
         Ok(())
     }
 
-    /// Takes layers out of the store, but for those that something stands on or that belong to others than
-    /// `owner`. From here on they are gone, whatever happens to their bytes. After an error all of them are
-    /// there.
+    /// Removes layers from the store, except those with children or with owners other than `owner`. From here
+    /// on they are gone, even if their bytes cannot be deleted. After an error all of them are still there.
     fn retire(
         &self,
         chains: &mut Chains,
@@ -271,7 +270,8 @@ impl LayerStore {
         if !going.iter().any(Result::is_ok) {
             return Ok(());
         }
-        // Deleting the bytes of layers that may come back under their names would damage them.
+        // Sync before any bytes are deleted: after a crash an unsynced rename may be undone, and the layer
+        // would be damaged.
         durable::sync_dir(&self.paths.layers()).map_err(|error| {
             let hidden =
                 going.iter().flatten().rev().filter_map(|layer| Some((layer, layer.doomed.as_ref()?)));
@@ -283,7 +283,8 @@ impl LayerStore {
         })
     }
 
-    /// A name no leftover of an earlier removal has; the original's fixed name makes the second removal fail.
+    /// A name that no leftover of an earlier removal has. The original's name is fixed, so its second removal
+    /// fails.
     pub(super) fn removing_name(&self, id: &LayerId) -> PathBuf {
         let name = |n: u32| match n {
             0 => format!("{id}{REMOVING}"),
@@ -295,8 +296,9 @@ impl LayerStore {
             .expect("a directory holds fewer than 2^32 names")
     }
 
-    /// What certainly does not stand on `id`: its own chain. `None` if nothing does: no layer stands on a
-    /// sandbox, and two damaged layers, of which each may stand on the other, could else never be removed.
+    /// The layers that certainly do not depend on `id`: its own chain. `None` if no layer is to count as
+    /// dependent: sandboxes have no children, and for a damaged layer, because two damaged layers that may
+    /// depend on each other could otherwise never be removed.
     fn chain_below(&self, id: &LayerId) -> Result<Option<Vec<LayerId>>, Error> {
         match self.chain_ids(id).and_then(|chain| Ok((chain, self.record(id)?.kind))) {
             Ok((chain, kind)) => Ok((kind != LayerKind::Sandbox).then_some(chain)),
@@ -305,20 +307,21 @@ impl LayerStore {
         }
     }
 
-    /// Finishes interrupted removals and drops interrupted imports. What cannot be removed is logged.
+    /// Finishes interrupted removals and removes interrupted imports. Failures to remove something are
+    /// logged.
     ///
     /// # Errors
     /// When the store cannot be listed.
     pub fn clean_up(&self) -> Result<(), Error> {
         for dir in self.leftovers()? {
             self.cancel().check()?;
-            // Whoever writes it holds its lock; only the dead leave it free.
+            // A live writer holds its lock; a free lock means that the writer died.
             match self.paths.try_lock_directory(&dir) {
-                // Its maker may have said so until just now.
+                // Checked only under the lock, since its writer may just have kept it.
                 Ok(Some(_lock)) if is_kept(&dir) => {
                     tracing::debug!("{} is kept for whoever staged it", dir.display());
                 }
-                // Finished, and perhaps begun anew, since it was listed.
+                // Finished since it was listed, and perhaps started again.
                 Ok(Some(lock)) if !self.paths.is_locked(&lock, &dir) => {}
                 Ok(Some(_lock)) => match self.destroy_leftover(&dir) {
                     Ok(()) => tracing::info!("removed {}", dir.display()),
@@ -364,7 +367,7 @@ impl LayerStore {
         Ok(())
     }
 
-    /// Locks of layers that are gone, with their paths; somebody may hold one a moment longer.
+    /// Locks of removed layers, with their paths. One may still be held for a moment.
     pub(super) fn abandoned_locks(&self) -> Result<Vec<(LayerId, PathBuf)>, Error> {
         let dir = self.paths.mounts();
         let mut locks = Vec::new();
@@ -382,14 +385,14 @@ impl LayerStore {
     }
 
     fn clean_up_lock(&self, id: &LayerId, path: &Path) -> Result<(), Error> {
-        // Those who wait for it look whether it still is the one they know.
+        // Waiters check that the lock file is still the one they opened.
         match self.try_lock_of_gone_layer(id)? {
             Some(_lock) => fs::remove_file(path).at("remove", path),
             None => Ok(()),
         }
     }
 
-    /// What was staged is files of ours; what was removed is the engine's.
+    /// Staged directories contain only our own files; removed ones are the engine's to delete.
     fn destroy_leftover(&self, dir: &Path) -> Result<(), Error> {
         if dir.to_string_lossy().ends_with(IMPORTING) {
             return remove_tree(dir).at("remove", dir);
@@ -397,8 +400,8 @@ impl LayerStore {
         self.engine.destroy(dir)
     }
 
-    /// Mount directories that nobody needs any more: of a process that died, or of another boot.
-    /// With `say`, it is said which ones only look so.
+    /// Mount directories that are no longer needed: of a process that died, or of another boot. With `say`,
+    /// logs those that are left alone because another mount namespace uses them.
     pub(super) fn abandoned_mounts(&self, say: bool) -> Result<Vec<LayerId>, Error> {
         let mut abandoned = Vec::new();
         for id in self.mount_directories()? {
@@ -411,7 +414,7 @@ impl LayerStore {
                 }
                 continue;
             }
-            // Or somebody is in the middle of mounting it, and has been done since.
+            // Unless it is being mounted right now, or has been meanwhile.
             if let Some(_lock) = self.try_mount_lock(&id)?
                 && self.paths.mount(&id).is_dir()
                 && self.mounts(&id)?.users() == 0
@@ -422,7 +425,7 @@ impl LayerStore {
         Ok(abandoned)
     }
 
-    /// Layers with a directory for mounts.
+    /// Layers that have a mount directory.
     pub(super) fn mount_directories(&self) -> Result<Vec<LayerId>, Error> {
         let dir = self.paths.mounts();
         let mut ids = Vec::new();
@@ -436,7 +439,7 @@ impl LayerStore {
 
     fn clean_up_mount(&self, id: &LayerId) -> Result<(), Error> {
         let Some(_lock) = self.try_mount_lock(id)? else { return Ok(()) };
-        // Looked at again now that nobody is in the middle of mounting it.
+        // Check again now that we hold its lock.
         if self.mounts(id)?.users() == 0 {
             match self.used_elsewhere(&self.place(id)?)? {
                 Some(by) => {
@@ -446,7 +449,7 @@ impl LayerStore {
                 None => self.tear_down(id),
             }
         } else {
-            // Its lock is free, so whoever stopped it to read it has died.
+            // Its lock was free, so a reader that froze it has died.
             self.engine.thaw(&self.place(id)?)
         }
     }

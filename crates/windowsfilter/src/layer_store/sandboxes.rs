@@ -1,4 +1,4 @@
-//! Sandboxes: how one is created, and how it grows.
+//! Creating and expanding sandboxes.
 
 use super::LayerStore;
 use super::in_place::Made;
@@ -10,9 +10,9 @@ use crate::options::StorageOptions;
 use crate::record::{self, LayerKind, LayerRecord};
 
 impl LayerStore {
-    /// Creates a sandbox on top of `parent`. A parent without content is left out of its chain. The size of
-    /// `options` beats the store's default. `image` is the digest of the config of the image that it is made
-    /// from, [`LayerRecord::image`].
+    /// Creates a sandbox on top of `parent`. A parent without content is left out of its chain. The size in
+    /// `options` overrides the store's default. `image` is the digest of the config of its image, see
+    /// [`LayerRecord::image`].
     ///
     /// # Errors
     /// [`Error::LayerExists`], [`Error::MissingParent`], a size that is too small; nothing is left behind.
@@ -33,29 +33,29 @@ impl LayerStore {
             let made = Made { id, parent, record: &record, owner: None };
             return self.make_in_place(&made, |sandbox| self.engine.create_sandbox(sandbox, size));
         }
-        // Known before anything is written; publishing checks again, under the lock.
+        // Checked before anything is written; publishing checks again, under the lock.
         self.chain_on(id, parent)?;
         let staging = self.claim_new(id)?;
         let place = Place { id: id.clone(), dir: staging.dir.clone(), mounts: self.paths.mount(id) };
-        // What it is going to stand on is the kernel's, once it is mounted.
+        // No chain: the engine needs only the storage now, and mounting reads the chain.
         let sandbox = Layer { place, kind: LayerKind::Sandbox, chain: Vec::new(), streams: self.streams };
         self.engine.create_sandbox(&sandbox, size)?;
         self.cancel().check()?;
         self.publish(staging, id, parent, &record)
     }
 
-    /// Makes a sandbox larger, mounted or not; it cannot shrink.
+    /// Expands a sandbox, mounted or not; it cannot shrink.
     ///
     /// # Errors
-    /// [`Error::WrongKind`] unless it is a sandbox; a size smaller than it has; what the host does not
-    /// permit. Its size stays.
+    /// [`Error::WrongKind`] unless it is a sandbox; a size smaller than the present one; a refusal of the
+    /// host. The sandbox keeps its size.
     pub fn expand(&self, id: &LayerId, size: u64) -> Result<(), Error> {
         let place = self.place(id)?;
         self.expect_kind(&place.id, LayerKind::Sandbox)?;
         let _lock = self.mount_lock(&place.id)?.for_changes()?;
         let record = self.expect_kind(&place.id, LayerKind::Sandbox)?;
         self.engine.expand(&place, size)?;
-        // Written last: should this fail, asking for the same size again only writes it.
+        // Written last: if this fails, expanding to the same size again only writes the record.
         let record = LayerRecord { sandbox_size: Some(size), ..record };
         record::replace_record(&place.dir, &record, &self.paths.temporaries())
     }

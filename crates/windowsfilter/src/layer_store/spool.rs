@@ -1,8 +1,8 @@
-//! A sandbox's changes in a file of the store, so that they are what they are while they are read twice.
+//! Copies a sandbox's changes into a file of the store, so that they stay the same while they are read twice.
 //!
-//! Whoever works in the sandbox decides how much that is. Before anything is written the walk has refused
-//! what is too large by its sizes; while it is written, the disk's last room stays free, since others need
-//! it: records, and sandboxes whose writes would be lost.
+//! The users of the sandbox decide how large the changes are. Before anything is written, the walk refuses
+//! changes that are too large by the sizes it finds. While they are written, a reserve of the disk stays free
+//! for others: for records, and for sandboxes whose writes would be lost.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -14,19 +14,19 @@ use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::limits::{DiffLimits, Exceeded, Limit};
 
-/// Bytes that are written between two looks at the disk.
+/// Bytes that are written between two checks of the disk.
 const CHUNK: usize = 1 << 20;
 
-/// Bytes of a disk of `total` that a commit leaves to everybody else: 64 MiB, and of a small disk an eighth.
+/// Bytes that a commit leaves free on a disk of `total` bytes: 64 MiB, or an eighth of a small disk.
 #[cfg(any(target_os = "linux", test))]
 fn reserve(total: u64) -> u64 {
     (total / 8).min(64 << 20)
 }
 
-/// What a sandbox changed, as a tar.
+/// The changes of a sandbox, as a tar.
 #[derive(Debug)]
 pub struct Spooled {
-    /// The tar, from its beginning; it has no name and goes when it is closed.
+    /// The tar, positioned at its start; it has no name and disappears when it is closed.
     pub file: File,
     /// Its digest.
     pub digest: Digest,
@@ -35,11 +35,11 @@ pub struct Spooled {
 }
 
 impl LayerStore {
-    /// Copies what a sandbox changed into a file of the store, as [`LayerStore::diff_with`] gives it.
+    /// Copies the changes of a sandbox, as [`LayerStore::diff_with`] returns them, into a file of the store.
     ///
     /// # Errors
-    /// As [`LayerStore::diff_with`]; more than [`LayerStore::limits`], the sandbox's size or the disk have room
-    /// for, before that is written.
+    /// As [`LayerStore::diff_with`]; changes that exceed [`LayerStore::limits`], the sandbox's size or the
+    /// disk's free space, before the excess is written.
     pub fn spool_changes(&self, id: &LayerId, options: DiffOptions) -> Result<Spooled, Error> {
         let limits = DiffLimits { disk: self.room()?, ..options.limits };
         let mut diff = Hashed::new(self.diff_with(id, DiffOptions { limits, ..options })?);
@@ -62,7 +62,7 @@ impl LayerStore {
         Ok(Spooled { file, digest, size })
     }
 
-    /// What the walk of a sandbox meets is an error of the stream.
+    /// Reads from the diff. Errors of the walk arrive as errors of the stream and are unwrapped.
     fn read_changes_of(&self, id: &LayerId, diff: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, Error> {
         diff.read(buffer).map_err(|error| match error.downcast::<Error>() {
             Ok(error) => error,
@@ -79,7 +79,7 @@ impl LayerStore {
         }
     }
 
-    /// Bytes that may be written where the store is, where that can be known.
+    /// Bytes that may be written to the store's disk; `None` if unknown.
     #[cfg(target_os = "linux")]
     fn room(&self) -> Result<Option<u64>, Error> {
         let root = self.root();
@@ -90,7 +90,7 @@ impl LayerStore {
             free.saturating_sub(reserve(total))
         };
         match room(look()?) {
-            // Btrfs counts what was deleted as free only when it has written that down.
+            // Btrfs counts deleted blocks as free only after a commit of its transaction.
             0 => {
                 let dir = File::open(root).at("open", root)?;
                 rustix::fs::syncfs(&dir).map_err(std::io::Error::from).at("sync the disk of", root)?;
@@ -100,7 +100,7 @@ impl LayerStore {
         }
     }
 
-    /// Bytes that may be written where the store is, where that can be known.
+    /// Bytes that may be written to the store's disk; `None` if unknown.
     #[cfg(not(target_os = "linux"))]
     #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Linux")]
     fn room(&self) -> Result<Option<u64>, Error> {

@@ -1,5 +1,4 @@
-//! How layers and sandboxes come into the store: staged in a directory nobody sees, then published by one
-//! rename.
+//! How layers and sandboxes enter the store: staged in an invisible directory, then published by one rename.
 
 mod kept;
 
@@ -24,12 +23,12 @@ use kept::KEPT;
 pub use kept::StagedDirectory;
 pub(super) use kept::{is_kept, kept_record_problem};
 
-/// A layer that is complete on disk but not yet visible. Dropping it gives it up and removes it.
+/// A layer that is complete on disk but not yet visible. Dropping it discards it.
 #[derive(Debug)]
 pub struct StagedLayer {
     store: LayerStore,
     staging: Staging,
-    /// What came in.
+    /// The result of the import.
     pub imported: Imported,
 }
 
@@ -38,7 +37,7 @@ pub struct StagedLayer {
 pub(super) struct Staging {
     id: LayerId,
     pub(super) dir: PathBuf,
-    /// Whether dropping this removes the directory: until it is published or kept.
+    /// Whether dropping this removes the directory. Cleared when the layer is published or kept.
     remove: bool,
     _lock: Lock,
 }
@@ -58,7 +57,7 @@ impl Staging {
                 Err(e) if ours => return Err(e.with_undo(fs::remove_dir(&dir).at("remove", &dir))),
                 other => other?,
             };
-            // Its last writer may have published or removed the directory while we waited for it.
+            // The previous writer may have published or removed the directory while we waited.
             if paths.is_locked(&lock, &dir) {
                 let staging = Self { id: id.clone(), dir, remove: true, _lock: lock };
                 staging.empty()?;
@@ -67,7 +66,7 @@ impl Staging {
         }
     }
 
-    /// The staging directory of `id` as a writer has left it; `None` if there is none, or its writer lives.
+    /// The staging directory of `id` that a writer left; `None` if there is none or its writer is alive.
     fn adopt(paths: &Paths, id: &LayerId) -> Result<Option<Self>, Error> {
         let dir = paths.staging().join(format!("{id}{IMPORTING}"));
         if !dir.is_dir() {
@@ -77,7 +76,7 @@ impl Staging {
         Ok(lock.map(|lock| Self { id: id.clone(), dir, remove: true, _lock: lock }))
     }
 
-    /// Removes what a writer that died has left.
+    /// Removes the files of a writer that died.
     fn empty(&self) -> Result<(), Error> {
         for entry in fs::read_dir(&self.dir).at("list", &self.dir)? {
             let path = entry.at("list", &self.dir)?.path();
@@ -102,12 +101,12 @@ impl Drop for Staging {
 }
 
 impl LayerStore {
-    /// Reads a layer blob into the store without making it visible. Several may be staged at once; parents
-    /// need not be there yet.
+    /// Imports a layer blob into the store without making it visible. Several can be staged at once; parents
+    /// need not exist yet.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; more data than the store's limits allow; a digest, size or diffID that
-    /// is not the expected one. Nothing is left behind.
+    /// Bad data, naming the entry and the reason; more data than the store's limits allow; an unexpected
+    /// digest, size or diffID. Nothing is left behind.
     pub fn stage(&self, id: &LayerId, request: ImportRequest<'_>) -> Result<StagedLayer, Error> {
         let staging = Staging::claim(&self.paths, id)?;
         let label = request.label.clone();
@@ -118,19 +117,18 @@ impl LayerStore {
         Ok(StagedLayer { store: self.clone(), staging, imported })
     }
 
-    /// Imports a layer tar (plain, gzip or zstd) as layer `id` on top of `parent`. The layer appears whole or
-    /// not at all.
+    /// Imports a layer tar (plain, gzip or zstd) as layer `id` on top of `parent`. The import is atomic.
     ///
     /// # Errors
-    /// Bad data, by entry and reason; [`Error::LayerExists`] unless `id` is an empty layer with the same
-    /// parent; [`Error::MissingParent`].
+    /// Bad data, naming the entry and the reason; [`Error::LayerExists`] unless `id` is an empty layer with
+    /// the same parent; [`Error::MissingParent`].
     pub fn import(
         &self,
         id: &LayerId,
         parent: Option<&LayerId>,
         tar: &mut (dyn Read + Send),
     ) -> Result<Applied, Error> {
-        // Both known before the first byte is read; publishing checks again, under the lock.
+        // Checked before reading the first byte; publishing checks again, under the lock.
         if self.contains(id) && self.record(id)?.kind != LayerKind::Empty {
             return Err(self.layer_exists(id));
         }
@@ -142,8 +140,8 @@ impl LayerStore {
         self.stage(id, ImportRequest::new(format!("layer {id}"), tar))?.publish(parent)
     }
 
-    /// The chain of something on top of `parent`: parents without content are left out, as the original
-    /// leaves out `-init` layers.
+    /// The chain of a layer on top of `parent`, without parents that have no content: the original leaves out
+    /// `-init` layers in the same way.
     pub(super) fn chain_on(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<LayerId>, Error> {
         let Some(parent) = parent else { return Ok(Vec::new()) };
         let missing = |e| match e {
@@ -165,7 +163,7 @@ impl LayerStore {
     /// [`Error::LayerExists`], [`Error::MissingParent`]; nothing is left behind.
     pub fn create_empty(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
         let record = LayerRecord::new(LayerKind::Empty);
-        // The host makes it, at the path that is part of it: there is nothing to rename.
+        // The host makes it at its final path, so there is nothing to rename.
         if self.is_in_place() {
             let made = Made { id, parent, record: &record, owner: None };
             let parent = parent.map(|parent| self.resolve(parent)).transpose()?;
@@ -175,7 +173,7 @@ impl LayerStore {
         self.publish(staging, id, parent, &record)
     }
 
-    /// That there is something called `id`, whatever it is.
+    /// The error that `id` exists, with its kind.
     pub(super) fn layer_exists(&self, id: &LayerId) -> Error {
         let kind = self.record(id).map_or(LayerKind::Layer, |record| record.kind);
         Error::LayerExists { id: id.clone(), kind }
@@ -207,12 +205,12 @@ impl LayerStore {
         } else {
             fs::rename(&staging.dir, &target).at("publish", &target)?;
         }
-        // From here on whatever is at the staging path is somebody else's.
+        // From here on, a directory at the staging path belongs to another writer.
         staging.remove = false;
         durable::sync_dir(&self.paths.layers())
     }
 
-    /// `apply_diff` after `create`: the content takes the place of the empty layer in one step.
+    /// `apply_diff` after `create`: swaps the staged content for the empty layer in one step.
     fn replace_empty(&self, staging: &Staging, id: &LayerId, chain: &[LayerId]) -> Result<(), Error> {
         let target = self.paths.layer(id);
         let old = record::read_record(&target, id)?;
@@ -222,7 +220,8 @@ impl LayerStore {
         if self.mounts(id)?.users() > 0 {
             return Err(Error::Mounted { id: id.clone(), path: self.paths.mount(id) });
         }
-        // Others who want the staging path wait for its lock: it is held until what is swapped out is gone.
+        // Other writers of this ID wait for the lock of the directory at the staging path, so hold that of
+        // the swapped-out directory until it is removed.
         let Some(_swapped_out) = lock::try_exclusive_dir(&target)? else {
             return Err(Error::Busy { id: id.clone() });
         };
@@ -230,7 +229,7 @@ impl LayerStore {
         remove_tree(&swapped_out).at("remove", &swapped_out)
     }
 
-    /// Puts the staged directory in the place of `target` and says where that is now.
+    /// Replaces `target` by the staged directory and returns the new path of the old one.
     #[cfg(target_os = "linux")]
     fn exchange(&self, staging: &Staging, target: &Path) -> Result<PathBuf, Error> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -238,8 +237,8 @@ impl LayerStore {
         Ok(staging.dir.clone())
     }
 
-    /// Puts the staged directory in the place of `target` and says where that is now. No other system has one
-    /// call for it: a crash between the two renames costs the empty layer that was there.
+    /// Replaces `target` by the staged directory and returns the new path of the old one. Only Linux has one
+    /// call for it: elsewhere a crash between the two renames loses the empty layer.
     #[cfg(not(target_os = "linux"))]
     fn exchange(&self, staging: &Staging, target: &Path) -> Result<PathBuf, Error> {
         let aside = self.removing_name(&staging.id);
@@ -252,16 +251,16 @@ impl LayerStore {
 }
 
 impl StagedLayer {
-    /// Its tar, exactly as it came in.
+    /// Its tar, exactly as imported.
     ///
     /// # Errors
-    /// A file that cannot be opened.
+    /// When the file cannot be opened.
     pub fn open_tar(&self) -> Result<fs::File, Error> {
         let path = self.staging.dir.join(store::file::TAR);
         fs::File::open(&path).at("open", &path)
     }
 
-    /// Gives the layer up and removes it for good, kept or not.
+    /// Removes the layer for good, kept or not.
     pub fn discard(mut self) {
         self.staging.remove = true;
         let parent = self.store.paths.staging();
@@ -274,15 +273,15 @@ impl StagedLayer {
     /// Makes the layer visible on top of `parent`.
     ///
     /// # Errors
-    /// [`Error::MissingParent`], [`Error::LayerExists`], a hard link to a file that no parent has. Nothing is
-    /// left behind.
+    /// [`Error::MissingParent`], [`Error::LayerExists`], a hard link to a file that neither the layer nor its
+    /// parents have. Nothing is left behind.
     pub fn publish(self, parent: Option<&LayerId>) -> Result<Applied, Error> {
         let id = self.staging.id.clone();
         self.publish_as(&id, parent, None)
     }
 
-    /// Makes the layer visible as `id`, whatever it was staged as, on top of `parent`, and belonging to
-    /// `owner` from the first moment.
+    /// Makes the layer visible as `id`, which may differ from the ID it was staged as, on top of `parent`.
+    /// `owner`, if given, owns it from the moment it is visible.
     ///
     /// # Errors
     /// As [`StagedLayer::publish`].
@@ -294,7 +293,7 @@ impl StagedLayer {
     ) -> Result<Applied, Error> {
         self.staging.remove = true;
         self.check_parent_links(id, parent)?;
-        // What was staged is installed then, instead of renamed.
+        // In place, the staged content is installed instead of renamed.
         let in_place = self.store.is_in_place();
         let Self { store, staging, imported } = self;
         let kept = staging.dir.join(KEPT);
@@ -325,7 +324,8 @@ impl StagedLayer {
         Ok(Applied { size, diff_id, entries, notes })
     }
 
-    /// A link to a file that no parent has can be staged, but the layer could never be shown.
+    /// Refuses hard links to files that no parent has: they can be staged, but the layer could never be
+    /// mounted.
     fn check_parent_links(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<(), Error> {
         if self.imported.parent_links.is_empty() {
             return Ok(());

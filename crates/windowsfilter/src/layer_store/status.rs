@@ -1,4 +1,5 @@
-//! What `docker info` shows of a store. The original shows one empty row, so nobody sees what it leaks.
+//! The rows that `docker info` shows for a store. The original shows one empty row, so its leaks stay
+//! invisible.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use crate::id::{IMPORTING, LayerId, REMOVING};
 use crate::record::LayerKind;
 
 impl LayerStore {
-    /// The store in rows of name and value, for people; sizes in bytes.
+    /// Facts about the store in rows of name and value, for people; sizes in bytes.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -65,7 +66,7 @@ impl LayerStore {
 }
 
 impl LayerStore {
-    /// One layer or sandbox in rows of name and value, for people; `dir` is its directory.
+    /// Facts about a layer or sandbox in rows of name and value, for people; `dir` is its directory.
     ///
     /// # Errors
     /// [`Error::NoSuchLayer`], damaged records.
@@ -92,19 +93,19 @@ impl LayerStore {
     /// Bytes that the files of a layer or sandbox take on the disk.
     ///
     /// # Errors
-    /// When they cannot be looked at.
+    /// When they cannot be read.
     pub fn allocated(&self, id: &LayerId) -> Result<u64, Error> {
         allocated_in(&self.dir(id)?)
     }
 
-    /// Directories that interrupted imports and removals have left, and the bytes in them.
+    /// The number of directories that interrupted imports and removals left, and the bytes in them.
     ///
     /// # Errors
-    /// When they cannot be looked at.
+    /// When they cannot be read.
     pub fn interrupted(&self) -> Result<(u64, u64), Error> {
         let (mut count, mut bytes) = (0, 0);
         for dir in self.leftovers()? {
-            // Whoever fills or empties it holds its lock.
+            // A process that fills or empties it holds its lock.
             if matches!(self.paths.try_lock_directory(&dir), Ok(Some(_))) {
                 count += 1;
                 bytes += allocated_in(&dir)?;
@@ -114,7 +115,7 @@ impl LayerStore {
     }
 }
 
-/// Bytes that the files in `dir` occupy; what is gone by now occupies nothing.
+/// Bytes that the files in `dir` occupy; files removed meanwhile count as nothing.
 fn allocated_in(dir: &Path) -> Result<u64, Error> {
     let entries = match fs::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
@@ -131,7 +132,7 @@ fn allocated_in(dir: &Path) -> Result<u64, Error> {
     Ok(bytes)
 }
 
-/// stat(2) counts blocks of 512 bytes, whatever the file system's own are.
+/// stat(2) counts blocks of 512 bytes, independently of the file system's block size.
 #[cfg(unix)]
 fn allocated(metadata: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::blocks(metadata) * 512

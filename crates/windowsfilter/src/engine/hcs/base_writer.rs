@@ -1,5 +1,5 @@
-//! A layer without parents: its files are restored where they stay, then the service makes hives and disks
-//! from them.
+//! Writes a layer without parents. Its files are restored at their final paths, then the service makes hives
+//! and disks from them.
 //!
 //! Source: hcsshim `internal/wclayer/baselayerwriter.go`.
 
@@ -16,13 +16,13 @@ use super::target::Target;
 use super::{BUFFER, paths, utility_vm};
 use crate::error::Error;
 
-/// What a layer has. Anything else would lie among the service's own files and ours.
+/// The directories that a layer may have. Anything else would mix with the service's files and ours.
 const PARTS: [&[u8]; 3] = [b"Files", b"Hives", b"UtilityVM"];
 const UTILITY_VM_FILES: &[u8] = b"UtilityVM\\Files";
 
-/// What the next bytes belong to.
+/// The file that the next bytes belong to.
 enum State<W: Write> {
-    /// Nothing was added, or a link.
+    /// No file: nothing was added yet, or a link.
     Between,
     /// The file that was added last.
     Restoring(BufWriter<W>),
@@ -34,18 +34,18 @@ pub(super) struct BaseWriter<'a, T: Tree> {
     state: State<T::BackupWriter>,
     has_utility_vm: bool,
     directories: DirectoryTimes,
-    /// What was added, by folded path.
+    /// Added entries, by folded path.
     added: BTreeMap<Vec<u8>, Added>,
-    /// Links to what the tar has not had yet, path and target, by folded path.
+    /// Links whose target has not come in the tar yet: path and target, by folded path.
     open_links: BTreeMap<Vec<u8>, (Vec<u8>, Vec<u8>)>,
 }
 
-/// What a name stands for.
+/// The kind of an added entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Added {
     File,
     Directory,
-    /// A directory that is a reparse point: nothing can be in it.
+    /// A directory that is a reparse point, so it has no entries.
     ReparseDirectory,
 }
 
@@ -68,8 +68,8 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
         }
     }
 
-    /// Makes room for an entry: a later one takes the place of an earlier one, and hard links keep what they
-    /// had of it. But a directory stays one: then the result is true.
+    /// Makes room for an entry: a later entry replaces an earlier one of the same path, whose other hard
+    /// links keep their content. A directory that stays a directory is kept; then returns true.
     fn make_room(&mut self, path: &[u8], name: &RelativePath, added: Added) -> hcs::Result<bool> {
         let key = name::fold(path);
         self.open_links.remove(&key);
@@ -86,8 +86,8 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
         Ok(false)
     }
 
-    /// Links what comes later than its links. Of links to links, those that are nearer to the file come
-    /// first.
+    /// Makes the links whose targets came later. In a chain of links, starts with the one that is nearest to
+    /// the file.
     fn close_links(&mut self) -> hcs::Result<()> {
         let mut open = std::mem::take(&mut self.open_links);
         while let Some(first) = open.keys().next().cloned() {
@@ -118,7 +118,8 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
             self.make_room(path, &name, Added::File)?;
             return self.layer.link(&name, self.layer, &target_name);
         }
-        // The file goes with the directory that it takes the place of, unless it has another name.
+        // The target is inside the directory that the link replaces, so link it aside before removing the
+        // directory.
         let aside = paths::relative(&[path, b".$wcikept$"].concat())?;
         self.layer.link(&aside, self.layer, &target_name)?;
         self.make_room(path, &name, Added::File)?;
@@ -126,7 +127,7 @@ impl<'a, T: Tree> BaseWriter<'a, T> {
         self.layer.remove(&aside)
     }
 
-    /// Directory times are set last, children first: whatever was put into a directory has changed its own.
+    /// Sets directory times last, children first, because adding an entry changes the directory's times.
     pub(super) fn commit<H: Host<Tree = T>>(mut self, host: &H, target: &Target<'_>) -> Result<(), Error> {
         self.complete().map_err(|source| Error::Io {
             action: "restore a file of",
@@ -153,11 +154,12 @@ impl<T: Tree> LayerSink for BaseWriter<'_, T> {
     fn add_link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()> {
         self.complete()?;
         let (path, mut target) = (part_of_layer(path)?, part_of_layer(target)?);
-        // A name of a link that is still open is what that is.
+        // A link to an open link gets that link's target.
         if let Some((_, its_target)) = self.open_links.get(&name::fold(&target)) {
             target.clone_from(its_target);
         }
-        // What is a directory at this place is none any more when its file comes, or never a link's target.
+        // A directory at this path is either replaced by a file later, or is not a valid target: keep the
+        // link open.
         let added = self.added.get(&name::fold(&target));
         if added.is_some_and(|added| *added != Added::Directory) {
             return if name::eq(&path, &target) { Ok(()) } else { Ok(self.link(&path, &target)?) };
@@ -206,7 +208,7 @@ impl<T: Tree> LayerSink for BaseWriter<'_, T> {
     }
 }
 
-/// Takes out what is in a directory.
+/// Removes the entries below a directory from the map.
 fn forget_below<V>(names: &mut BTreeMap<Vec<u8>, V>, directory: &[u8]) {
     let below = [directory, b"\\"].concat();
     let keys = names.range(below.clone()..).map(|(key, _)| key).take_while(|key| key.starts_with(&below));
@@ -215,7 +217,7 @@ fn forget_below<V>(names: &mut BTreeMap<Vec<u8>, V>, directory: &[u8]) {
     }
 }
 
-/// The clean path, if it is in a part of a layer.
+/// The clean path, if it is in `Files`, `Hives` or `UtilityVM`.
 pub(super) fn part_of_layer(path: &[u8]) -> io::Result<Vec<u8>> {
     let path = paths::clean(path);
     if PARTS.iter().any(|part| path == *part || paths::is_below(&path, part)) {

@@ -1,5 +1,5 @@
-//! The files that `ProcessUtilityImage` changes: they are kept as they came, for whoever rebuilds the layer's
-//! tar.
+//! Keeps the original content of the files that `ProcessUtilityImage` changes, so that the layer's tar can be
+//! rebuilt.
 //!
 //! Source: `mutatedFiles` and `writeBackupStreamFromTarAndSaveMutatedFiles` in `windows.go`.
 
@@ -9,7 +9,7 @@ use hcs::{BackupTarget, BasicInfo, Tree};
 
 use super::{BUFFER, paths};
 
-/// The boot store of the utility VM, and what its files are kept as in the layer's directory.
+/// The files of the utility VM's boot store, and the names of their copies in the layer's directory.
 const KEPT: [(&[u8], &str); 4] = [
     (b"UtilityVM\\Files\\EFI\\Microsoft\\Boot\\BCD", "bcd.bak"),
     (b"UtilityVM\\Files\\EFI\\Microsoft\\Boot\\BCD.LOG", "bcd.log.bak"),
@@ -17,19 +17,18 @@ const KEPT: [(&[u8], &str); 4] = [
     (b"UtilityVM\\Files\\EFI\\Microsoft\\Boot\\BCD.LOG2", "bcd.log2.bak"),
 ];
 
-/// What a file is kept as, by its clean path with backslashes; `None` for files that nobody changes. Names
-/// compare as NTFS does, which the original does not, and so keeps no `bcd`.
+/// The name of the copy of a file, by its clean path with backslashes; `None` for files that are not changed.
+/// Names compare as in NTFS; the original compares bytes and so does not keep `bcd`.
 pub(super) fn kept_as(path: &[u8]) -> Option<&'static str> {
     KEPT.iter().find(|(name, _)| wclayer::name::eq(path, name)).map(|(_, kept)| *kept)
 }
 
-/// Whether the file at a path below the layer is one of those that are copied, not linked, since they will
-/// change.
+/// Whether the file at a path below the layer will change, and so must be copied instead of linked.
 pub(super) fn is_changed(path: &[u8]) -> bool {
     kept_as(path).is_some()
 }
 
-/// Writes a copy of what passes through, if it is one of these files.
+/// Copies the backup streams of these files while they are written.
 pub(super) struct BootStoreBackup<'a, T: Tree> {
     layer: &'a T,
     current: Option<BufWriter<T::BackupWriter>>,
@@ -40,11 +39,11 @@ impl<'a, T: Tree> BootStoreBackup<'a, T> {
         Self { layer, current: None }
     }
 
-    /// The backup stream of `path` follows.
+    /// Begins a copy, if `path` is one of these files; its backup stream follows.
     pub(super) fn begin(&mut self, path: &[u8]) -> io::Result<()> {
         let Some(kept) = kept_as(&paths::clean(path)) else { return Ok(()) };
         let name = paths::known(kept);
-        // One left by an earlier attempt is written anew, as the original does.
+        // A copy left by an earlier attempt is replaced, as in the original.
         match self.layer.remove(&name) {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             _ => {}
@@ -58,7 +57,7 @@ impl<'a, T: Tree> BootStoreBackup<'a, T> {
         self.current.as_mut().map_or(Ok(()), |file| file.write_all(stream))
     }
 
-    /// The file is complete.
+    /// Completes the copy.
     pub(super) fn end(&mut self) -> io::Result<()> {
         self.current.take().map_or(Ok(()), |mut file| file.flush())
     }

@@ -1,5 +1,5 @@
-//! How much of a sandbox's changes is read: a file without blocks can claim any size, and is written out with
-//! its zeros (`docs/limits.md`, "What a sandbox has changed").
+//! Limits the reading of a sandbox's changes: a file without blocks can claim any size, and the tar contains
+//! all its zeros (`docs/limits.md`, "What a sandbox has changed").
 
 use std::io::{self, Write};
 
@@ -9,12 +9,12 @@ use crate::engine::tar_size::TarSize;
 use crate::error::{Error, shown};
 use crate::limits::{DiffLimits, Exceeded};
 
-/// A layer that ends in an error before the first entry that is more than its limits allow.
+/// A layer whose reading fails before the first entry that exceeds the limits.
 pub(super) struct Bounded<'a> {
     items: &'a mut dyn LayerSource,
     limits: DiffLimits,
     entries: u64,
-    /// Of the tar, so far as the entries' sizes say.
+    /// Size of the tar, as far as known from the entries' sizes.
     size: TarSize,
     exceeded: Option<Error>,
 }
@@ -24,7 +24,7 @@ impl<'a> Bounded<'a> {
         Self { items, limits, entries: 0, size: TarSize::new(limits), exceeded: None }
     }
 
-    /// The reason why reading ended, if that was a limit.
+    /// The error, if reading ended because of a limit.
     pub(super) fn exceeded(self) -> Option<Error> {
         self.exceeded
     }
@@ -61,8 +61,8 @@ impl LayerSource for Bounded<'_> {
     }
 }
 
-/// A tar that ends in an error where it has more bytes than its limits allow: streams say how long they are
-/// only when they come.
+/// A tar whose writing fails when it exceeds the limits: the sizes of streams are known only when they are
+/// read.
 pub(super) struct BoundedTar<W> {
     out: W,
     limits: DiffLimits,

@@ -1,4 +1,4 @@
-//! Making layers and sandboxes (`create` of the original).
+//! Creating layers and sandboxes (`create` of the original).
 
 use hcs::Host;
 
@@ -9,15 +9,16 @@ use crate::id::LayerId;
 use crate::store::file;
 
 impl<H: Host> Hcs<H> {
-    /// An empty read-only layer. Where its parent is, is asked first: if it cannot be, nothing is made.
+    /// Creates an empty read-only layer. Asks for its parent's path first, so that nothing is created if that
+    /// fails.
     pub(super) fn create_layer(&self, layer: &Layer, parent: Option<&LayerId>) -> Result<(), Error> {
         let id = &layer.place.id;
         self.asked_parents(id, &layer.chain)?;
         self.host.create_layer(&self.info, id.as_str(), parent.map_or("", LayerId::as_str)).for_layer(id)
     }
 
-    /// A sandbox of `size` bytes, or, if that is 0, as large as the service makes one. The original leaves it
-    /// behind when it cannot be expanded; here it is destroyed.
+    /// Creates a sandbox of `size` bytes; 0 means the service's default. If it cannot be expanded, it is
+    /// destroyed; the original leaves it behind.
     pub(super) fn create_sandbox_layer(&self, sandbox: &Layer, size: u64) -> Result<(), Error> {
         let id = &sandbox.place.id;
         let parents = self.descriptors(id, &self.asked_parents(id, &sandbox.chain)?)?;
@@ -28,7 +29,7 @@ impl<H: Host> Hcs<H> {
         self.expand_sandbox(id, size).map_err(|error| error.with_undo(self.destroy_layer(id.as_str())))
     }
 
-    /// Grows a sandbox's disk, and then its volume, which mounting it would do only for some kinds of layers
+    /// Expands a sandbox's disk, then its volume: mounting expands the volume only for some kinds of layers
     /// (hcsshim `internal/wclayer/expandscratchsize.go`).
     pub(super) fn expand_sandbox(&self, id: &LayerId, size: u64) -> Result<(), Error> {
         self.host.expand_sandbox_size(&self.info, id.as_str(), size).for_layer(id)?;

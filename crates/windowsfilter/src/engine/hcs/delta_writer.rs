@@ -1,10 +1,10 @@
-//! A layer on top of others: its files go through a transport directory that the service imports, and what
-//! only then can be done is done then: deletions, hard links, directory times, the utility VM.
+//! Writes a layer on top of others. Its files go through a transport directory that the service imports.
+//! After the import come deletions, hard links, directory times and the processing of the utility VM.
 //!
-//! The rules are those of `docs/formats.md`, "What a layer means", which are the portable engine's as well.
-//! The service puts what the parents have beside the layer's own files, so what the layer hides of them is
-//! removed when it has: a deletion of what the layer has itself, as a directory, and an opaque directory hide
-//! everything in it that the layer has not added.
+//! The rules are those of `docs/formats.md`, "What a layer means", as for the portable engine. The service
+//! adds the parents' files to the layer's own, so the parents' files that the layer hides are removed after
+//! the import. A deletion of a directory that the layer also has, and an opaque directory, hide everything in
+//! the directory that the layer has not added.
 //!
 //! Source: `legacyLayerWriter` in hcsshim `internal/wclayer/legacy.go`, `legacyLayerWriterWrapper.Close` in
 //! `importlayer.go`.
@@ -26,7 +26,7 @@ use super::{descriptors, paths, utility_vm};
 use crate::error::Error;
 
 const UTILITY_VM_FILES: &[u8] = b"UtilityVM\\Files";
-/// What is left of the name of an opaque directory's mark.
+/// The end of the name of an opaque directory's marker, after its `.wh.` prefix is removed.
 const OPAQUE: &[u8] = b"\\.wh..opq";
 
 /// Writes a layer on top of others.
@@ -55,7 +55,8 @@ impl<'a, T: Tree> DeltaWriter<'a, T> {
         }
     }
 
-    /// Lets the service import the layer, and does what remains.
+    /// Has the service import the layer, then applies deletions, links and directory times, and has the
+    /// utility VM processed.
     pub(super) fn commit<H: Host<Tree = T>>(mut self, host: &H, target: &Target<'_>) -> Result<(), Error> {
         let transport_error =
             |source: io::Error| Error::Io { action: "write", path: self.transport.to_owned(), source };
@@ -82,15 +83,15 @@ impl<'a, T: Tree> DeltaWriter<'a, T> {
     }
 }
 
-/// Deletes what the layers below have under a path, and nothing that the layer has itself.
+/// Deletes what the parents have at a path, and nothing that the layer itself has.
 fn delete<T: Tree>(layer: &T, path: &[u8], added: &AddedNames) -> hcs::Result<()> {
     if let Some(directory) = path.strip_suffix(OPAQUE) {
-        // A file of the layer that took the directory's place has replaced all of it.
+        // A file of the layer has replaced the whole directory.
         let is_replaced = added.is_directory(directory) == Some(false);
         return if is_replaced { Ok(()) } else { hide(layer, directory, added) };
     }
     match added.is_directory(path) {
-        // Whether there is something in a directory of the parents, or only seems to be, is Windows' affair.
+        // Only Windows knows whether a parent's directory is really empty.
         None => match remove(layer, &paths::relative(path)?) {
             Err(error) if error.is_not_empty() => layer.remove_tree(&paths::relative(path)?),
             other => other,
@@ -100,7 +101,7 @@ fn delete<T: Tree>(layer: &T, path: &[u8], added: &AddedNames) -> hcs::Result<()
     }
 }
 
-/// Removes what is in a directory, and in those of it that the layer has, but for what the layer has.
+/// Removes everything in a directory that the layer does not have, also in subdirectories that it has.
 fn hide<T: Tree>(layer: &T, directory: &[u8], added: &AddedNames) -> hcs::Result<()> {
     let mut directories = vec![directory.to_vec()];
     while let Some(directory) = directories.pop() {
@@ -120,7 +121,7 @@ fn hide<T: Tree>(layer: &T, directory: &[u8], added: &AddedNames) -> hcs::Result
     Ok(())
 }
 
-/// Removes what is there, if anything is.
+/// Removes `path`; no-op if it does not exist.
 fn remove<T: Tree>(layer: &T, path: &RelativePath) -> hcs::Result<()> {
     match layer.remove(path) {
         Err(error) if error.is_not_found() => Ok(()),
@@ -134,8 +135,7 @@ impl<T: Tree> LayerSink for DeltaWriter<'_, T> {
         if !paths::is_below(&clean, UTILITY_VM_FILES) {
             return self.files.remove(path);
         }
-        // The clone is there to be changed, and what comes later in the tar may put something in the same
-        // place.
+        // Delete from the clone at once: a later entry of the tar may create the same path.
         self.files.complete()?;
         self.files.directory().need_utility_vm()?;
         let added = self.files.added();
@@ -153,7 +153,7 @@ impl<T: Tree> LayerSink for DeltaWriter<'_, T> {
         let clean = paths::clean(path);
         let is_directory = entry.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
         if is_directory && entry.reparse.is_some() && paths::is_below(&clean, UTILITY_VM_FILES) {
-            // A directory with something in it cannot become a reparse point.
+            // A directory that is not empty cannot become a reparse point.
             self.files.complete()?;
             self.layer.remove_tree(&paths::relative(&clean)?)?;
         }

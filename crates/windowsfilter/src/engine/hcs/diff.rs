@@ -1,8 +1,8 @@
-//! What a layer or sandbox changes, as a tar, as a list, as a number (`Diff`, `Changes`, `DiffSize` of the
-//! original).
+//! The changes of a layer or sandbox, as a tar, a list or a number of bytes (`Diff`, `Changes`, `DiffSize` of
+//! the original).
 //!
-//! The service reads a layer only while the filter is off it. A mounted one is unprepared for that and
-//! prepared again when the reader is done with it, however it is done; another one is activated for as long.
+//! The service reads a layer only while the filter is off. So a mounted layer is unprepared, and prepared
+//! again after reading, even if that fails; another layer is activated while it is read.
 
 use std::collections::HashSet;
 use std::fs;
@@ -25,7 +25,7 @@ use crate::limits::DiffLimits;
 use crate::record::LayerKind;
 use crate::temporary::Temporaries;
 
-/// Losses of a diff that are told one by one.
+/// Losses of a diff that are logged one by one.
 const TOLD: usize = 10;
 
 /// A layer to be read.
@@ -48,13 +48,14 @@ impl<H: Host> Hcs<H> {
         })
     }
 
-    /// Takes the filter off, so that the layer can be read.
+    /// Makes the layer readable: takes the filter off, or activates the layer if it is not mounted.
     fn begin_reading(&self, layer: &Layer, mounted: bool) -> Result<(), Error> {
         let place = &layer.place;
         if mounted {
             return self.take_filter_off(place);
         }
-        // As for a mount: should nobody take it off again, this directory says so to the next one.
+        // As for a mount: if this process dies before deactivating the layer, the directory tells the next
+        // one.
         let dir = &place.mounts;
         let was_there = dir.exists();
         if was_there {
@@ -62,22 +63,21 @@ impl<H: Host> Hcs<H> {
         }
         fs::create_dir_all(dir).at("create directory", dir)?;
         self.activate_layer(&place.id).map_err(|error| match was_there {
-            // It may still be on, which the next one has to know.
+            // It may still be active, which the directory tells the next process.
             true => error,
             false => error.with_undo(remove_mounts(place)),
         })?;
         if layer.kind != LayerKind::Sandbox {
             return Ok(());
         }
-        // A sandbox that was never mounted has nothing in it that could be read (hcsshim
-        // `pkg/ociwclayer/export.go`).
+        // A sandbox cannot be read before it was mounted once (hcsshim `pkg/ociwclayer/export.go`).
         let initialised = self
             .prepare_layer(layer)
             .and_then(|()| self.host.unprepare_layer(&self.info, place.id.as_str()).for_layer(&place.id));
         initialised.map_err(|error| error.with_undo(self.end_reading(layer, false)))
     }
 
-    /// Puts the layer back into the state it was in.
+    /// Undoes [`Self::begin_reading`].
     fn end_reading(&self, layer: &Layer, mounted: bool) -> Result<(), Error> {
         let id = &layer.place.id;
         if mounted {
@@ -87,7 +87,8 @@ impl<H: Host> Hcs<H> {
         remove_mounts(&layer.place)
     }
 
-    /// The layer's tar. Its thread holds `guard`, and gives the layer back before the stream ends.
+    /// The layer's tar. The thread that writes it holds `guard`, and restores the layer's state before the
+    /// stream ends.
     pub(super) fn read_layer(
         &self,
         layer: &Layer,
@@ -110,7 +111,7 @@ impl<H: Host> Hcs<H> {
             });
             let ended = engine.end_reading(&read, mounted);
             if let Err(error) = &ended {
-                // Whoever has dropped the stream does not hear of it.
+                // Logged, because a caller that dropped the stream does not get the error.
                 tracing::error!("layer {}: after its diff was read: {error}", read.place.id);
             }
             match written {
@@ -123,7 +124,7 @@ impl<H: Host> Hcs<H> {
             .map_err(|error| error.with_undo(self.end_reading(layer, mounted)))
     }
 
-    /// Reads the layer to its end; a list is no tar, so of the limits that on entries alone matters.
+    /// Reads the whole layer. A list is not a tar, so only the limit on entries applies.
     fn read_all<T>(
         &self,
         layer: &Layer,
@@ -145,7 +146,7 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// What the layer changes, sorted. The service does not say what is new and what is not.
+    /// The changes of the layer, sorted. The service does not distinguish new paths from modified ones.
     pub(super) fn layer_changes(
         &self,
         layer: &Layer,
@@ -192,8 +193,9 @@ impl<H: Host> Hcs<H> {
     }
 }
 
-/// Writes the tar of a layer, as the original does where that loses nothing. What it has no form for, and
-/// stops at or leaves out, is carried in records of ours: a commit that fails because of one socket is none.
+/// Writes the tar of a layer, in the original's form where that loses nothing. Things that have no form
+/// there, for which the original fails or which it leaves out, are written as records of our own, so that a
+/// commit does not fail because of one socket.
 fn write_tar(
     items: &mut dyn LayerSource,
     out: &mut dyn Write,
@@ -206,7 +208,7 @@ fn write_tar(
     }
 }
 
-/// A container can make any number of sparse files.
+/// Logs only the first losses: a container can create any number of sparse files.
 fn tell_losses(id: &LayerId, losses: &[layer_tar::Loss]) {
     for loss in losses.iter().take(TOLD) {
         tracing::warn!("layer {id}: {loss}");
@@ -229,7 +231,7 @@ impl<H: Host> Source<H> {
         Error::Hcs { id: self.id.to_string(), error }
     }
 
-    /// Reads the layer on this thread, with the right to read what only backups may.
+    /// Reads the layer on this thread, with the backup privilege.
     fn read<T>(&self, read: impl FnOnce(&mut dyn LayerSource) -> Result<T, Error>) -> Result<T, Error> {
         self.read_whatever_it_is(read).map_err(|error| error.about_layer("read", self.id.as_str()))
     }

@@ -24,8 +24,8 @@ impl<H: Host> LayerFiles<H> {
         Self { host, id: id.clone(), dir: info.layer(id.as_str()) }
     }
 
-    /// Opens a file whatever its security descriptor says. The original follows links on the way to it and at
-    /// its end, which may lead to the host's files; here they lead nowhere.
+    /// Opens a file regardless of its security descriptor. The original follows links in the path and at its
+    /// end, which may lead to the host's files; here a link is an error.
     fn open(&self, name: &RelativePath, stream: Option<&StreamName>) -> hcs::Result<Box<dyn Read + Send>> {
         let _privileges = self.host.thread_privileges(&[Privilege::Backup])?;
         let layer = self.host.open_tree(&self.dir)?;
@@ -43,7 +43,7 @@ impl<H: Host> DiffGetter for LayerFiles<H> {
         let path = part_of_layer(name).map_err(|_| missing())?;
         let (path, stream) = split_stream(&path).map_err(|_| missing())?;
         let relative = match boot_store::kept_as(path) {
-            // What Windows has changed comes as it was in the tar.
+            // Files that Windows has changed are returned as they were in the tar.
             Some(kept) => paths::known(kept),
             None => paths::relative(path).map_err(|_| missing())?,
         };
@@ -54,8 +54,8 @@ impl<H: Host> DiffGetter for LayerFiles<H> {
     }
 }
 
-/// A clean path, and the stream that it names of what is there: in a tar `name:stream` is an entry of its
-/// own.
+/// Splits a clean path into a file and a stream of it, if it names one: in a tar `name:stream` is an entry of
+/// its own.
 fn split_stream(path: &[u8]) -> hcs::Result<(&[u8], Option<StreamName>)> {
     let last = path.iter().rposition(|&byte| byte == b'\\').map_or(0, |separator| separator + 1);
     let Some(colon) = path[last..].iter().position(|&byte| byte == b':') else { return Ok((path, None)) };

@@ -1,8 +1,7 @@
-//! Filling a layer from its staged tar, in a process of its own or in this one (`importLayer` of the
-//! original).
+//! Fills a layer from its staged tar, in a child process or in this one (`importLayer` of the original).
 //!
-//! The child gets the tar as its standard input. It may use privileges freely, since no other thread of it
-//! can lose them, and a crash of Microsoft's library takes only it along.
+//! The child reads the tar from its standard input. It can enable privileges for the whole process, since it
+//! does no other work, and a crash in Microsoft's library ends only the child.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,16 +16,16 @@ use crate::engine::Layer;
 use crate::error::{Error, IoContext};
 use crate::store::file;
 
-/// The command line of the process that fills a layer: this, the home, the layer's ID, and if it has parents
-/// a file with their paths in the form of `layerchain.json`. It prints how many bytes the layer's files have.
-/// The name is the original's (`docker-windows-write-layer`), which has the paths themselves on its command
-/// line, where only some 300 have room.
+/// The command of the process that fills a layer. Its arguments are the home, the layer's ID and, if there
+/// are parents, a file with their paths in the form of `layerchain.json`. It prints the total size of the
+/// layer's files in bytes. The name is the original's (`docker-windows-write-layer`), which passes the paths
+/// themselves as arguments, where only some 300 fit.
 pub(super) const WRITE_LAYER_COMMAND: &str = "docker-windows-write-layer";
 
 /// Where a layer is filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportProcess {
-    /// In this process: for looking for errors. Its privileges are switched on and off again
+    /// In this process, for debugging. Its privileges are enabled and disabled again
     /// (`DOCKER_WINDOWSFILTER_NOREEXEC`).
     Here,
     /// In a child: this program, with these arguments before [`WRITE_LAYER_COMMAND`].
@@ -60,7 +59,7 @@ impl<H: Host> Hcs<H> {
                 run_child(id.as_str(), command, tar, |child| self.host.tie_to_this_process(child))?;
             }
         }
-        // What it was made from is not needed any more.
+        // The tar is not needed any more.
         fs::remove_file(&tar_path).at("remove", &tar_path)?;
         tracing::debug!("layer {id}: installed in {}", paths::plain(&layer.place.dir).display());
         Ok(())
@@ -75,21 +74,21 @@ fn write_chain(staged: &Path, parents: &[PathBuf]) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Reads what the child got as the file of its parents.
+/// Reads the file of parents that was passed to the child.
 ///
 /// # Errors
-/// When it cannot be read, or is no chain.
+/// When it cannot be read, or is not a chain.
 pub fn read_chain(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let content = fs::read(path).at("read", path)?;
     let chain = wclayer::layer_chain::parse(&content).map_err(std::io::Error::other).at("read", path)?;
     Ok(chain.into_iter().map(PathBuf::from).collect())
 }
 
-/// Runs the child to its end. What it writes to its error output is its error; only what it prints is its
-/// result.
+/// Runs the child to its end. Its standard output is the result. Its standard error is the error if it fails,
+/// else warnings.
 ///
-/// `tie` lets the child end with this process: the layer's lock is this process's, and a child that outlives
-/// it would write into what the next attempt makes.
+/// `tie` makes the child end with this process: this process holds the layer's lock, and a child that
+/// outlives it would write into the layer of the next attempt.
 fn run_child(
     id: &str,
     mut command: Command,
@@ -113,7 +112,7 @@ fn run_child(
     if !output.status.success() {
         return Err(failed(format!("{}: {}", output.status, text(&output.stderr))));
     }
-    // What it has left out of the layer, for example.
+    // Warnings, for example about entries that it left out of the layer.
     for line in text(&output.stderr).lines() {
         tracing::warn!("layer {id}: {line}");
     }

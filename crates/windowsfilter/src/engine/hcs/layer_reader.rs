@@ -1,5 +1,5 @@
-//! What a layer consists of, as the service has it on disk: of a base layer its files, of another one what
-//! `ExportLayer` writes.
+//! Reads a base layer from the files that the service keeps on disk. Other layers are read from the output of
+//! `ExportLayer`.
 //!
 //! Source: hcsshim `internal/wclayer/baselayerreader.go`, `exportlayer.go`.
 
@@ -10,14 +10,14 @@ use wclayer::layer_tar::{BackupSource, LayerSource, SourceItem};
 
 use super::{BUFFER, paths};
 
-/// Not part of a layer, whatever is in it.
+/// Never part of a layer.
 const RECYCLE_BIN: &[u8] = b"Files\\$Recycle.Bin";
 
-/// Goes through a base layer, depth-first, in the order of the names' bytes: `Files`, then the utility VM, if
-/// it has files.
+/// Walks a base layer depth-first, in the order of the names' bytes: `Files`, then the utility VM, if it has
+/// files.
 pub(super) struct BaseReader<'a, T: Tree> {
     layer: &'a T,
-    /// What is still to come, last first.
+    /// Paths still to be read, the next one last.
     stack: Vec<RelativePath>,
     current: Option<BufReader<T::BackupReader>>,
 }
@@ -36,7 +36,7 @@ impl<'a, T: Tree> BaseReader<'a, T> {
     }
 
     fn push_children(&mut self, path: &RelativePath) -> hcs::Result<()> {
-        // Beside the utility VM's files are the disks that the service made of them.
+        // `UtilityVM` also contains the disks that the service made from its files: skip them.
         let mut children = if path.to_string() == "UtilityVM" {
             vec![b"Files".iter().map(|&byte| u16::from(byte)).collect()]
         } else {

@@ -1,4 +1,4 @@
-//! A layer's tar into a layer of the service: a base layer or one on top of others.
+//! Writes a layer's tar into a layer of the service: a base layer or one on top of others.
 
 use std::io;
 use std::path::Path;
@@ -18,19 +18,18 @@ use crate::error::Error;
 
 /// The two ways in which a layer is written.
 enum Way<'a, H: Host> {
-    /// Straight into its directory.
+    /// Directly into its directory.
     Base(BaseWriter<'a, H::Tree>),
     /// Through a transport directory that the service imports.
     Delta(Box<DeltaWriter<'a, H::Tree>>),
 }
 
-/// Writes a layer. Dropped before it is complete, it gives the layer up: the service is not told to finish
-/// anything.
+/// Writes a layer. If it is dropped before the layer is complete, the service does not finish the layer.
 pub(super) struct LayerWriter<'a, H: Host> {
     host: &'a H,
     way: Way<'a, H>,
     boot_store: BootStoreBackup<'a, H::Tree>,
-    /// Whether the bytes of what was added last go nowhere.
+    /// Whether the bytes of the last added entry are discarded.
     passes_over: bool,
 }
 
@@ -56,7 +55,8 @@ impl<'a, H: Host> LayerWriter<'a, H> {
         Self { host, way, boot_store: BootStoreBackup::new(layer), passes_over: false }
     }
 
-    /// Writes the whole tar and lets the service finish the layer. Returns how many bytes its files have.
+    /// Writes the whole tar and has the service finish the layer. Returns the total size of its files in
+    /// bytes.
     pub(super) fn write(mut self, tar: impl io::BufRead, target: &Target<'_>) -> Result<u64, Error> {
         let imported = import(tar, &mut self)?;
         for loss in &imported.losses {
@@ -96,13 +96,12 @@ impl<H: Host> LayerSink for LayerWriter<'_, H> {
     fn add(&mut self, path: &[u8], entry: &LayerEntry) -> io::Result<()> {
         self.boot_store.end()?;
         let path = layer_path(path);
-        // What says something of other entries, or is the directory that the layer's own are in, is no part
-        // of a layer.
+        // A global header, or the directory that contains the layer's own, is not part of the layer.
         if entry.type_flag == type_flag::GLOBAL || is_top(&path) {
             self.passes_over = true;
             return Ok(());
         }
-        // With backslashes the tar's own reader takes it for a file of that name.
+        // The tar reader does not recognize a deletion with backslashes in its name and treats it as a file.
         let deleted = deleted_path(&path);
         self.passes_over = deleted.is_some();
         if let Some(deleted) = deleted {
@@ -121,8 +120,8 @@ impl<H: Host> LayerSink for LayerWriter<'_, H> {
     }
 }
 
-/// A path with the directories that a layer consists of spelled as the service knows them: to the portable
-/// engine any case is right, too.
+/// A path with the names of a layer's top directories in the case that the service expects. Like the portable
+/// engine, accepts them in any case.
 fn layer_path(path: &[u8]) -> Vec<u8> {
     let mut path = paths::clean(path);
     for known in [&b"Files"[..], b"Hives", b"UtilityVM\\Files", b"UtilityVM"] {
@@ -135,12 +134,12 @@ fn layer_path(path: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Whether a clean path is where the directories of a layer are: `./` in the tars of some builders.
+/// Whether a clean path is the root of the layer: `./` in the tars of some builders.
 fn is_top(path: &[u8]) -> bool {
     matches!(path, b"" | b"." | b"\\")
 }
 
-/// What a path whose last name starts with `.wh.` deletes.
+/// The path that a name starting with `.wh.` deletes; `None` for other names.
 fn deleted_path(path: &[u8]) -> Option<Vec<u8>> {
     let start = path.iter().rposition(|&byte| byte == b'\\').map_or(0, |at| at + 1);
     let deleted = path[start..].strip_prefix(b".wh.")?;

@@ -1,13 +1,13 @@
-//! The engine over Windows' Host Compute Service: what the original driver does, call for call.
+//! The engine over Windows' Host Compute Service. It makes the same calls as the original driver.
 //!
-//! A layer is a directory that the service knows by its path. `creation` makes layers and sandboxes,
-//! `install` fills a layer from its tar, in a process of its own (`write_layer` is what that does:
-//! `layer_writer` with `base_writer` and `delta_writer`), `mounting` shows them, `diff` reads what they
-//! change (`layer_reader`), `files` opens single files, `removal` takes them away. What is asked of Windows
-//! goes through [`hcs::Host`], so that all of this runs, and is tested, without Windows too.
+//! A layer is a directory that the service identifies by its path. `creation` creates layers and sandboxes.
+//! `install` fills a layer from its tar in a child process, which runs `write_layer` (`layer_writer` with
+//! `base_writer` and `delta_writer`). `mounting` mounts layers, `diff` reads their changes (`layer_reader`),
+//! `files` opens single files, `removal` removes layers. All calls to Windows go through [`hcs::Host`], so
+//! that everything here also runs, and is tested, without Windows.
 //!
 //! Source: moby `daemon/graphdriver/windows/windows.go`; hcsshim `internal/wclayer`. `docs/windows-engine.md`
-//! has them row by row.
+//! compares them call by call.
 
 mod base_writer;
 mod boot_store;
@@ -25,7 +25,7 @@ mod paths;
 mod removal;
 mod scanners;
 mod target;
-// On a recorded Windows; the files below it need a Unix. On Windows there is `tests/hcs_standin`.
+// These run on a fake Windows whose files need Unix. On Windows `tests/hcs_standin` runs instead.
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
@@ -63,7 +63,7 @@ pub(crate) struct Hcs<H> {
     host: Arc<H>,
     info: DriverInfo,
     temporaries: Temporaries,
-    /// Held while a layer is prepared, by one thread of one process.
+    /// Lock file, held while a layer is prepared: one thread at a time, across processes.
     prepare_lock: PathBuf,
     import: ImportProcess,
 }
@@ -91,7 +91,7 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// The descriptors of parents, nearest first, as `layerPathsToDescriptors` of hcsshim makes them.
+    /// The descriptors of parents, nearest first, built like `layerPathsToDescriptors` in hcsshim.
     fn descriptors(&self, id: &LayerId, parents: &[PathBuf]) -> Result<Vec<LayerDescriptor>, Error> {
         descriptors(&*self.host, parents).for_layer(id)
     }
@@ -101,8 +101,8 @@ impl<H: Host> Hcs<H> {
         below.iter().rev().map(|layer| self.info.layer(layer.id.as_str())).collect()
     }
 
-    /// As [`Self::parents`]; where the nearest one is, the service is asked, as the original does when it
-    /// makes a layer on it.
+    /// Like [`Self::parents`], but asks the service for the path of the nearest one, as the original does
+    /// when it creates a layer on it.
     fn asked_parents(&self, id: &LayerId, below: &[ChainLayer]) -> Result<Vec<PathBuf>, Error> {
         let mut parents = self.parents(below);
         if let (Some(nearest), Some(parent)) = (parents.first_mut(), below.last()) {
@@ -128,7 +128,7 @@ fn descriptors<H: Host>(host: &H, parents: &[PathBuf]) -> hcs::Result<Vec<LayerD
     parents.iter().map(descriptor).collect()
 }
 
-/// Names the layer in an error of Windows.
+/// Adds the layer to an error of Windows.
 trait ForLayer<T> {
     fn for_layer(self, id: &LayerId) -> Result<T, Error>;
 }
@@ -256,7 +256,7 @@ impl<H: Host> Engine for Hcs<H> {
         })
     }
 
-    /// What the service has is no mere file.
+    /// Reading any layer of the service activates it.
     fn reads_under_guard(&self, _: LayerKind) -> bool {
         true
     }
@@ -265,7 +265,7 @@ impl<H: Host> Engine for Hcs<H> {
         self.host.layer_exists(&self.info, place.id.as_str()).for_layer(&place.id)
     }
 
-    /// The files are written by the service, so the whole volume is flushed.
+    /// The service writes the files, so flush the whole volume.
     fn make_durable(&self, place: &Place) -> Result<(), Error> {
         self.host.flush_volume(&self.info.layer(place.id.as_str())).for_layer(&place.id)
     }
@@ -303,18 +303,18 @@ pub(crate) fn check_home<H: Host>(host: &H, home: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// What an empty staging directory's tar is called, see [`Engine::stage`].
+/// The path of the tar in a staging directory, see [`Engine::stage`].
 fn staged_tar(staged: &Path) -> PathBuf {
     staged.join(file::TAR)
 }
 
-/// A directory for a layer on its way to or from the service; it goes with the result.
+/// A directory for passing a layer to or from the service; dropping it removes it.
 fn transport(temporaries: &Temporaries) -> Result<TemporaryDirectory, Error> {
     temporaries.directory()
 }
 
-/// Removes it when the layer has passed through. Scanners look at what was written to it; should one take too
-/// long, the layer is none the worse for it, and cleanup removes the directory.
+/// Removes a transport directory after use. Scanners open the files written to it; if one takes too long, the
+/// layer is still good, and cleanup removes the directory.
 fn remove_transport<H: Host>(host: &H, id: &str, transport: TemporaryDirectory) {
     let dir = paths::plain(&transport.keep());
     if let Err(error) = scanners::outlast(host, &format!("layer {id}"), || host.remove_directory(&dir)) {
@@ -322,7 +322,7 @@ fn remove_transport<H: Host>(host: &H, id: &str, transport: TemporaryDirectory) 
     }
 }
 
-/// Makes the directory of a layer, unless the service has.
+/// Creates the directory of a layer, unless the service has created it.
 fn make_layer_directory(dir: &Path) -> Result<(), Error> {
     match std::fs::create_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),

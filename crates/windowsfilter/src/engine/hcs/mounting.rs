@@ -1,4 +1,4 @@
-//! Showing layers (`Get` and `Put` of the original), and taking the filter off one that is shown while it is
+//! Mounting layers (`Get` and `Put` of the original), and taking the filter off a mounted layer while it is
 //! read.
 
 use std::fs;
@@ -13,20 +13,18 @@ use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::lock;
 
-/// How often mounting is tried when the disk is not there yet. Source: hcsshim
-/// `internal/layers/wcow_mount.go`.
+/// Number of attempts to mount while the disk is not ready. Source: hcsshim `internal/layers/wcow_mount.go`.
 const ATTEMPTS: u32 = 5;
-/// How long to wait before the next attempt. Same source.
+/// Pause before the next attempt. Same source.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// There while a mounted layer has no filter because it is read, and for as long as putting the filter on
-/// again has not succeeded: a process that dies or fails in between must not leave a mount that only seems to
-/// be one.
+/// A mark that exists while the filter is off a mounted layer, until the filter is back on. A process may die
+/// or fail in between: the mark then tells the next one that the mount does not work.
 pub(super) fn filter_is_off(place: &Place) -> PathBuf {
     place.mounts.join("filter-is-off")
 }
 
-/// What happens under load on Windows Server 2019 although nothing is wrong. Same source.
+/// Errors that occur under load on Windows Server 2019 although nothing is wrong. Same source.
 fn is_not_ready(error: &hcs::Error) -> bool {
     matches!(error.code, Code::NOT_READY | Code::DEVICE_NOT_CONNECTED)
 }
@@ -43,8 +41,7 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// Prepares an active layer. Another attempt starts from the beginning: the layer is taken off and put on
-    /// again.
+    /// Prepares an active layer. Before each retry, the layer is deactivated and activated again.
     pub(super) fn prepare_layer(&self, layer: &Layer) -> Result<(), Error> {
         let id = &layer.place.id;
         let parents = self.chain_descriptors(layer)?;
@@ -69,8 +66,8 @@ impl<H: Host> Hcs<H> {
         self.activate_layer(id)
     }
 
-    /// Calls that overlap time out (hcsshim `internal/wclayer/preparelayer.go`), those of other processes
-    /// too.
+    /// Prepares the layer under a lock, because overlapping calls time out (hcsshim
+    /// `internal/wclayer/preparelayer.go`), also across processes.
     fn prepare_alone(&self, id: &LayerId, parents: &[LayerDescriptor]) -> Result<hcs::Result<()>, Error> {
         let _alone = lock::exclusive(&self.prepare_lock, "preparing a layer", self.temporaries.cancel())?;
         Ok(self.host.prepare_layer(&self.info, id.as_str(), parents))
@@ -81,16 +78,16 @@ impl<H: Host> Hcs<H> {
         self.host.pause(PAUSE);
     }
 
-    /// The volume of a mounted sandbox; a read-only layer's directory, which is also where the service says
-    /// that it is. Either can be opened as a directory: the service names a volume without the backslash
-    /// that its root ends in (moby `daemon/oci_windows.go` puts it there, too).
+    /// The volume of a mounted sandbox, or a read-only layer's directory, which is also the service's answer.
+    /// Either can be opened as a directory: the service names a volume without the final backslash of its
+    /// root, so it is added (as in moby `daemon/oci_windows.go`).
     pub(super) fn layer_mount_path(&self, id: &LayerId) -> Result<PathBuf, Error> {
         let path = self.host.layer_mount_path(&self.info, id.as_str()).for_layer(id)?;
         let path = path.unwrap_or_else(|| paths::plain(&self.info.layer(id.as_str())));
         Ok(paths::directory(&path))
     }
 
-    /// Whether a path that was given for a mounted layer still is one.
+    /// Whether a path that was returned for a mounted layer is still a directory.
     pub(super) fn is_shown(&self, path: &Path) -> Result<bool, Error> {
         let gone = |error| Error::Hcs { id: path.display().to_string(), error };
         self.host.is_directory(&paths::directory(path)).map_err(gone)
@@ -100,7 +97,7 @@ impl<H: Host> Hcs<H> {
     pub(super) fn take_filter_off(&self, place: &Place) -> Result<(), Error> {
         let mark = filter_is_off(place);
         if mark.exists() {
-            // It may be off, or not off yet.
+            // Left by an earlier reader: the filter may be on or off.
             return self.unprepare_active(place);
         }
         fs::write(&mark, "").at("write", &mark)?;
@@ -117,8 +114,8 @@ impl<H: Host> Hcs<H> {
         fs::remove_file(&mark).at("remove", &mark)
     }
 
-    /// Prepares an active layer; one that was left without its filter is mounted from the beginning, since
-    /// nobody knows how far it is.
+    /// Prepares an active layer. One that was left without its filter is mounted from scratch, since its
+    /// state is unknown.
     pub(super) fn prepare_active(&self, layer: &Layer) -> Result<(), Error> {
         if !filter_is_off(&layer.place).exists() {
             return self.prepare_layer(layer);
@@ -138,8 +135,8 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// As [`Self::unprepare_active`]: a layer without its filter may have been taken off altogether before
-    /// putting it on again failed. One in use stays.
+    /// Like [`Self::unprepare_active`], ignores an error if the filter is off: the layer may already have
+    /// been deactivated before putting the filter back failed. A layer in use stays active.
     pub(super) fn deactivate_active(&self, place: &Place) -> Result<(), Error> {
         match self.host.deactivate_layer(&self.info, place.id.as_str()) {
             Err(error) if error.code != Code::SHARING_VIOLATION && filter_is_off(place).exists() => {
@@ -150,8 +147,8 @@ impl<H: Host> Hcs<H> {
         }
     }
 
-    /// What a process that died has left is taken off. The service refuses what is not on, and cannot be
-    /// asked.
+    /// Unprepares and deactivates what a process left when it died. Errors are only logged: the service
+    /// refuses a layer that is not mounted, and there is no call that asks for the state.
     pub(super) fn reset_layer(&self, place: &Place) {
         let id = place.id.as_str();
         for result in [self.host.unprepare_layer(&self.info, id), self.host.deactivate_layer(&self.info, id)]

@@ -1,4 +1,4 @@
-//! Names: between tars (WTF-8), Windows (UTF-16) and the service (paths without a prefix).
+//! Converts names between tars (WTF-8), Windows (UTF-16) and the service (paths without a prefix).
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +6,17 @@ use hcs::RelativePath;
 use wclayer::filetime::FileTime;
 use wclayer::layer_tar::FileInfo;
 
-/// A path as the service takes it: without the prefix that `canonicalize` gives.
+/// A path in the form that the service accepts: without the prefix that `canonicalize` adds.
 pub(super) fn plain(path: &Path) -> PathBuf {
     path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::strip_prefix(text)))
 }
 
-/// A path that can be opened as a directory, be it the name of a volume.
+/// A path that can be opened as a directory, also if it is the name of a volume.
 pub(super) fn directory(path: &Path) -> PathBuf {
     path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(hcs::long_path::directory(text)))
 }
 
-/// The last element of a path, which is what a layer's GUID is made from (`filepath.Split` in hcsshim's
+/// The last element of a path, from which a layer's GUID is computed (`filepath.Split` in hcsshim's
 /// `LayerID`).
 pub(super) fn last_element(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -25,15 +25,15 @@ pub(super) fn last_element(path: &Path) -> String {
 /// A path of a tar, cleaned and with backslashes, for use below a directory.
 ///
 /// # Errors
-/// What Windows cannot hold, or what would lead out.
+/// A name that Windows cannot hold, or a path that leads out of the directory.
 pub(super) fn relative(path: &[u8]) -> hcs::Result<RelativePath> {
     RelativePath::new(&units(path)?)
 }
 
-/// A name of a tar as Windows has it.
+/// A name of a tar in UTF-16.
 ///
 /// # Errors
-/// What Windows cannot hold.
+/// A name that Windows cannot hold.
 pub(super) fn units(name: &[u8]) -> hcs::Result<Vec<u16>> {
     wclayer::name::to_utf16(name).map_err(|error| hcs::Error {
         text: error.to_string(),
@@ -41,7 +41,7 @@ pub(super) fn units(name: &[u8]) -> hcs::Result<Vec<u16>> {
     })
 }
 
-/// One of the paths that are written in this program.
+/// A path that is a constant of this program.
 ///
 /// # Panics
 /// If it is not relative.
@@ -49,13 +49,13 @@ pub(super) fn known(path: &str) -> RelativePath {
     RelativePath::from_text(path).expect("a relative path without dots and colons")
 }
 
-/// The path as tars have it.
+/// The path in the form of tars, WTF-8.
 pub(super) fn bytes(path: &RelativePath) -> Vec<u8> {
     wclayer::name::from_utf16(path.units())
 }
 
-/// A clean path of a tar: backslashes, no empty elements and no dots; what leads out keeps a `..` and is
-/// refused by [`relative`].
+/// A clean path of a tar: backslashes, no empty elements and no dots; a path that leads out keeps a `..`,
+/// which [`relative`] refuses.
 pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     wclayer::transport::clean(path)
 }

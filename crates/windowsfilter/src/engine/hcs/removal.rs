@@ -1,4 +1,4 @@
-//! Taking layers away (`Remove` and `Cleanup` of the original).
+//! Removing layers (`Remove` and `Cleanup` of the original).
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,14 +11,13 @@ use crate::error::Error;
 use crate::id::LayerId;
 use crate::store::file;
 
-/// From this build on, listing compute systems does not fail because one is just going away
-/// (`osversion.RS3`).
+/// From this build on, listing compute systems does not fail while one is being removed (`osversion.RS3`).
 const FIRST_RELIABLE_BUILD: u32 = 16_299;
-/// How often the list is asked for on older ones, and how long to wait in between (`windows.go`, `Remove`).
+/// Number of retries of the list on older builds, and the pause between them (`windows.go`, `Remove`).
 const ATTEMPTS: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What is asked of the list of compute systems; what is `null` is not there, as to Go. Source: hcsshim
+/// The needed fields of a listed compute system; `null` means missing, as in Go. Source: hcsshim
 /// `internal/hcs/schema1`.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -30,8 +29,9 @@ struct System {
 }
 
 impl System {
-    /// Whether this is the template VM of a layer: the layer's directory is one of the elements of the path
-    /// of its image. The original looks for the ID anywhere in the path, which another layer's may contain.
+    /// Whether this is the template VM of a layer: the layer's directory is an element of the path of its
+    /// image. The original searches for the ID anywhere in the path, which also matches longer IDs that
+    /// contain it.
     fn is_template_of(&self, id: &LayerId) -> bool {
         let mut elements = self.runtime_image_path.as_deref().unwrap_or_default().split(['\\', '/']);
         self.is_runtime_template == Some(true)
@@ -40,7 +40,8 @@ impl System {
 }
 
 impl<H: Host> Hcs<H> {
-    /// Ends the VMs that Hyper-V containers are cloned from, as far as they keep the layer's utility VM open.
+    /// Terminates the template VMs, from which Hyper-V containers are cloned, that keep the layer's utility
+    /// VM open.
     pub(super) fn terminate_template_vms(&self, id: &LayerId) -> Result<(), Error> {
         for system in self.compute_systems(id)?.iter().filter(|system| system.is_template_of(id)) {
             let template = system.id.as_deref().unwrap_or_default();
@@ -83,14 +84,14 @@ impl<H: Host> Hcs<H> {
     fn terminate(&self, system: &str) -> hcs::Result<()> {
         let system = self.host.open_compute_system(system)?;
         match system.terminate()? {
-            // As in hcsshim its end is waited for even when the service says that it is done.
+            // Like hcsshim, wait for its exit even if the service says that it is done.
             Termination::Done | Termination::Pending => system.wait(),
             Termination::AlreadyStopped => Ok(()),
         }
     }
 
-    /// Renames the layer's directory. A sandbox whose disk is still attached, which a crash leaves behind, is
-    /// detached first; who just looks at a file of it is waited for.
+    /// Renames the layer's directory. If it is locked, detaches a sandbox's disk, which a crash may have left
+    /// attached, and retries, so that scanners can finish.
     pub(super) fn hide_layer(&self, place: &Place, to: &Path) -> Result<(), Error> {
         let id = &place.id;
         let (dir, to) = (self.info.layer(id.as_str()), paths::plain(to));
@@ -117,7 +118,7 @@ impl<H: Host> Hcs<H> {
         })
     }
 
-    /// Lets the service remove a directory of the home.
+    /// Has the service remove a directory of the home.
     pub(super) fn destroy_directory(&self, dir: &Path) -> Result<(), Error> {
         self.destroy_layer(&paths::last_element(dir))
     }

@@ -1,7 +1,7 @@
-//! What is tried again when a scanner has a layer open, and what is said of one that stays open.
+//! Retries while a scanner has a layer open, and the error for a layer that stays open.
 //!
-//! Not `ProcessBaseImage`, `ProcessUtilityImage` and `ImportLayer`: what a first attempt has left for
-//! a second is not known.
+//! Not for `ProcessBaseImage`, `ProcessUtilityImage` and `ImportLayer`: it is unknown what a failed attempt
+//! of them leaves behind.
 
 use std::path::Path;
 
@@ -12,16 +12,16 @@ use crate::error::Error;
 use crate::id::LayerId;
 use crate::scanners;
 
-/// How many of those who hold a layer are named.
+/// Number of processes named that hold a layer.
 const NAMED: usize = 5;
 
-/// Whether somebody may have it open: a directory in which a file is open is not renamed
-/// (`ERROR_ACCESS_DENIED`), and an open file not removed (`ERROR_SHARING_VIOLATION`).
+/// Whether another process may have it open: a directory with an open file cannot be renamed
+/// (`ERROR_ACCESS_DENIED`), and an open file cannot be removed (`ERROR_SHARING_VIOLATION`).
 pub(super) fn is_locked(error: &hcs::Error) -> bool {
     matches!(error.code, Code::ACCESS_DENIED | Code::SHARING_VIOLATION)
 }
 
-/// Does what can be repeated until no other process has it open, or for as long as scanners take.
+/// Retries `attempt` while another process may have the layer open, for as long as scanners take.
 pub(super) fn outlast<H: Host, T>(
     host: &H,
     what: &str,
@@ -31,8 +31,8 @@ pub(super) fn outlast<H: Host, T>(
 }
 
 impl<H: Host> Hcs<H> {
-    /// Says of a layer that stays locked that it is in use, and by whom, as far as Windows knows. To an
-    /// administrator everything in a home is allowed, so what is denied is in use as well.
+    /// The error for a layer that stays locked: it is in use, and by which processes, if Windows knows. An
+    /// administrator has all rights in a home, so for one a denied access also means that it is in use.
     pub(super) fn in_use(&self, id: &LayerId, dir: &Path, error: hcs::Error) -> Error {
         if !is_locked(&error) {
             return Error::Hcs { id: id.to_string(), error };

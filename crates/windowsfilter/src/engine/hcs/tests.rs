@@ -1,5 +1,5 @@
-//! The engine driven through the store, on a Windows that is recorded: every call with its arguments, in
-//! order, and what is left behind when one of them fails.
+//! Drives the engine through the store, on a fake Windows that records every call with its arguments, in
+//! order. Also checks what is left behind when a call fails.
 
 mod access;
 #[path = "../../../tests/hcs_standin/answers.rs"]
@@ -32,14 +32,14 @@ use layers::{TestTar, base_tar, delta_tar};
 use super::ImportProcess;
 use crate::{Driver, LayerId, LayerStore, StorageOptions};
 
-/// The time of everything in the layers.
+/// The time of all entries in the layers.
 const TIME: u64 = sample_images::small::TIME.0;
 
 fn id(text: &str) -> LayerId {
     LayerId::new(text).unwrap()
 }
 
-/// A store in a directory that goes with it.
+/// A store in a temporary directory.
 struct Fixture {
     host: FakeHost,
     store: LayerStore,
@@ -59,7 +59,7 @@ impl Fixture {
         Self { host, store, dir }
     }
 
-    /// With the base layer `base` and the layer `app` on it; what it took is forgotten.
+    /// With the base layer `base` and the layer `app` on it; the calls for them are forgotten.
     fn with_layers() -> Self {
         let fixture = Self::new();
         fixture.store.apply_diff(&id("base"), None, &mut &base_tar()[..]).unwrap();
@@ -69,7 +69,7 @@ impl Fixture {
         fixture
     }
 
-    /// As [`Self::with_layers`], and the sandbox `box` on `app`.
+    /// Like [`Self::with_layers`], with the sandbox `box` on `app`.
     fn with_sandbox() -> Self {
         let fixture = Self::with_layers();
         fixture.store.create_read_write(&id("box"), Some(&id("app")), StorageOptions::default(), "").unwrap();
@@ -86,7 +86,7 @@ impl Fixture {
         names(&self.home()).into_iter().filter(|name| name != ".windowsfilter").collect()
     }
 
-    /// What nobody must leave: temporary directories, staged layers, marks.
+    /// Leftovers that must not exist: temporary directories, staged layers, marks.
     fn leftovers(&self) -> Vec<String> {
         let own = self.home().join(".windowsfilter");
         ["tmp", "staging", "incomplete"].iter().flat_map(|dir| names(&own.join(dir))).collect()
@@ -116,12 +116,12 @@ fn read_all(mut reader: impl Read) -> Vec<u8> {
     bytes
 }
 
-/// The GUID that the recorded Windows has for a name, as the calls show it.
+/// The GUID that the fake Windows computes for a name, as printed in calls.
 fn guid(name: &str) -> String {
     fake_host::guid(name).to_string()
 }
 
-/// The chain of what stands on `app`, as the calls show it.
+/// The chain of a layer on top of `app`, as printed in calls.
 fn chain() -> String {
     format!("[{}:0:ROOT/home/app, {}:0:ROOT/home/base]", guid("app"), guid("base"))
 }

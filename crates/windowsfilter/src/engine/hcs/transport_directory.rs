@@ -1,5 +1,5 @@
-//! The transport directory on Windows' file system. What belongs to the utility VM is not in it: that goes
-//! into the layer itself.
+//! The transport directory on Windows' file system. It does not contain the utility VM, which is written into
+//! the layer itself.
 
 use std::io::{self, BufReader, BufWriter};
 
@@ -12,7 +12,7 @@ use super::{BUFFER, paths, utility_vm};
 
 const UTILITY_VM: &[u8] = b"UtilityVM";
 
-/// Where a layer's utility VM is being made.
+/// The layer whose utility VM is being made, and the parent it is cloned from.
 struct UtilityVm<'a, T> {
     layer: &'a T,
     parent: &'a T,
@@ -26,19 +26,19 @@ pub(super) struct TransportDirectory<'a, T: Tree> {
 }
 
 impl<'a, T: Tree> TransportDirectory<'a, T> {
-    /// Filled in `files` for the service to import; utility VM in `layer`, cloned from `parent`.
+    /// For an import: files go to `files`, the utility VM into `layer`, cloned from `parent`.
     pub(super) fn for_import(files: &'a T, layer: &'a T, parent: &'a T) -> Self {
         Self { files, utility_vm: Some(UtilityVm { layer, parent, is_cloned: false }) }
     }
 
-    /// As the service exported it to `files`.
+    /// A directory that the service exported to `files`.
     pub(super) fn exported(files: &'a T) -> Self {
         Self { files, utility_vm: None }
     }
 
-    /// Makes `Hives` if the layer has none. Everybody who makes layers for Windows writes it, be there
-    /// something in it or not (Docker's exports, BuildKit `util/winlayers`, buildpacks `imgutil`), so nobody
-    /// knows what the service says of a layer without it.
+    /// Creates `Hives` if the layer has none. All makers of Windows layers write it, even empty (Docker's
+    /// exports, BuildKit `util/winlayers`, buildpacks `imgutil`), so it is unknown how the service treats a
+    /// layer without it.
     pub(super) fn need_hives(&self) -> hcs::Result<()> {
         let name = paths::known("Hives");
         match self.files.status(&name) {
@@ -52,13 +52,13 @@ impl<'a, T: Tree> TransportDirectory<'a, T> {
         self.utility_vm.as_ref().is_some_and(|vm| vm.is_cloned)
     }
 
-    /// The layer, if `path` is of its utility VM.
+    /// The layer, if `path` belongs to its utility VM.
     fn layer_for(&self, path: &[u8]) -> Option<&'a T> {
         let vm = self.utility_vm.as_ref()?;
         (path == UTILITY_VM || paths::is_below(path, UTILITY_VM)).then_some(vm.layer)
     }
 
-    /// Clones the parent's utility VM, the first time.
+    /// Clones the parent's utility VM, unless that is done.
     pub(super) fn need_utility_vm(&mut self) -> io::Result<()> {
         if let Some(vm) = self.utility_vm.as_mut().filter(|vm| !vm.is_cloned) {
             utility_vm::clone(vm.parent, vm.layer).map_err(|error| {

@@ -1,5 +1,5 @@
-//! The utility VM of a layer that has parents: Windows Server 2016 takes it from one layer only, so it is the
-//! nearest parent's, with hard links to its files, and the changes of the layer in it.
+//! The utility VM of a layer with parents. Windows Server 2016 takes a utility VM from one layer only, so the
+//! layer gets a clone of its nearest parent's, made of hard links, and its changes are applied to the clone.
 //!
 //! Source: `initUtilityVM`, `cloneTree` and `copyFileWithMetadata` in hcsshim `internal/wclayer/legacy.go`.
 
@@ -12,7 +12,7 @@ use super::target::Target;
 use super::{boot_store, paths};
 use crate::error::Error;
 
-/// Makes `UtilityVM` in `layer`, and a clone of `parent`'s `UtilityVM\Files` in it.
+/// Creates `UtilityVM` in `layer`, with a clone of `parent`'s `UtilityVM\Files`.
 pub(super) fn clone<T: Tree>(parent: &T, layer: &T) -> io::Result<()> {
     layer.make_directory(&paths::known("UtilityVM"))?;
     let files = paths::known(r"UtilityVM\Files");
@@ -29,8 +29,8 @@ fn clone_path<T: Tree>(
     directories: &mut DirectoryTimes,
 ) -> io::Result<()> {
     let status = parent.status(path)?;
-    // A file that will be changed must not be changed in the parent too; directories and reparse points
-    // cannot be linked.
+    // Copy a file that will be changed, so that the parent's stays; directories and reparse points cannot be
+    // linked.
     if !status.is_directory() && !status.is_reparse_point() && !boot_store::is_changed(&paths::bytes(path)) {
         return Ok(layer.link(path, parent, path)?);
     }
@@ -48,7 +48,7 @@ fn clone_path<T: Tree>(
     Ok(())
 }
 
-/// Copies one file, directory or reparse point with everything that belongs to it.
+/// Copies one file, directory or reparse point with all its metadata and streams.
 fn copy<T: Tree>(parent: &T, layer: &T, path: &RelativePath, status: &FileStatus) -> io::Result<()> {
     let target = if status.is_directory() { BackupTarget::NewDirectory } else { BackupTarget::NewFile };
     let mut from = parent.backup_read(path, true)?;
@@ -57,7 +57,7 @@ fn copy<T: Tree>(parent: &T, layer: &T, path: &RelativePath, status: &FileStatus
     Ok(())
 }
 
-/// Makes room for a directory in the clone: what is there stays only if it is a directory as well.
+/// Makes `path` a directory in the clone. An existing directory stays; anything else is replaced.
 pub(super) fn make_directory<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<()> {
     match layer.status(path) {
         Ok(status) if status.is_directory() && !status.is_reparse_point() => return Ok(()),
@@ -68,8 +68,7 @@ pub(super) fn make_directory<T: Tree>(layer: &T, path: &RelativePath) -> io::Res
     Ok(layer.make_directory(path)?)
 }
 
-/// Removes what is there of the clone, a hard link to the parent's file perhaps, before another file takes
-/// its place.
+/// Removes a file of the clone, which may be a hard link to the parent's, before another file replaces it.
 pub(super) fn make_room<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<()> {
     match layer.remove(path) {
         Err(error) if error.is_not_found() => Ok(()),
@@ -77,7 +76,7 @@ pub(super) fn make_room<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<(
     }
 }
 
-/// Deletes a path of the parent's utility VM, which has to be there.
+/// Deletes a path that the clone has from the parent's utility VM; it must exist.
 pub(super) fn remove<T: Tree>(layer: &T, path: &RelativePath) -> io::Result<()> {
     layer.status(path)?;
     Ok(layer.remove_tree(path)?)

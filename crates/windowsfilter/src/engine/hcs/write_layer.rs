@@ -1,4 +1,4 @@
-//! Writing a layer from its tar (`writeLayer` of the original): what the child process does.
+//! Writes a layer from its tar (`writeLayer` of the original). The child process runs this.
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use crate::error::Error;
 use crate::store::Paths;
 use crate::temporary::Temporaries;
 
-/// What restoring files with their security descriptors takes.
+/// Privileges for restoring files with their security descriptors.
 const PRIVILEGES: [Privilege; 3] = [Privilege::Security, Privilege::Backup, Privilege::Restore];
-/// Bytes read from the tar at once.
+/// Size of the read buffer for the tar.
 const READ_SIZE: usize = 1 << 20;
 
-/// Writes the layer `id` in `home`, whose directory is there, from `tar`, on top of the layers at `parents`,
-/// nearest first. For a process that does nothing else: its privileges stay switched on. Returns how many
-/// bytes the layer's files have.
+/// Writes the layer `id` in `home`, whose directory exists, from `tar`, on top of the layers at `parents`,
+/// nearest first. For a process that does nothing else: its privileges stay enabled. Returns the total size
+/// of the layer's files in bytes.
 ///
 /// # Errors
-/// What Windows or the tar is at fault for, with the call or the entry. The service is told to finish only
-/// what is complete; what was written before stays for the caller to destroy.
+/// A failure of Windows, naming the call, or bad data in the tar, naming the entry. The service finishes only
+/// complete layers. The caller destroys what was written.
 pub fn write_layer<H: Host>(
     host: &H,
     home: &Path,
@@ -37,7 +37,7 @@ pub fn write_layer<H: Host>(
     write_named(host, &target, &Paths::beside_layers(home).temporaries(), tar)
 }
 
-/// As [`write_layer`], in a process that has other things to do: its privileges are switched off again.
+/// Like [`write_layer`], in a process that also does other work: its privileges are disabled again.
 pub(super) fn write_here<H: Host>(
     host: &H,
     target: &Target<'_>,
@@ -62,7 +62,7 @@ fn write_named<H: Host>(
     write(host, target, temporaries, tar).map_err(|error| error.about_layer("write", target.id))
 }
 
-/// Only what ends in `commit` is ever finished by the service: an error before it gives the writer up.
+/// The service finishes the layer only in `commit`; an error before that drops the writer.
 fn write<H: Host>(
     host: &H,
     target: &Target<'_>,

@@ -1,7 +1,7 @@
 //! The invariants of one layer or sandbox: its own files, and how they agree with those of its parents.
 //!
-//! Each check answers for its own invariant and leaves what another one says to that: damage to a parent is
-//! the parent's finding, so a store with one thing wrong has one finding.
+//! Each check reports only its own invariant: damage to a parent is the parent's finding, so a store with one
+//! fault has one finding.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -21,7 +21,8 @@ use crate::store::file;
 /// Names of the driver's own files in a layer's directory.
 const FILES: [&str; 4] = [file::CHAIN, file::RECORD, file::OWNERS, file::ALTERNATE_ID];
 
-/// Parents that are there and have content, as far as was seen: each layer names all that are below it.
+/// Parents already found to exist and have content. Each layer names all layers below it, so they come up
+/// often.
 #[derive(Debug, Default)]
 pub(super) struct SoundParents(Mutex<HashSet<LayerId>>);
 
@@ -36,8 +37,8 @@ impl SoundParents {
 }
 
 impl LayerStore {
-    /// Everything of a layer but what is derived from its parents ([`Self::check_view`]), which must be in
-    /// order for that.
+    /// Checks everything of a layer except what is derived from its parents: [`Self::check_view`] does that,
+    /// and needs intact parents.
     pub(super) fn check_layer(
         &self,
         id: &LayerId,
@@ -46,7 +47,7 @@ impl LayerStore {
     ) -> Vec<Violation> {
         let mut found = Vec::new();
         match self.resolve(id).breaks(Invariant::AlternateId) {
-            // What another ID stands for is checked under its own.
+            // The other ID's layer is checked under its own ID.
             Ok(other) if other != *id => {
                 found.extend(self.check_alternate(id, &other).err());
                 return found;
@@ -75,7 +76,7 @@ impl LayerStore {
         found
     }
 
-    /// What the engine finds wrong with its own files.
+    /// The violations that the engine finds in its own files.
     fn check_content(&self, id: &LayerId, record: &LayerRecord, reading: Reading<'_>) -> Vec<Violation> {
         let place = match self.place(id).breaks(Invariant::AlternateId) {
             Ok(place) => place,
@@ -85,7 +86,7 @@ impl LayerStore {
         self.engine.check(&Examined { place: &place, record, reading, idle: lock.is_some() })
     }
 
-    /// The lock that keeps a sandbox as it is, if nobody has it mounted.
+    /// The lock that keeps a sandbox unmounted, if it is not mounted.
     fn unmounted(&self, id: &LayerId) -> Option<Lock> {
         let lock = self.try_mount_lock(id).ok()??;
         let is_free = self.mounts(id).is_ok_and(|state| state.users() == 0)
@@ -102,7 +103,7 @@ impl LayerStore {
             .breaks(Invariant::AlternateId)
     }
 
-    /// Where the engine knows all its files, there are no others.
+    /// Finds unknown files, if the engine knows all of its own.
     fn check_files(&self, id: &LayerId) -> Result<(), Violation> {
         let Some(known) = self.engine.layer_files() else { return Ok(()) };
         let dir = self.paths.layer(id);
@@ -155,7 +156,7 @@ impl LayerStore {
         Err(Error::Damaged { id: id.clone(), file: file::RECORD, reason })
     }
 
-    /// Compares what the engine derives from the layer's chain, which must be in order.
+    /// Checks what the engine derived from the layer's chain, which must be intact.
     pub(super) fn check_view(&self, id: &LayerId) -> Result<(), Error> {
         self.engine.check_view(&self.place(id)?, &|| self.chain_of(id))
     }

@@ -1,4 +1,4 @@
-//! What processes that died have left, and whatever else is where nothing should be.
+//! Leftovers of processes that died, and other things that do not belong in a store.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use crate::invariants::Invariant;
 use crate::layer_store::LayerStore;
 use crate::layer_store::staging::{is_kept, kept_record_problem};
 
-/// How long there may be between making a directory and locking it.
+/// The longest time between creating a directory and locking it.
 const BEGINNING: Duration = Duration::from_millis(100);
 
 impl LayerStore {
-    /// With `repair`, whatever cleanup removes is gone afterwards.
+    /// Finds leftovers. With `repair`, also runs cleanup, which removes most of them.
     pub(super) fn find_leftovers(&self, repair: bool) -> Result<Vec<Finding>, Error> {
         let mut found = self.interrupted_work()?;
         for path in self.paths.temporaries().abandoned()? {
             found.push(Leftover::at(Invariant::TemporaryFiles, path, DIED));
         }
         found.extend(self.engine.leftovers(repair)?);
-        // A repair says it when it leaves them alone.
+        // With `repair`, cleanup itself logs the mounts that it leaves alone.
         found.extend(self.forgotten_mounts(!repair)?);
         found.extend(self.strangers()?);
         found.extend(self.exposed()?);
@@ -34,8 +34,8 @@ impl LayerStore {
         Ok(found.into_iter().map(after).collect())
     }
 
-    /// Directories of the store that others can write to, where there are access lists. What is in layers has
-    /// lists of its own.
+    /// Directories of the store that others can write to, on hosts with access lists. The files in layers
+    /// have lists of their own.
     fn exposed(&self) -> Result<Vec<Leftover>, Error> {
         let Some(access) = self.engine.access() else { return Ok(Vec::new()) };
         let own = [self.paths.root().to_owned()].into_iter().chain(self.paths.directories());
@@ -50,7 +50,7 @@ impl LayerStore {
                         format!("{exposed}; an administrator mends it with: {}", exposed.mended_by());
                     found.push(Leftover::new(Invariant::PrivateDirectories, dir, None, problem));
                 }
-                // It went meanwhile.
+                // It was removed meanwhile.
                 Err(_) if !dir.exists() => {}
                 Err(error) => return Err(error),
             }
@@ -82,8 +82,8 @@ impl LayerStore {
         Ok(found)
     }
 
-    /// Directories of something unfinished that nobody works on. One may have been finished, or begun anew,
-    /// since it was listed; and whoever begins one has it locked only a moment after it is there.
+    /// Unfinished directories that no process works on. One may have been finished, or started again, since
+    /// it was listed, and a new one is locked only a moment after it is created.
     fn abandoned_directories(&self) -> Result<Vec<PathBuf>, Error> {
         let is_free = |dir: &PathBuf| {
             let lock = self.paths.try_lock_directory(dir).ok().flatten();
@@ -102,7 +102,7 @@ impl LayerStore {
         let mut found = Vec::new();
         for id in self.abandoned_mounts(say)? {
             let path = self.paths.mount(&id);
-            // One whose record is damaged is forgotten for that reason.
+            // A mount with a damaged record counts as forgotten because of the damage.
             let (invariant, problem) = match self.mount_record_problem(&id)? {
                 Some(problem) => (Invariant::MountRecord, problem),
                 None if self.is_of_another_boot(&id)? => {
@@ -127,8 +127,8 @@ impl LayerStore {
         Ok(found)
     }
 
-    /// What is among the layers and is none. Nobody knows whose it is, so it stays. A home of Docker's has
-    /// other things in it.
+    /// Entries among the layers that are not layers. Their owner is unknown, so they stay. Not checked in a
+    /// home of Docker's, which has other entries.
     fn strangers(&self) -> Result<Vec<Leftover>, Error> {
         let mut found = Vec::new();
         let dir = self.paths.layers();
@@ -139,10 +139,10 @@ impl LayerStore {
             let entry = entry.at("list", &dir)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let ours = name.ends_with(IMPORTING) || name.ends_with(REMOVING) || LayerId::new(&*name).is_ok();
-            // Where directories cannot be locked, a file beside them is.
+            // Where directories cannot be locked, a file beside each is locked.
             let is_lock = cfg!(not(unix)) && name.ends_with(".lock");
             let is_layer = ours && entry.path().is_dir();
-            // Somebody may have removed it since it was listed.
+            // It may have been removed since it was listed.
             if !is_lock && !is_layer && fs::symlink_metadata(entry.path()).is_ok() {
                 found.push(Leftover::at(Invariant::OnlyLayers, entry.path(), "is no layer"));
             }

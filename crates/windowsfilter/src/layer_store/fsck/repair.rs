@@ -1,7 +1,7 @@
-//! What can be put right from a layer's truth, which is its tar and its records: what the engine derives.
+//! Repairs what the engine derives from a layer's tar and records.
 //!
-//! Everything else stays as it is found. A damaged record may be worth more to whoever repairs it by hand
-//! than a guess, and a layer can be imported again.
+//! Everything else stays as found. For a repair by hand, a damaged record may be worth more than a guess, and
+//! a layer can be imported again.
 
 use crate::error::Error;
 use crate::findings::Violation;
@@ -11,7 +11,7 @@ use crate::layer_store::LayerStore;
 use crate::record;
 
 impl LayerStore {
-    /// Puts right what is, if it can be; `None` for what never can.
+    /// Repairs a violation; `None` if it cannot be repaired.
     pub(super) fn mend(&self, id: &LayerId, violation: &Violation) -> Option<Result<(), Error>> {
         match violation.invariant {
             Invariant::IndexDigest => Some(self.rebuild(id)),

@@ -1,4 +1,4 @@
-//! Reading every byte of layers and comparing it with what was written.
+//! Reads every byte of the layers and compares it with the digests recorded at import.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -14,23 +14,23 @@ use crate::id::LayerId;
 use crate::layer_store::LayerStore;
 use crate::record::LayerKind;
 
-/// What verifying a store has shown.
+/// The result of verifying a store.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
-    /// How many layers and sandboxes there are.
+    /// Number of layers and sandboxes.
     pub layers: usize,
     /// Bytes of tars that were read.
     pub bytes: u64,
-    /// What does not verify, by layer.
+    /// What does not verify, sorted by layer.
     pub findings: Vec<Finding>,
 }
 
 impl LayerStore {
-    /// Reads every byte of a layer and compares: the tar with its diffID and size, the indexes with what the
-    /// tar gives. Of a sandbox, what can be compared: its records and its file system's metadata.
+    /// Reads every byte of a layer and compares the tar with its diffID and size, and the indexes with those
+    /// built from the tar. Of a sandbox, checks its records and its file system's metadata.
     ///
     /// # Errors
-    /// The first thing that is wrong: [`Error::DigestMismatch`], [`Error::SizeMismatch`], [`Error::Damaged`].
+    /// The first fault: [`Error::DigestMismatch`], [`Error::SizeMismatch`], [`Error::Damaged`].
     pub fn verify(&self, id: &LayerId) -> Result<(), Error> {
         let record = self.record(id)?;
         let id = self.resolve(id)?;
@@ -49,11 +49,11 @@ impl LayerStore {
         }
     }
 
-    /// As [`Self::verify`], of every layer and sandbox and to the end, `jobs` at a time. Each job reads in
-    /// pieces of a mebibyte, and has at most one chain's index in memory.
+    /// Like [`Self::verify`], for every layer and sandbox, `jobs` at a time, without stopping at a fault.
+    /// Each job reads 1 MiB at a time and holds at most one chain's index in memory.
     ///
     /// # Errors
-    /// When the store cannot be listed, or its engine keeps no tars. What does not verify is a finding.
+    /// When the store cannot be listed, or its engine keeps no tars. Faults are findings, not errors.
     pub fn verify_all(&self, jobs: NonZeroUsize, progress: &dyn Progress) -> Result<Verified, Error> {
         self.check_has_tars("the layers")?;
         let counted = Counted { progress, bytes: AtomicU64::new(0) };
@@ -63,7 +63,7 @@ impl LayerStore {
             Ok(()) => self.settled(id, || self.check_layer(id, Reading::Bytes(&counted), &sound)),
             Err(_) => Vec::new(),
         });
-        // What was not read to its end is no finding.
+        // Findings of a cancelled check are not reliable.
         self.cancel().check()?;
         let mut findings = Vec::new();
         let mut hidden = BTreeSet::new();
@@ -82,7 +82,7 @@ impl LayerStore {
         self.cancel().check()?;
         let chains = layers.iter().zip(chains);
         findings.extend(chains.flat_map(|(id, found)| found.into_iter().map(move |found| found.of(id))));
-        // Somebody removes layers while this goes on.
+        // Layers may be removed meanwhile.
         findings.retain(|found| found.id.as_ref().is_none_or(|id| self.has_directory(id)));
         findings.sort_by(|a, b| (&a.id, a.invariant).cmp(&(&b.id, b.invariant)));
         let bytes = counted.bytes.into_inner();
@@ -99,7 +99,7 @@ impl LayerStore {
         })
     }
 
-    /// All layers; what takes longest is begun first, so that no job works on alone in the end.
+    /// All layers, largest first, so that no job is left working alone at the end.
     fn largest_first(&self) -> Result<Vec<LayerId>, Error> {
         let mut layers = self.layers()?;
         let size = |id: &LayerId| self.read_record(id).map_or(0, |record| record.tar_size);
@@ -108,7 +108,7 @@ impl LayerStore {
     }
 }
 
-/// Counts the bytes that are read, and tells `progress` of them.
+/// Counts the bytes that are read and reports them to `progress`.
 struct Counted<'a> {
     progress: &'a dyn Progress,
     bytes: AtomicU64,
@@ -121,7 +121,7 @@ impl Progress for Counted<'_> {
     }
 }
 
-/// Does `work` for every item, so many at a time; the answers are in the items' order.
+/// Runs `work` for every item, `jobs` at a time; the results are in the items' order.
 fn in_parallel<T: Sync, R: Send>(jobs: NonZeroUsize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(items.len()));

@@ -1,4 +1,4 @@
-//! Whether a layer is in use, here or where this process does not see it.
+//! Whether a layer is in use, here or in another mount namespace.
 
 use super::{MountState, STATE};
 use crate::engine::Place;
@@ -8,7 +8,7 @@ use crate::layer_store::LayerStore;
 use crate::record::LayerKind;
 
 impl LayerStore {
-    /// Refuses a layer that is mounted, here or where this process does not see it.
+    /// Refuses a layer that is mounted, here or in another mount namespace.
     ///
     /// # Errors
     /// [`Error::Mounted`], [`Error::InUse`].
@@ -21,7 +21,7 @@ impl LayerStore {
         self.ensure_free(&place)
     }
 
-    /// Refuses a layer that the kernel has in use, once those had a moment who are about to end.
+    /// Refuses a layer that is in use, after giving users that are about to end a moment to do so.
     pub(in crate::layer_store) fn ensure_free(&self, place: &Place) -> Result<(), Error> {
         match self.engine.stays_in_use(place)? {
             Some(by) => Err(Error::InUse { id: place.id.clone(), by }),
@@ -29,9 +29,9 @@ impl LayerStore {
         }
     }
 
-    /// Refuses, before anything is changed, what somebody has mounted where this process does not see it. A
-    /// sandbox is mounted in one place only; a view may be mounted anew, unless its mounts are
-    /// counted in another namespace.
+    /// Refuses, before anything is changed, a layer that is mounted in another namespace only. A sandbox may
+    /// be mounted in one namespace only; a read-only view may be mounted again, unless its record counts
+    /// mounts of another namespace.
     pub(super) fn check_mountable(&self, id: &LayerId) -> Result<(), Error> {
         let place = self.place(id)?;
         if self.engine.has_mounts(&place)? {
@@ -46,9 +46,9 @@ impl LayerStore {
         }
     }
 
-    /// Who has `id` mounted where this process does not see it. Not a view that was mounted here and
-    /// taken off by hand, though other namespaces may have copies of it: a further mount disturbs none of
-    /// them.
+    /// Who has the layer of `place` mounted in another namespace only. A read-only view that was mounted here
+    /// and unmounted by hand does not count, even if other namespaces have copies of it: mounting it again
+    /// does not disturb them.
     pub(in crate::layer_store) fn used_elsewhere(&self, place: &Place) -> Result<Option<String>, Error> {
         let recorded = self.recorded(&place.id)?;
         if recorded.users() == 0 || self.engine.has_mounts(place)? {
@@ -66,8 +66,8 @@ impl LayerStore {
         state.namespace.is_some() && state.namespace != self.engine.namespace()
     }
 
-    /// Whether the directory of `id`'s mounts is there for other namespaces' sake only: nothing is mounted
-    /// here, and the record says so.
+    /// Whether the directory of `id`'s mounts is kept only because other namespaces may have mounts on it:
+    /// nothing is mounted here, and the record says so.
     pub(in crate::layer_store) fn is_left_for_others(&self, id: &LayerId) -> Result<bool, Error> {
         let place = self.place(id)?;
         let has_record = self.mount_record_problem(id)?.is_none() && place.mounts.join(STATE).exists();
@@ -78,7 +78,7 @@ impl LayerStore {
             && !self.engine.has_mounts(&place)?)
     }
 
-    /// Who uses `place`, but for those who are gone in a moment, such as a search through all loop devices.
+    /// Who uses `place`, ignoring users that are gone after about 50 ms, such as a scan of all loop devices.
     pub(super) fn lasting_use(&self, place: &Place) -> Result<Option<String>, Error> {
         for _ in 0..10 {
             if self.engine.in_use(place)?.is_none() {

@@ -14,8 +14,8 @@ impl LayerStore {
         let path = lock::beside(&self.paths.mount(id));
         loop {
             let lock = lock::exclusive(&path, &format!("layer {id}"), self.cancel())?;
-            // A process that removed the layer while we waited has removed the lock's name: others would lock
-            // another file.
+            // A process that removed the layer while we waited also removed the lock file: others would lock
+            // a new file.
             if !lock.still_at(&path) {
                 continue;
             }
@@ -26,7 +26,7 @@ impl LayerStore {
         }
     }
 
-    /// As [`Self::mount_lock`], but `None` if somebody holds it, or the layer is gone.
+    /// Like [`Self::mount_lock`], but `None` if the lock is held or the layer is gone.
     pub(in crate::layer_store) fn try_mount_lock(&self, id: &LayerId) -> Result<Option<Lock>, Error> {
         let path = lock::beside(&self.paths.mount(id));
         loop {
@@ -38,8 +38,8 @@ impl LayerStore {
         }
     }
 
-    /// The lock, unless it was made for a layer that turned out to be gone: then it goes, too, or its name
-    /// would stay for ever.
+    /// The lock, unless the layer is gone. Then the lock file that was just created is removed, or it would
+    /// stay for ever.
     fn unless_gone(&self, id: &LayerId, path: &Path, lock: Lock) -> Option<Lock> {
         if self.is_known(id) {
             return Some(lock);
@@ -50,14 +50,14 @@ impl LayerStore {
         None
     }
 
-    /// The lock of a layer that is gone, if it is there and free.
+    /// The lock of a removed layer, if its lock file exists and is free.
     pub(in crate::layer_store) fn try_lock_of_gone_layer(&self, id: &LayerId) -> Result<Option<Lock>, Error> {
         let path = lock::beside(&self.paths.mount(id));
         let lock = lock::try_existing(&path)?;
         Ok(lock.filter(|lock| lock.still_at(&path) && !self.is_known(id)))
     }
 
-    /// Whether there is or was something to mount: where not, no lock is made either.
+    /// Whether `id` is a layer or has a mount directory. Anything else gets no lock file.
     pub(super) fn is_known(&self, id: &LayerId) -> bool {
         self.contains(id) || self.paths.mount(id).exists()
     }

@@ -1,4 +1,4 @@
-//! Mounting a layer, for a user who counts or for a holder with a name.
+//! Mounting a layer, as a counted mount or for a named holder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,24 @@ use crate::id::LayerId;
 use crate::layer_store::LayerStore;
 
 impl LayerStore {
-    /// Mounts `id`: a layer read-only, a sandbox writable. Every call counts. With `target` the view also
-    /// appears there. Returns where it is to be found.
+    /// Mounts `id`: a layer read-only, a sandbox writable. Every call counts. With `target`, also binds the
+    /// view there. Returns the path of the view, or the target.
     ///
     /// # Errors
-    /// What could not be mounted and why; everything done before is undone.
+    /// When mounting fails; everything done before is undone.
     pub fn mount(&self, id: &LayerId, target: Option<&Path>) -> Result<PathBuf, Error> {
         let target = target.map(|target| self.mount_point(target)).transpose()?;
         if let Some(target) = &target
             && let Some(shown) = self.mounted_at(target)?
         {
-            // A second one would hide the first, and each unmount would take off the wrong one.
+            // A second mount would hide the first, and each unmount would remove the wrong one.
             return Err(Error::TargetTaken { id: id.clone(), target: target.clone(), shown });
         }
         self.mount_and(id, |store, id, state, view| store.count_mount(id, state, view, target))
     }
 
-    /// Mounts `id` for `holder`, who needs it mounted until [`Self::unhold`]. Any number of calls is as good
-    /// as one: so a program that keeps records can bring the mounts in line with them after a crash of it or
-    /// of the machine.
+    /// Mounts `id` for `holder` until [`Self::unhold`]. Repeated calls have no further effect, so a program
+    /// that keeps records can restore its mounts from them after a crash of the program or the machine.
     ///
     /// # Errors
     /// As [`Self::mount`].
@@ -40,7 +39,7 @@ impl LayerStore {
         })
     }
 
-    /// As [`Self::hold`], but does not wait for readers of `id` if `holder` has it mounted.
+    /// Like [`Self::hold`], but does not wait for readers of `id` if `holder` already holds it.
     ///
     /// # Errors
     /// As [`Self::mount`].
@@ -53,11 +52,12 @@ impl LayerStore {
                 return Ok(path);
             }
         }
-        // It has no reader: if one died, it goes on again.
+        // Free, or not held by `holder`. `hold` also thaws it if a reader froze it and died.
         self.hold(id, holder)
     }
 
-    /// Mounts `id` unless it is mounted, and records with `record` for whom; undoes the mount if that fails.
+    /// Mounts `id` unless it is mounted, then calls `record` to record the user; undoes the mount if that
+    /// fails.
     fn mount_and<T>(
         &self,
         id: &LayerId,
@@ -107,7 +107,7 @@ impl LayerStore {
             self.save_mounts(id, state)?;
             return Ok(view.to_owned());
         };
-        // Recorded first: a mount outside the store without a record would never be found.
+        // Recorded first: a mount outside the store without a record would never be found again.
         state.targets.push(target.clone());
         self.save_mounts(id, state)?;
         match self.engine.bind(view, &target) {
@@ -116,7 +116,7 @@ impl LayerStore {
         }
     }
 
-    /// The directory at `target`, by the name that the mount table has for it.
+    /// The directory at `target`, resolved to the path that the mount table uses.
     fn mount_point(&self, target: &Path) -> Result<PathBuf, Error> {
         let place = target.canonicalize().at("find mount point", target)?;
         let refused = |reason: &str| Err(std::io::Error::other(reason)).at("mount on", target);
@@ -130,9 +130,9 @@ impl LayerStore {
         Ok(place)
     }
 
-    /// Mounts for the first time; returns the view. What was done is undone, and no more than that, when the
-    /// next step fails. `was_there` says that a process that died had mounted it: should it still be mounted,
-    /// that stays known to the next attempt.
+    /// Mounts `id`, which has no users, and returns the view. When a step fails, exactly the steps before it
+    /// are undone. With `was_there`, a process that died had mounted it: if activating fails, its mount
+    /// directory stays, so that the next attempt knows.
     fn set_up(&self, id: &LayerId, was_there: bool) -> Result<PathBuf, Error> {
         let layer = self.layer(id)?;
         let (place, dir) = (&layer.place, &layer.place.mounts);
@@ -143,13 +143,13 @@ impl LayerStore {
         self.engine.prepare(&layer).map_err(|e| e.with_undo(deactivate()))?;
         self.engine.mount_path(&layer).map_err(|e| {
             let unprepared = self.engine.unprepare(place);
-            // As the original does, even if the first failed: what can be undone is.
+            // Deactivate even if that failed, as the original does: undo as much as possible.
             let deactivated = deactivate();
             e.with_undo(unprepared.and(deactivated))
         })
     }
 
-    /// Makes room for a mount: takes off whatever a process that died has left.
+    /// Prepares for a mount: unmounts everything that a process left when it died.
     pub(super) fn clear(&self, id: &LayerId) -> Result<(), Error> {
         let place = self.place(id)?;
         if !place.mounts.exists() {

@@ -9,8 +9,8 @@ use crate::layer_store::LayerStore;
 use crate::lock::Lock;
 
 impl LayerStore {
-    /// Ends that `holder` needs `id` mounted; nothing changes if it does not. A layer without users is
-    /// unmounted, even if somebody still has a file of it open: it then goes with the last such file.
+    /// Drops `holder`'s hold on `id`; no-op if it has none. A layer without users is unmounted, even if files
+    /// in it are still open: the mount then ends when the last one is closed.
     ///
     /// # Errors
     /// When it cannot be unmounted.
@@ -22,11 +22,12 @@ impl LayerStore {
         })
     }
 
-    /// As [`Self::unhold`], of a sandbox that is to be removed: what was written to it last need not be
-    /// saved, and readers, who may take minutes, are not waited for.
+    /// Like [`Self::unhold`], for a sandbox that is about to be removed: its last writes need not be saved,
+    /// and it does not wait for readers, which may take minutes.
     ///
     /// # Errors
-    /// [`Error::Busy`] while somebody reads it, mounts it or unmounts it; when it cannot be unmounted.
+    /// [`Error::Busy`] while another process or thread reads, mounts or unmounts it; when it cannot be
+    /// unmounted.
     pub fn abandon(&self, id: &LayerId, holder: &str) -> Result<(), Error> {
         let lock = |id: &LayerId| self.try_mount_lock(id)?.ok_or_else(|| Error::Busy { id: id.clone() });
         self.end_hold(id, holder, lock, |id| {
@@ -35,8 +36,8 @@ impl LayerStore {
         })
     }
 
-    /// Ends that `holder` needs `id` mounted, and has it unmounted with `unmount` if there is no other user.
-    /// `lock` gets the mount lock.
+    /// Drops `holder`'s hold on `id`, and calls `unmount` if it was the last user. `lock` takes the mount
+    /// lock.
     fn end_hold(
         &self,
         id: &LayerId,
@@ -63,19 +64,18 @@ impl LayerStore {
         self.forget(&place)
     }
 
-    /// Undoes one mount; the last one unmounts everything. A place where it was asked to appear goes first,
-    /// the last of several.
+    /// Undoes one mount; the last one unmounts everything. Also unbinds the latest target, if there is one.
     ///
     /// # Errors
-    /// [`Error::NotMounted`]; a busy mount names who uses it, and stays mounted and counted.
+    /// [`Error::NotMounted`]; a layer in use stays mounted and counted, and the error names its users.
     pub fn unmount(&self, id: &LayerId) -> Result<(), Error> {
         self.unmount_from(id, None)
     }
 
-    /// As [`Self::unmount`], but undoes the mount that was asked to appear at `target`, if that is one.
+    /// Like [`Self::unmount`], but unbinds `target`, if it is one of the layer's targets.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Self::unmount`].
     pub fn unmount_from(&self, id: &LayerId, target: Option<&Path>) -> Result<(), Error> {
         let id = self.resolve(id)?;
         if !self.is_known(&id) {
@@ -108,7 +108,7 @@ impl LayerStore {
         self.tear_down(&id)
     }
 
-    /// Unmounts whatever is mounted for `id` and removes its directory.
+    /// Unmounts everything of `id` and removes its mount directory.
     pub(in crate::layer_store) fn tear_down(&self, id: &LayerId) -> Result<(), Error> {
         let place = self.place(id)?;
         if !place.mounts.exists() {
@@ -133,8 +133,8 @@ impl LayerStore {
         self.forget(&place)
     }
 
-    /// The answer is whether it was done. That something cannot be saved is an error only once: the kernel
-    /// does not try a second time, so staying mounted would save nothing.
+    /// Returns whether the layer was unprepared. A lost write is reported only once: the kernel does not
+    /// retry, so staying mounted would save nothing, and the next attempt unmounts.
     pub(super) fn unprepare(&self, id: &LayerId, place: &Place, loss_was_said: bool) -> Result<bool, Error> {
         match self.engine.unprepare(place) {
             Ok(()) => Ok(true),

@@ -10,14 +10,14 @@ use crate::id::{IMPORTING, LayerId};
 use crate::layer_store::LayerStore;
 use crate::sealed;
 
-/// What a staged layer that is kept leaves for [`LayerStore::take_up_staged`].
+/// Record of a kept staged layer, for [`LayerStore::take_up_staged`].
 pub(super) const KEPT: &str = "staged.json";
-/// Version of it that this code writes and reads.
+/// Version of the record that this code writes and reads.
 const KEPT_VERSION: u32 = 1;
 
 impl LayerStore {
-    /// A layer that was staged as `id` and kept, perhaps by a process that is gone; `None` if there is none,
-    /// or somebody has it. What was staged but not kept is removed.
+    /// Takes over a layer that was staged as `id` and kept, perhaps by a process that is gone; `None` if
+    /// there is none or it is in use. A leftover that was staged but not kept is removed.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -31,7 +31,8 @@ impl LayerStore {
                 Ok(Some(StagedLayer { store: self.clone(), staging, imported }))
             }
             Err(error) => {
-                // It has its name only when it is whole, so this is damage; the layer can be read again.
+                // The record was renamed into place when it was whole, so this is damage; the layer can be
+                // imported again.
                 tracing::warn!("{} cannot be read, so the staged layer is given up: {error}", kept.display());
                 Ok(None)
             }
@@ -39,10 +40,10 @@ impl LayerStore {
     }
 }
 
-/// A layer on its way into the store, as it is on disk: being read, or left by whoever read it.
+/// A staging directory: of an import in progress, or left by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StagedDirectory {
-    /// What it is staged as.
+    /// The ID it is staged as.
     pub id: LayerId,
     /// Whether it is complete and kept, see [`StagedLayer::keep`].
     pub kept: bool,
@@ -66,12 +67,12 @@ impl LayerStore {
     }
 }
 
-/// Whether a staging directory has a layer that somebody keeps.
+/// Whether a staging directory holds a kept layer, see [`StagedLayer::keep`].
 pub(in crate::layer_store) fn is_kept(dir: &Path) -> bool {
     dir.join(KEPT).exists()
 }
 
-/// What is wrong with the record of a layer that somebody keeps, if it cannot be read.
+/// Why the record of a kept layer cannot be read, if it cannot.
 pub(in crate::layer_store) fn kept_record_problem(dir: &Path) -> Result<Option<String>, Error> {
     let path = dir.join(KEPT);
     let Some(text) = durable::read_file(&path)? else { return Ok(None) };
@@ -81,15 +82,15 @@ pub(in crate::layer_store) fn kept_record_problem(dir: &Path) -> Result<Option<S
 }
 
 impl StagedLayer {
-    /// Lets the layer outlive this process, staged as it is: dropping it no longer removes it, nor does
-    /// cleanup, and [`LayerStore::take_up_staged`] finds it again. Whoever kept it publishes it or discards it.
+    /// Keeps the staged layer beyond this process: neither dropping it nor cleanup removes it, and
+    /// [`LayerStore::take_up_staged`] finds it again. The caller must publish or discard it some time.
     ///
     /// # Errors
-    /// When what is needed to find it again cannot be written.
+    /// When the record to find it again cannot be written.
     pub fn keep(&mut self) -> Result<(), Error> {
         let path = self.staging.dir.join(KEPT);
         let text = sealed::seal(KEPT_VERSION, &self.imported).at("write", &path)?;
-        // The directory outlives a crash, so the file in it must not be there by half.
+        // The directory survives a crash, so the record in it must never be half-written.
         self.store.files().write(&path, &text)?;
         self.staging.remove = false;
         Ok(())

@@ -1,4 +1,4 @@
-//! Which hard links into parents a layer is published with.
+//! Which hard links into parents a published layer may have.
 
 use std::io::read_to_string;
 
@@ -11,7 +11,7 @@ fn id(text: &str) -> LayerId {
     LayerId::new(text).unwrap()
 }
 
-/// A layer of deletions and of links `(name, target)`; without any, of the file `Files/f`.
+/// A layer with deletions and links `(name, target)`; without any, with the file `Files/f`.
 fn layer(links: &[(&str, &str)], deletions: &[&str]) -> Vec<u8> {
     let mut tar = Writer::new(Vec::new());
     let mut put = |flag, name: &str, target: &str, data: &[u8]| {
@@ -45,7 +45,7 @@ fn a_link_to_what_its_own_layer_deletes_has_its_content() {
     assert_eq!(view.lookup(b"f", Follow::OnTheWay).unwrap(), None);
     let node = view.lookup(b"G", Follow::OnTheWay).unwrap().unwrap();
     assert_eq!(read_to_string(view.open_file(&node).unwrap()).unwrap(), "content");
-    // A child can link to it in turn, and no more to the file that is gone.
+    // A child can link to it, too.
     let tar = layer(&[("Files/h", "Files/g")], &[]);
     store.apply_diff(&id("child"), Some(&id("l")), &mut &tar[..]).unwrap();
 }

@@ -1,6 +1,6 @@
-//! Where the hard links of a layer lead.
+//! Resolves the hard links of a layer.
 //!
-//! Source: `AddLink` in hcsshim `internal/wclayer/legacy.go`, but that a target may also come later in the
+//! Source: `AddLink` in hcsshim `internal/wclayer/legacy.go`, except that a target may also come later in the
 //! tar.
 
 use std::collections::HashMap;
@@ -25,9 +25,8 @@ impl<T> Clone for ResolvedLink<'_, T> {
     }
 }
 
-/// Finds the file of each link: what this layer had under the name before it, else what the nearest parent
-/// has (of the utility VM, its clone), else what this layer has later. The service has imported nothing yet
-/// when one cannot be found.
+/// Finds the file of each link: an earlier one of this layer, else that of the nearest parent (for the
+/// utility VM, of the clone), else a later one of this layer. Fails before the service imports anything.
 pub(super) fn resolve<'a, T: Tree>(
     links: &[Link],
     layer: &'a T,
@@ -78,7 +77,7 @@ fn in_reach<'a, T: Tree>(
     if link.is_in_layer {
         return Ok(Some((layer, target)));
     }
-    // What takes a file's place in the utility VM has taken it in the clone.
+    // A later file of the utility VM has already replaced the parent's in the clone.
     let in_clone = paths::is_below(&link.target, UTILITY_VM_FILES) && link.later.is_none();
     for from in in_clone.then_some(layer).into_iter().chain(parents) {
         match from.status(&target) {
@@ -93,8 +92,7 @@ fn in_reach<'a, T: Tree>(
     Ok(None)
 }
 
-/// Whether a layer has a file in the place of a directory on the way to a path, which hides what the layers
-/// below it have there.
+/// Whether a layer has a file where `path` has a directory. It hides the path in the layers below.
 fn is_below_a_file<T: Tree>(layer: &T, path: &[u8]) -> hcs::Result<bool> {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'\\').map(|(end, _)| end);
     for end in ends {

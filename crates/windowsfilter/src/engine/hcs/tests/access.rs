@@ -1,4 +1,4 @@
-//! Who can write to a home.
+//! Access to a home: who can write to it.
 
 use hcs::{Code, User};
 
@@ -8,7 +8,7 @@ use super::{Fixture, ImportProcess, id};
 use crate::fsck::Invariant;
 use crate::{Driver, Error, ErrorKind, LayerStore, StorageOptions};
 
-/// What is made in `C:\ProgramData` has it from there: users may make files and directories.
+/// The access list that is inherited in `C:\ProgramData`: users may create files and directories.
 const PROGRAM_DATA: &str = "O:BAD:AI(A;OICIID;FA;;;SY)(A;OICIID;FA;;;BA)(A;OICIIOID;GA;;;CO)\
                             (A;OICIID;0x1200a9;;;BU)(A;CIID;DCLCRPCR;;;BU)";
 
@@ -24,7 +24,7 @@ fn a_home_is_made_for_administrators_before_anything_is_in_it() {
     let fixture = Fixture::on(host);
     let calls = fixture.host.calls();
     assert_eq!(calls[1], "CreateDirectory(ROOT/home, O:BAD:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY))", "{calls:?}");
-    // What is in it has the list from there.
+    // The directories in it inherit its list.
     open(&fixture).unwrap();
     assert_eq!(fixture.store.fsck(false).unwrap(), []);
 }
@@ -41,7 +41,7 @@ fn the_home_of_an_ordinary_user_is_theirs_and_the_administrators() {
             .ends_with("home, D:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY)(A;OICI;GA;;;S-1-5-21-1-2-3-1001))")
     );
     open(&fixture).unwrap();
-    // To an administrator they are somebody else.
+    // For an administrator, the previous user is not trusted.
     fixture.host.machine().user = FakeHost::default().machine().user.clone();
     assert!(matches!(open(&fixture), Err(Error::Exposed { .. })));
 }
@@ -62,7 +62,7 @@ fn a_home_that_others_can_write_to_is_refused_with_the_command_that_mends_it_and
         assert!(error.contains(&part), "{part} is not in {error}");
     }
     assert!(super::names(&home).is_empty());
-    // As the command leaves it.
+    // The list that the suggested command leaves.
     let mended = "O:BAD:P(A;OICI;FA;;;BA)(A;OICI;FA;;;SY)".to_owned();
     host.machine().descriptors.insert(home.clone(), mended);
     LayerStore::open_hcs(&home, StorageOptions::default(), host, ImportProcess::Here).unwrap();

@@ -1,4 +1,4 @@
-//! The suite that every engine runs, `tests/contract/suite.rs`, on the recorded Windows.
+//! The test suite of every engine, `tests/contract/suite.rs`, on the fake Windows.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use super::{Fixture, names};
 use crate::LayerStore;
 use crate::engine::suite::{self, Rig, View};
 
-/// What the filter shows of a sandbox: its own files, and behind them the nearest parent's, beside which the
-/// recorded Windows has put what the others have. Of a layer it is that layer's directory.
+/// Stands in for the filter. For a sandbox it shows its own files and behind them the nearest parent's, to
+/// which the fake Windows has added those of the other parents. For a layer it shows the layer's directory.
 struct Recorded<'a> {
     fixture: &'a Fixture,
     layer: String,

@@ -67,7 +67,7 @@ fn create_read_write_with_a_size_makes_a_sandbox_of_that_size() {
     assert_eq!(fixture.store.record(&id("box")).unwrap().sandbox_size, Some(30 << 30));
 }
 
-/// `InitFilter` and `create`: a size of 0 is the store's, and of a store that nothing is expanded.
+/// `InitFilter` and `create`: size 0 means the store's size, and for a store that sandboxes are not expanded.
 #[test]
 fn a_store_of_size_0_leaves_the_size_to_the_service() {
     let fixture = Fixture::with_layers();
@@ -152,7 +152,7 @@ fn a_sandbox_that_cannot_be_expanded_is_destroyed() {
 fn a_layer_that_cannot_be_destroyed_either_says_both_and_is_seen_by_nobody() {
     let fixture = Fixture::with_layers();
     fixture.host.fail("DestroyLayer", Code::SHARING_VIOLATION);
-    // The parent goes while the layer is being made: everything up to its records succeeds.
+    // An incomplete sandbox, whose maker died, is in the way.
     std::fs::create_dir(fixture.home().join("box")).unwrap();
     std::fs::write(fixture.home().join(".windowsfilter/incomplete/box"), b"").unwrap();
     let made = fixture.store.create_read_write(&id("box"), Some(&id("app")), StorageOptions::default(), "");

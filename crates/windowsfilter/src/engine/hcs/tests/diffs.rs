@@ -17,7 +17,7 @@ use crate::driver::{Change, ChangeKind};
 use crate::limits::Limit;
 use crate::{Driver, Error, Limits};
 
-/// A sandbox in which something was changed.
+/// A sandbox with changes.
 fn changed() -> Fixture {
     let fixture = Fixture::with_sandbox();
     let dir = fixture.home().join("box");
@@ -40,7 +40,7 @@ fn changed() -> Fixture {
     fixture
 }
 
-/// What the changes are as a tar, as the original's tools write them.
+/// The tar of the changes, as the original's tools write it.
 fn expected() -> Vec<u8> {
     TestTar::new()
         .dir("Files")
@@ -142,7 +142,7 @@ fn a_filter_that_cannot_be_put_on_again_is_said_to_the_reader() {
     assert!(error.contains("PrepareLayer") && error.contains("box"), "{error}");
 }
 
-/// A sandbox that was mounted once, and that the last reader has left without its filter.
+/// A sandbox that was mounted once and that its last reader left without the filter.
 fn without_filter() -> Fixture {
     let fixture = changed();
     fixture.store.get(&id("box"), "").unwrap();
@@ -188,9 +188,9 @@ fn a_sandbox_that_could_not_be_put_on_again_at_all_can_be_put_and_removed() {
     let error = super::failures::whole(&fixture.store.changes(&id("box")).unwrap_err());
     assert!(error.contains("PrepareLayer") && error.contains("ActivateLayer"), "{error}");
     fixture.host.succeed();
-    // Its volume is gone, but whoever has got it has not put it back.
+    // Its volume is gone, but its user has not put it back yet.
     assert_eq!(fixture.store.mounts(&id("box")).unwrap().count, 1);
-    // What the service says of a layer that is not active.
+    // The service's answer for a layer that is not active.
     fixture.host.fail("DeactivateLayer", Code::ELEMENT_NOT_FOUND);
     fixture.store.put(&id("box")).unwrap();
     fixture.host.succeed();
@@ -219,7 +219,7 @@ fn a_sandbox_that_cannot_be_taken_off_again_is_said() {
     let read = diff.read_to_end(&mut Vec::new()).unwrap_err().to_string();
     drop(diff);
     let listed = fixture.store.changes(&id("box")).unwrap_err().to_string();
-    // It is still on for the second one, which takes it off in vain, too.
+    // For the second reader the layer is still active, so it first tries in vain to deactivate it.
     for (error, call) in [(read, "DeactivateLayer"), (listed, "ActivateLayer")] {
         assert!(error.contains(call) && error.contains("box") && error.contains("0x20"), "{error}");
     }
@@ -326,7 +326,7 @@ fn restored(records: &[(StreamHeader, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// A sparse file with three bytes in it, which ends at `end`.
+/// A sparse file of length `end` with three bytes of data.
 fn sparse(end: u64) -> Vec<u8> {
     let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
     let block =
@@ -351,8 +351,8 @@ fn entries(tar: &[u8]) -> BTreeMap<String, (LayerEntry, Vec<u8>)> {
     entries
 }
 
-/// What stopped the diff of a whole sandbox: a file with holes (moby issue 53464), a stream with holes, a
-/// socket, links of WSL.
+/// Files that used to make the diff of a whole sandbox fail: a file with holes (moby issue 53464), a stream
+/// with holes, a socket, links of WSL.
 #[test]
 fn files_with_holes_and_any_reparse_point_are_in_a_diff_and_come_back() {
     let fixture = changed();
@@ -395,7 +395,7 @@ fn files_with_holes_and_any_reparse_point_are_in_a_diff_and_come_back() {
         assert_eq!(entries[&format!("Files/{name}")].0.reparse.as_ref(), Some(buffer), "{name}");
     }
     assert!(fixture.leftovers().is_empty());
-    // As a layer they are what they were.
+    // Imported as a layer, they stay the same.
     fixture.store.apply_diff(&id("layer"), Some(&id("app")), &mut &tar[..]).unwrap();
     fixture.host.machine().tombstones = vec![("layer".into(), r"Windows\notepad.exe".into())];
     let again = self::entries(&read_all(fixture.store.diff(&id("layer"), None).unwrap()));
@@ -406,7 +406,7 @@ fn files_with_holes_and_any_reparse_point_are_in_a_diff_and_come_back() {
     }
 }
 
-/// As newer versions of Windows write a sparse file of no bytes.
+/// A sparse file of length 0, as newer versions of Windows write it.
 fn sparse_empty() -> Vec<u8> {
     let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
     restored(&[
@@ -415,7 +415,8 @@ fn sparse_empty() -> Vec<u8> {
     ])
 }
 
-/// The sandbox of the fixture may have 127 GB and a quarter; a file without blocks may claim any size.
+/// The changes of the fixture's sandbox may have 127 GB plus a quarter; a file without blocks may claim any
+/// size.
 #[test]
 fn a_diff_that_claims_more_than_the_sandbox_can_hold_ends_before_the_file_that_does() {
     let fixture = changed();
@@ -430,7 +431,7 @@ fn a_diff_that_claims_more_than_the_sandbox_can_hold_ends_before_the_file_that_d
     assert_eq!(error.exceeded().map(|exceeded| exceeded.limit), Some(Limit::Sandbox), "{error}");
     assert!(super::failures::whole(&error).contains("Files/huge"), "{error}");
     assert!(fixture.host.machine().active.is_empty() && fixture.leftovers().is_empty());
-    // A stream says how long it is only when it comes.
+    // The size of a stream is known only when it is read.
     let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
     let name = b":s:$DATA".to_vec();
     let stream = restored(&[
@@ -473,7 +474,7 @@ fn the_parent_of_a_diff_is_checked() {
 #[test]
 fn tar_split_rebuilds_layers_and_their_alternate_streams_from_the_files() {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/tar-split");
-    // The others have names that Windows cannot have.
+    // The other vectors have names that are invalid on Windows.
     for name in ["ads-small", "base-layer", "eof-trailing"] {
         let (fixture, case) = (Fixture::new(), vectors.join(name));
         let tar = std::fs::read(case.join("in.tar")).unwrap();
@@ -532,7 +533,7 @@ fn files_are_opened_with_the_backup_privilege_and_by_their_tar_names() {
         "Files/readme.txt::$DATA",
         "Files/a\0b",
         "Files/../../app/Files/app.txt",
-        // Its backup is not there.
+        // It has no copy.
         "UtilityVM/Files/EFI/Microsoft/Boot/BCD.LOG",
     ] {
         let error = getter.get(name.as_bytes()).err().unwrap();

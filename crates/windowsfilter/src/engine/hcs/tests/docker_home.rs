@@ -1,4 +1,4 @@
-//! Homes that Docker has made.
+//! Homes made by Docker.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::{Driver, Error, LayerKind};
 use hcs::BasicInfo;
 use wclayer::backup_stream as backup;
 
-/// A layer as Docker leaves it: no record, a chain with paths, of another place perhaps.
+/// A layer made by Docker: without a record, with a chain of paths, possibly of another home.
 fn docker_layer(fixture: &Fixture, name: &str, chain: &str) {
     let dir = fixture.home().join(name);
     let file = dir.join("Files").join(format!("{name}.txt"));

@@ -1,5 +1,5 @@
-//! Every call that can fail does, one after the other: what had been done is undone, and the error names
-//! call, layer and code.
+//! Lets every call fail, one after the other: the earlier steps are undone, and the error names call, layer
+//! and code.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(super) fn whole(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What is to be as it was: names in the home, and what is mounted.
+/// The state that must be restored: names in the home, mounts, attached disks and privileges.
 fn state(fixture: &Fixture) -> (Vec<String>, Vec<String>, usize, usize) {
     let machine = fixture.host.machine();
     let mounted = machine.active.iter().chain(&machine.prepared).cloned().collect();
@@ -28,8 +28,8 @@ fn state(fixture: &Fixture) -> (Vec<String>, Vec<String>, usize, usize) {
     (fixture.names(), mounted, attached, privileges)
 }
 
-/// Does something as often as it makes calls, and each time lets another call fail. `tolerated` are calls
-/// whose failure is not one of the whole, or that nothing can undo; what comes next succeeds all the same.
+/// Runs `act` once for each call that it makes, and each time lets another call fail. `tolerated` selects
+/// calls whose failure does not fail `act`, or cannot be undone; the next attempt must still succeed.
 fn fail_each_call(
     layer: &str,
     start: impl Fn() -> Fixture,
@@ -44,12 +44,12 @@ fn fail_each_call(
     for (number, call) in calls.iter().enumerate() {
         let fixture = start();
         let before = state(&fixture);
-        // A code that nobody handles.
+        // A code that no caller handles.
         fixture.host.fail_number(number, Code(0xbad));
         let result = act(&fixture);
         fixture.host.succeed();
         if tolerated(call) {
-            // At least it is in nobody's way.
+            // At least another attempt must work.
             match act(&fixture) {
                 Ok(()) | Err(Error::NoSuchLayer { .. } | Error::LayerExists { .. }) => continue,
                 Err(error) => panic!("{call}, again: {}", whole(&error)),
@@ -62,11 +62,11 @@ fn fail_each_call(
             assert!(text.contains(part), "{call}: {part} is not in {text}");
         }
         assert_eq!(state(&fixture), before, "{call}: {text}");
-        // What cannot be removed is cleanup's (`removal.rs`).
+        // Cleanup removes these later (`removal.rs`).
         if !call.starts_with("remove directory") {
             assert_eq!(fixture.leftovers(), Vec::<String>::new(), "{call}");
         }
-        // And nothing is in the way of another attempt.
+        // And another attempt must succeed.
         act(&fixture).unwrap_or_else(|error| panic!("{call}, again: {}", whole(&error)));
     }
 }
@@ -75,17 +75,17 @@ fn never(_: &str) -> bool {
     false
 }
 
-/// A transport directory that cannot be removed is cleanup's (`removal.rs`).
+/// Cleanup removes a transport directory that could not be removed (`removal.rs`).
 fn clearing_up(call: &str) -> bool {
     call.starts_with("remove directory")
 }
 
-/// A layer that others may use by now stays when the volume cannot be flushed once more (`imports.rs`).
+/// If the second flush of the volume fails, the layer stays, since others may already use it (`imports.rs`).
 fn flushing(call: &str) -> bool {
     call.starts_with("FlushFileBuffers")
 }
 
-/// Privileges that cannot be switched off stay on; the last test here says what then happens.
+/// Privileges that cannot be disabled stay enabled; the last test here checks what happens then.
 fn privileges(call: &str) -> bool {
     call.starts_with("DisableProcessPrivileges") || flushing(call) || clearing_up(call)
 }
@@ -123,7 +123,7 @@ fn of_get() {
 fn of_apply_diff_of_a_base_layer() {
     let tar = base_tar();
     let apply = |f: &Fixture| f.store.apply_diff(&id("fresh"), None, &mut &tar[..]).map(drop);
-    // The backup of an earlier attempt is not there, so that removing it says so in any case.
+    // There is no backup of an earlier attempt, so removing it always fails with "not found".
     fail_each_call("fresh", Fixture::with_layers, apply, privileges);
 }
 
@@ -168,7 +168,7 @@ fn read_diff_of(fixture: &Fixture, layer: &str) -> Result<(), Error> {
 
 #[test]
 fn of_diff_of_a_mounted_sandbox() {
-    // A filter that cannot be put on again is the one thing that nothing can undo.
+    // Failing to put the filter back is the only failure that cannot be undone.
     let last =
         |call: &str| call.starts_with("PrepareLayer") || call.starts_with("NameToGuid") || clearing_up(call);
     fail_each_call("box", mounted, read_diff, last);
@@ -176,7 +176,7 @@ fn of_diff_of_a_mounted_sandbox() {
 
 #[test]
 fn of_diff_of_a_sandbox_that_is_not_mounted() {
-    // Likewise one that cannot be taken off.
+    // Likewise failing to take it off.
     let last = |call: &str| {
         call.starts_with("DeactivateLayer") || call.starts_with("UnprepareLayer") || clearing_up(call)
     };
@@ -208,7 +208,7 @@ fn of_changes() {
 
 #[test]
 fn of_remove() {
-    // Closing is not asked for its success; what is destroyed too late is out of the store already
+    // Errors of closing are ignored; a layer that cannot be destroyed is already removed from the store
     // (`removal.rs`).
     let tolerated =
         |call: &str| call.starts_with("HcsCloseComputeSystem") || call.starts_with("DestroyLayer");

@@ -1,7 +1,7 @@
-//! A Windows that records what it is asked, keeps layers as plain directories, and fails the call that it is
-//! told to.
+//! A fake Windows that records its calls, keeps layers as plain directories, and fails the calls it is told
+//! to.
 //!
-//! It does what Microsoft's side does, as far as somebody can see it, and nothing of ours.
+//! It imitates only the visible behaviour of Microsoft's code and contains no code of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,32 +19,33 @@ use wclayer::security::SecurityDescriptor;
 use super::answers;
 use super::fake_tree::{self, FakeTree, Nodes};
 
-/// What is to fail.
+/// Which calls fail.
 #[derive(Clone, Debug)]
 enum Failure {
-    /// The calls of one function, this many times from the first on.
+    /// The first `times` calls of one function.
     Function { name: &'static str, times: usize },
-    /// The call with this number, of all.
+    /// The call with this number among all calls.
     Number(usize),
 }
 
-/// Everything the machine knows.
+/// The state of the machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     /// Calls with their arguments; the test's directory is shown as `ROOT`, temporary directories as `TMP`.
     calls: Vec<String>,
     failures: Vec<(Failure, Code)>,
-    /// A directory in every layer that is created from now on, where a file of ours should come.
+    /// Name of a directory to create in every new layer, where one of our files should go.
     pub(super) obstacle: Option<&'static str>,
     root: PathBuf,
     pub(super) nodes: Nodes,
-    /// Deletions that `ExportLayer` gives, by layer.
+    /// Deletions that `ExportLayer` reports, by layer.
     pub(super) tombstones: Vec<(String, String)>,
     /// The transport directory of the last `ImportLayer`.
     pub(super) imported: BTreeMap<String, Option<Vec<u8>>>,
-    /// Whether directories that a layer has from its parents are full, instead of only looking so.
+    /// Whether directories that a layer has from its parents really contain files, so that removing them
+    /// fails.
     pub(super) copies_parents: bool,
-    /// Layers that the service says it does not know.
+    /// Layers that the service denies knowing.
     pub(super) unknown: BTreeSet<String>,
     pub(super) active: BTreeSet<String>,
     pub(super) prepared: BTreeSet<String>,
@@ -55,22 +56,22 @@ pub(super) struct Machine {
     pub(super) file_system: &'static str,
     pub(super) build: u32,
     pub(super) boot: String,
-    /// Preparing must never happen twice at once.
+    /// Set while a layer is prepared, because calls must not overlap.
     pub(super) preparing: bool,
-    /// Why volumes cannot be looked at.
+    /// The error for queries about volumes, if they fail.
     pub(super) volume_error: Option<Code>,
-    /// Security descriptors of directories, SDDL; what is not here has that of the directory it is in.
+    /// Security descriptors of directories, SDDL; others inherit that of their parent directory.
     pub(super) descriptors: BTreeMap<PathBuf, String>,
-    /// And that of the disk.
+    /// The descriptor of the disk.
     pub(super) outside: &'static str,
-    /// Why security descriptors cannot be read.
+    /// The error for reading security descriptors, if that fails.
     pub(super) descriptor_error: Option<Code>,
     pub(super) user: User,
-    /// What flushing it fails with, time after time.
+    /// The results of the next flushes: `None` succeeds.
     pub(super) flush_failures: Vec<Option<Code>>,
-    /// What was marked as incomplete when the volume was flushed.
+    /// For each flush of the volume, the layers marked as incomplete at that time.
     pub(super) flushes: Vec<Vec<String>>,
-    /// Who has files of layers open.
+    /// Processes that have files of layers open.
     pub(super) holders: Vec<String>,
 }
 
@@ -98,7 +99,7 @@ impl Default for Machine {
             preparing: false,
             volume_error: None,
             descriptors: BTreeMap::new(),
-            // A data root that Docker has made.
+            // The list of a data root made by Docker.
             outside: "O:BAD:P(A;OICI;GA;;;BA)(A;OICI;GA;;;SY)",
             descriptor_error: None,
             user: User { sid: "S-1-5-18".to_owned(), is_administrator: true },
@@ -113,7 +114,7 @@ impl Default for Machine {
 #[derive(Clone, Debug, Default)]
 pub(super) struct FakeHost(Arc<Mutex<Machine>>);
 
-/// Stands for what `NameToGuid` computes: another one for every name.
+/// Stands in for `NameToGuid`: a different GUID for every name.
 pub(super) fn guid(name: &str) -> Guid {
     let hash =
         name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -124,16 +125,16 @@ fn is_sandbox(info: &DriverInfo, id: &str) -> bool {
     info.layer(id).join("sandbox.vhdx").exists()
 }
 
-/// Success, or the code that the service has for what may not be.
+/// Success if `may`, else the error with the service's code.
 fn answer(call: &'static str, id: &str, may: bool, code: Code) -> Result<()> {
     if may { Ok(()) } else { Err(Error::new(call, id, code)) }
 }
 
-/// What names of volumes begin with.
+/// The prefix of volume names.
 const VOLUME: &str = r"\\?\Volume{";
 
-/// The volume of a sandbox, as the service names it: no backslash at its end, and nothing that the standard
-/// library finds.
+/// The volume of a sandbox, as the service names it: without a final backslash, so the standard library
+/// cannot find it.
 pub(super) fn volume(sandbox: &str) -> String {
     format!("{VOLUME}{}}}", guid(sandbox))
 }
@@ -147,12 +148,12 @@ impl FakeHost {
         self.machine().root = root.to_owned();
     }
 
-    /// The calls so far, which are forgotten.
+    /// Returns the calls so far and forgets them.
     pub(super) fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.machine().calls)
     }
 
-    /// As [`Self::calls`], only those of the compute service and what else is no file of a tree.
+    /// Like [`Self::calls`], without the calls on files of a tree.
     pub(super) fn service_calls(&self) -> Vec<String> {
         let calls = self.calls();
         let is_service = |call: &String| {
@@ -175,12 +176,12 @@ impl FakeHost {
         self.machine().failures = vec![(Failure::Function { name, times }, code)];
     }
 
-    /// Lets all calls of a function fail, and whatever else is to.
+    /// Lets all calls of a function fail, in addition to earlier failures.
     pub(super) fn fail_too(&self, name: &'static str, code: Code) {
         self.machine().failures.push((Failure::Function { name, times: usize::MAX }, code));
     }
 
-    /// Lets the call fail that comes after `number` others.
+    /// Lets the call with this number fail, counted from 0.
     pub(super) fn fail_number(&self, number: usize, code: Code) {
         let mut machine = self.machine();
         machine.calls.clear();
@@ -191,7 +192,7 @@ impl FakeHost {
         self.machine().failures.clear();
     }
 
-    /// Records a call, and fails it if that is asked for.
+    /// Records a call, and fails it if told to.
     pub(super) fn call(&self, name: &'static str, arguments: impl Into<String>) -> Result<()> {
         let mut machine = self.machine();
         let arguments = machine.shown(&arguments.into());
@@ -226,7 +227,7 @@ impl FakeHost {
 }
 
 impl Machine {
-    /// Arguments without what is another in every run.
+    /// Arguments without the parts that differ between runs.
     fn shown(&self, arguments: &str) -> String {
         let mut text = arguments.replace(&*self.root.to_string_lossy(), "ROOT");
         let temporary = "ROOT/home/.windowsfilter/tmp/layer";
@@ -245,7 +246,7 @@ fn shown(parents: &[LayerDescriptor]) -> String {
     format!(", [{}]", parents.collect::<Vec<_>>().join(", "))
 }
 
-/// Privileges of a thread, counted as long as they are held.
+/// Privileges of a thread, counted while they are held.
 #[derive(Debug)]
 pub(super) struct Privileges(FakeHost);
 
@@ -255,7 +256,7 @@ impl Drop for Privileges {
     }
 }
 
-/// An attached disk, counted as long as it is.
+/// An attached disk, counted while it is attached.
 #[derive(Debug)]
 pub(super) struct Disk(FakeHost);
 
@@ -283,7 +284,7 @@ impl ComputeSystem for System {
 
 impl Drop for System {
     fn drop(&mut self) {
-        // Nobody hears of a failure here.
+        // A failure here cannot be reported.
         _ = self.host.call("HcsCloseComputeSystem", &self.id);
     }
 }
@@ -308,7 +309,7 @@ impl AccessControl for FakeHost {
         if let Some(code) = machine.descriptor_error {
             return Err(Error::new("GetKernelObjectSecurity", path.display().to_string(), code));
         }
-        // What has none of its own has its directory's.
+        // A path without its own descriptor has that of its nearest ancestor.
         let own = path.ancestors().find_map(|ancestor| machine.descriptors.get(ancestor));
         let sddl = own.map_or(machine.outside, String::as_str);
         Ok(SecurityDescriptor::from_sddl(sddl).unwrap().to_bytes().unwrap())

@@ -1,6 +1,6 @@
-//! The files of the recorded Windows: real ones, so that names, directories and hard links are true, and
-//! beside them, by their inode, what this system's files have no place for: attributes, times, backup
-//! streams.
+//! The files of the fake Windows. They are real files, so that names, directories and hard links behave as
+//! real ones. Attributes, times and backup streams, which files of this system cannot hold, are kept in a map
+//! by inode.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -18,18 +18,18 @@ use wclayer::backup_stream::{self as backup, Reader, Writer};
 use super::TIME;
 use super::fake_host::FakeHost;
 
-/// What is known of a file besides its name and place.
+/// What is kept of a file besides its name and path.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Node {
     pub(super) info: BasicInfo,
-    /// What was restored into it; `None` for a file whose bytes are its own.
+    /// The backup stream restored into it; `None` for a file with its own bytes.
     pub(super) stream: Option<Vec<u8>>,
 }
 
-/// A file's inode and its birth, since numbers are used again.
+/// A file's inode number and birth time, since numbers are reused.
 type Identity = (u64, SystemTime);
 
-/// By identity; and what stands in layers for what their parents have.
+/// Nodes by identity, and the placeholders in layers for files of their parents.
 #[derive(Debug, Default)]
 pub(super) struct Nodes(HashMap<Identity, Node>, HashMap<PathBuf, Identity>);
 
@@ -56,14 +56,14 @@ impl Nodes {
     }
 }
 
-/// A backup stream of one record.
+/// A backup stream with one record.
 pub(super) fn stream(id: u32, data: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     writer.record(id, data).unwrap();
     writer.finish().unwrap()
 }
 
-/// The data of the first record of a kind.
+/// The data of the first record with this ID.
 pub(super) fn record(stream: &[u8], id: u32) -> Option<Vec<u8>> {
     let mut reader = Reader::new(stream);
     while let Some(header) = reader.next().unwrap() {
@@ -74,7 +74,7 @@ pub(super) fn record(stream: &[u8], id: u32) -> Option<Vec<u8>> {
     None
 }
 
-/// The data of an alternate stream; names compare as NTFS compares them.
+/// The data of an alternate stream; names compare as in NTFS.
 fn alternate(stored: &[u8], stream: &StreamName) -> Option<Vec<u8>> {
     let mut reader = Reader::new(stored);
     let wanted = wclayer::name::from_utf16(stream.units());
@@ -108,7 +108,7 @@ pub(super) fn content(host: &FakeHost, path: &Path) -> Option<Vec<u8>> {
     }
 }
 
-/// A directory and what is below it.
+/// A directory with everything below it.
 #[derive(Debug)]
 pub(super) struct FakeTree {
     host: FakeHost,
@@ -127,7 +127,7 @@ impl FakeTree {
         Error::new(call, shown.display().to_string(), code)
     }
 
-    /// The path, if no reparse point is on the way to it.
+    /// The path, if none of its directories is a reparse point.
     fn path(&self, call: &'static str, path: &RelativePath) -> Result<PathBuf> {
         let full = if path.is_root() { self.root.clone() } else { path.below(&self.root) };
         let way = full.ancestors().skip(1).take_while(|ancestor| ancestor.starts_with(&self.root));
@@ -166,7 +166,7 @@ fn is_reparse_point(node: &Node) -> bool {
     node.stream.as_ref().is_some_and(|stream| record(stream, backup::REPARSE_DATA).is_some())
 }
 
-/// A file whose bytes are its own.
+/// A file with its own bytes.
 #[derive(Debug)]
 pub(super) struct RawFile {
     host: FakeHost,
@@ -197,7 +197,7 @@ impl Seek for RawFile {
     }
 }
 
-/// Takes a backup stream.
+/// Receives a backup stream.
 #[derive(Debug)]
 pub(super) struct Restoring {
     host: FakeHost,
@@ -243,7 +243,7 @@ impl Tree for FakeTree {
         let metadata = fs::symlink_metadata(&full).unwrap();
         let node = self.host.machine().nodes.at(&full).unwrap();
         let mut info = node.info;
-        // What a file system gives to what is made without attributes.
+        // The attributes that a file system sets if none are given.
         match metadata.is_dir() {
             true => info.attributes |= attribute::DIRECTORY,
             false if info.attributes == 0 => info.attributes = FILE_ATTRIBUTE_ARCHIVE,
@@ -345,7 +345,7 @@ impl Tree for FakeTree {
         let full = self.existing("remove", path)?;
         let machine = self.host.machine();
         if machine.nodes.is_placeholder(&full) && full.is_dir() && !machine.copies_parents {
-            // What it shows is the parent's.
+            // Its files are only the parent's.
             fs::remove_dir_all(full).unwrap();
             return Ok(());
         }
@@ -395,7 +395,7 @@ impl Tree for FakeTree {
 
 const DIRECTORY_SUFFIX: &str = ".$wcidirs$";
 
-/// What is below a directory, parents first.
+/// All paths below a directory, parents first.
 fn walk(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for name in super::names(dir) {
@@ -408,7 +408,7 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What is in a transport directory: of files their bytes, or what was restored into them.
+/// The content of a transport directory: for files their bytes, or the backup stream restored into them.
 pub(super) fn snapshot(host: &FakeHost, transport: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let name = |path: &PathBuf| path.strip_prefix(transport).unwrap().to_string_lossy().into_owned();
     let bytes = |path: &PathBuf| {
@@ -418,9 +418,9 @@ pub(super) fn snapshot(host: &FakeHost, transport: &Path) -> BTreeMap<String, Op
     walk(transport).iter().map(|path| (name(path), bytes(path))).collect()
 }
 
-/// What `ImportLayer` does, as far as one can see it: files get what is in the stream that stands for them,
-/// and beside them stands what the nearest parent has, so that what is removed then is not there for whoever
-/// looks at the layer (hcsshim removes deletions so).
+/// Imitates the visible effects of `ImportLayer`: files get the content of their backup streams, and the
+/// nearest parent's files appear beside them, so that removing one hides it from readers of the layer (this
+/// is how hcsshim applies deletions).
 pub(super) fn import(host: &FakeHost, transport: &Path, layer: &Path, parent: &Path) {
     import_own(host, transport, layer);
     let files = parent.join("Files");
@@ -473,8 +473,8 @@ fn import_own(host: &FakeHost, transport: &Path, layer: &Path) {
     }
 }
 
-/// What a layer deletes: beside its own files stood what its parent has, and what is not there any more was
-/// removed from it. A container's deletions are the test's to say.
+/// Records a layer's deletions: the parent's files that were added to the layer and are no longer there. For
+/// sandboxes, the test sets the deletions itself.
 pub(super) fn note_deletions(host: &FakeHost, layer: &Path, parent: &Path, id: &str) {
     if layer.join("sandbox.vhdx").exists() {
         return;
@@ -498,7 +498,7 @@ pub(super) fn note_deletions(host: &FakeHost, layer: &Path, parent: &Path, id: &
     }
 }
 
-/// What `ExportLayer` does, as far as one can see it.
+/// Imitates the visible effects of `ExportLayer`.
 pub(super) fn export(host: &FakeHost, layer: &Path, transport: &Path, id: &str) {
     let mut tombstones = "\u{feff}Version 1.0\r\n".to_owned();
     for (of, path) in &host.machine().tombstones {
@@ -539,8 +539,7 @@ pub(super) fn export(host: &FakeHost, layer: &Path, transport: &Path, id: &str) 
     }
 }
 
-/// What `ProcessUtilityImage` does, as far as somebody has to know of it: it writes the boot store, and makes
-/// disks.
+/// Imitates the effects of `ProcessUtilityImage` that matter here: it changes the boot store and makes disks.
 pub(super) fn change_boot_store(host: &FakeHost, utility_vm: &Path) {
     fs::write(utility_vm.join("SystemTemplate.vhdx"), b"disk").unwrap();
     let store = utility_vm.join("Files/EFI/Microsoft/Boot/BCD");
@@ -550,7 +549,7 @@ pub(super) fn change_boot_store(host: &FakeHost, utility_vm: &Path) {
     }
 }
 
-/// These attributes, and one time for all.
+/// File information with these attributes and the common time.
 pub(super) fn info(attributes: u32) -> BasicInfo {
     let time = TIME.cast_signed();
     BasicInfo {
@@ -562,7 +561,7 @@ pub(super) fn info(attributes: u32) -> BasicInfo {
     }
 }
 
-/// Puts a file with a backup stream where a container might have.
+/// Creates a file with a backup stream, as a container might have.
 pub(super) fn put(host: &FakeHost, path: &Path, info: BasicInfo, stream: Vec<u8>) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     if info.attributes & attribute::DIRECTORY != 0 {

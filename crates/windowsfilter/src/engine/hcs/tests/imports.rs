@@ -1,4 +1,4 @@
-//! Applying diffs.
+//! Importing layers.
 
 use hcs::{Code, attribute};
 use wclayer::backup_stream as backup;
@@ -52,7 +52,7 @@ fn a_base_layer_is_restored_where_it_stays_and_finished_at_the_end() {
             "refuse reparse points(ROOT/home/base/UtilityVM)".into(),
             "ProcessUtilityImage(ROOT/home/base/UtilityVM)".into(),
             format!("DisableProcessPrivileges({PRIVILEGES})"),
-            // Before it is seen, and when it is.
+            // Before the layer is visible, and after.
             "FlushFileBuffers(ROOT/home/base)".into(),
             "FlushFileBuffers(ROOT/home/base)".into(),
         ]
@@ -76,9 +76,9 @@ fn the_boot_store_is_kept_as_it_came() {
 #[test]
 fn a_diff_layer_goes_through_a_transport_directory_and_is_completed_after_its_import() {
     let fixture = Fixture::with_layers();
-    // What the deletion is to delete is there when the service has imported the layer.
+    // The file to delete exists only once the service has imported the layer.
     fixture.store.apply_diff(&id("delta"), Some(&id("app")), &mut &delta_tar()[..]).unwrap_err();
-    // `app` has no utility VM that could be cloned.
+    // `app` has no utility VM to clone.
     let tar = TestTar::new().dir("Files").file("Files/x", b"x").dir("UtilityVM").dir("UtilityVM/Files").tar();
     fixture.store.apply_diff(&id("vm"), Some(&id("base")), &mut &tar[..]).unwrap();
     fixture.host.forget();
@@ -98,7 +98,7 @@ fn a_diff_layer_goes_through_a_transport_directory_and_is_completed_after_its_im
         "link(ROOT/home/delta/UtilityVM/Files/kernel.exe, ROOT/home/vm/UtilityVM/Files/kernel.exe)",
         "restore(ROOT/home/delta/UtilityVM/Files/added.exe)",
         "remove(ROOT/home/delta/UtilityVM/Files/kernel.exe)",
-        // A directory that is a reparse point is made last, so that nothing is put where it leads.
+        // A directory that is a reparse point is created last, so that no file is written through it.
         "mkdir(TMP/Files/junction)",
         "NameToGuid(vm)",
         "NameToGuid(base)",
@@ -270,7 +270,7 @@ fn names_that_lead_out_of_the_layer_are_refused() {
     }
 }
 
-/// A PAX header for all entries behind it, as `git archive` writes one.
+/// A global PAX header, for all entries after it, as `git archive` writes one.
 fn global_header() -> Vec<u8> {
     const RECORD: &[u8] = b"52 comment=0123456789abcdef0123456789abcdef01234567\n";
     let mut blocks = vec![0; 1024];
@@ -349,10 +349,10 @@ fn a_tree_of_300_character_paths_goes_in_and_out() {
     }
 }
 
-/// The name of a layer, and what makes it.
+/// The name of a layer, and the function that makes it.
 type Maker = (&'static str, fn(&Fixture) -> Result<(), Error>);
 
-/// Makes a layer of each kind, each on its own.
+/// For each kind of layer, a function that makes one.
 fn make_each() -> Vec<Maker> {
     vec![
         ("fresh", |f| f.store.apply_diff(&id("fresh"), None, &mut &base_tar()[..]).map(drop)),
@@ -389,7 +389,7 @@ fn what_cannot_be_flushed_is_never_seen_and_what_is_seen_stays() {
         assert!(error.contains("FlushFileBuffers") && error.contains("0x70"), "{error}");
         assert_eq!(fixture.names(), ["app", "base"]);
         assert!(fixture.leftovers().is_empty());
-        // Only the second one.
+        // Only the second flush fails.
         fixture.host.succeed();
         fixture.host.machine().flush_failures = vec![None, Some(Code::DISK_FULL)];
         make(&fixture).unwrap();

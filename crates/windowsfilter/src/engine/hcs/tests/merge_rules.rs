@@ -1,5 +1,5 @@
-//! The merge rules, which are the portable engine's as well: what stands in a layer's directory when it has
-//! been written.
+//! The merge rules, the same as the portable engine's: the content of a layer's directory after it is
+//! written.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::model::{self, Entry, Op, Shown, Tree, What, Written};
 use super::{Fixture, TestTar, id, names};
 use crate::Driver;
 
-/// What is in a directory: of files their content.
+/// Adds the tree below a directory to `lines`, with the content of files.
 fn tree(fixture: &Fixture, dir: &Path, path: &str, lines: &mut BTreeMap<String, Option<String>>) {
     for name in names(dir) {
         let (at, path) = (dir.join(&name), format!("{path}/{name}"));
@@ -30,7 +30,7 @@ fn files_of(fixture: &Fixture, layer: &str) -> BTreeMap<String, Option<String>> 
     lines
 }
 
-/// A base layer, and what stands in the layer that `upper` makes on it.
+/// Imports `base` and, on top of it, `upper`; returns the content of the latter's directory.
 fn merged(base: TestTar, upper: TestTar) -> Vec<String> {
     merged_in(&Fixture::new(), base, upper)
 }
@@ -120,7 +120,7 @@ fn links_mean_what_is_there_at_their_place_of_the_tar() {
     let expected = ["chain = end", "end = end", "f = later", "forward = end", "own = mine", "parents = f"]
         .map(|line| format!("Files/{line}"));
     assert_eq!(merged(base(), upper), expected);
-    // In a layer without parents, too.
+    // Also in a layer without parents.
     let fixture = Fixture::new();
     let tar = TestTar::new()
         .dir("Files")
@@ -182,7 +182,7 @@ fn a_directory_that_a_file_took_the_place_of_deletes_nothing_in_it_any_more() {
         .map(|line| format!("Files/{line}"));
     assert_eq!(merged(base(), deleting().file("Files/d", b"file").dir("Files/d")), all);
     assert_eq!(merged(base(), deleting().link("Files/d", "Files/f").dir("Files/d")), all);
-    // What comes behind it counts again, and so does what is said of the directory itself.
+    // Entries after it count again, and so does an entry of the directory itself.
     let again = deleting().file("Files/d", b"file").dir("Files/d");
     let without = |gone: &[&str]| -> Vec<String> {
         all.iter().filter(|line| !gone.iter().any(|gone| line.contains(gone))).cloned().collect()
@@ -193,7 +193,7 @@ fn a_directory_that_a_file_took_the_place_of_deletes_nothing_in_it_any_more() {
     assert_eq!(merged(base(), opaque), without(&["d/x", "d/sub", "d/other"]));
 }
 
-/// What the layer below has under a name counts, not what that has replaced.
+/// A link does not reach a file that a layer in between has replaced.
 #[test]
 fn a_link_leads_to_nothing_that_a_layer_in_between_has_replaced() {
     let fixture = Fixture::new();
@@ -210,12 +210,12 @@ fn a_link_leads_to_nothing_that_a_layer_in_between_has_replaced() {
     assert_eq!((&files["Files/l"], &files["Files/m"]), (&Some("new".into()), &Some("new".into())));
 }
 
-/// Names that differ in more than case, which the recorded host tells apart, and that it can hold.
+/// A name for the fake host, which distinguishes case and cannot hold long names.
 fn plain(name: &str) -> String {
     if name.len() > 100 { "long".to_owned() } else { name.to_lowercase() }
 }
 
-/// The service wants an entry for each directory; a layer without parents has nothing to delete.
+/// Adds an entry for each directory, which the service needs, and leaves deletions out of a base layer.
 fn with_directories(entries: Vec<Entry>, is_base: bool) -> Vec<Entry> {
     let mut all = Vec::new();
     for (path, op) in entries {

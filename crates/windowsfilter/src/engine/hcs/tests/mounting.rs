@@ -29,7 +29,7 @@ fn get_activates_prepares_and_asks_for_the_path() {
     let fixture = Fixture::with_sandbox();
     let path = fixture.store.get(&id("box"), "label").unwrap();
     assert_eq!(fixture.host.calls(), get());
-    // Others go on with names behind it, so it ends as the root of a volume does.
+    // Callers append names to it, so it ends like the root of a volume.
     assert_eq!(path.to_string_lossy(), format!(r"{}\", volume("box")));
     assert!(!path.exists() && !Path::new(&volume("box")).exists());
 }
@@ -41,7 +41,7 @@ fn a_second_get_asks_windows_for_nothing() {
     fixture.host.forget();
     assert_eq!(fixture.store.get(&id("box"), "").unwrap(), first);
     assert!(fixture.host.calls().is_empty());
-    // Another process counts on.
+    // Another process continues the count.
     let other = super::open(&fixture.home(), fixture.host.clone());
     fixture.host.forget();
     assert_eq!(other.get(&id("box"), "").unwrap(), first);
@@ -270,7 +270,7 @@ fn mounts_of_another_boot_count_as_nothing_and_are_taken_off_first() {
 fn what_a_dead_process_has_left_on_is_taken_off_by_the_first_that_can() {
     let fixture = Fixture::with_sandbox();
     fixture.store.get(&id("box"), "").unwrap();
-    // Its record is lost with the process, and somebody has a file open for a while.
+    // Its record is lost with the process, and a file in it stays open for a while.
     std::fs::remove_file(fixture.home().join(".windowsfilter/mounts/box/state.json")).unwrap();
     fixture.host.fail("UnprepareLayer", Code::SHARING_VIOLATION);
     for _ in 0..2 {

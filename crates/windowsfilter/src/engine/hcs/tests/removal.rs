@@ -1,4 +1,4 @@
-//! Removing layers, and what interrupted removals leave.
+//! Removing layers, and cleanup after interrupted removals.
 
 use hcs::{Code, Termination};
 
@@ -40,7 +40,7 @@ fn remove_ends_the_template_vm_of_the_layer_and_no_other() {
             system("longer", r"C:\home\app2\UtilityVM", true),
             system("container", r"C:\home\app\UtilityVM", false),
             r#"{"Id":"other"}"#.to_owned(),
-            // What Go takes for nothing.
+            // Values that Go treats as missing.
             r#"{"Id":null,"RuntimeImagePath":null,"IsRuntimeTemplate":null}"#.to_owned(),
             "null".to_owned(),
         ];
@@ -234,12 +234,12 @@ fn a_layer_that_stays_open_is_in_use_and_says_by_whom() {
 fn what_is_denied_to_somebody_who_is_no_administrator_may_not_be_in_use() {
     let fixture = Fixture::with_layers();
     fixture.host.fail("MoveFileEx", Code::ACCESS_DENIED);
-    // Nobody is known who has it open, but an administrator may do everything.
+    // No process is known to have it open, but an administrator has all rights, so it must be in use.
     assert_eq!(fixture.store.remove(&id("app")).unwrap_err().kind(), ErrorKind::InUse);
     fixture.host.machine().user.is_administrator = false;
     let error = fixture.store.remove(&id("app")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
-    // What is no lock is not tried again.
+    // Other errors are not retried.
     fixture.host.forget();
     fixture.host.fail("MoveFileEx", Code::DISK_FULL);
     fixture.store.remove(&id("app")).unwrap_err();
@@ -267,7 +267,7 @@ fn a_transport_directory_that_a_scanner_looks_at_goes_when_it_is_done_and_else_w
 #[test]
 fn files_that_cannot_be_destroyed_are_said_and_cleaned_up_later() {
     let fixture = Fixture::with_sandbox();
-    // The removal, and the next cleanup, each as often as a scanner is waited for.
+    // Fails all attempts of the removal and of the next cleanup.
     fixture.host.fail_times("DestroyLayer", Code::SHARING_VIOLATION, 2 * 6);
     let error = fixture.store.remove(&id("box")).unwrap_err();
     let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
@@ -277,7 +277,7 @@ fn files_that_cannot_be_destroyed_are_said_and_cleaned_up_later() {
     );
     assert_eq!(fixture.names(), ["app", "base", "box-removing"]);
     assert!(matches!(fixture.store.remove(&id("box")), Err(Error::NoSuchLayer { .. })));
-    // As the original, cleanup goes on when it fails.
+    // Like the original's, cleanup goes on after a failure.
     fixture.store.cleanup().unwrap();
     fixture.host.forget();
     fixture.store.cleanup().unwrap();

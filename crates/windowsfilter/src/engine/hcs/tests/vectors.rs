@@ -1,4 +1,4 @@
-//! Layers of the reference implementation, through the engine and out again.
+//! Imports layers of the reference implementation through the engine and exports them again.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,8 +19,8 @@ fn cases() -> Vec<(String, PathBuf)> {
     names(&dir).into_iter().map(|name| (name.clone(), dir.join(name))).collect()
 }
 
-/// Files of a tar with all their bytes in it, headers included, by name. Links and deletions are not files;
-/// what is beside `Files` gets other times from the transport format.
+/// The files of a tar by name, with all their bytes including headers. Without links, deletions and entries
+/// outside `Files`, whose times the transport format changes.
 fn files(tar: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut reader = Reader::new(tar);
     let mut starts = Vec::new();
@@ -49,11 +49,10 @@ fn the_files_of_a_diff_are_written_as_the_reference_writes_them() {
         let Ok(out) = fs::read(dir.join("out.tar")) else { continue };
         let json: serde_json::Value =
             serde_json::from_slice(&fs::read(dir.join("entries.json")).unwrap()).unwrap();
-        // Where the reference loses times or shuffles attributes, ours is more exact (`vectors/README.md`).
+        // The reference loses times and reorders attributes, ours does not (`vectors/README.md`).
         let is_exact = ["wraps", "ea_order"].iter().all(|flag| json["flags"][flag].is_null());
-        // Where a name comes twice, the reference hands both on, and Windows takes neither. Of a global
-        // header that calls itself a file of the layer it makes that file; both engines pass over all of
-        // them.
+        // The reference writes repeated names twice, which Windows refuses. It also makes a file from a
+        // global header that has the name of one; both of our engines skip global headers.
         if !is_exact || ["duplicates", "pax-global"].contains(&&*name) {
             continue;
         }
@@ -72,10 +71,10 @@ fn the_files_of_a_diff_are_written_as_the_reference_writes_them() {
     assert!(compared > 100, "only {compared} files were compared");
 }
 
-/// What is in a transport directory: of files their bytes, or what is to be restored into them.
+/// The content of a transport directory: for files their bytes, or the backup stream to restore.
 type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
-/// Keeps what was written when it is dropped.
+/// A file that adds its bytes to the tree when it is dropped.
 struct Sink {
     tree: Rc<RefCell<Tree>>,
     path: String,
@@ -98,7 +97,7 @@ impl Drop for Sink {
     }
 }
 
-/// A transport directory that only remembers what is written.
+/// A transport directory in memory.
 #[derive(Clone, Default)]
 struct Shared(Rc<RefCell<Tree>>);
 
@@ -171,7 +170,7 @@ fn the_engines_transport_directories_are_those_of_wclayer() {
             continue;
         }
         let mut expected = shared.0.borrow().clone();
-        // The utility VM is in the layer itself and not in the directory; hives are restored without their
+        // The utility VM is in the layer, not in the directory; hives are restored without security
         // descriptors.
         expected.retain(|path, _| !path.starts_with("UtilityVM"));
         for (path, bytes) in &mut expected {
@@ -181,7 +180,7 @@ fn the_engines_transport_directories_are_those_of_wclayer() {
                 *bytes = super::fake_tree::without_security(bytes);
             }
         }
-        // Every directory that is imported has one.
+        // Every imported directory has `Hives`.
         expected.entry("Hives".to_owned()).or_insert(None);
         let engines = fixture.host.machine().imported.clone();
         assert_eq!(engines, expected, "{name}");
