@@ -26,7 +26,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("{}; anybody who can could read sandboxes and change layers. An administrator mends it with: {}", exposed, exposed.mended_by())]
+    #[error("{}; this would let them read sandboxes and change layers. As an administrator, run: {}", exposed, exposed.mended_by())]
     Exposed { exposed: crate::access::Exposed },
     #[error("invalid layer id {id:?}: {reason}")]
     InvalidId { id: String, reason: &'static str },
@@ -53,7 +53,7 @@ pub enum Error {
     ParentGone { id: LayerId, parent: LayerId },
     #[error("cannot remove layer {}: {} on it: {}", id.short(), stand(children.len()), first_of(children))]
     HasChildren { id: LayerId, children: Vec<LayerId> },
-    #[error("cannot remove layer {id}: {} may stand on it, but cannot be read", list(unreadable))]
+    #[error("cannot remove layer {id}: cannot read the records of {}, which may stand on it", list(unreadable))]
     MaybeNeeded { id: LayerId, unreadable: Vec<LayerId> },
     #[error("cannot remove layer {id}: it belongs to {}", owners.join(", "))]
     Owned { id: LayerId, owners: Vec<String> },
@@ -85,7 +85,7 @@ pub enum Error {
     #[error("{what} is {actual} bytes, expected {expected}")]
     SizeMismatch { what: String, expected: u64, actual: u64 },
 
-    #[error("{what} cannot be taken in")]
+    #[error("cannot import {what}")]
     Intake {
         what: String,
         #[source]
@@ -123,7 +123,7 @@ pub enum Error {
     #[error("{path:?} in {id}: {reason}")]
     View { id: LayerId, path: String, reason: String },
 
-    #[error("index of layer {id}")]
+    #[error("cannot read the index of layer {id}")]
     Index {
         id: LayerId,
         #[source]
@@ -143,7 +143,7 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
-    #[error("the directory that the compute service exported")]
+    #[error("cannot read the directory that the compute service exported")]
     Transport(#[from] wclayer::transport::TransportError),
     #[error("layer {id}: the process that writes it failed: {reason}")]
     ImportProcess { id: String, reason: String },

@@ -138,16 +138,16 @@ impl std::fmt::Display for Exceeded {
             Limit::Ratio => {
                 write!(
                     f,
-                    "the tar's first {actual} bytes are more than {allowed} times as long as they are compressed"
+                    "the tar's first {actual} bytes are more than {allowed} times their compressed size"
                 )
             }
             Limit::Sandbox => write!(
                 f,
-                "with it the changes have {actual} bytes as a tar, more than the {allowed} that those of a sandbox of this size may have"
+                "the changes reach {actual} bytes as a tar; a sandbox of this size may have {allowed}"
             ),
             Limit::Disk => write!(
                 f,
-                "with it the changes have {actual} bytes as a tar; where the store is, there is room for {allowed}"
+                "the changes reach {actual} bytes as a tar; the disk of the store has room for {allowed}"
             ),
         }?;
         write!(f, " (limit {})", limit.name())

@@ -159,7 +159,7 @@ pub(crate) fn build_chain_index(
     };
     emitter.add_nodes()?;
     emitter.builder.write(&mut w).map_err(erofs_index::Error::from)?;
-    w.flush().at("write", Path::new(file::CHAIN_INDEX))
+    w.flush().at("write", Path::new(index_file(form)))
 }
 
 /// Whether the layers can be shown on top of each other: every hard link has its file.
