@@ -1,12 +1,12 @@
 //! Exports the functions that stand in for kernel32's under kernel32's names.
 //!
-//! Inside the library they need names of their own: the standard library, which is linked into it, calls the
-//! real ones by theirs.
+//! Inside the library they need other names: the standard library, which is linked into it, calls the real
+//! ones by theirs.
 
 use std::path::Path;
 use std::{env, fs};
 
-/// Functions of kernel32.dll, and what stands in for each.
+/// Functions of kernel32.dll, and the stand-in for each.
 const ALIASES: [(&str, &str); 11] = [
     ("BackupRead", "standin_backup_read"),
     ("BackupSeek", "standin_backup_seek"),

@@ -1,7 +1,7 @@
-//! How long a builder takes for a layer of 70,000 entries, and the reader to walk it. `cargo bench -p
-//! erofs-index`.
+//! Measures building the index of a layer of 70,000 entries, and walking it. `cargo bench -p erofs-index`.
 //!
-//! Prints the best of several runs. The index may cost an import 0.2 s at most; the rest of that is not ours.
+//! Prints the best of several runs. The index may cost an import 0.2 s at most; the rest of an import is not
+//! this crate's.
 
 #![allow(clippy::unwrap_used, reason = "a failing benchmark may panic")]
 

@@ -1,4 +1,4 @@
-//! Where a file's data is: a device of the image, and a block on it.
+//! The place of a file's data: a device of the image, and a block on it.
 
 /// A device of an image, counted from 1 as the format does (0 is the image itself, which holds no file data).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +16,7 @@ impl DeviceId {
     }
 }
 
-/// Where a file's bytes begin; they lie there in one piece.
+/// The start of a file's bytes, which are contiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Extent {
     /// The device that holds them.

@@ -1,10 +1,10 @@
-//! EROFS on disk, as far as this crate writes and reads it.
+//! The parts of the EROFS format that this crate writes and reads.
 //!
 //! One structure of the file system is one type here, little-endian and without padding, to be read beside a
 //! hexdump: a blank line every 16 bytes. Sizes are asserted at compile time. Names follow
 //! `fs/erofs/erofs_fs.h` of Linux 6.18 (dual-licensed header, read for its facts) and
-//! `Documentation/filesystems/erofs.rst`; formulas stand at the field they are about. `docs/erofs-index.md`
-//! draws the whole image.
+//! `Documentation/filesystems/erofs.rst`; formulas are at their fields. `docs/erofs-index.md` draws the whole
+//! image.
 
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub(crate) const BLOCK_BITS: u8 = 9;
 /// Bytes of a block: a tar's data begins on such a block, so that an index can point at it.
 pub const BLOCK_SIZE: usize = 1 << BLOCK_BITS;
-/// Where the superblock is; the bytes before it are left for boot sectors.
+/// Offset of the superblock; the bytes before it are left for boot sectors.
 pub(crate) const SUPERBLOCK_OFFSET: usize = 1024;
 /// `EROFS_SUPER_MAGIC_V1`.
 pub(crate) const MAGIC: u32 = 0xe0f5_e1e2;
@@ -23,7 +23,7 @@ pub(crate) const CHECKSUMMED: usize = BLOCK_SIZE;
 
 /// The superblock carries a checksum.
 pub(crate) const COMPAT_CHECKSUM: u32 = 0x1;
-/// Modification times are times of modification (not of change); says how to read `i_mtime`.
+/// `i_mtime` is the time of modification, not of change.
 pub(crate) const COMPAT_MTIME: u32 = 0x2;
 /// [`XattrHeader::name_filter`] is filled in.
 pub(crate) const COMPAT_XATTR_FILTER: u32 = 0x4;
@@ -32,7 +32,7 @@ pub(crate) const INCOMPAT_CHUNKED_FILE: u32 = 0x4;
 /// There is a device table.
 pub(crate) const INCOMPAT_DEVICE_TABLE: u32 = 0x8;
 
-/// The superblock: what a mount reads first.
+/// The superblock, which a mount reads first.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct SuperBlock {
@@ -82,7 +82,7 @@ pub(crate) struct SuperBlock {
     pub(crate) directory_block_bits: u8,
     /// Long attribute name prefixes, none here.
     pub(crate) xattr_prefixes: u8,
-    /// Where those prefixes begin.
+    /// Start of those prefixes.
     pub(crate) xattr_prefix_start: U32,
 
     /// Inode of packed fragments, none here.
@@ -103,7 +103,7 @@ pub(crate) struct DeviceTableSlot {
 
     /// Blocks on the device.
     pub(crate) blocks: U32,
-    /// Where the device begins if all are joined into one; 0: nowhere.
+    /// Start of the device if all are joined into one; 0 if it has none.
     pub(crate) unified_block: U32,
     /// Zero.
     pub(crate) reserved: [u8; 56],
@@ -166,7 +166,7 @@ pub(crate) struct ExtendedInode {
 }
 const _: () = assert!(size_of::<ExtendedInode>() == 64);
 
-/// Where one chunk of a file is.
+/// The place of one chunk of a file.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct ChunkIndex {
@@ -189,7 +189,7 @@ pub(crate) const NO_BLOCK: u32 = u32::MAX;
 pub(crate) struct XattrHeader {
     /// Bit set: no attribute here has this hash, see `xattr_filter`.
     pub(crate) name_filter: U32,
-    /// How many identifiers follow.
+    /// Number of identifiers that follow.
     pub(crate) shared_count: u8,
     /// Zero.
     pub(crate) reserved: [u8; 7],
@@ -226,7 +226,7 @@ pub(crate) const XATTR_SECURITY: u8 = 6;
 pub(crate) struct Dirent {
     /// The inode.
     pub(crate) nid: U64,
-    /// Where in this block the name begins; the first entry's is thus 12 × the number of entries.
+    /// Offset of the name in this block; that of the first entry is thus 12 × the number of entries.
     pub(crate) name_offset: U16,
     /// `FT_*`.
     pub(crate) file_type: u8,
@@ -259,13 +259,12 @@ pub(crate) const S_IFLNK: u16 = 0o120_000;
 pub const NAME_MAX: usize = 255;
 /// Longest target of a symbolic link: Linux reads it into one page of 4,096 bytes and ends it with a NUL.
 pub const SYMLINK_MAX: usize = 4095;
-/// Most bytes that an inode's attributes can take: what `xattr_count` can say.
+/// Most bytes of an inode's attributes: the largest `xattr_count`.
 pub const XATTR_BODY_MAX: usize = size_of::<XattrHeader>() + XATTR_UNIT * (u16::MAX as usize - 1);
 
-/// Longest value of an attribute: its length has 16 bits, so that one byte is missing to Linux' own 64 KiB.
+/// Longest value of an attribute: its length has 16 bits, so it is one byte short of Linux' own 64 KiB.
 pub const XATTR_VALUE_MAX: usize = u16::MAX as usize;
-/// Longest name of an attribute, its prefix included: `XATTR_NAME_MAX` of Linux, no longer one can be asked
-/// for.
+/// Longest name of an attribute, its prefix included: `XATTR_NAME_MAX` of Linux, which refuses longer ones.
 pub const XATTR_NAME_MAX: usize = 255;
 /// Most bytes of the names of one inode's attributes, with prefixes and NULs: `XATTR_LIST_MAX` of Linux,
 /// `listxattr` fails above.

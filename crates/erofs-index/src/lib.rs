@@ -3,12 +3,12 @@
 //! An image written here holds a tree of names, metadata and attributes, but no file data: every file points
 //! at 512-byte blocks of another *device*, typically an uncompressed tar (whose data always begins on such a
 //! block). The Linux kernel mounts the image with the tars as its devices and serves the files at native
-//! speed; [`Image`] reads the same tree without privileges, on any system. Nothing in here knows what the
+//! speed; [`Image`] reads the same tree without privileges, on any system. This crate does not know what the
 //! trees mean.
 //!
 //! [`ImageBuilder`] collects a tree and writes it in one sequential pass, the same bytes for the same calls.
-//! [`Image`] trusts nothing: an image from a hostile source gives errors that name the place, never a panic
-//! or an endless loop. The format, its limits and their reasons: `docs/erofs-index.md`.
+//! [`Image`] trusts nothing: a hostile image gives errors that name the place, never a panic or an endless
+//! loop. The format, its limits and their reasons: `docs/erofs-index.md`.
 //!
 //! ```
 //! use erofs_index::{Extent, Image, ImageBuilder, Inode, InodeId, Kind, Namespace, Options, XattrSetId};

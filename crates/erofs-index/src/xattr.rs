@@ -1,13 +1,13 @@
-//! What writer and reader both say about extended attributes: their namespaces, and the name filter.
+//! Extended attributes, for writer and reader: their namespaces, and the name filter.
 
 use crate::format;
 
 /// The part of an attribute's name before its first dot; the image stores it as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Namespace {
-    /// `user.`: for everyone; Linux knows it on files and directories only.
+    /// `user.`: for everyone; Linux allows it on files and directories only.
     User,
-    /// `trusted.`: seen with CAP_SYS_ADMIN only, on every type of file.
+    /// `trusted.`: visible only with CAP_SYS_ADMIN, on every type of file.
     Trusted,
     /// `security.`: for security modules.
     Security,
@@ -43,8 +43,8 @@ impl Namespace {
 
 /// The name filter's bit for one attribute: of 32, the one that the hash of its name picks.
 ///
-/// An inode's filter has a bit *cleared* for each of its attributes, so that Linux can say "no such
-/// attribute" without reading them; overlayfs asks for `trusted.overlay.*` on every lookup. Source:
+/// An inode's filter has a bit *cleared* for each of its attributes, so that Linux can answer "no such
+/// attribute" without reading them; overlayfs reads `trusted.overlay.*` on every lookup. Source:
 /// `EROFS_XATTR_FILTER_SEED` in `erofs_fs.h` and `erofs_getxattr` in `fs/erofs/xattr.c`.
 pub(crate) fn filter_bit(namespace: Namespace, name: &[u8]) -> u32 {
     const SEED: u32 = 0x25bb_e08f;

@@ -1,4 +1,5 @@
-//! What the writer promises: it refuses what cannot be read back, and the same calls give the same bytes.
+//! The writer's guarantees: it refuses trees that cannot be read back, and the same calls give the same
+//! bytes.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -64,7 +65,7 @@ fn a_value_of_many_inodes_is_stored_once() {
     assert!(summary.bytes < 1000 * 140, "{summary:?}");
 }
 
-/// What a call is refused with.
+/// The error of a refused call.
 fn refusal<T: std::fmt::Debug>(call: impl FnOnce(&mut ImageBuilder) -> Result<T, BuildError>) -> String {
     call(&mut builder()).unwrap_err().to_string()
 }
@@ -231,7 +232,7 @@ fn attributes_that_linux_or_the_format_cannot_hold_are_refused() {
     let long: Vec<_> = names.iter().map(|name| (Namespace::User, &name[..], &b""[..])).collect();
     let list = refusal(|builder| builder.xattr_set(&long));
     assert_eq!(list, "300 attribute names take 74700 bytes, at most 65536 allowed");
-    // Of 262 large ones, 255 go elsewhere.
+    // Of 262 large ones, 255 go to the shared area.
     let value = [0; 65_535];
     let names: Vec<_> = (0..262_u16).map(|n| format!("{n:03}").into_bytes()).collect();
     let large: Vec<_> = names.iter().map(|name| (Namespace::User, &name[..], &value[..])).collect();
@@ -300,8 +301,8 @@ fn a_full_disk_is_reported() {
     );
 }
 
-/// Indexes are compared and checksummed: if this fails, the same layer gives other bytes than before. Should
-/// that be meant, say so in the changelog and put the new numbers here.
+/// Indexes are compared and checksummed: if this fails, the same layer gives other bytes than before. If that
+/// is intended, say so in the changelog and put the new numbers here.
 #[test]
 fn the_bytes_of_an_image_are_those_of_the_last_release() {
     let mut builder = ImageBuilder::new(Options { uuid: [7; 16], build_time: (1_700_000_000, 1) });

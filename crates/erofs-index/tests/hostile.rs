@@ -1,4 +1,4 @@
-//! Images that somebody spoiled: the reader says what is wrong, and neither panics nor runs on.
+//! Damaged images: the reader reports the problem, and neither panics nor loops.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 const SUPERBLOCK: usize = 1024;
 
-/// Reads everything that an image lets one read, and returns how many names were seen.
+/// Reads as much of an image as possible, and returns the number of names.
 fn read_everything<S: ReadAt>(image: &Image<S>) -> usize {
     let mut names = 0;
     for entry in image.walk() {
@@ -38,14 +38,13 @@ fn read_inode<S: ReadAt>(image: &Image<S>, inode: &InodeInfo) {
         for entry in entries {
             let Ok(entry) = entry else { break };
             assert!((1..=255).contains(&entry.name.len()));
-            // A block whose order was spoiled may hide the name from a search, but cannot give an error for
-            // it alone.
+            // A block with a damaged order may hide the name from a search, but that alone is not an error.
             let _ = image.lookup(inode, &entry.name);
         }
     }
 }
 
-/// Makes the superblock's checksum right again, so that what lies behind it is reached.
+/// Corrects the superblock's checksum, so that the reader goes on to the rest.
 fn seal(bytes: &mut [u8]) {
     bytes[SUPERBLOCK + 4..][..4].fill(0);
     let checksum = !crc32c::crc32c(&bytes[SUPERBLOCK..][..512]);
@@ -70,7 +69,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 }
 
 fn spoil(bytes: &mut [u8], damage: &Damage) {
-    // The first 1,024 bytes are nobody's.
+    // The first 1,024 bytes are unused.
     let slots = (bytes.len() - SUPERBLOCK) / 4;
     let place = |index: &prop::sample::Index| SUPERBLOCK + 4 * index.index(slots);
     match damage {
@@ -130,7 +129,7 @@ proptest! {
     }
 }
 
-/// A tree with one of everything, and where its inodes are.
+/// A tree with one of everything, as image and model.
 fn small() -> (Vec<u8>, Model) {
     let mut model = Model::new(vec![device(3, 4)]);
     let folder = model.add(0, b"folder", Node::directory());
@@ -178,7 +177,7 @@ fn a_directory_below_itself_is_named_and_ends_the_walk() {
     assert!(walk.next().is_none(), "a walk ends with its first error");
 }
 
-/// What is said about the inode at `path` after `bytes` were put `offset` bytes behind its begin.
+/// The error for the inode at `path` after writing `bytes` at `offset` from its start.
 fn complaint(path: &[u8], offset: usize, bytes: &[u8]) -> String {
     let (image, nid) =
         changed(path, |image, inode| image[inode + offset..][..bytes.len()].copy_from_slice(bytes));

@@ -1,5 +1,5 @@
-//! The kernel's view, those of our reader and of the crate `erofs-rs`, and a naive model agree, and
-//! `fsck.erofs` has no objection. Runs as root.
+//! The views of the kernel, of our reader and of the crate `erofs-rs` agree with a naive model, and
+//! `fsck.erofs` accepts the images. Runs as root.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -15,7 +15,7 @@ use common::{assert_fsck_accepts, assert_same_view, other_reader, random, reader
 use erofs_index::{Extent, Image, ImageBuilder, Inode, InodeId, Kind, Namespace, Options, XattrSetId};
 use proptest::prelude::*;
 
-/// Checks a model from all sides.
+/// Checks a model against all views.
 fn check(model: &Model) {
     let disk = model.on_disk();
     let expected = model.view();
@@ -119,8 +119,8 @@ fn link_targets_of_every_interesting_length_are_read() {
     check(&model);
 }
 
-/// 253 large attributes of its own, 50 small ones that it shares: 255 of them have room in the list, large
-/// ones first.
+/// 253 large attributes of its own, 50 small shared ones: the list has room for 255 of them, large ones
+/// first.
 #[test]
 fn large_attributes_go_elsewhere_before_small_ones_do() {
     let mut model = Model::new(Vec::new());
@@ -133,7 +133,7 @@ fn large_attributes_go_elsewhere_before_small_ones_do() {
     check(&model);
 }
 
-/// More shared attributes than the format's 255 per inode; the rest stands beside the inodes.
+/// More shared attributes than the format's 255 per inode; the others are stored beside the inodes.
 #[test]
 fn inodes_with_more_than_255_shared_attributes_keep_all() {
     let mut model = Model::new(Vec::new());
@@ -158,7 +158,7 @@ fn the_longest_attributes_that_the_format_holds_are_read() {
     check(&model);
 }
 
-/// As many devices as a chain has layers at most, and one more.
+/// One device more than the longest chain has layers.
 #[test]
 fn files_on_126_devices_are_read() {
     let mut model = Model::new((0..126).map(|seed| device(seed, 3)).collect());

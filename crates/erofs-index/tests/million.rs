@@ -1,5 +1,5 @@
-//! One million inodes. Alone in its file, so that it runs in a process of its own, whose peak memory is its
-//! own.
+//! One million inodes. Alone in its file, so that it runs in a process of its own, whose peak memory it
+//! measures.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -14,10 +14,11 @@ use erofs_index::{Cached, Extent, Image, ImageBuilder, Inode, InodeId, Kind, Nam
 
 const DIRECTORIES: u32 = 50_000;
 const FILES: u32 = 950_000;
-/// Above the process before anything was built, in bytes; the promise is 1 GB for everything.
+/// Limit in bytes above the process's memory before building; the promise is 1 GB for everything.
 const MEMORY: u64 = 1_000_000_000;
 
-/// Every inode has what a Windows file has: a shared security descriptor and flags, its own times and origin.
+/// Every inode has the attributes of a Windows file: a shared security descriptor and flags, its own times
+/// and origin.
 #[test]
 fn a_million_inodes_are_written_and_read_within_a_gigabyte_and_the_kernel_lists_them() {
     let path = tempfile::NamedTempFile::new().unwrap();

@@ -1,4 +1,4 @@
-//! What callers of the reader can rely on, besides seeing what was written.
+//! The reader's guarantees, besides reading back what was written.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,8 +1,7 @@
 //! `BackupRead`, `BackupWrite`, `BackupSeek`.
 //!
-//! A file's data are its own; its other streams are kept beside it (`metadata.rs`) and come back in the order
-//! in which they were written.
-//! Source: go-winio `backup.go`; the functions' documentation.
+//! A file's data are in the file; its other streams are kept beside it (`metadata.rs`) and read back in the
+//! order in which they were written. Source: go-winio `backup.go`; the functions' documentation.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -22,7 +21,7 @@ use crate::code::Code;
 use crate::metadata::{self, Identity, Record};
 use crate::streams::{Content, DATA, Event, Parser, SECURITY, SPARSE_BLOCK, Stream};
 
-/// What a context points to.
+/// The target of a context pointer.
 enum Context {
     Reading(Reader),
     Writing(Writer),
@@ -34,7 +33,7 @@ struct Reader {
     position: u64,
 }
 
-/// A stretch of what is read: headers are never skipped by seeking, content is.
+/// A part of the stream that is read: seeking skips content, but never headers.
 enum Part {
     Header(Vec<u8>),
     Content(Content),
@@ -55,26 +54,26 @@ struct Writer {
     security: bool,
 }
 
-/// The file as the standard library knows it, not closed by it.
+/// The file as a `File` of the standard library, which does not close it.
 ///
 /// # Safety
 /// `file` is an open file's handle.
 unsafe fn borrowed(file: HANDLE) -> ManuallyDrop<File> {
-    // SAFETY: the handle is open, and never closed through this.
+    // SAFETY: the handle is open, and this never closes it.
     ManuallyDrop::new(unsafe { File::from_raw_handle(file as RawHandle) })
 }
 
-/// What setting owner and DACL takes: `WRITE_DAC`, `WRITE_OWNER`.
+/// Access rights for setting owner and DACL: `WRITE_DAC`, `WRITE_OWNER`.
 const WITH_SECURITY: u32 = 0x4_0000 | 0x8_0000;
 
-/// Whether a file was opened for all of this.
+/// Whether a file was opened with all of these rights.
 ///
 /// # Safety
 /// `file` is an open file's handle.
 unsafe fn may(file: HANDLE, access: u32) -> bool {
     // PUBLIC_OBJECT_BASIC_INFORMATION: attributes, the access that was granted, and more.
     let mut information = [0u32; 14];
-    // SAFETY: the buffer has the size that is said.
+    // SAFETY: the buffer has the given size.
     let status = unsafe {
         NtQueryObject(
             file,
@@ -91,7 +90,7 @@ unsafe fn may(file: HANDLE, access: u32) -> bool {
 /// `file` is an open file's handle.
 pub(crate) unsafe fn path_of(file: HANDLE) -> String {
     let mut buffer = vec![0u16; 32_768];
-    // SAFETY: the buffer has the length that is said.
+    // SAFETY: the buffer has the given length.
     let length =
         unsafe { GetFinalPathNameByHandleW(file, buffer.as_mut_ptr(), buffer.len() as u32, 0) } as usize;
     String::from_utf16_lossy(&buffer[..length.min(buffer.len())])
@@ -101,7 +100,7 @@ impl Reader {
     /// # Safety
     /// `file` is an open file's handle.
     unsafe fn new(file: HANDLE, security: bool) -> io::Result<Self> {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let identity = unsafe { Identity::of(file)? };
         let mut streams = identity.load()?.streams;
         let has = |streams: &[Stream], id| streams.iter().any(|stream| stream.id == id);
@@ -145,7 +144,7 @@ impl Reader {
                     target.copy_from_slice(&bytes[at..at + count]);
                     count
                 }
-                // SAFETY: the caller's word.
+                // SAFETY: the caller guarantees it.
                 Part::Content(Content::InFile { offset, .. }) => unsafe {
                     borrowed(file).seek_read(target, offset + self.position)?
                 },
@@ -159,7 +158,7 @@ impl Reader {
         Ok(done)
     }
 
-    /// Skips content of the current stream, as far as there is any.
+    /// Skips content of the current stream, at most to its end.
     fn seek(&mut self, wanted: u64) -> u64 {
         match self.parts.get(self.part) {
             Some(part @ Part::Content(_)) => {
@@ -176,11 +175,11 @@ impl Writer {
     /// # Safety
     /// `file` is an open file's handle.
     unsafe fn new(file: HANDLE, security: bool) -> io::Result<Self> {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let identity = unsafe { Identity::of(file)? };
         let mut record = identity.load()?;
         if identity.size == 0 && !identity.is_directory {
-            // Just made: what is kept under its ID is of a file that was removed.
+            // The file is new: a record under its ID belongs to a file that was removed.
             record.streams.clear();
         }
         Ok(Self { parser: Parser::default(), record, security })
@@ -195,7 +194,7 @@ impl Writer {
             Event::Write { mut offset, bytes } => {
                 let mut bytes = &bytes[..];
                 while !bytes.is_empty() {
-                    // SAFETY: the caller's word.
+                    // SAFETY: the caller guarantees it.
                     let count = unsafe { borrowed(file) }.seek_write(bytes, offset)?;
                     bytes = &bytes[count..];
                     offset += count as u64;
@@ -203,15 +202,14 @@ impl Writer {
                 Ok(())
             }
             Event::Done(stream) if stream.id == SECURITY && !*security => Ok(()),
-            // SAFETY: the caller's word.
+            // SAFETY: the caller guarantees it.
             Event::Done(stream) if stream.id == SECURITY && !unsafe { may(file, WITH_SECURITY) } => {
                 Err(Code::ACCESS_DENIED)
             }
             Event::Done(stream) => {
                 changed = true;
                 if let (SPARSE_BLOCK, Content::InFile { offset, size: 0 }) = (stream.id, &stream.content) {
-                    // The last one of them says where the file ends.
-                    // SAFETY: the caller's word.
+                    // The last one of them sets the end of the file. SAFETY: the caller guarantees it.
                     let file = unsafe { borrowed(file) };
                     if file.metadata()?.len() < *offset {
                         file.set_len(*offset)?;
@@ -234,13 +232,13 @@ impl Writer {
         if !changed {
             return Ok(());
         }
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe {
             let identity = Identity::of(file)?;
             let kept: Record = identity.load()?;
             identity.store(&Record { streams: self.record.streams.clone(), ..kept.clone() })?;
             if let (Some(_), Some(info)) = (kept.seen_write, kept.info) {
-                // NTFS leaves times alone that were set through the same handle.
+                // NTFS keeps times that were set through the same handle.
                 metadata::set_info(file, info)?;
             }
         }
@@ -248,7 +246,7 @@ impl Writer {
     }
 }
 
-/// Runs one of the functions; a context that is null is a new file, whose first call is recorded.
+/// Runs one of the functions. A null context means a new file, whose first call is recorded.
 ///
 /// # Safety
 /// The arguments are those of the functions.
@@ -261,7 +259,7 @@ unsafe fn run(
     make: impl FnOnce() -> io::Result<Context>,
     work: impl FnOnce(&mut Context) -> Outcome,
 ) -> BOOL {
-    // SAFETY: the context is null or what an earlier call put there.
+    // SAFETY: the context is null or from an earlier call.
     let outcome = unsafe {
         if abort != 0 {
             if !(*context).is_null() {
@@ -305,8 +303,7 @@ unsafe extern "system" fn standin_backup_read(
     security: BOOL,
     context: *mut *mut c_void,
 ) -> BOOL {
-    // SAFETY: the arguments are those of the function: the buffer has the size that is said, the file is
-    // open.
+    // SAFETY: the arguments are those of the function: the buffer has the given size, the file is open.
     unsafe {
         let make = || Ok(Context::Reading(Reader::new(file, security != 0)?));
         run("BackupRead", file, abort, security, context, make, |context| {
@@ -329,8 +326,7 @@ unsafe extern "system" fn standin_backup_write(
     security: BOOL,
     context: *mut *mut c_void,
 ) -> BOOL {
-    // SAFETY: the arguments are those of the function: the buffer has the size that is said, the file is
-    // open.
+    // SAFETY: the arguments are those of the function: the buffer has the given size, the file is open.
     unsafe {
         let make = || Ok(Context::Writing(Writer::new(file, security != 0)?));
         run("BackupWrite", file, abort, security, context, make, |context| {
@@ -354,7 +350,7 @@ unsafe extern "system" fn standin_backup_seek(
     context: *mut *mut c_void,
 ) -> BOOL {
     let wanted = u64::from(high) << 32 | u64::from(low);
-    // SAFETY: the context is null or what an earlier call put there; the results have room.
+    // SAFETY: the context is null or from an earlier call; the results have room.
     let done = unsafe {
         let done = match (*context).cast::<Context>().as_mut() {
             Some(Context::Reading(reader)) => reader.seek(wanted),

@@ -1,4 +1,4 @@
-//! The record of calls, and the calls that are to fail.
+//! Records calls, and makes calls fail on request.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -12,28 +12,28 @@ use serde_json::{Value, json};
 use crate::code::Code;
 use crate::state::{self, control, fatal, parse_code};
 
-/// What a function comes to.
+/// The result of a function.
 pub(crate) type Outcome = Result<(), Code>;
 
-/// What is known of the record. Held while that is read or written.
+/// The state of the record. Locked while the record is read or written.
 #[derive(Default)]
 struct Known {
     /// Calls that have begun and are not recorded yet.
     running: Vec<String>,
-    /// How many calls of each function there are in the first [`Self::length`] bytes.
+    /// The number of calls of each function in the first [`Self::length`] bytes.
     counts: BTreeMap<String, u64>,
     length: u64,
 }
 
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
-/// Runs a call, unless it is to fail, and records it. Returns its `HRESULT`.
+/// Runs a call, unless a test wants it to fail, and records it. Returns its `HRESULT`.
 pub(crate) fn call(name: &str, args: Value, work: impl FnOnce() -> Outcome) -> i32 {
     let result = record(name, args, work);
     result.map_or_else(Code::hresult, |()| 0)
 }
 
-/// As [`call`], for functions that return a Win32 error.
+/// Like [`call`], for functions that return a Win32 error.
 pub(crate) fn call_win32(name: &str, args: Value, work: impl FnOnce() -> Outcome) -> u32 {
     record(name, args, work).map_or_else(Code::to_win32, |()| 0)
 }
@@ -44,7 +44,7 @@ fn record(name: &str, args: Value, work: impl FnOnce() -> Outcome) -> Outcome {
         control().fail.into_iter().find(|f| f.call == name && f.nth.is_none_or(|wanted| wanted == nth));
     let result = match failure {
         Some(failure) => Err(Code(parse_code(&failure.code))),
-        // A panic must not pass a foreign frame.
+        // A panic must not unwind through a foreign frame.
         None => catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| fatal(&format!("panic in {name}"))),
     };
     let code = result.map_or_else(|code| code.0, |()| 0);
@@ -56,7 +56,7 @@ fn calls_path() -> PathBuf {
     std::env::var_os("HCS_STANDIN_CALLS").map_or_else(|| state::dir().join("calls.jsonl"), PathBuf::from)
 }
 
-/// Which call of the function this is.
+/// The number of this call of the function.
 fn begin(name: &str) -> u64 {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = known.get_or_insert_default();
@@ -69,7 +69,8 @@ fn begin(name: &str) -> u64 {
 }
 
 impl Known {
-    /// Reads what this and other processes have recorded since; from the beginning, if it was removed.
+    /// Reads the calls that this and other processes have recorded since; from the beginning, if the record
+    /// was removed.
     fn read_on(&mut self) -> io::Result<()> {
         let mut file = match File::open(calls_path()) {
             Ok(file) => file,
@@ -85,7 +86,7 @@ impl Known {
         file.seek(SeekFrom::Start(self.length))?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // A line that is just being written counts when it is there.
+        // A line that is just being written counts once it is complete.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         self.length += whole as u64;
         let calls = text[..whole].lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

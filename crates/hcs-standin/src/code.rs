@@ -28,7 +28,7 @@ impl Code {
         Self(0x8007_0000 | error)
     }
 
-    /// The Win32 error; a code that wraps none is one itself, as it came from the control file.
+    /// The Win32 error; a code that wraps none is one itself, from the control file.
     pub(crate) const fn to_win32(self) -> u32 {
         if self.0 & 0xFFFF_0000 == 0x8007_0000 { self.0 & 0xFFFF } else { self.0 }
     }
@@ -40,7 +40,7 @@ impl Code {
 
 impl From<io::Error> for Code {
     fn from(error: io::Error) -> Self {
-        // Data that is not of its format comes without a code.
+        // Errors of invalid data have no code.
         error.raw_os_error().map_or(Self::INVALID_DATA, |code| Self::win32(code.cast_unsigned()))
     }
 }

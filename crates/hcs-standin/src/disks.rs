@@ -1,4 +1,4 @@
-//! `virtdisk.dll`, and what a volume answers. A disk is a file that is there; being attached is the state of
+//! `virtdisk.dll`, and the control codes of volumes. A disk is an existing file; attaching it is a state of
 //! its sandbox.
 //!
 //! Source: go-winio `vhd/vhd.go`, hcsshim `internal/wclayer/expandscratchsize.go`.
@@ -28,11 +28,12 @@ const FSCTL_EXTEND_VOLUME: u32 = 0x0009_00F0;
 /// `SHARE_READ | SHARE_WRITE | SHARE_DELETE`.
 const SHARE_ALL: u32 = 7;
 
-/// Paths of open disks. A handle is a real one, which its owner closes; whoever gets its number next replaces
-/// it here.
+/// Paths of open disks. Handles are real ones, which their owner closes; the next file with the same number
+/// replaces the entry.
 static OPEN: Mutex<BTreeMap<usize, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// Handles of disks that were attached. They stay so until the handle is closed, which nobody tells.
+/// Handles of disks that were attached. They stay attached until the handle is closed, which is not reported
+/// to us.
 static ATTACHED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
 /// Whether the disk of a sandbox is attached: one of its handles is open still.
@@ -40,8 +41,7 @@ pub(crate) fn is_attached(layer: &Path) -> bool {
     let attached = ATTACHED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_disk = |handle: &usize| {
         let handle = *handle as HANDLE;
-        // SAFETY: of a handle that was closed there is no path; of one whose number was given anew it is
-        // another.
+        // SAFETY: a closed handle has no path; one whose number was reused has another.
         let now = unsafe { crate::backup::path_of(handle) };
         path_of(handle).is_some_and(|path| path == layer.join(DISK)) && now.ends_with(DISK)
     };
@@ -113,7 +113,7 @@ unsafe extern "system" fn DetachVirtualDisk(handle: HANDLE, flags: i32, _provide
     })
 }
 
-/// Volumes answer for themselves; everything else is the real function's business.
+/// Handles control codes of volumes; passes everything else to the real function.
 ///
 /// # Safety
 /// As the function of kernel32.dll.

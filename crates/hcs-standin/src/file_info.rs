@@ -1,5 +1,5 @@
 //! `GetFileInformationByHandleEx` and `SetFileInformationByHandle`: times and attributes as NTFS keeps them;
-//! everything else is the real functions' business.
+//! the real functions handle everything else.
 
 use std::ffi::c_void;
 
@@ -13,7 +13,7 @@ use windows_sys::core::BOOL;
 use crate::code::Code;
 use crate::metadata::{self, Info};
 
-/// A `BOOL`, and the error where `GetLastError` finds it.
+/// Returns a `BOOL`, and sets the error for `GetLastError`.
 fn answer(result: std::io::Result<()>) -> BOOL {
     match result {
         Ok(()) => 1,
@@ -39,8 +39,8 @@ unsafe extern "system" fn standin_get_file_information(
     if real == 0 || (class != FileBasicInfo && class != FileAttributeTagInfo) {
         return real;
     }
-    // SAFETY: the real function took the handle for an open file and the buffer for large enough for the
-    // class.
+    // SAFETY: the real function has accepted the handle as an open file and the buffer as large enough for
+    // the class.
     answer(unsafe { metadata::info(file) }.map(|info| unsafe {
         if class == FileBasicInfo {
             out.cast::<FILE_BASIC_INFO>().write_unaligned(info.to_raw());

@@ -50,7 +50,7 @@ impl Guid {
     }
 }
 
-/// A layer as a function is given it: its directory, and the arguments for the record.
+/// A layer from the arguments of a function: its directory, and the arguments for the record.
 struct Layer {
     dir: PathBuf,
     args: Map<String, Value>,
@@ -60,7 +60,7 @@ impl Layer {
     /// # Safety
     /// `info` leads to a `DriverInfo`, its home and `id` are texts.
     unsafe fn new(info: *const DriverInfo, id: *const u16) -> Self {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let (flavour, home, id) = unsafe { ((*info).flavour, read((*info).home), read(id)) };
         let mut args = Map::new();
         args.insert("flavour".into(), json!(flavour));
@@ -80,17 +80,17 @@ impl Layer {
     }
 }
 
-/// The parents for the record, and where they are.
+/// The parents for the record, and their paths.
 ///
 /// # Safety
 /// There are `count` descriptors, whose paths are texts.
 unsafe fn parents(first: *const Descriptor, count: usize) -> (Value, Vec<PathBuf>) {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let all = if count == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(first, count) } };
     let mut paths = Vec::new();
     let mut args = Vec::new();
     for parent in all {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         let path = unsafe { read(parent.path) };
         args.push(json!({"id": parent.id.shown(), "flags": parent.flags, "path": path.to_string_lossy()}));
         paths.push(path.into());
@@ -98,7 +98,7 @@ unsafe fn parents(first: *const Descriptor, count: usize) -> (Value, Vec<PathBuf
     (Value::Array(args), paths)
 }
 
-/// The state of a layer that is there; `None` for a read-only one.
+/// The state of an existing layer; `None` for a read-only one.
 fn state(layer: &Path) -> Result<Option<State>, Code> {
     if !layer.is_dir() {
         return Err(Code::PATH_NOT_FOUND);
@@ -115,7 +115,8 @@ fn refuse_unless(is_so: bool, code: Code) -> Outcome {
 }
 
 /// # Safety
-/// As the function of vmcompute.dll: pointers lead to what they say, texts end in zero. So for all of these.
+/// As the function of vmcompute.dll: pointers are valid for their types, texts end in zero. This holds for
+/// all of these functions.
 #[unsafe(no_mangle)]
 unsafe extern "system" fn ActivateLayer(info: *const DriverInfo, id: *const u16) -> i32 {
     // SAFETY: see the function.
@@ -273,7 +274,7 @@ unsafe extern "system" fn ImportLayer(
 }
 
 /// # Safety
-/// See [`ActivateLayer`]; `length` leads to a number, `buffer` is null or has as many units as that says.
+/// See [`ActivateLayer`]; `length` points to a number, `buffer` is null or has that many units.
 #[unsafe(no_mangle)]
 unsafe extern "system" fn GetLayerMountPath(
     info: *const DriverInfo,
@@ -358,7 +359,7 @@ unsafe extern "system" fn NameToGuid(name: *const u16, guid: *mut Guid) -> i32 {
     })
 }
 
-/// Makes files that are not there yet.
+/// Makes those files that do not exist yet.
 fn make(dir: &Path, names: &[&str]) -> Outcome {
     names.iter().try_for_each(|name| Ok(fs::write(dir.join(name), b"")?))
 }

@@ -1,9 +1,8 @@
-//! Test double of Microsoft's side of the Host Compute Service.
+//! Test double of Microsoft's part of the Host Compute Service.
 //!
-//! A library to be loaded in the place of `vmcompute.dll` and `virtdisk.dll`, and of those functions of
-//! `kernel32.dll` that Wine lacks or that lose what an NTFS volume keeps. Layers are plain directories. None
-//! of the project's own logic is in here: what the functions do is what Microsoft's are seen to do by their
-//! callers (hcsshim, go-winio).
+//! A library to load instead of `vmcompute.dll` and `virtdisk.dll`, and instead of those functions of
+//! `kernel32.dll` that Wine lacks or that lose metadata of NTFS. Layers are plain directories. It has none of
+//! the project's own logic: its functions behave as Microsoft's do for their callers (hcsshim, go-winio).
 //!
 //! # State directory
 //!
@@ -23,13 +22,13 @@
 //! `nth` counts the calls of one function since the file was last removed. `result` is what the function
 //! returned: an `HRESULT`, or the Win32 error of those that return one or leave it in `GetLastError`.
 //! Arguments, besides `flavour`, `home` and `id` of the layer functions: `parent`, `parents`, `path`, `size`,
-//! `buffer` (whether there is one), `name`, `vm`, `query`, `options`, `access`, `flags`, `code`. `BackupRead`
-//! and `BackupWrite` leave one record for each file, at the first call, with `path` and `security`; the other
-//! file functions leave none.
+//! `buffer` (whether one is passed), `name`, `vm`, `query`, `options`, `access`, `flags`, `code`.
+//! `BackupRead` and `BackupWrite` leave one record for each file, at the first call, with `path` and
+//! `security`; the other file functions leave none.
 //!
 //! # `control.json`
 //!
-//! Read from the state directory at every call; everything in it may be left out:
+//! Read from the state directory at every call; every field is optional:
 //!
 //! ```json
 //! {
@@ -42,26 +41,25 @@
 //! }
 //! ```
 //!
-//! * `fail`: the call fails with the code and does nothing else; every call of the function where `nth` is
-//!   left out.
-//! * `systems`: what `HcsEnumerateComputeSystems` gives, without `standin`, which says what becomes of
-//!   terminating it: `done` (the default), `pending` (the callback comes later, with the status `exit`),
-//!   `already-stopped`. One that has ended is in no list.
-//! * `base_images`: what `GetBaseImages` gives.
-//! * `partition_length`: bytes that a volume could have, instead of what its sandbox was expanded to.
-//! * `mount_path`: what `GetLayerMountPath` gives, instead of the layer's.
+//! * `fail`: the call fails with the code and does nothing else; without `nth`, every call of the function.
+//! * `systems`: the result of `HcsEnumerateComputeSystems`, without `standin`, which is the result of
+//!   terminating the system: `done` (the default), `pending` (the callback comes later, with the status
+//!   `exit`), `already-stopped`. A system that has ended is not listed.
+//! * `base_images`: the result of `GetBaseImages`.
+//! * `partition_length`: bytes of a volume's partition, instead of the size that its sandbox was expanded to.
+//! * `mount_path`: the result of `GetLayerMountPath`, instead of the layer's path.
 //!
 //! # Layers
 //!
-//! A read-only layer has `Files`, with what its parents have unless it has been deleted, `Hives`, and
-//! `standin.parents`, which lists what came from the parents. A sandbox has `sandbox.vhdx`, which is empty,
-//! `sandbox.state` and a volume (`volumes.rs`); preparing it for the first time copies into it what the
-//! nearest parent's `Files` has. Functions that come in the wrong order fail with `ERROR_INVALID_STATE`; of a
-//! read-only layer all of them succeed (docker/for-win 1546, moby 32330). Exporting takes the backup
-//! privilege, importing and finishing the restore privilege as well. Trees with paths of 260 characters and
-//! more take a path that begins with `\\?\`, or a process that is long-path aware, as the function wants it
-//! (`long_paths.rs`). What a plain directory cannot hold (exact times, attributes, streams, reparse points)
-//! is kept by file ID in the state directory's `metadata`.
+//! A read-only layer has `Files`, including the parents' files that are not deleted, `Hives`, and
+//! `standin.parents`, which lists the files from the parents. A sandbox has `sandbox.vhdx`, which is empty,
+//! `sandbox.state` and a volume (`volumes.rs`); preparing it for the first time copies the files of the
+//! nearest parent's `Files` into it. Functions that are called in the wrong order fail with
+//! `ERROR_INVALID_STATE`, but always succeed for a read-only layer (docker/for-win 1546, moby 32330).
+//! Exporting requires the backup privilege, importing and finishing also the restore privilege. Trees with
+//! paths of 260 characters and more require a path that begins with `\\?\`, or a process that is long-path
+//! aware, depending on the function (`long_paths.rs`). Metadata that a plain directory cannot hold (exact
+//! times, attributes, streams, reparse points) are kept by file ID in the state directory's `metadata`.
 #![allow(unsafe_code, reason = "foreign functions")]
 #![allow(non_snake_case, reason = "the names are those of the functions it stands in for")]
 #![cfg(windows)]

@@ -1,4 +1,4 @@
-//! Where Windows stops at 260 characters.
+//! Windows' limit of 260 characters.
 //!
 //! Source: hcsshim 357aec7e5, which gives `ImportLayer` and `ProcessBaseLayer` paths with the prefix because
 //! they fail without it ("The filename or extension is too long (0xce)", moby 22449, 23976); Go
@@ -15,7 +15,7 @@ use crate::tree;
 /// `MAX_PATH`.
 const MAX_PATH: usize = 260;
 
-/// The longest path in a directory that is given by this path.
+/// The length of the longest path in a directory, if the directory is named by this path.
 fn longest(dir: &Path) -> Result<usize, Code> {
     let length = |path: &Path| path.as_os_str().len();
     let entries = if dir.is_dir() { tree::walk(dir)? } else { Vec::new() };
@@ -23,13 +23,13 @@ fn longest(dir: &Path) -> Result<usize, Code> {
     Ok(length(dir) + deepest)
 }
 
-/// For functions that take long paths only with the prefix.
+/// For functions that accept long paths only with the prefix.
 pub(crate) fn check(dir: &Path) -> Outcome {
     let has_prefix = dir.to_string_lossy().starts_with(r"\\?\");
     if has_prefix || longest(dir)? < MAX_PATH { Ok(()) } else { Err(Code::FILENAME_EXCED_RANGE) }
 }
 
-/// For functions that are given plain paths, as hcsshim gives them: its process is long-path aware.
+/// For functions that get plain paths, as from hcsshim, whose process is long-path aware.
 pub(crate) fn check_process(dir: &Path) -> Outcome {
     if is_aware() || longest(dir)? < MAX_PATH { Ok(()) } else { Err(Code::PATH_NOT_FOUND) }
 }
@@ -41,7 +41,7 @@ fn is_aware() -> bool {
         GetProcAddress(GetModuleHandleA(c"ntdll.dll".as_ptr().cast()), c"RtlGetCurrentPeb".as_ptr().cast())
     };
     let Some(function) = function else { return false };
-    // SAFETY: the function takes nothing and gives the address of this process's block, which has the bit
+    // SAFETY: the function takes nothing and returns the address of this process's block, which has the bit
     // field at its fourth byte.
     unsafe {
         let function = std::mem::transmute::<

@@ -1,4 +1,5 @@
-//! What NTFS keeps of a file and a plain directory cannot, by file ID: names come, go and are shared.
+//! Metadata that NTFS keeps of a file and a plain directory cannot. Stored by file ID, because names come, go
+//! and are shared.
 
 use std::fs::{self, File};
 use std::io;
@@ -51,14 +52,14 @@ impl Info {
     }
 }
 
-/// What is kept of one file.
+/// The record of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) is_directory: bool,
     pub(crate) info: Option<Info>,
-    /// The last write time that the plain file had when `info` was set; another one means that it was
-    /// changed. `None` for a file whose times were set while it was being made: writing on through the same
-    /// handle does not change them, on NTFS.
+    /// The last write time of the plain file when `info` was set; a different one means that the file was
+    /// changed. `None` for a file whose times were set while it was being made: on NTFS, further writes
+    /// through the same handle do not change them.
     pub(crate) seen_write: Option<i64>,
     pub(crate) streams: Vec<Stream>,
 }
@@ -75,7 +76,7 @@ impl Identity {
     /// `file` is an open file's handle.
     pub(crate) unsafe fn of(file: HANDLE) -> io::Result<Self> {
         let mut info = BY_HANDLE_FILE_INFORMATION::default();
-        // SAFETY: the caller's word; the structure is of the function's type.
+        // SAFETY: the caller guarantees it; the structure is of the function's type.
         if unsafe { GetFileInformationByHandle(file, &raw mut info) } == 0 {
             return Err(io::Error::last_os_error());
         }
@@ -92,7 +93,7 @@ impl Identity {
         state::dir().join("metadata").join(&self.key)
     }
 
-    /// What is kept; nothing if the ID belonged to something of another kind before.
+    /// The file's record; empty if the ID belonged to a file of another kind before.
     pub(crate) fn load(&self) -> io::Result<Record> {
         let record: Record = match fs::read(self.path()) {
             Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from)?,
@@ -110,7 +111,7 @@ impl Identity {
         fs::write(path, serde_json::to_vec(&record).map_err(io::Error::from)?)
     }
 
-    /// Forgets the file; whoever gets its ID next begins with nothing.
+    /// Forgets the file; the next file with its ID starts without a record.
     pub(crate) fn forget(&self) -> io::Result<()> {
         match fs::remove_file(self.path()) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -119,28 +120,28 @@ impl Identity {
     }
 }
 
-/// What the plain file says.
+/// The metadata of the plain file.
 ///
 /// # Safety
 /// `file` is an open file's handle.
 pub(crate) unsafe fn plain_info(file: HANDLE) -> io::Result<Info> {
     let mut raw = FILE_BASIC_INFO::default();
-    // SAFETY: the caller's word; the structure is what the class asks for.
+    // SAFETY: the caller guarantees it; the structure is that of the class.
     let result = unsafe {
         GetFileInformationByHandleEx(file, FileBasicInfo, (&raw mut raw).cast(), size_of_val(&raw) as u32)
     };
     if result == 0 { Err(io::Error::last_os_error()) } else { Ok(Info::from_raw(&raw)) }
 }
 
-/// What NTFS would say.
+/// The metadata that NTFS would report.
 ///
 /// # Safety
 /// `file` is an open file's handle.
 pub(crate) unsafe fn info(file: HANDLE) -> io::Result<Info> {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let (identity, plain) = unsafe { (Identity::of(file)?, plain_info(file)?) };
     let record = identity.load()?;
-    // Reading a file changes nothing: NTFS of a server keeps no times of it.
+    // Reading a file does not change its times: NTFS on a server does not record access.
     let mut info = Info { access: plain.write, ..plain };
     if let Some(kept) = record.info {
         info = kept;
@@ -157,23 +158,23 @@ pub(crate) unsafe fn info(file: HANDLE) -> io::Result<Info> {
     Ok(info)
 }
 
-/// Sets what NTFS would say from now on; fields that are 0 stay as they are.
+/// Sets the metadata that NTFS would report from now on; fields that are 0 do not change.
 ///
 /// # Safety
 /// `file` is an open file's handle.
 pub(crate) unsafe fn set_info(file: HANDLE, new: Info) -> io::Result<()> {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let (identity, old) = unsafe { (Identity::of(file)?, info(file)?) };
     let raw = new.to_raw();
-    // The plain file takes what it can, so that those who look at it see most of it.
-    // SAFETY: the caller's word; the structure is what the class asks for.
+    // Also set what the plain file can hold, for programs that look at it directly. SAFETY: the caller's
+    // word; the structure is that of the class.
     let set = unsafe {
         SetFileInformationByHandle(file, FileBasicInfo, (&raw const raw).cast(), size_of_val(&raw) as u32)
     };
     if set == 0 {
         return Err(io::Error::last_os_error());
     }
-    // -1 is for "do not change this by itself", which nothing does here.
+    // -1 means "do not update this automatically", which does not happen here anyway.
     let or = |new: i64, old: i64| if new > 0 { new } else { old };
     let kept = Info {
         creation: or(new.creation, old.creation),
@@ -184,7 +185,7 @@ pub(crate) unsafe fn set_info(file: HANDLE, new: Info) -> io::Result<()> {
             & !ATTRIBUTE_REPARSE_POINT,
     };
     let is_new = identity.size == 0 && !identity.is_directory;
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     let seen_write = if is_new { None } else { Some(unsafe { plain_info(file)? }.write) };
     let record = identity.load()?;
     identity.store(&Record { info: Some(kept), seen_write, ..record })
@@ -196,16 +197,16 @@ pub(crate) fn open(path: &Path, write: bool) -> io::Result<File> {
     fs::OpenOptions::new().access_mode(access).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(path)
 }
 
-/// Everything that NTFS would say of what is at `path`.
+/// All metadata that NTFS would report for `path`.
 pub(crate) fn of_path(path: &Path) -> io::Result<(Info, Vec<Stream>)> {
     let file = open(path, false)?;
     // SAFETY: the file is open.
     unsafe { Ok((info(file.as_raw_handle())?, Identity::of(file.as_raw_handle())?.load()?.streams)) }
 }
 
-/// Gives what is at `path` times, attributes and streams of its own.
+/// Sets times, attributes and streams of the file at `path`.
 pub(crate) fn set_at(path: &Path, info: Info, streams: Vec<Stream>) -> io::Result<()> {
-    // A read-only file is one by its kept attributes only: others must be able to write on here.
+    // The read-only attribute is only in the record: the plain file must stay writable.
     let file = open(path, true)?;
     // SAFETY: the file is open.
     unsafe {

@@ -1,4 +1,4 @@
-//! Whether a caller has switched on the privileges that a function needs.
+//! Checks that a caller has enabled the privileges that a function needs.
 
 use std::ptr;
 
@@ -29,7 +29,7 @@ pub(crate) fn need_backup_and_restore() -> Outcome {
     need(BACKUP).and_then(|()| need(RESTORE))
 }
 
-/// Fails unless the thread, or the process of a thread without a token of its own, has the privilege on.
+/// Fails unless the privilege is enabled for the thread or, without a token of its own, for the process.
 fn need(name: &str) -> Outcome {
     let mut token = ptr::null_mut();
     // SAFETY: the handles of this thread and process need no closing; the token is closed below.

@@ -1,5 +1,5 @@
-//! Renaming directories, which NTFS refuses while something in them is open. Wine does it all the same, but
-//! keeps to the share modes of open files, by which they are found.
+//! Renaming directories, which NTFS refuses while something in them is open. Wine allows it, but honours the
+//! share modes of open files, by which we find them.
 
 use std::fs::OpenOptions;
 use std::io;

@@ -1,4 +1,4 @@
-//! Sandboxes: their state, what their volume shows, and how that differs from the parents.
+//! Sandboxes: their state, the content of their volume, and its difference from the parents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +14,7 @@ pub(crate) const DISK: &str = "sandbox.vhdx";
 pub(crate) const OF_PARENTS: &str = "standin.parents";
 const STATE: &str = "sandbox.state";
 
-/// What has been done with a sandbox. In its directory, so that processes share it as they share Windows.
+/// The state of a sandbox. Stored in its directory, so that processes share it as they share Windows.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) active: bool,
@@ -25,7 +25,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The state of the sandbox in `layer`; `None` if this is none.
+    /// The state of the sandbox in `layer`; `None` if it is not a sandbox.
     pub(crate) fn load(layer: &Path) -> io::Result<Option<Self>> {
         if !layer.join(DISK).exists() {
             return Ok(None);
@@ -42,15 +42,16 @@ impl State {
     }
 }
 
-/// What a chain shows: by the path in lower case, the path, where it is, and whether it is a directory.
+/// The merged files of a chain: from the path in lower case to the path, the place of the file, and whether
+/// it is a directory.
 type Shown = BTreeMap<String, (PathBuf, PathBuf, bool)>;
 
 pub(crate) fn key(path: &Path) -> String {
     path.to_string_lossy().to_lowercase()
 }
 
-/// What the parents, nearest first, show together: the nearest has all of it, since importing it has put
-/// there what those below it have.
+/// The merged files of the parents, nearest first. The nearest has all of them, since importing it has copied
+/// those of the layers below.
 fn shown(parents: &[PathBuf]) -> Result<Shown, Code> {
     if parents.iter().any(|parent| !parent.join("Files").is_dir()) {
         return Err(Code::PATH_NOT_FOUND);
@@ -64,11 +65,11 @@ fn shown(parents: &[PathBuf]) -> Result<Shown, Code> {
     Ok(tree::walk(&files)?.into_iter().map(place).collect())
 }
 
-/// Puts into a layer's `files` what the parents show and the layer itself has not. Gives their paths.
+/// Copies the parents' files that the layer does not have itself into its `files`. Returns their paths.
 pub(crate) fn fill_layer(files: &Path, parents: &[PathBuf]) -> Result<Vec<String>, Code> {
     let mut put = Vec::new();
     let shown = shown(parents)?;
-    // Directories come before what is in them.
+    // Directories come before their entries.
     for (key, (path, source, is_directory)) in &shown {
         let target = files.join(path);
         let has_place = target.parent().is_some_and(Path::is_dir) && !tree::is_link_above(files, path)?;
@@ -87,7 +88,7 @@ pub(crate) fn fill_layer(files: &Path, parents: &[PathBuf]) -> Result<Vec<String
     Ok(put)
 }
 
-/// What a read-only layer has of its parents, by the path in lower case.
+/// The paths, in lower case, that a read-only layer has from its parents.
 pub(crate) fn of_parents(layer: &Path) -> io::Result<BTreeSet<String>> {
     match fs::read_to_string(layer.join(OF_PARENTS)) {
         Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
@@ -96,7 +97,7 @@ pub(crate) fn of_parents(layer: &Path) -> io::Result<BTreeSet<String>> {
     }
 }
 
-/// Copies into the volume what the parents have together.
+/// Copies the merged files of the parents into the volume.
 pub(crate) fn fill(layer: &Path, parents: &[PathBuf]) -> Result<(), Code> {
     let volume = volumes::directory(layer)?;
     let shown = shown(parents)?;
@@ -112,16 +113,16 @@ pub(crate) fn fill(layer: &Path, parents: &[PathBuf]) -> Result<(), Code> {
     Ok(())
 }
 
-/// How a volume or layer differs from what it stands on.
+/// The difference between a volume or layer and its parents.
 pub(crate) struct Difference {
     /// New and changed entries, and directories on the way to them, in the order of a walk.
     pub(crate) entries: Vec<tree::Entry>,
-    /// What is not there any more, without what was in it.
+    /// Deleted paths, without those below a deleted directory.
     pub(crate) tombstones: Vec<String>,
 }
 
-/// Compares what is below `root` with what the parents show. An entry that is not `of_parents` (by its path
-/// in lower case) is changed whether it differs or not.
+/// Compares the tree below `root` with the merged files of the parents. An entry that is not `of_parents` (by
+/// its path in lower case) counts as changed even if it is equal.
 pub(crate) fn difference(
     root: &Path,
     parents: &[PathBuf],
@@ -141,7 +142,7 @@ pub(crate) fn difference(
             None => true,
         };
         if is_changed {
-            // It brings the directories it is in.
+            // Include the directories above it.
             changed.extend(entry.path.ancestors().map(Path::to_owned));
         }
         if entry.is_directory {
@@ -162,7 +163,7 @@ fn differs(before: &Path, now: &Path, is_directory: bool) -> io::Result<bool> {
     let ((info, streams), (new_info, new_streams)) = (metadata::of_path(before)?, metadata::of_path(now)?);
     let times = (info.creation, info.write, info.attributes)
         != (new_info.creation, new_info.write, new_info.attributes);
-    // Whoever changes what is in a directory does not change the directory, as far as a layer goes.
+    // Changing the entries of a directory does not change the directory itself in a layer.
     if is_directory {
         return Ok(info.attributes != new_info.attributes || streams != new_streams);
     }

@@ -1,4 +1,4 @@
-//! The state directory and what tests write there: which calls fail, which compute systems there are.
+//! The state directory and the files that tests write there: the calls that fail, and the compute systems.
 
 use std::ffi::c_void;
 use std::fs;
@@ -29,7 +29,7 @@ pub(crate) struct Control {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Failure {
     pub(crate) call: String,
-    /// Which call of the function, the first being 1; all of them if it is left out.
+    /// The number of the call of the function, from 1; `None` for all calls.
     pub(crate) nth: Option<u64>,
     /// `0x…`.
     pub(crate) code: String,
@@ -41,7 +41,7 @@ pub(crate) fn dir() -> &'static PathBuf {
     DIR.get_or_init(|| std::env::var_os("HCS_STANDIN_DIR").map_or_else(library_dir, PathBuf::from))
 }
 
-/// What tests want. A file that cannot be read is their mistake: it must not look like success.
+/// The settings of the test. An unreadable file is the test's mistake and must not look like success.
 pub(crate) fn control() -> Control {
     let path = dir().join("control.json");
     match fs::read(&path) {
@@ -53,7 +53,7 @@ pub(crate) fn control() -> Control {
     }
 }
 
-/// Ends the process: the test that set this up is wrong, and no code says so.
+/// Ends the process: the test's setup is wrong, and no result code says so.
 pub(crate) fn fatal(message: &str) -> ! {
     eprintln!("hcs-standin: {message}");
     std::process::abort();
@@ -72,9 +72,9 @@ fn library_dir() -> PathBuf {
     let flags = GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT;
     let here: fn() -> PathBuf = library_dir;
     let mut buffer = vec![0u16; 32_768];
-    // SAFETY: the address is one in this library, whose reference count stays as it is.
+    // SAFETY: the address is in this library, whose reference count does not change.
     let found = unsafe { GetModuleHandleExW(flags, (here as *const c_void).cast(), &raw mut module) };
-    // SAFETY: the buffer has the length that is said.
+    // SAFETY: the buffer has the given length.
     let length = unsafe { GetModuleFileNameW(module, buffer.as_mut_ptr(), buffer.len() as u32) };
     if found == 0 || length == 0 {
         fatal("it cannot find out where it was loaded from; set HCS_STANDIN_DIR");

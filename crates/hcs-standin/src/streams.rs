@@ -13,7 +13,7 @@ const FIRST_UNKNOWN: u32 = 11;
 
 /// Header without the name.
 const HEADER: usize = 20;
-/// Longest stream name, in bytes; longer ones are no names.
+/// Longest stream name, in bytes; longer ones are invalid.
 const LONGEST_NAME: usize = 2 * 32_767;
 
 /// A stream without the bytes that are in the file itself.
@@ -47,7 +47,7 @@ impl Stream {
         Self::new(DATA, 0, Content::InFile { offset: 0, size })
     }
 
-    /// What a file has whose security nobody set: owner Administrators, group SYSTEM, no lists.
+    /// The descriptor of a file without one: owner Administrators, group SYSTEM, no lists.
     pub(crate) fn default_security() -> Self {
         const OWNER: [u8; 16] = [1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 32, 2, 0, 0];
         const GROUP: [u8; 12] = [1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
@@ -77,10 +77,10 @@ impl Stream {
     }
 }
 
-/// Takes backup streams in pieces of any size apart.
+/// Parses backup streams that come in pieces of any size.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
-    /// Of a header that is not complete.
+    /// Bytes of an incomplete header.
     pending: Vec<u8>,
     current: Option<Current>,
 }
@@ -89,11 +89,11 @@ pub(crate) struct Parser {
 struct Current {
     stream: Stream,
     left: u64,
-    /// Where its next byte goes in the file.
+    /// The file offset of its next byte.
     at: u64,
 }
 
-/// What a piece consists of.
+/// A parsed part of a piece.
 pub(crate) enum Event {
     /// Bytes of the file.
     Write { offset: u64, bytes: Vec<u8> },
@@ -102,7 +102,7 @@ pub(crate) enum Event {
 }
 
 impl Parser {
-    /// Takes a piece; `event` gets what is in it.
+    /// Parses a piece and passes its parts to `event`.
     pub(crate) fn feed(
         &mut self,
         mut bytes: &[u8],
@@ -156,7 +156,7 @@ impl Parser {
         ])
     }
 
-    /// Bytes that the header lacks; `None` if nothing. What cannot be a header is refused before its name
+    /// Bytes that the header lacks; `None` if it is complete. Refuses an impossible header before its name
     /// comes.
     fn missing(&self) -> Result<Option<usize>, Code> {
         let have = self.pending.len();

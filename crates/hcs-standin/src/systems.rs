@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::state::{control, parse_code};
 use crate::text::{allocated, shown};
 
-/// Told what happened, with its context, the status, and details.
+/// Gets the event, its context, the status, and details.
 type Callback = unsafe extern "system" fn(u32, *const c_void, i32, *const u16);
 
 const SYSTEM_EXITED: u32 = 1;
@@ -25,7 +25,7 @@ struct Systems {
     open: BTreeMap<usize, String>,
     /// By callback handle: the system's handle, the function, its context's address.
     callbacks: BTreeMap<usize, (usize, Callback, usize)>,
-    /// IDs of those that were terminated.
+    /// IDs of terminated systems.
     ended: Vec<String>,
     /// Callbacks that are running: unregistering waits for them, as the service does.
     running: usize,
@@ -56,19 +56,20 @@ fn living() -> Vec<Value> {
     control().systems.into_iter().filter(lives).collect()
 }
 
-/// Null, or no details: nothing here has any.
+/// Sets the details to null: nothing here has any.
 ///
 /// # Safety
 /// `result` is null or leads to a pointer.
 unsafe fn no_details(result: *mut *mut u16) {
     if !result.is_null() {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { *result = ptr::null_mut() };
     }
 }
 
 /// # Safety
-/// As the function of vmcompute.dll: texts end in zero, pointers lead to what they say. So for all of these.
+/// As the function of vmcompute.dll: texts end in zero, pointers are valid for their types. This holds for
+/// all of these functions.
 #[unsafe(no_mangle)]
 unsafe extern "system" fn HcsEnumerateComputeSystems(
     query: *const u16,
@@ -160,14 +161,14 @@ unsafe extern "system" fn HcsTerminateComputeSystem(
     })
 }
 
-/// Tells whoever registered for the system that it has ended.
+/// Runs the callbacks that are registered for the system's end.
 fn notify(handle: usize, status: i32) {
     let callbacks = with(|systems| {
         systems.running += 1;
         systems.callbacks.values().filter(|(of, ..)| *of == handle).copied().collect::<Vec<_>>()
     });
     for (_, function, context) in callbacks {
-        // SAFETY: who registered keeps the context until the callback is unregistered, which waits for this.
+        // SAFETY: the caller keeps the context until the callback is unregistered, which waits for this.
         unsafe { function(SYSTEM_EXITED, context as *const c_void, status, ptr::null()) };
     }
     with(|systems| systems.running -= 1);
@@ -186,7 +187,7 @@ unsafe extern "system" fn HcsCloseComputeSystem(handle: *mut c_void) -> i32 {
 }
 
 /// # Safety
-/// See [`HcsEnumerateComputeSystems`]; `context` is what the callback needs until it is unregistered.
+/// See [`HcsEnumerateComputeSystems`]; `context` is valid until the callback is unregistered.
 #[unsafe(no_mangle)]
 unsafe extern "system" fn HcsRegisterComputeSystemCallback(
     handle: *mut c_void,

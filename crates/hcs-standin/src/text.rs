@@ -5,7 +5,7 @@ use std::os::windows::ffi::OsStringExt;
 
 use windows_sys::Win32::System::Com::CoTaskMemAlloc;
 
-/// The text at `pointer`; null is none.
+/// The text at `pointer`; empty for null.
 ///
 /// # Safety
 /// `pointer` is null or leads to units that end in zero.
@@ -22,9 +22,9 @@ pub(crate) unsafe fn read(pointer: *const u16) -> OsString {
 /// [`read`], for the record.
 ///
 /// # Safety
-/// As [`read`].
+/// As for [`read`].
 pub(crate) unsafe fn shown(pointer: *const u16) -> String {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe { read(pointer) }.to_string_lossy().into_owned()
 }
 

@@ -1,8 +1,8 @@
 //! `ExportLayer` and `ImportLayer`: layers to and from transport directories.
 //!
-//! `Files` has for each file its attribute word and its backup stream; a directory's are in
-//! `<name>.$wcidirs$` beside it. `Hives` has files as they are, `tombstones.txt` the deletions. Source:
-//! hcsshim `internal/wclayer/legacy.go`.
+//! `Files` has the attribute word and the backup stream of each file; those of a directory are in
+//! `<name>.$wcidirs$` beside it. `Hives` has plain files, `tombstones.txt` the deletions. Source: hcsshim
+//! `internal/wclayer/legacy.go`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::{tree, volumes};
 const DIRECTORY_SUFFIX: &str = ".$wcidirs$";
 const TOMBSTONES_FILE: &str = "tombstones.txt";
 const TOMBSTONES_HEADER: &str = "\u{feff}Version 1.0";
-/// What a sandbox changes in the registry.
+/// The hives with a sandbox's changes of the registry.
 const HIVES: [&str; 5] =
     ["DefaultUser_Delta", "Sam_Delta", "Security_Delta", "Software_Delta", "System_Delta"];
 
-/// Writes what `layer` changes into `target`.
+/// Writes the changes of `layer` to `target`.
 pub(crate) fn export(layer: &Path, target: &Path, parents: &[PathBuf]) -> Result<(), Code> {
     fs::create_dir_all(target.join("Files"))?;
     let (root, Difference { entries, tombstones }) = if State::load(layer)?.is_some() {
@@ -42,11 +42,11 @@ pub(crate) fn export(layer: &Path, target: &Path, parents: &[PathBuf]) -> Result
     }
     if !target.join("Hives").exists() {
         fs::create_dir(target.join("Hives"))?;
-        // Exporting a sandbox changes nothing in it.
+        // Exporting a sandbox does not change it.
         let (info, _) = metadata::of_path(&layer.join(DISK))?;
         for hive in HIVES {
             let hive = target.join("Hives").join(hive);
-            // The first bytes of every hive; nothing here looks further.
+            // The first bytes of every hive; no reader here looks further.
             fs::write(&hive, [&b"regf"[..], &[0; 4092]].concat())?;
             metadata::set_at(&hive, info, Vec::new())?;
         }
@@ -98,7 +98,7 @@ fn with_suffix(directory: &Path) -> PathBuf {
     name.into()
 }
 
-/// Makes `layer` of the transport directory `source`, and puts into it what the parents have.
+/// Makes `layer` from the transport directory `source`, and copies the parents' files into it.
 pub(crate) fn import(layer: &Path, source: &Path, parents: &[PathBuf]) -> Result<(), Code> {
     if !source.join("Hives").is_dir() {
         return Err(Code::PATH_NOT_FOUND);
@@ -112,14 +112,15 @@ pub(crate) fn import(layer: &Path, source: &Path, parents: &[PathBuf]) -> Result
         let (from, to) = (root.join(&entry.path), files.join(&entry.path));
         if entry.is_directory {
             fs::create_dir(&to)?;
-            // Once everything is in it.
+            // Set a directory's times once everything is in it.
             directories.push((with_suffix(&from), to));
         } else if !entry.path.to_string_lossy().ends_with(DIRECTORY_SUFFIX) {
             import_entry(&from, &to, false)?;
         }
     }
     let set_directories = || directories.iter().rev().try_for_each(|(from, to)| import_entry(from, to, true));
-    // Which of them are reparse points has to be known, and filling a directory changes its times.
+    // Now, because the next step needs to know the reparse points, and again later, because filling a
+    // directory changes its times.
     set_directories()?;
     let of_parents = sandbox::fill_layer(&files, parents)?;
     set_directories()?;

@@ -1,4 +1,4 @@
-//! Directory trees with what NTFS keeps of their files: walked, copied, removed.
+//! Walks, copies and removes directory trees, with the records of their files' metadata.
 
 use std::fs;
 use std::io;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::metadata::{self, ATTRIBUTE_REPARSE_POINT, Identity};
 
-/// What is below a directory.
+/// An entry below a directory.
 pub(crate) struct Entry {
-    /// Relative to where the walk began.
+    /// Relative to the start of the walk.
     pub(crate) path: PathBuf,
     pub(crate) is_directory: bool,
 }
 
-/// Everything below `root`, sorted, directories before what is in them.
+/// Everything below `root`, sorted, directories before their entries.
 pub(crate) fn walk(root: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     walk_below(root, Path::new(""), &mut entries)?;
@@ -35,7 +35,7 @@ fn walk_below(root: &Path, below: &Path, entries: &mut Vec<Entry>) -> io::Result
     Ok(())
 }
 
-/// Whether a directory on the way from `root` to `path` is a reparse point: nothing is in it.
+/// Whether a directory on the way from `root` to `path` is a reparse point, which has no entries.
 pub(crate) fn is_link_above(root: &Path, path: &Path) -> io::Result<bool> {
     for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
         if metadata::of_path(&root.join(above))?.0.attributes & ATTRIBUTE_REPARSE_POINT != 0 {
@@ -45,7 +45,7 @@ pub(crate) fn is_link_above(root: &Path, path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Copies one file or directory, without what is in it, and all that is kept of it.
+/// Copies one file or directory without its entries, and its record.
 pub(crate) fn copy_entry(from: &Path, to: &Path, is_directory: bool) -> io::Result<()> {
     if is_directory {
         match fs::create_dir(to) {
@@ -58,13 +58,13 @@ pub(crate) fn copy_entry(from: &Path, to: &Path, is_directory: bool) -> io::Resu
     copy_metadata(from, to)
 }
 
-/// Gives `to` everything that is kept of `from`.
+/// Copies the record of `from` to `to`.
 pub(crate) fn copy_metadata(from: &Path, to: &Path) -> io::Result<()> {
     let (info, streams) = metadata::of_path(from)?;
     metadata::set_at(to, info, streams)
 }
 
-/// Copies a tree; times of directories are those of their originals.
+/// Copies a tree, including the times of directories.
 pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let entries = walk(from)?;
     copy_entry(from, to, true)?;
@@ -77,7 +77,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     copy_metadata(from, to)
 }
 
-/// Removes what is at `path` and all that is kept of it.
+/// Removes the file or directory at `path`, and its record.
 pub(crate) fn remove(path: &Path, is_directory: bool) -> io::Result<()> {
     if is_directory {
         for entry in fs::read_dir(path)? {

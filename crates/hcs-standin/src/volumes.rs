@@ -1,9 +1,9 @@
-//! Volumes: their names, where they lie, opening the device of one, and flushing it.
+//! Volumes: their names and directories, opening a volume's device, and flushing it.
 //!
-//! The service names a volume `\\?\Volume{GUID}`, without a backslash at its end: that is the device, and no
-//! directory. `\\?\Volume{GUID}\` is its root. Wine has such names for as many directories as `cargo xtask
-//! windows` has prepared (`HCS_STANDIN_VOLUMES`): each stands for a directory there, and is nothing as long
-//! as that is not there. Elsewhere a sandbox's volume is a directory in it.
+//! The service names a volume `\\?\Volume{GUID}`, without a backslash at its end: that is the device, not a
+//! directory. `\\?\Volume{GUID}\` is its root. Wine has such names for as many directories as
+//! `cargo xtask windows` has prepared (`HCS_STANDIN_VOLUMES`): each name leads to a directory there, and
+//! exists only while the directory does. On other systems a sandbox's volume is a directory in the sandbox.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -28,13 +28,13 @@ use crate::state::{self, fatal};
 use crate::text::{read, wide};
 use crate::tree;
 
-/// The volume of a sandbox where there are no others.
+/// The volume's directory in a sandbox, if there are no prepared ones.
 const VOLUME: &str = "sandbox.volume";
-/// In a sandbox: the number of its volume.
+/// The file in a sandbox with the number of its volume.
 const NUMBER: &str = "sandbox.volume-number";
-/// How many volumes there are. The same in `xtask`.
+/// The number of volumes. The same in `xtask`.
 const VOLUMES: u32 = 1_000;
-/// The name of the volume that everything is on which is no sandbox's.
+/// The name of the volume for all paths outside sandboxes.
 const HOST_VOLUME: &str = r"\\?\Volume{7374616e-642d-696e-0000-000000000000}";
 /// `SHARE_READ | SHARE_WRITE | SHARE_DELETE`.
 const SHARE_ALL: u32 = 7;
@@ -42,12 +42,12 @@ const SHARE_ALL: u32 = 7;
 /// Handles of devices of volumes, with the sandbox and the directory. See `disks::OPEN`.
 static OPEN: Mutex<BTreeMap<usize, (PathBuf, PathBuf)>> = Mutex::new(BTreeMap::new());
 
-/// Where volumes are that have names.
+/// The directory of the volumes that have names.
 fn all() -> Option<PathBuf> {
     std::env::var_os("HCS_STANDIN_VOLUMES").map(PathBuf::from)
 }
 
-/// The number of a sandbox's volume, which no other sandbox has.
+/// The number of a sandbox's volume, unique among sandboxes.
 fn number(layer: &Path, all: &Path) -> io::Result<u32> {
     match fs::read_to_string(layer.join(NUMBER)) {
         Ok(text) => return text.parse().map_err(io::Error::other),
@@ -68,14 +68,14 @@ fn number(layer: &Path, all: &Path) -> io::Result<u32> {
     fatal(&format!("all {VOLUMES} volumes in {} are taken", all.display()))
 }
 
-/// Where a volume is as long as it has its name, and where else.
+/// The volume's directory while it has its name, and the one otherwise.
 fn places(layer: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
     let Some(all) = all() else { return Ok(None) };
     let number = number(layer, &all)?;
     Ok(Some((all.join(format!("{number:04}")), all.join(format!("{number:04}.hidden")))))
 }
 
-/// The directory that has what is on the volume of a sandbox. It is made if it is not there.
+/// The directory with the content of a sandbox's volume; created if missing.
 pub(crate) fn directory(layer: &Path) -> io::Result<PathBuf> {
     let dir = match places(layer)? {
         Some((shown, _)) if shown.is_dir() => return Ok(shown),
@@ -95,7 +95,7 @@ pub(crate) fn show(layer: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes its name from it.
+/// Removes the volume's name.
 pub(crate) fn hide(layer: &Path) -> io::Result<()> {
     match places(layer)? {
         Some((shown, hidden)) if shown.is_dir() => fs::rename(shown, hidden),
@@ -103,7 +103,7 @@ pub(crate) fn hide(layer: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes it, before its sandbox goes.
+/// Removes the volume, before its sandbox is removed.
 pub(crate) fn remove(layer: &Path) -> io::Result<()> {
     if !layer.join(NUMBER).exists() {
         return Ok(());
@@ -117,7 +117,7 @@ pub(crate) fn remove(layer: &Path) -> io::Result<()> {
     fs::remove_file(shown.with_extension("owner"))
 }
 
-/// Its name, as the service gives it.
+/// The volume's name, as the service returns it.
 pub(crate) fn name(layer: &Path) -> io::Result<String> {
     match places(layer)? {
         Some((shown, _)) => Ok(volume_name(&shown)),
@@ -125,7 +125,7 @@ pub(crate) fn name(layer: &Path) -> io::Result<String> {
     }
 }
 
-/// The name of the volume in a directory: its own name, and that of the one it is in, make the GUID.
+/// The name of the volume in a directory: the names of the directory and of its parent make the GUID.
 fn volume_name(shown: &Path) -> String {
     let last = |path: Option<&Path>| {
         path.and_then(Path::file_name).map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -133,7 +133,7 @@ fn volume_name(shown: &Path) -> String {
     format!(r"\\?\Volume{{{}-0000-0000-0000-00000000{}}}", last(shown.parent()), last(Some(shown)))
 }
 
-/// The sandbox whose volume has this name, and the directory of it.
+/// The sandbox whose volume has this name, and the volume's directory.
 fn owner(name: &str) -> Option<(PathBuf, PathBuf)> {
     let all = all()?;
     let number = name.strip_suffix('}')?.rsplit_once('-')?.1.get(8..)?.to_owned();
@@ -144,7 +144,7 @@ fn owner(name: &str) -> Option<(PathBuf, PathBuf)> {
     Some((PathBuf::from(fs::read_to_string(all.join(format!("{number}.owner"))).ok()?), shown))
 }
 
-/// The sandbox whose volume's device the handle is, if it is one's.
+/// The sandbox whose volume's device this handle has opened, if any.
 ///
 /// # Safety
 /// `handle` is an open file's handle.
@@ -156,11 +156,11 @@ pub(crate) unsafe fn sandbox_of(handle: HANDLE) -> Option<PathBuf> {
         return path.parent().map(Path::to_owned);
     }
     let (layer, dir) = open.get(&(handle as usize))?;
-    // Of a handle whose number was given anew the path is another.
+    // A handle whose number was reused has another path.
     (path.file_name() == dir.file_name()).then(|| layer.clone())
 }
 
-/// What functions give that say "yes", or leave a code.
+/// The result of functions that return TRUE, or FALSE and an error code.
 fn answer(result: i32) -> BOOL {
     if result == 0 {
         return 1;
@@ -171,7 +171,7 @@ fn answer(result: i32) -> BOOL {
 }
 
 /// # Safety
-/// As the function of kernel32.dll: `root` is a text, `buffer` has as many units as is said.
+/// As the function of kernel32.dll: `root` is a text, `buffer` has `length` units.
 #[unsafe(no_mangle)]
 unsafe extern "system" fn standin_get_volume_name(root: *const u16, buffer: *mut u16, length: u32) -> BOOL {
     // SAFETY: see the function.
@@ -186,7 +186,7 @@ unsafe extern "system" fn standin_get_volume_name(root: *const u16, buffer: *mut
     1
 }
 
-/// Opens the device of a volume; everything else is the real function's business.
+/// Opens the device of a volume; passes everything else to the real function.
 ///
 /// # Safety
 /// As the function of kernel32.dll.
@@ -229,7 +229,7 @@ unsafe extern "system" fn standin_create_file(
     }
 }
 
-/// The device of a volume is no directory and has no attributes, whatever Wine says.
+/// The device of a volume is not a directory and has no attributes, unlike in Wine.
 ///
 /// # Safety
 /// As the function of kernel32.dll: `name` is a text.

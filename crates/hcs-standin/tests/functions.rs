@@ -1,4 +1,4 @@
-//! The stand-in, called as the project calls Windows.
+//! Tests of the stand-in, called as the project calls Windows.
 #![cfg(windows)]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -126,7 +126,7 @@ fn a_sandbox_shows_its_parents_and_its_export_imports_again() {
     system.enable_process_privileges(&both).unwrap();
     system.enable_process_privileges(&both).unwrap();
     system.disable_process_privileges(&both).unwrap();
-    // One that has switched them on still needs them.
+    // Another user that has enabled the privileges still needs them.
     assert_eq!(system.export_layer(info, "c", &target, &parents).unwrap_err().code, Code(5023), "prepared");
     system.disable_process_privileges(&both).unwrap();
     denied(system.export_layer(info, "c", &target, &parents));
@@ -155,7 +155,7 @@ fn a_sandbox_shows_its_parents_and_its_export_imports_again() {
     system.create_layer(info, "layer", "base").unwrap();
     system.import_layer(info, "layer", &target, &parents).unwrap();
     assert_eq!(fs::read(windows.layer("layer").join(r"Files\Windows\old.exe")).unwrap(), b"new");
-    // What the parent has is there, too, so that a deletion has something to delete.
+    // The parent's files exist as well, so a deletion has something to delete.
     fs::remove_file(windows.layer("layer").join(r"Files\Windows\gone.exe")).unwrap();
     let again = windows.dir.path().join("again");
     system.export_layer(info, "layer", &again, &parents).unwrap();
@@ -208,7 +208,7 @@ fn a_backup_stream_comes_back_byte_for_byte_from_every_name_of_the_file() {
         attributes: 0x2022,
     };
     let mut writer = root.backup_write(&name, BackupTarget::NewFile, &info, false).unwrap();
-    // However it is cut, headers included.
+    // Cut into pieces anywhere, even inside headers.
     for piece in stream.chunks(7_001).flat_map(|piece| piece.chunks(13)) {
         assert_eq!(writer.write(piece).unwrap(), piece.len());
     }
@@ -265,7 +265,7 @@ fn a_compute_system_ends_at_once_later_or_had_ended() {
 /// An operation that calls the function of that name.
 type Operation = fn(&Windows, &DriverInfo) -> hcs::Result<()>;
 
-/// The sandbox `c` with its disk attached, for as long as `work` takes.
+/// Runs `work` with the disk of the sandbox `c` attached.
 fn extend(windows: &Windows, info: &DriverInfo) -> hcs::Result<()> {
     let _attached = windows.system.attach_virtual_disk(&info.layer("c").join("sandbox.vhdx"))?;
     let volume = windows.system.layer_mount_path(info, "c")?.unwrap();
@@ -289,12 +289,12 @@ fn read(windows: &Windows) -> hcs::Result<()> {
     reader.read_to_end(&mut Vec::new()).map(drop).map_err(source)
 }
 
-/// The error inside the one that readers and writers give.
+/// The error inside that of readers and writers.
 fn source(error: std::io::Error) -> hcs::Error {
     *error.into_inner().unwrap().downcast().unwrap()
 }
 
-/// Each function that can fail and is looked up at run time, with what calls it.
+/// Each function that can fail and is looked up at run time, with an operation that calls it.
 const OPERATIONS: [(&str, Operation); 28] = [
     ("ActivateLayer", |w, i| w.system.activate_layer(i, "c")),
     ("DeactivateLayer", |w, i| w.system.deactivate_layer(i, "c")),
@@ -340,7 +340,7 @@ fn every_function_that_fails_is_named_with_its_code() {
         assert_eq!(error.code, Code(0x522), "{function}: {error}");
         let text = error.to_string();
         assert!(text.contains(function) && text.contains("0x522"), "{function}: {text}");
-        // Whatever was opened on the way is closed: the layer can go.
+        // Everything opened on the way is closed: the layer can be removed.
         windows.control(&json!({}));
         windows.system.destroy_layer(&windows.info, "c").unwrap();
     }

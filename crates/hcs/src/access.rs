@@ -1,37 +1,37 @@
-//! Who may do what with a directory.
+//! Access control of directories.
 
 use std::fmt::Debug;
 use std::path::Path;
 
 use crate::error::Result;
 
-/// Whom a process runs as.
+/// The user that a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The SID, as `S-1-5-…`.
     pub sid: String,
-    /// Whether it has the rights of the administrators now, and not only could ask for them.
+    /// Whether it has the rights of the administrators now, not only after elevation.
     pub is_administrator: bool,
 }
 
 /// Access control of files.
 pub trait AccessControl: Debug + Send + Sync {
-    /// Makes a directory with a security descriptor (SDDL) from the beginning, so that nobody is ever before
-    /// it.
+    /// Creates a directory with a security descriptor (SDDL), which applies from its first moment.
     ///
     /// # Errors
-    /// Something is there; no directory to make it in; an owner that this user may not set.
+    /// The path exists, its parent does not, or this user may not set that owner.
     fn create_directory(&self, path: &Path, sddl: &str) -> Result<()>;
 
-    /// Owner and DACL of what is at `path`, not of what a link leads to: a self-relative security descriptor.
+    /// Owner and DACL of the file or directory at `path`, not of the target of a link: a self-relative
+    /// security descriptor.
     ///
     /// # Errors
-    /// Nothing there, or no right to read it.
+    /// The path does not exist, or this user may not read the descriptor.
     fn security_descriptor(&self, path: &Path) -> Result<Vec<u8>>;
 
-    /// Whom this process runs as.
+    /// The user that this process runs as.
     ///
     /// # Errors
-    /// When its token cannot be read.
+    /// The process's token cannot be read.
     fn user(&self) -> Result<User>;
 }

@@ -1,4 +1,4 @@
-//! Failed calls: which, with what, and why.
+//! Failed calls: the function, its arguments and the reason.
 
 use std::fmt;
 use std::io;
@@ -6,8 +6,8 @@ use std::io;
 /// The result of a call to Windows.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A Win32 error code, or an HRESULT that wraps none. What wraps a Win32 code is that code, as in hcsshim
-/// `internal/interop`.
+/// A Win32 error code, or an HRESULT. An HRESULT that wraps a Win32 code is stored as that code, as in
+/// hcsshim `internal/interop`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code(pub u32);
 
@@ -16,7 +16,7 @@ macro_rules! codes {
         impl Code {
             $($(#[$doc])* pub const $name: Self = Self($value);)*
 
-            /// What the code means, if it is one of those named here.
+            /// The meaning of the code, if it is one of those named here.
             pub fn text(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some($text),)*
@@ -63,7 +63,7 @@ codes! {
     ALREADY_EXISTS = 183, "cannot create a file when that file already exists";
     /// `ERROR_DEVICE_NOT_CONNECTED`.
     DEVICE_NOT_CONNECTED = 1167, "the device is not connected";
-    /// `ERROR_NOT_FOUND`, which the compute service gives for what has ended already.
+    /// `ERROR_NOT_FOUND`, which the compute service returns for a system or process that has ended already.
     ELEMENT_NOT_FOUND = 1168, "element not found";
     /// `ERROR_NOT_ALL_ASSIGNED`.
     NOT_ALL_ASSIGNED = 1300, "not all privileges are held";
@@ -90,9 +90,9 @@ codes! {
 }
 
 impl Code {
-    /// The code of an HRESULT that says failure; `None` for success.
+    /// The code of a failed HRESULT; `None` for success.
     pub fn of_hresult(result: i32) -> Option<Self> {
-        // Bits, not a number: FACILITY_WIN32 is 7, see `HRESULT_FACILITY` in winerror.h.
+        // An HRESULT is a bit field: FACILITY_WIN32 is 7, see `HRESULT_FACILITY` in winerror.h.
         let bits = result.cast_unsigned();
         match result {
             0.. => None,
@@ -101,7 +101,7 @@ impl Code {
         }
     }
 
-    /// Whether what was asked for has happened before.
+    /// Whether the system or process had stopped before the call.
     pub fn is_already_stopped(self) -> bool {
         matches!(
             self,
@@ -146,16 +146,16 @@ impl fmt::Display for Code {
 pub struct Error {
     /// The function.
     pub call: &'static str,
-    /// What it was called with.
+    /// Its arguments.
     pub arguments: String,
-    /// Why it failed.
+    /// The reason.
     pub code: Code,
-    /// The code in words, and what the service said beside it.
+    /// The text of the code, and the service's own message.
     pub text: String,
 }
 
 impl Error {
-    /// A failure whose text is the one known for `code`.
+    /// A failure with the text that is known for `code`.
     pub fn new(call: &'static str, arguments: impl Into<String>, code: Code) -> Self {
         let text = code.text().map_or_else(|| system_text(code), str::to_owned);
         Self { call, arguments: arguments.into(), code, text }
@@ -166,17 +166,17 @@ impl Error {
         Self { call, arguments: arguments.into(), code: Code::INVALID_DATA, text: text.into() }
     }
 
-    /// Whether something is not there.
+    /// Whether a file or directory does not exist.
     pub fn is_not_found(&self) -> bool {
         self.code.kind() == io::ErrorKind::NotFound
     }
 
-    /// Whether a directory cannot be removed because something is in it.
+    /// Whether a directory could not be removed because it is not empty.
     pub fn is_not_empty(&self) -> bool {
         self.code == Code::DIR_NOT_EMPTY
     }
 
-    /// Whether something is in the way of what is to be made.
+    /// Whether the file or directory to be made exists already.
     pub fn is_already_there(&self) -> bool {
         self.code.kind() == io::ErrorKind::AlreadyExists
     }
@@ -188,7 +188,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// What the operating system says of a code.
+/// The operating system's text for a code.
 fn system_text(code: Code) -> String {
     if cfg!(windows) {
         // Without the number, which the message has already.

@@ -1,4 +1,4 @@
-//! GUIDs, as the compute service names layers.
+//! GUIDs, by which the compute service names layers.
 
 use std::fmt;
 

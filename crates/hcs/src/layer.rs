@@ -1,4 +1,4 @@
-//! How the compute service is told which layer is meant.
+//! The arguments that name a layer to the compute service.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::guid::Guid;
 /// (`FilterDriver` of `GraphDriverType`).
 pub const FILTER_DRIVER: u32 = 1;
 
-/// Whose layers are meant.
+/// The store that a layer belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverInfo {
     /// [`FILTER_DRIVER`].
@@ -29,11 +29,11 @@ impl DriverInfo {
     }
 }
 
-/// A parent as the service wants it: where it is, and the GUID that stands for its name. Source:
-/// `WC_LAYER_DESCRIPTOR`, hcsshim `internal/wclayer/layerutils.go`.
+/// A parent as the service expects it: its path, and the GUID of its name. Source: `WC_LAYER_DESCRIPTOR`,
+/// hcsshim `internal/wclayer/layerutils.go`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerDescriptor {
-    /// What `NameToGuid` gives for the last element of the path.
+    /// The result of `NameToGuid` for the last element of the path.
     pub id: Guid,
     /// Always 0 here: bit 31 would mark a layer that is a snapshot of a sandbox.
     pub flags: u32,

@@ -1,13 +1,13 @@
-//! What a Windows layer store asks of Windows, in safe Rust: the layer functions and compute systems of the
-//! Host Compute Service (`vmcompute.dll`), the backup API, privileges, virtual disks, and file access that no
-//! reparse point can lead astray.
+//! The Windows functions that a layer store needs, in safe Rust: the layer functions and compute systems of
+//! the Host Compute Service (`vmcompute.dll`), the backup API, privileges, virtual disks, and file access
+//! that follows no reparse point.
 //!
-//! [`Host`], [`Tree`] and [`ComputeSystem`] say it without Windows, so that what is built on them can be
-//! driven by a recording stand-in on any system. `windows::System` is the real thing and the only place of
-//! the project with foreign functions: all of them are found at run time through one table, which may also be
-//! given a library that stands in for Microsoft's.
+//! [`Host`], [`Tree`] and [`ComputeSystem`] are traits, so that code on top of them runs on any system with a
+//! recording stand-in. `windows::System` implements them and is the only place of the project with foreign
+//! functions. It finds all of them at run time through one table, which can also use a library that stands in
+//! for Microsoft's.
 //!
-//! Every failure says the call, its arguments, the code and its text ([`Error`]).
+//! Every failure names the call, its arguments, the code and its text ([`Error`]).
 //!
 //! Source: hcsshim `internal/wclayer`, `internal/vmcompute`, `internal/safefile`; go-winio `backup.go`,
 //! `privilege.go`, `vhd`.
@@ -31,6 +31,6 @@ pub use host::{
 pub use layer::{DriverInfo, FILTER_DRIVER, LayerDescriptor};
 pub use relative_path::{RelativePath, StreamName};
 
-/// Target of the log's lines about calls of foreign functions, at level trace: name, arguments, what was
-/// returned. `windows-host-check` puts them into its report.
+/// Log target of calls of foreign functions, at level trace: name, arguments, result. `windows-host-check`
+/// puts them into its report.
 pub const CALL_LOG: &str = "hcs::call";

@@ -2,37 +2,37 @@
 //!
 //! Source: hcsshim `internal/longpath/longpath.go`, moby `pkg/longpath`.
 
-/// The prefix of a path that Windows takes as it is.
+/// The prefix of a path that Windows uses literally.
 const PREFIX: &str = r"\\?\";
 
-/// The functions of the compute service that are given a layer's path with the prefix, by their names.
+/// The names of the compute service's functions that get a layer's path with the prefix.
 ///
-/// hcsshim gives these three the name of the directory that it has opened through `longpath.LongAbs`
+/// hcsshim passes to these three the name of the directory that it has opened through `longpath.LongAbs`
 /// (`internal/wclayer/importlayer.go`, `baselayerwriter.go`, `internal/safefile/safeopen.go`), since without
-/// it they fail for trees below long paths (hcsshim 357aec7e5). All others get plain paths there.
+/// it they fail for trees below long paths (hcsshim 357aec7e5). It passes plain paths to all others.
 const WITH_PREFIX: [&str; 3] = ["ImportLayer", "ProcessBaseImage", "ProcessUtilityImage"];
 
-/// An absolute path of a layer, as the function `call` of the compute service is given it.
+/// Converts an absolute path of a layer for the function `call` of the compute service.
 pub fn for_layer_function(call: &str, path: &str) -> String {
     if WITH_PREFIX.contains(&call) { add_prefix(path) } else { strip_prefix(path) }
 }
 
-/// What a name of a volume begins with, as the service and Windows give it: `\\?\Volume{GUID}`.
+/// Start of a volume's name, as the service and Windows return it: `\\?\Volume{GUID}`.
 const VOLUME: &str = r"\\?\Volume{";
 
-/// A path that can be opened as a directory: the name of a volume alone, without a backslash at its end, is
-/// the device, whose root has one. Other paths stay.
+/// Converts a path so that it can be opened as a directory: a volume's name without a backslash at its end is
+/// the device, and with one the root directory. Other paths stay.
 pub fn directory(path: &str) -> String {
     let is_volume = path.get(..VOLUME.len()).is_some_and(|start| start.eq_ignore_ascii_case(VOLUME));
     if is_volume && path.ends_with('}') { format!(r"{path}\") } else { path.to_owned() }
 }
 
-/// An absolute path in its long form; what has a prefix already stays.
+/// An absolute path in its long form; a path with a prefix stays.
 pub fn add_prefix(path: &str) -> String {
     if path.starts_with(PREFIX) || path.starts_with(r"\\.\") {
         return path.to_owned();
     }
-    // Behind the prefix nothing is translated any more.
+    // Windows does not translate slashes behind the prefix.
     let path = path.replace('/', r"\");
     match path.strip_prefix(r"\\") {
         Some(share) => format!(r"{PREFIX}UNC\{share}"),
@@ -40,12 +40,12 @@ pub fn add_prefix(path: &str) -> String {
     }
 }
 
-/// The path as it is without the prefix, which functions of the compute service do not all take.
+/// The path without the prefix, which not all functions of the compute service accept.
 pub fn strip_prefix(path: &str) -> String {
     match path.strip_prefix(PREFIX) {
         Some(rest) => match rest.strip_prefix(r"UNC\") {
             Some(share) => format!(r"\\{share}"),
-            // A volume or device has no other name.
+            // A volume or device has no name without the prefix.
             None if rest.as_bytes().get(1) != Some(&b':') => path.to_owned(),
             None => rest.to_owned(),
         },

@@ -1,4 +1,4 @@
-//! Names inside a directory tree, checked once so that no call has to.
+//! Names inside a directory tree, checked once when they are made.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error};
 
-/// Longest path in UTF-16 units: what a `UNICODE_STRING` holds.
+/// Longest path in UTF-16 units: the limit of a `UNICODE_STRING`.
 const MAX_LENGTH: usize = 32_767;
 
 /// A path below the root of a [`Tree`](crate::Tree): UTF-16, elements separated by backslashes, none of them
 /// empty, `.` or `..`, without colons, which would name a stream. Empty is the root itself.
 ///
 /// Source: `cleanGoStringRelativePath` and `ntRelativePath` in hcsshim `internal/safefile/safeopen.go`; dots
-/// are refused here, since nothing resolves them behind a handle.
+/// are refused here, since Windows does not resolve them relative to a handle.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelativePath(Vec<u16>);
 
@@ -46,10 +46,10 @@ impl RelativePath {
         Ok(Self(path.to_owned()))
     }
 
-    /// As [`RelativePath::new`], from text.
+    /// Like [`RelativePath::new`], from text.
     ///
     /// # Errors
-    /// As [`RelativePath::new`].
+    /// Those of [`RelativePath::new`].
     pub fn from_text(path: &str) -> Result<Self, Error> {
         Self::new(&path.encode_utf16().collect::<Vec<_>>())
     }
@@ -83,7 +83,7 @@ impl RelativePath {
     /// The path of `name` in this directory.
     ///
     /// # Errors
-    /// As [`RelativePath::new`].
+    /// Those of [`RelativePath::new`].
     pub fn join(&self, name: &[u16]) -> Result<Self, Error> {
         let separator: &[u16] = if self.0.is_empty() { &[] } else { &[BACKSLASH] };
         Self::new(&[&self.0, separator, name].concat())
@@ -95,7 +95,7 @@ fn os_string(units: &[u16]) -> OsString {
     std::os::windows::ffi::OsStringExt::from_wide(units)
 }
 
-/// Elsewhere nobody has files with such names.
+/// Other systems have no files with such names.
 #[cfg(not(windows))]
 fn os_string(units: &[u16]) -> OsString {
     String::from_utf16_lossy(units).into()
@@ -108,14 +108,14 @@ const COLON: u16 = b':' as u16;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName(Vec<u16>);
 
-/// The type of every alternate stream that holds data, and what its whole name ends in.
+/// The type of every alternate stream that holds data, and the end of its full name.
 const DATA_TYPE: &str = ":$DATA";
 
 impl StreamName {
-    /// Checks `name`, which may have its type behind it.
+    /// Checks `name`, which may be followed by its type.
     ///
     /// # Errors
-    /// [`Code::INVALID_NAME`] for what is no name of a stream beside the file's own data.
+    /// [`Code::INVALID_NAME`] if it is not the name of an alternate stream.
     pub fn new(name: &[u16]) -> Result<Self, Error> {
         let data_type: Vec<u16> = DATA_TYPE.encode_utf16().collect();
         let split = name.len().saturating_sub(data_type.len());
@@ -136,7 +136,7 @@ impl StreamName {
         &self.0
     }
 
-    /// The stream of `file` as a path: what `NtCreateFile` opens.
+    /// The stream of `file` as a path for `NtCreateFile`.
     pub fn of(&self, file: &RelativePath) -> Vec<u16> {
         [&file.0[..], &[COLON], &self.0].concat()
     }

@@ -1,7 +1,7 @@
 //! Cancelling long work from outside. Cancelled work undoes what it did and returns [`Cancelled`].
 //!
-//! Every copy of a [`Cancel`] is the same one. Its streams look at it whenever they are read; waiting for a
-//! lock, a pipe or a child ends with it.
+//! All clones of a [`Cancel`] share one state. Its streams check it on every read, and it ends waits for
+//! locks, pipes and children.
 
 use std::fmt;
 use std::fs::File;
@@ -12,19 +12,19 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
-/// Bytes that a reader of a pipe is given at once.
+/// Bytes of a chunk that is read from a pipe.
 const CHUNK: usize = 256 << 10;
-/// Chunks on their way.
+/// Chunks in the channel.
 const CHUNKS: usize = 4;
 
-/// Ends what a store is doing. Copies are the same one.
+/// Cancels the work of a store. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Cancel(Arc<State>);
 
 #[derive(Debug)]
 struct State {
     cancelled: AtomicBool,
-    /// Nothing is ever sent: that its sender is gone wakes all who wait.
+    /// Nothing is ever sent. Dropping the sender wakes all waiting receivers.
     wake: Receiver<()>,
     sender: Mutex<Option<Sender<()>>>,
 }
@@ -36,7 +36,7 @@ impl Default for Cancel {
     }
 }
 
-/// Why work ended early.
+/// The error of cancelled work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
 pub struct Cancelled;
@@ -48,37 +48,37 @@ impl From<Cancelled> for io::Error {
 }
 
 impl Cancel {
-    /// Cancels. It is for good, and any number of times is as good as once.
+    /// Cancels for good. Further calls change nothing.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
         *self.0.sender.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Whether it was cancelled.
+    /// Whether this was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::SeqCst)
     }
 
-    /// For steps of long work.
+    /// To be called between steps of long work.
     ///
     /// # Errors
-    /// [`Cancelled`] once it is.
+    /// [`Cancelled`] after [`Self::cancel`].
     pub fn check(&self) -> Result<(), Cancelled> {
         if self.is_cancelled() { Err(Cancelled) } else { Ok(()) }
     }
 
-    /// Whatever is read fails once this is cancelled. A read that waits for its source goes on waiting:
-    /// [`Self::pipe`] is for such.
+    /// Wraps a source, so that every read fails once this is cancelled. A read that is waiting for its source
+    /// goes on waiting; for such sources use [`Self::pipe`].
     pub fn reader<R: Read>(&self, source: R) -> CancelReader<R> {
         CancelReader { source, cancel: self.clone() }
     }
 
-    /// Reads what may keep its reader waiting, as a pipe does, on a thread of its own. `open` is called
-    /// there, too: opening a named pipe waits for somebody to write to it. The thread of a read that was
-    /// cancelled waits on, and ends with the process.
+    /// Reads a source that may block, such as a pipe, on a thread of its own. The thread also calls `open`:
+    /// opening a named pipe waits for a writer. The thread of a cancelled read goes on waiting, and ends with
+    /// the process.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// The thread cannot be started.
     pub fn pipe<R: Read>(
         &self,
         open: impl FnOnce() -> io::Result<R> + Send + 'static,
@@ -92,11 +92,10 @@ impl Cancel {
         Ok(PipeReader { chunks, chunk: Cursor::default(), cancel: self.clone() })
     }
 
-    /// A file to be read: as it is where it is one, and as [`Self::pipe`] reads it where it is a pipe or
-    /// device.
+    /// Opens a file for reading: regular files directly, pipes and devices through [`Self::pipe`].
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// It cannot be opened.
     pub fn open(&self, path: &std::path::Path) -> io::Result<Box<dyn Read + Send>> {
         if path.metadata()?.is_file() {
             return Ok(Box::new(File::open(path)?));
@@ -105,10 +104,10 @@ impl Cancel {
         Ok(Box::new(self.pipe(move || File::open(path))?))
     }
 
-    /// What comes from `receiver`, or `None` when its sender is gone.
+    /// The next message from `receiver`; `None` if its senders are gone.
     ///
     /// # Errors
-    /// [`Cancelled`] if it is, or comes to be before anything else comes.
+    /// [`Cancelled`] if this is cancelled before a message comes.
     pub fn receive<T>(&self, receiver: &Receiver<T>) -> Result<Option<T>, Cancelled> {
         self.check()?;
         select! {
@@ -117,11 +116,11 @@ impl Cancel {
         }
     }
 
-    /// Waits for `blocking`, which nothing can wake, on a thread of its own; it waits on there if this is
-    /// cancelled meanwhile.
+    /// Runs `blocking`, which cannot be interrupted, on a thread of its own and waits for it. If this is
+    /// cancelled first, the thread goes on waiting alone.
     ///
     /// # Errors
-    /// [`Cancelled`], when that comes first; those of `blocking`; when no thread can be started.
+    /// [`Cancelled`] if that comes first, those of `blocking`, or the thread cannot be started.
     pub fn wait<T: Send + 'static>(
         &self,
         blocking: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -138,7 +137,7 @@ impl Cancel {
     }
 }
 
-/// Whether there is more to come.
+/// Reads and sends one chunk. Returns whether to go on.
 fn send_chunk(source: &mut impl Read, sender: &Sender<io::Result<Vec<u8>>>) -> bool {
     let mut chunk = vec![0; CHUNK];
     match source.read(&mut chunk) {
@@ -149,7 +148,7 @@ fn send_chunk(source: &mut impl Read, sender: &Sender<io::Result<Vec<u8>>>) -> b
         }
         Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
         Err(error) => {
-            // Who does not wait for it any more does not want to know.
+            // A receiver that is gone does not need the error.
             _ = sender.send(Err(error));
             false
         }
@@ -175,7 +174,7 @@ impl<R: Read> Read for CancelReader<R> {
     }
 }
 
-/// What [`Cancel::pipe`] reads with.
+/// The reader of [`Cancel::pipe`].
 #[derive(Debug)]
 pub struct PipeReader {
     chunks: Receiver<io::Result<Vec<u8>>>,
@@ -198,7 +197,7 @@ impl Read for PipeReader {
     }
 }
 
-/// Whether `error`, or what it comes from, is that work was cancelled.
+/// Whether `error` or one of its causes is [`Cancelled`].
 pub fn is_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
     any_cause(error, &|error| {
         #[cfg(target_os = "linux")]
@@ -209,7 +208,8 @@ pub fn is_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// Whether `is` holds for `error` or one of its causes, those in I/O errors too, which `source` passes over.
+/// Whether `is` holds for `error` or one of its causes, including errors inside I/O errors, which `source`
+/// skips.
 pub fn any_cause(
     error: &(dyn std::error::Error + 'static),
     is: &dyn Fn(&(dyn std::error::Error + 'static)) -> bool,

@@ -1,8 +1,8 @@
-//! The superblock of an ext4 image, as far as it tells whether the image is sound.
+//! The fields of an ext4 superblock that tell whether the image is sound.
 //!
-//! A sandbox's image is written to as long as it lives, so the store can keep no checksum of it. ext4 sums
-//! its own metadata; here, on every host, the block that everything else hangs on is looked at. Source:
-//! `struct ext4_super_block` of Linux' `fs/ext4/ext4.h`.
+//! A sandbox's image changes as long as it lives, so the store cannot keep a checksum of it. ext4 has
+//! checksums of its metadata; this module checks, on every host, the block on which everything else depends.
+//! Source: `struct ext4_super_block` of Linux' `fs/ext4/ext4.h`.
 
 #[cfg(target_os = "linux")]
 mod journal;
@@ -10,18 +10,18 @@ mod journal;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Where the superblock is, in bytes; what is before it belongs to no file system.
+/// Offset of the superblock in bytes; the file system does not use the bytes before it.
 const OFFSET: u64 = 1024;
 /// Its length.
 const LENGTH: usize = 1024;
 const MAGIC: u16 = 0xEF53;
-/// Where its checksum is: at its end.
+/// Offset of its checksum, at its end.
 const CHECKSUM: usize = 0x3FC;
-/// `EXT4_FEATURE_INCOMPAT_RECOVER`: the journal has something that is not in its place yet.
+/// `EXT4_FEATURE_INCOMPAT_RECOVER`: the journal has changes that are not written to their places yet.
 #[cfg(target_os = "linux")]
 const RECOVER: u32 = 4;
 
-/// A superblock, read.
+/// The bytes of a superblock.
 pub struct Superblock([u8; LENGTH]);
 
 impl Superblock {
@@ -33,20 +33,21 @@ impl Superblock {
         Ok(Self(bytes))
     }
 
-    /// Bytes of the file system; `None` where there is none.
+    /// Bytes of the file system; `None` if this is not a superblock.
     pub fn size(&self) -> Option<u64> {
         let is_ext4 = self.0[0x38..0x3A] == MAGIC.to_le_bytes();
         let blocks = u64::from(self.number(0x150)) << 32 | u64::from(self.number(4));
         is_ext4.then(|| blocks.saturating_mul(self.block_size()))
     }
 
-    /// Whether its journal has to be replayed before the rest of it agrees with itself: it was not unmounted.
+    /// Whether the file system was not unmounted, so that it is only consistent after its journal is
+    /// replayed.
     #[cfg(target_os = "linux")]
     pub fn needs_recovery(&self) -> bool {
         self.number(0x60) & RECOVER != 0
     }
 
-    /// What is wrong with it.
+    /// The problem of an invalid superblock.
     pub fn problem(&self) -> Option<String> {
         if self.size().is_none() {
             return Some("there is no ext4 file system in it".to_owned());

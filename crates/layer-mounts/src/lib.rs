@@ -1,8 +1,8 @@
 //! Mounts of container layers on Linux, and the images of writable ones: EROFS over tars, overlayfs over ext4
-//! in a sparse file, loop devices, who has an image in use, direct writes, confined threads.
+//! in a sparse file, loop devices, the users of an image, direct writes, confined threads.
 //!
-//! It knows nothing of what a layer is. Everything of the kernel is in [`linux`]; [`ext4`] reads superblocks
-//! on any host, and [`Cancel`] ends long work on any.
+//! It does not know what a layer is. [`linux`] has everything that needs the kernel; [`ext4`] reads
+//! superblocks and [`Cancel`] ends long work on any host.
 
 mod cancel;
 pub mod ext4;
@@ -16,6 +16,6 @@ pub use remove_tree::{remove_any, remove_tree};
 /// Least size of a sandbox in bytes: a journal of ext4's least size (4 MiB), the inode tables, and something
 /// to use.
 pub const MINIMUM_SANDBOX_SIZE: u64 = 16 << 20;
-/// Largest size of a sandbox in bytes: that of the largest VHDX (64 TB), which is what Windows keeps
-/// sandboxes in. What ext4 notes of each of its groups takes 32 MiB then.
+/// Largest size of a sandbox in bytes: that of the largest VHDX (64 TB), the format of Windows' sandboxes.
+/// ext4's group descriptors then take 32 MiB.
 pub const MAXIMUM_SANDBOX_SIZE: u64 = 64 << 40;

@@ -1,4 +1,4 @@
-//! Removing a directory with everything in it, but never what is mounted in it: that is somebody else's.
+//! Removes a directory with everything in it, but never the content of mounts in it, which belongs to others.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 /// Removes the directory `dir` and everything in it. Links are removed, not followed.
 ///
 /// # Errors
-/// Where something is mounted in it, or on it, the error names the place; what was removed before is gone.
+/// If something is mounted in it, or on it, the error names the place. Entries removed before that are gone.
 #[cfg(target_os = "linux")]
 pub fn remove_tree(dir: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD};
@@ -15,16 +15,16 @@ pub fn remove_tree(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(CWD, dir, AtFlags::REMOVEDIR)?)
 }
 
-/// As on Linux; other systems have no mounts within directories that we would make.
+/// Removes the directory `dir` and everything in it; we make no mounts in directories on these systems.
 ///
 /// # Errors
-/// As [`fs::remove_dir_all`].
+/// Those of [`fs::remove_dir_all`].
 #[cfg(not(target_os = "linux"))]
 pub fn remove_tree(dir: &Path) -> io::Result<()> {
     fs::remove_dir_all(dir)
 }
 
-/// Removes what is at `path`, a directory or not.
+/// Removes the file or directory at `path`.
 pub fn remove_any(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { remove_tree(path) } else { fs::remove_file(path) }
 }
@@ -40,7 +40,7 @@ mod linux {
     use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
     use rustix::io::Errno;
 
-    /// Removes what is in the directory `name` of `parent`, whose path is `path`.
+    /// Removes everything in the directory `name` of `parent`, whose path is `path`.
     pub(super) fn empty(parent: BorrowedFd<'_>, name: &Path, path: &Path) -> io::Result<()> {
         let dir = open(parent, name, path)?;
         for entry in Dir::read_from(&dir)? {
@@ -63,7 +63,7 @@ mod linux {
             rustix::fs::unlinkat(dir, name, AtFlags::empty())
         };
         match removed {
-            // Some file systems do not say what an entry is.
+            // Some file systems do not report the type of an entry.
             Err(Errno::ISDIR) if !is_directory => remove(dir, name, FileType::Directory, path),
             Err(Errno::NOENT) => Ok(()),
             Err(Errno::BUSY) => Err(mounted(path)),
@@ -74,7 +74,7 @@ mod linux {
     /// Opens a directory, unless something is mounted on it.
     fn open(parent: BorrowedFd<'_>, name: &Path, path: &Path) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // The path that the caller gave may cross mounts up to its last name.
+        // The caller's path may cross mounts up to its last name.
         let (holder, last) = match (name.parent(), name.file_name()) {
             (Some(above), Some(last)) if !above.as_os_str().is_empty() => (
                 Some(rustix::fs::openat(parent, above, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),

@@ -14,7 +14,7 @@ pub(crate) fn run(tar: &Path, out: &mut dyn Write) -> Result<(), Box<dyn Error>>
     let mut reader = Reader::new(BufReader::new(File::open(tar)?));
     let mut file: Option<LayerEntry> = None;
     while let Some(header) = reader.next()? {
-        // An alternate stream is an entry behind its file, and has no descriptor of its own.
+        // An alternate stream is a separate entry behind its file, without a descriptor of its own.
         if file.as_ref().is_some_and(|file| attached_stream(file, &header).is_some()) {
             continue;
         }

@@ -1,7 +1,6 @@
 //! File attributes: the 32 bits of `FILE_ATTRIBUTE_*` that every Windows file carries.
 //!
-//! The bits are passed through as they are found, including ones nobody has named, so they are plain `u32`
-//! and this module only gives the names.
+//! All bits are kept, even unnamed ones, so they are plain `u32`; this module only names them.
 //!
 //! Source: \[MS-FSCC\] 2.6 and winnt.h.
 

@@ -1,7 +1,7 @@
 //! Extended attributes: the small named values that NTFS keeps beside a file's streams.
 //!
 //! Backup streams and the `MSWINDOWS.xattr.*` records of a layer tar carry them as a chain of
-//! `FILE_FULL_EA_INFORMATION` entries. Reading takes what go-winio takes, except chains whose entries
+//! `FILE_FULL_EA_INFORMATION` entries. Reading accepts the same as go-winio, except chains whose entries
 //! overlap: a few kilobytes of those would decode into gigabytes, and Windows refuses them too.
 //!
 //! ```text
@@ -58,7 +58,7 @@ pub enum EaError {
         /// Bytes from there to the end of the buffer.
         available: usize,
     },
-    /// The distance to the next entry leads behind the buffer or into this entry.
+    /// The distance to the next entry leads out of the buffer or into this entry.
     #[error("extended attribute at offset {offset:#x}: the next one cannot be {next} bytes further")]
     Next {
         /// Where the entry starts in the buffer.
@@ -86,8 +86,8 @@ pub enum EaError {
 
 /// Reads a chain of extended attributes; an empty buffer is an empty chain.
 ///
-/// Bytes behind the last entry, the byte after a name and the alignment of entries are not looked at, as
-/// in the reference.
+/// Bytes behind the last entry, the byte after a name and the alignment of entries are ignored, as in the
+/// reference.
 ///
 /// # Errors
 /// [`EaError::Truncated`] or [`EaError::Next`] when the buffer contradicts itself.

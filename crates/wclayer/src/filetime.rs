@@ -1,9 +1,9 @@
 //! FILETIME: the time of every Windows file, and its place on the Unix clock.
 //!
-//! A FILETIME counts 100 ns steps since 1601-01-01 UTC in 64 bits, which reaches to the year 60056.
-//! Layers written by Docker lose everything outside 1677-2262, because the reference passes times through
-//! a 64-bit count of nanoseconds. Nothing here does: seconds and nanoseconds stay apart, so a conversion
-//! is exact wherever the target can hold the value and saturates where it cannot.
+//! A FILETIME counts 100 ns steps since 1601-01-01 UTC in 64 bits, which reaches to the year 60056. Layers
+//! written by Docker lose everything outside 1677-2262, because the reference passes times through a 64-bit
+//! count of nanoseconds. Nothing here does: seconds and nanoseconds stay apart, so a conversion is exact if
+//! the target can hold the value, and saturates if it cannot.
 //!
 //! Source: `FILETIME` (minwinbase.h), \[MS-DTYP\] 2.3.3.
 
@@ -26,13 +26,13 @@ impl FileTime {
     /// 1970-01-01 00:00 UTC.
     pub const UNIX_EPOCH: FileTime = FileTime(SECONDS_TO_UNIX_EPOCH as u64 * STEPS_PER_SECOND);
 
-    /// What a layer tar without an access or change time gives: year 1754, where Go's zero time (year 1)
-    /// lands after wrapping at 64 bits of nanoseconds. The reference writes it to disk, so it is kept.
+    /// The access or change time of a layer tar without one: year 1754, where Go's zero time (year 1) lands
+    /// after wrapping at 64 bits of nanoseconds. The reference writes it to disk, so we keep it.
     pub const ABSENT: FileTime = FileTime(48_491_090_211_286_549);
 
     /// The time `secs` and `nanos` after 1970-01-01 UTC (`nanos` up to 999,999,999; more carries over).
     ///
-    /// What is below 100 ns is cut towards the past. Saturates at `FileTime(0)` and `FileTime(u64::MAX)`.
+    /// Fractions of 100 ns are cut towards the past. Saturates at `FileTime(0)` and `FileTime(u64::MAX)`.
     pub fn from_unix(secs: i64, nanos: u32) -> FileTime {
         let steps = i128::from(secs) * i128::from(STEPS_PER_SECOND) + i128::from(nanos / NANOS_PER_STEP);
         Self::from_unix_steps(steps)
@@ -40,7 +40,7 @@ impl FileTime {
 
     /// Seconds since 1970-01-01 UTC and the nanoseconds after them (0..=999,999,900). Exact.
     pub fn to_unix(self) -> (i64, u32) {
-        // At most 1.8e12 seconds: fits, whatever the value.
+        // At most 1.8e12 seconds, so every value fits.
         let secs = (self.0 / STEPS_PER_SECOND) as i64 - SECONDS_TO_UNIX_EPOCH;
         (secs, (self.0 % STEPS_PER_SECOND) as u32 * NANOS_PER_STEP)
     }

@@ -9,13 +9,13 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerChainError {
-    /// It is no JSON array of strings.
+    /// It is not a JSON array of strings.
     #[error("layer chain is not a JSON array of strings")]
     Json(#[source] serde_json::Error),
-    /// A parent has no name. The reference would look for it in the store's own directory.
+    /// A parent has an empty name. The reference would look for it in the store's own directory.
     #[error("layer chain: parent {index} is empty")]
     Empty {
-        /// Which one, from 0.
+        /// Its index, from 0.
         index: usize,
     },
 }
@@ -23,7 +23,7 @@ pub enum LayerChainError {
 /// Reads the parents, nearest first; `null` means none.
 ///
 /// # Errors
-/// [`LayerChainError`] for everything else than an array of non-empty strings or `null`.
+/// [`LayerChainError`] for everything but an array of non-empty strings or `null`.
 pub fn parse(file: &[u8]) -> Result<Vec<String>, LayerChainError> {
     let chain: Option<Vec<String>> = serde_json::from_slice(file).map_err(LayerChainError::Json)?;
     let chain = chain.unwrap_or_default();
@@ -33,7 +33,7 @@ pub fn parse(file: &[u8]) -> Result<Vec<String>, LayerChainError> {
     }
 }
 
-/// Writes the parents, nearest first, with the bytes Go's `encoding/json` gives; none is `null`.
+/// Writes the parents, nearest first, with the bytes of Go's `encoding/json`; an empty list is `null`.
 pub fn write<S: AsRef<str>>(chain: &[S]) -> Vec<u8> {
     if chain.is_empty() {
         return b"null".to_vec();
@@ -42,7 +42,8 @@ pub fn write<S: AsRef<str>>(chain: &[S]) -> Vec<u8> {
     let mut json = String::new();
     for character in chain.to_string().chars() {
         match character {
-            // Go escapes what could end a script or a line in a web page. None of it occurs outside strings.
+            // Go escapes characters that could end a script or a line in a web page. They do not occur
+            // outside strings.
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
                 json.push_str(&format!("\\u{:04x}", u32::from(character)));
             }

@@ -1,10 +1,10 @@
 //! The formats of Windows container layers: what go-winio and hcsshim read and write, in safe Rust, on any
 //! host.
 //!
-//! For programs that look into Windows layers or make them: scanners, builders, registries' tools. Everything
-//! is pure data; no function here asks an operating system for anything. Where the reference has a bug that
-//! digests depend on, this has it too, and says so; `vectors/` in the repository is what the reference
-//! produces, and tests compare byte for byte.
+//! For programs that read or make Windows layers: scanners, builders, registries' tools. Everything is pure
+//! data; no function here calls the operating system. Where the reference has a bug that digests depend on,
+//! this has it too, and documents it. `vectors/` in the repository has the output of the reference, and tests
+//! compare byte for byte.
 //!
 //! | module | what |
 //! | --- | --- |

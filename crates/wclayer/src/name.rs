@@ -1,13 +1,12 @@
-//! Names of Windows files as bytes: comparing them as NTFS does, and saying which ones Windows cannot hold.
+//! Names of Windows files as bytes: compares them as NTFS does, and finds those that Windows cannot hold.
 //!
-//! A Windows name is a sequence of 16-bit units, nearly always UTF-16, sometimes with half a surrogate
-//! pair. Here it is WTF-8: UTF-8 that also allows such a half. Names from a tar may be no text at all; those
-//! bytes pass through every function unchanged and compare as themselves, so that two different names never
-//! become one by decoding.
+//! A Windows name is a sequence of 16-bit units, nearly always UTF-16, sometimes with half a surrogate pair.
+//! Here it is WTF-8: UTF-8 that also allows such a half. Names from a tar may be arbitrary bytes; those pass
+//! through every function unchanged and compare as themselves, so that decoding never makes two names equal.
 //!
-//! Two names of one directory are the same file when their *folded* forms are equal: each unit is replaced
-//! by its entry in the `$UpCase` table of the volume ([`upcase`] says which table, and why). Units are folded
-//! one by one, so a character outside the basic plane, which is two units, has no other case.
+//! Two names of one directory are the same file when their *folded* forms are equal: each unit is replaced by
+//! its entry in the `$UpCase` table of the volume (see [`upcase`] for the choice of the table). Units are
+//! folded one by one, so a character outside the basic plane, which is two units, has no other case.
 //!
 //! ```
 //! use wclayer::name;
@@ -25,7 +24,7 @@ use wtf8::{Piece, Pieces};
 /// UTF-16 units in the longest name NTFS can store (its length is one byte).
 pub const MAX_UNITS: usize = 255;
 
-/// The bytes are not WTF-8, so no sequence of UTF-16 units stands for them.
+/// The bytes are not WTF-8, so they have no form in UTF-16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("name is not WTF-8 at byte {offset}")]
 pub struct NotWtf8 {
@@ -34,7 +33,7 @@ pub struct NotWtf8 {
     pub offset: usize,
 }
 
-/// The form of a name in which equal names have equal bytes.
+/// The folded form of a name: equal names have equal bytes.
 pub fn fold(name: &[u8]) -> Vec<u8> {
     let mut folded = Vec::with_capacity(name.len());
     fold_into(name, &mut folded);
@@ -61,7 +60,7 @@ pub fn eq(a: &[u8], b: &[u8]) -> bool {
     match (a.first(), b.first()) {
         (None, None) => true,
         (None, _) | (_, None) => false,
-        // Nothing beyond ASCII folds to ASCII, so two ASCII bytes that differ decide.
+        // Nothing beyond ASCII folds to ASCII, so two different ASCII bytes decide.
         (Some(x), Some(y)) if x.is_ascii() && y.is_ascii() => false,
         _ => Pieces::new(a).map(fold_piece).eq(Pieces::new(b).map(fold_piece)),
     }
@@ -81,7 +80,7 @@ fn fold_piece(piece: Piece) -> Piece {
 /// The UTF-16 units of a name. [`from_utf16`] gives the same bytes back.
 ///
 /// # Errors
-/// [`NotWtf8`] when the bytes are no WTF-8.
+/// [`NotWtf8`] when the bytes are not WTF-8.
 pub fn to_utf16(name: &[u8]) -> Result<Vec<u16>, NotWtf8> {
     let mut units = Vec::with_capacity(name.len());
     let mut pieces = Pieces::new(name);
@@ -92,8 +91,8 @@ pub fn to_utf16(name: &[u8]) -> Result<Vec<u16>, NotWtf8> {
             Some(Piece::Byte(_)) => return Err(NotWtf8 { offset }),
             Some(Piece::Char(code)) => code,
         };
-        // Pairs arrive whole, so a lead at the end stands alone, and this trail would complete it: two
-        // spellings of one character, of which `from_utf16` could give back only one.
+        // Whole pairs come as one character, so a lead at the end stands alone, and this trail would complete
+        // it: a second spelling of a character, which `from_utf16` could not give back.
         if is_trail(code) && units.last().is_some_and(|unit| is_lead(*unit)) {
             return Err(NotWtf8 { offset });
         }
@@ -273,7 +272,7 @@ mod tests {
         assert!(windows_problem("😀".repeat(128).as_bytes()).is_some());
     }
 
-    /// Bytes in which letters, halves of pairs and broken sequences are common.
+    /// Bytes with many letters, halves of pairs and broken sequences.
     fn any_name() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             any::<char>().prop_map(|c| c.to_string().into_bytes()),

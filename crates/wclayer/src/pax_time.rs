@@ -1,8 +1,7 @@
 //! Times in PAX records: decimal seconds since 1970 with an optional fraction, as text.
 //!
-//! Used by `mtime`, `atime`, `ctime` and `LIBARCHIVE.creationtime`. Reading accepts exactly what Go's
-//! `archive/tar` accepts and writing gives its text, because layers must come out byte for byte as the
-//! reference writes them.
+//! Used by `mtime`, `atime`, `ctime` and `LIBARCHIVE.creationtime`. Reading accepts exactly the same as Go's
+//! `archive/tar`, and writing gives its text, because layers must have exactly the reference's bytes.
 //!
 //! Source: pax(1), "pax Extended Header", and the recorded behaviour of Go in `vectors/paxtime.json`.
 
@@ -26,7 +25,7 @@ pub struct PaxTime {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PaxTimeError {
-    /// The whole seconds are missing, or hold something else than a sign and digits.
+    /// The whole seconds are missing, or have characters other than a sign and digits.
     #[error("time {text:?}: the seconds must be decimal digits after an optional sign")]
     Seconds {
         /// The text as found (bytes that are not UTF-8 replaced).

@@ -1,12 +1,11 @@
-//! Reparse data: what makes a file a symbolic link, a mount point, or something a filter driver handles.
+//! Reparse data, which make a file a symbolic link, a mount point, or a file that a filter driver handles.
 //!
-//! Two ways in and out, because two things are needed:
+//! There are two representations:
 //!
-//! * [`ReparsePoint`] holds everything: both names of a link as WTF-8, and the data of every other tag as it
-//!   is. What reads back from [`ReparsePoint::encode`] is what went in.
-//! * [`encode_go`] and [`decode_go`] turn a link target into a buffer and back exactly as go-winio does,
-//!   which is how links look in a layer tar. Where go-winio crashes or lets a length wrap at 64 KiB, they
-//!   return an error instead.
+//! * [`ReparsePoint`] holds everything: both names of a link as WTF-8, and the data of every other tag as
+//!   they are. [`ReparsePoint::encode`] loses nothing.
+//! * [`encode_go`] and [`decode_go`] convert a link target to a buffer and back exactly as go-winio does for
+//!   a layer tar. Where go-winio crashes or lets a length wrap at 64 KiB, they return an error.
 //!
 //! ```text
 //! 0     4        6     8                 16          20 (links)
@@ -60,7 +59,7 @@ struct NamePositions {
 }
 const _: () = assert!(size_of::<NamePositions>() == 8);
 
-/// What a reparse buffer says.
+/// The content of a reparse buffer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReparsePoint {
     /// A symbolic link to a file or directory.
@@ -91,7 +90,7 @@ pub enum ReparsePoint {
 /// The target of a link as go-winio sees it: the print name as text, and which kind of link it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GoTarget {
-    /// The print name; each unit that is no character is U+FFFD.
+    /// The print name; each unit that is not a character is U+FFFD.
     pub target: String,
     /// A mount point rather than a symbolic link.
     pub is_mount_point: bool,
@@ -153,7 +152,7 @@ pub enum ReparseError {
         /// Bytes of data.
         length: usize,
     },
-    /// A name to write is no WTF-8.
+    /// A name to write is not WTF-8.
     #[error("{which} name of a link cannot be written")]
     Name {
         /// `substitute` or `print`.
@@ -166,8 +165,8 @@ pub enum ReparseError {
 impl ReparsePoint {
     /// Reads a whole reparse buffer, header included.
     ///
-    /// The length in the header is not looked at, as in the reference: the buffer's own length counts. Bytes
-    /// after a link's names are ignored.
+    /// The length in the header is ignored, as in the reference: the buffer's own length counts. Bytes after
+    /// a link's names are ignored.
     ///
     /// # Errors
     /// [`ReparseError`] when the buffer is too short, or a link's name lies outside it.
@@ -192,7 +191,7 @@ impl ReparsePoint {
     ///
     /// # Errors
     /// [`ReparseError::TooLong`] when it does not fit the 16-bit lengths, [`ReparseError::Name`] when a name
-    /// is no WTF-8, [`ReparseError::NoGuid`] when foreign data has no room for its GUID.
+    /// is not WTF-8, [`ReparseError::NoGuid`] when foreign data has no room for its GUID.
     pub fn encode(&self) -> Result<Vec<u8>, ReparseError> {
         let units =
             |which, name: &[u8]| name::to_utf16(name).map_err(|source| ReparseError::Name { which, source });
@@ -220,7 +219,7 @@ impl ReparsePoint {
 
 /// The buffer go-winio makes of a link target: `EncodeReparsePoint`.
 ///
-/// `target` has backslashes and is a Win32 path; it becomes the print name as it stands. `\\?\`, `\\` and a
+/// `target` has backslashes and is a Win32 path; it becomes the print name unchanged. `\\?\`, `\\` and a
 /// drive letter make it absolute; everything else, `\rooted` included, gets the relative flag. Each byte that
 /// is not UTF-8 becomes U+FFFD.
 ///
@@ -249,8 +248,8 @@ pub fn decode_go(buffer: &[u8]) -> Result<GoTarget, ReparseError> {
     Ok(GoTarget { target: String::from_utf16_lossy(&units(bytes)), is_mount_point: link.flags.is_none() })
 }
 
-/// The target that a link of [`IO_REPARSE_TAG_LX_SYMLINK`] has, as WSL wrote it: slashes, any bytes, up to a
-/// NUL. `None` for other tags and for a link without one.
+/// The target of a link of [`IO_REPARSE_TAG_LX_SYMLINK`], as WSL wrote it: slashes, any bytes, up to a NUL.
+/// `None` for other tags and for a link without one.
 ///
 /// Source: go-winio `reparse.go` from pull request 336 on, `decodeLxReparsePointData`.
 pub fn lx_target(buffer: &[u8]) -> Option<&[u8]> {
@@ -267,7 +266,7 @@ fn split(buffer: &[u8]) -> Result<(u32, &[u8]), ReparseError> {
     Ok((header.tag.get(), data))
 }
 
-/// A link's buffer after its header, taken apart but not yet believed.
+/// A link's buffer after its header, split but not yet checked.
 struct Link<'a> {
     positions: NamePositions,
     /// `None` in a mount point.
@@ -347,7 +346,7 @@ fn encode_link(flags: Option<u32>, substitute: Vec<u16>, print: Vec<u16>) -> Res
     Ok(buffer)
 }
 
-/// Writes the data of a tag that is no link.
+/// Writes the data of a tag that is not a link.
 fn encode_raw(tag: u32, data: &[u8]) -> Result<Vec<u8>, ReparseError> {
     let guid = if tag & TAG_MICROSOFT == 0 { GUID_SIZE } else { 0 };
     let no_guid = ReparseError::NoGuid { tag, length: data.len() };
@@ -382,7 +381,7 @@ fn nt_target(target: &str) -> (String, bool) {
     }
 }
 
-/// Bytes as Go's `[]rune` takes them: every byte that is not part of a UTF-8 character is U+FFFD, three of
+/// Bytes as Go's `[]rune` converts them: every byte that is not part of a UTF-8 character is U+FFFD, three of
 /// them for half a surrogate pair.
 fn go_runes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
@@ -437,7 +436,7 @@ mod tests {
         }
     }
 
-    /// The flags of a symbolic link belong to its fixed part, which a mount point has without them.
+    /// The fixed part of a symbolic link includes flags, that of a mount point does not.
     #[test]
     fn a_link_that_ends_in_its_fixed_part_is_too_short() {
         for (is_mount_point, needed) in [(false, 20), (true, 16)] {
@@ -461,7 +460,7 @@ mod tests {
         for none in [&b""[..], b"\x02\0\0", b"\x02\0\0\0", b"\x02\0\0\0\0x"] {
             assert_eq!(of(none), None);
         }
-        // A socket (IO_REPARSE_TAG_AF_UNIX), and a buffer that is none.
+        // A socket (IO_REPARSE_TAG_AF_UNIX), and a buffer that is not a reparse buffer.
         assert_eq!(lx_target(&link(0x8000_0023, b"\x02\0\0\0/usr")), None);
         assert_eq!(lx_target(b"\x1d\0\0\xa0"), None);
     }

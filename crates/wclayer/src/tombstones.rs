@@ -8,8 +8,8 @@
 //! \Windows\Temp\gone.txt
 //! ```
 //!
-//! Lines end in CR LF; LF alone is read too. Everything else is refused: a line that is dropped or misread
-//! would bring a deleted file back.
+//! Lines end in CR LF; LF alone is read too. Everything else is refused: dropping or misreading a line would
+//! bring a deleted file back.
 //!
 //! Source: `readTombstones` in hcsshim's `internal/wclayer/legacy.go`.
 
@@ -29,15 +29,15 @@ pub enum TombstonesError {
     /// A line does not start with a backslash.
     #[error("tombstones.txt line {line}: {path:?} does not start with a backslash")]
     NoBackslash {
-        /// Which line.
+        /// The line's number.
         line: usize,
         /// The line, with bytes that are not UTF-8 replaced.
         path: String,
     },
-    /// A path is empty, has an empty part or one that means a directory, or holds a control character.
+    /// A path is empty, has an empty part, `.` or `..`, or a control character.
     #[error("tombstones.txt line {line}: {path:?} is not the path of a file below Files")]
     Path {
-        /// Which line it is, or would be.
+        /// The number that the line has, or would have.
         line: usize,
         /// The path, with bytes that are not UTF-8 replaced.
         path: String,
@@ -48,7 +48,7 @@ pub enum TombstonesError {
 /// WTF-8 as HCS wrote it.
 ///
 /// # Errors
-/// [`TombstonesError`] for everything that is not of the format.
+/// [`TombstonesError`] for everything outside the format.
 pub fn parse(file: &[u8]) -> Result<Vec<Vec<u8>>, TombstonesError> {
     let file = file.strip_suffix(b"\n").unwrap_or(file);
     let lines = file.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -66,7 +66,7 @@ pub fn parse(file: &[u8]) -> Result<Vec<Vec<u8>>, TombstonesError> {
     lines.map(path).collect()
 }
 
-/// Writes the deleted paths, given as [`parse`] gives them.
+/// Writes the deleted paths, in the form that [`parse`] returns.
 ///
 /// # Errors
 /// [`TombstonesError::Path`] for a path that would not read back.

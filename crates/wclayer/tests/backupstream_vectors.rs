@@ -1,4 +1,4 @@
-//! Backup streams as `BackupRead` gives them, and broken ones, compared with what the reference made of them:
+//! Backup streams as from `BackupRead`, and broken ones, compared with the results of the reference:
 //! `vectors/backupstream/`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -36,7 +36,7 @@ fn every_layer_exports_to_the_same_bytes_or_fails_at_the_same_entry() {
                 }
                 None => {
                     let (error, failed_at) = result.expect_err(&at);
-                    // No entry means: at the end.
+                    // No entry means the end.
                     let entry = expected["error"]["entry"].as_u64().map_or(items, |entry| entry as usize);
                     assert_eq!(failed_at, entry, "{at}: {error}");
                 }
@@ -47,7 +47,7 @@ fn every_layer_exports_to_the_same_bytes_or_fails_at_the_same_entry() {
 }
 
 /// The recorded version of go-winio refuses sparse blocks in a source that can be read twice. Its pull
-/// request 375 lets them mean there what they mean in one that is read once.
+/// request 375 accepts them there as well.
 fn stops_at_blocks(recorded: &Value) -> bool {
     recorded["error"]["text"].as_str().is_some_and(|text| text.contains("unknown stream ID 9"))
 }
@@ -63,7 +63,7 @@ fn assert_same_tar(case: &Case, file: &str, ours: &[u8]) {
     assert!(wrapped > 0, "{}: same contents, other bytes", case.name);
 }
 
-/// The records that a stream has according to the case, or those before it breaks.
+/// The records of a stream according to the case, or those before the damage.
 fn stated_records(case: &Case, entry: &Value) -> Vec<(u32, u32, u64, Vec<u8>)> {
     let records = entry["stream"]["records"].as_array().into_iter().flatten();
     records
@@ -130,7 +130,7 @@ fn rewrite(stream: &[u8]) -> Result<Vec<u8>, wclayer::backup_stream::BackupStrea
     writer.finish()
 }
 
-/// What the reference loses is reported, and nothing else is.
+/// Exactly the losses of the reference are reported.
 #[test]
 fn losses_are_reported_where_the_reference_is_silent() {
     let losses = |name: &str, seekable| {

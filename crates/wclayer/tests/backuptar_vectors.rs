@@ -1,4 +1,4 @@
-//! Layer tars in and out, compared with what the reference did: `vectors/backuptar/`.
+//! Reading and writing layer tars, compared with the reference: `vectors/backuptar/`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ use wclayer::layer_tar::{
 };
 use wclayer::tar::Reader;
 
-/// Keeps what an import hands over.
+/// Records everything that an import hands over.
 #[derive(Default)]
 struct Recorder {
     handed: Vec<Handed>,
@@ -96,18 +96,18 @@ fn every_tar_imports_to_the_same_entries_and_backup_streams() {
     }
 }
 
-/// The same entry is at fault: the last one handed over, or one after it.
+/// Checks that the same entry fails: the last one handed over, or one after it.
 fn assert_same_failure(case: &Case, ours: &LayerTarError, handed: usize) {
     let name = &case.name;
     let error = &case.json["import"]["error"];
     assert!(!error.is_null(), "{name}: the reference does not fail, ours does: {ours}");
     let complete = case.entries().iter().filter(|entry| entry["complete"] == true).count();
     let in_entry = error["position"] == "in-entry";
-    // Bad metadata is found before an entry is handed over, missing data in it.
+    // Bad metadata fail before an entry is handed over, missing data after it.
     let is_missing_data = in_entry && error["source"] == "tar";
     assert_eq!(handed, complete + usize::from(is_missing_data), "{name}: {ours}");
     if in_entry {
-        // Ours names the stream too, if it is one of the entry's streams.
+        // Ours names the stream, too, if a stream of the entry fails.
         let (ours, theirs) = (ours.entry().unwrap(), error["entry"].as_str().unwrap());
         let stream = ours.strip_prefix(theirs).unwrap_or_else(|| panic!("{name}: {ours}, not {theirs}"));
         assert!(stream.is_empty() || stream.starts_with(':'), "{name}: {ours}, not {theirs}");

@@ -1,8 +1,8 @@
-//! The small codecs against what the reference does, as recorded in `vectors/*.json`.
+//! Compares the small codecs with the reference, as recorded in `vectors/*.json`.
 //!
-//! Each file must be there with at least the cases it had when the codec was written, so that a lost or
-//! truncated file fails instead of passing. Where ours is stricter or more exact on purpose, the case is
-//! named here with the reason; anything else that differs fails.
+//! Each file must exist with at least the cases it had when the codec was written, so that a lost or
+//! truncated file fails the test. Where ours is stricter or more exact on purpose, the case is named here
+//! with the reason; any other difference fails.
 #![allow(clippy::unwrap_used)] // Helpers of tests count as code to the lint.
 
 use base64::Engine as _;
@@ -20,7 +20,7 @@ fn load(file: &str) -> Value {
     serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The cases under `key`, of which there must be at least `least`.
+/// The cases under `key`, at least `least`.
 fn cases<'a>(vectors: &'a Value, key: &str, least: usize) -> &'a [Value] {
     let cases = vectors[key].as_array().unwrap_or_else(|| panic!("no {key}"));
     assert!(cases.len() >= least, "{key}: {} cases, there were {least}", cases.len());
@@ -43,7 +43,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Checks `bytes` against `hex`, or against `size` and `sha256` where the vector is long.
+/// Checks `bytes` against `hex` or, if the vector is long, against `size` and `sha256`.
 fn assert_bytes(bytes: &[u8], case: &Value) {
     match self::bytes(case, "hex") {
         Some(expected) => assert_eq!(hex::encode(bytes), hex::encode(expected), "{case}"),
@@ -69,7 +69,7 @@ fn reparse_data_is_written_as_by_the_reference() {
         let is_mount_point = case["is_mount_point"].as_bool().unwrap();
         let encoded = reparse::encode_go(&target, is_mount_point);
         let size = bytes(case, "hex").map_or_else(|| integer(case, "size") as usize, |hex| hex.len());
-        // Behind 64 KiB the reference's lengths wrap; that is an error here.
+        // Above 64 KiB the reference's lengths wrap; that is an error here.
         let limit = 65_535;
         if size - 8 > limit {
             assert_eq!(encoded, Err(ReparseError::TooLong { length: size - 8, limit }), "{case}");
@@ -157,7 +157,7 @@ fn pax_time(case: &Value) -> PaxTime {
     PaxTime { secs: integer(case, "unix_secs"), nanos: integer(case, "nanos") as u32 }
 }
 
-/// What the importer stores for a time. The reference counts nanoseconds in 64 bits, which wraps outside
+/// The time that the importer stores. The reference counts nanoseconds in 64 bits, which wraps outside
 /// 1677-2262; there the exact value is expected instead, as far as a FILETIME can hold it.
 fn assert_filetime(time: PaxTime, case: &Value) {
     let nanos = i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
@@ -210,7 +210,7 @@ fn filetimes_are_exported_as_by_the_reference_and_exactly_where_that_wraps() {
     assert_eq!(vectors["absent"]["filetime"].as_u64(), Some(FileTime::ABSENT.0));
 }
 
-/// Where Wine, which made `sddl.json`, and Windows disagree: case, what ours gives, and why.
+/// Cases where Wine, which made `sddl.json`, and Windows disagree: the case, our result, and the reason.
 const NOT_AS_WINE: [(&str, &str, &str); 12] = [
     ("D:(XA;;FX;;;WD;(@User.x==1))", "D:(XA;;FX;;;WD;(@USER.x == 1))", "Wine knows no conditions"),
     (
@@ -243,7 +243,7 @@ const NOT_AS_WINE: [(&str, &str, &str); 12] = [
     ("garbage", "error: security descriptor at offset 0x0 has revision 38", "Wine gives empty text"),
 ];
 
-/// Checks that ours gives what Wine gave, or what the table says.
+/// Checks that our result is that of Wine, or that of the table.
 fn assert_as_wine(name: &str, ours: Result<String, String>, as_wine: bool) {
     let ours = ours.unwrap_or_else(|error| format!("error: {error}"));
     match NOT_AS_WINE.iter().find(|(case, ..)| *case == name) {
@@ -266,7 +266,8 @@ fn sddl_is_read_and_written_as_by_windows() {
             (Err(_), None) => true,
             (Ok(ours), Some(hex)) => {
                 let same_text = text(case, "back").is_none_or(|back| printed.as_deref() == Ok(back));
-                // Wine puts the DACL before the SACL, so bytes are only compared where there is one of them.
+                // Wine puts the DACL before the SACL, so bytes are only compared if there is only one of
+                // them.
                 let one_list = ours.dacl.list().is_none() || ours.sacl.list().is_none();
                 let same_bytes = !one_list || ours.to_bytes().unwrap() == hex;
                 same_text && same_bytes && SecurityDescriptor::parse(&hex).as_ref() == Ok(ours)

@@ -1,5 +1,4 @@
-//! Extended layer tars: what the reference loses on the way into a tar is still there when ours reads it
-//! back.
+//! Extended layer tars: our reader gets back everything that the reference loses in a tar.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -44,7 +43,7 @@ impl LayerSink for Streams {
 
 type Record = (u32, Vec<u8>, Vec<u8>);
 
-/// What a file consists of: kind, name and data of each record, sparse blocks put together, in a fixed order.
+/// The parts of a file: kind, name and data of each record, with sparse blocks joined, in a fixed order.
 fn parts(stream: &[u8]) -> Vec<Record> {
     let mut reader = Reader::new(stream);
     let mut parts: Vec<Record> = Vec::new();
@@ -68,7 +67,7 @@ fn parts(stream: &[u8]) -> Vec<Record> {
             _ => parts.push((header.id, header.name, data)),
         }
     }
-    // An empty data record and none are the same file.
+    // A file with an empty data record equals one without.
     parts.retain(|(id, _, data)| *id != backup::DATA || !data.is_empty());
     parts.sort_by_key(|part| part.0);
     parts
@@ -78,7 +77,7 @@ fn extended(items: Vec<(SourceItem, Vec<u8>)>) -> Result<(Vec<u8>, Vec<Loss>), L
     export(&mut ListSource::new(items, true), Writer::extended(Vec::new()))
 }
 
-/// Cases where a record comes in a place or form that has no meaning.
+/// Cases with a record in a meaningless place or form.
 fn is_broken(case: &Case) -> bool {
     let meaningful = ["err-reparse-unsupported", "err-reparse-wcifs", "err-sparse-stream"];
     case.name.starts_with("err-") && !meaningful.contains(&&*case.name)
@@ -88,7 +87,7 @@ fn is_broken(case: &Case) -> bool {
 fn every_stream_that_makes_sense_comes_back_whole() {
     let mut checked = 0;
     for case in cases("backupstream").iter().filter(|case| !is_broken(case)) {
-        // Its data is cut off, which only a reader that skips it does not notice.
+        // Its data are cut off, which a reader that skips them does not notice.
         if case.name == "cut-ignored" {
             continue;
         }
@@ -118,13 +117,13 @@ fn every_stream_that_makes_sense_comes_back_whole() {
     assert!(checked > 20, "{checked}");
 }
 
-/// Leaves out what is reported as lost.
+/// Removes the reported losses.
 fn normalise(parts: &mut Vec<Record>) {
     parts.retain(|part| !is_dropped(part.0));
     for (_, name, _) in parts.iter_mut() {
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
         name.truncate(end);
-        // A tar has the name without type, and a file has no stream without a colon.
+        // In a tar the name has no type; and the name of a file's stream begins with a colon.
         *name = match name.strip_suffix(b":$DATA") {
             Some(stem) => stem.to_vec(),
             None => name.clone(),
@@ -137,7 +136,7 @@ fn is_dropped(id: u32) -> bool {
     matches!(id, backup::LINK | backup::PROPERTY_DATA | backup::OBJECT_ID | backup::TXFS_DATA)
 }
 
-/// Its entry would be the file again.
+/// Its entry would have the file's own name.
 #[test]
 fn a_stream_without_a_name_is_left_out_and_said_to_be_lost() {
     for name in ["", ":$DATA", ":$DATA\0more"] {
@@ -171,7 +170,7 @@ fn layers_that_lose_nothing_have_the_same_bytes_either_way() {
             let (tar, losses) = plain.unwrap();
             let (extended_tar, lost_still) = extended(items).unwrap();
             assert_eq!(lost_still, [], "{}", case.name);
-            // The order of attributes is no loss for the reference, and is kept by ours.
+            // The reference does not count the order of attributes as a loss; ours keeps it.
             if losses.is_empty() && case.name != "ea-multi" {
                 assert!(tar == extended_tar, "{}", case.name);
                 same += 1;
@@ -220,15 +219,15 @@ fn data_that_is_both_in_its_record_and_in_blocks_is_refused() {
             let result = write(offset, block, new(Vec::new()));
             assert!(matches!(result, Err(LayerTarError::UnknownRecord { id: backup::SPARSE_BLOCK, .. })));
         }
-        // The end of the blocks alone says nothing more.
+        // The closing block alone adds nothing.
         write(4, b"", new(Vec::new())).unwrap();
     }
 }
 
-/// Where a sparse block begins, and what is in it.
+/// Offset and content of a sparse block.
 type Block<'a> = (u64, &'a [u8]);
 
-/// A stream of a kind with blocks, the last of which ends it.
+/// A sparse stream with these blocks, the last of which ends it.
 fn sparse(id: u32, name: &[u8], blocks: &[Block], end: u64) -> Vec<u8> {
     let mut stream = StreamWriter::new(Vec::new());
     let attributes = backup::STREAM_SPARSE_ATTRIBUTE;
@@ -241,7 +240,7 @@ fn sparse(id: u32, name: &[u8], blocks: &[Block], end: u64) -> Vec<u8> {
     stream.finish().unwrap()
 }
 
-/// As go-winio does from pull request 375 on; a source that is read once always could.
+/// As in go-winio from pull request 375 on; before, only for a source that is read once.
 #[test]
 fn a_sparse_file_is_written_with_its_zeros_however_often_its_source_can_be_read() {
     let files: [(&[Block], u64); 5] = [
@@ -300,7 +299,7 @@ fn any_reparse_point_comes_back_whole_and_a_link_of_wsl_is_a_link_to_other_reade
     }
 }
 
-/// The text of an old layer's descriptor: what it grants under a condition, and what its conditions refer to.
+/// The text of an old layer's descriptor, with conditional ACEs and the attributes that they refer to.
 #[test]
 fn conditions_of_an_old_layers_descriptor_are_read() {
     let sddl = r#"O:BAG:SYD:(XA;;FX;;;WD;(@USER.Title == "PM"))S:(RA;;;;;WD;("Secrecy",TU,0x0,3))"#;

@@ -1,4 +1,4 @@
-//! What is written reads back, whatever it is; and nothing that is read can do harm.
+//! Everything that is written reads back, and no input does harm.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -44,7 +44,7 @@ fn records() -> impl Strategy<Value = PaxRecords> {
         .prop_map(|records| records.iter().map(|(key, value)| (key.as_bytes(), &value[..])).collect())
 }
 
-/// A header as the reader gives it, but for what depends on its place.
+/// A header as from the reader, without the fields that depend on its place.
 fn header() -> impl Strategy<Value = (Header, Vec<u8>)> {
     let kind = proptest::sample::select(b"01234567".to_vec());
     let owner = (prop_oneof![0i64..3000, any::<i64>()], prop_oneof![0i64..3000, any::<i64>()]);
@@ -88,7 +88,7 @@ fn header() -> impl Strategy<Value = (Header, Vec<u8>)> {
         )
 }
 
-/// A header less what depends on its place and its form: offsets, and the records that became fields.
+/// A header without the parts that depend on its place and form: offsets, and the records that became fields.
 fn content(header: Header) -> Header {
     let vendor = |key: &[u8]| key.contains(&b'.');
     let mut records: Vec<(Vec<u8>, Vec<u8>)> =
@@ -130,7 +130,7 @@ proptest! {
 }
 
 fn info() -> impl Strategy<Value = FileInfo> {
-    // Without the directory bit: the kind decides about that.
+    // Without the directory bit, which the kind decides.
     let attributes = any::<u32>().prop_map(|bits| bits & !FILE_ATTRIBUTE_DIRECTORY);
     (attributes, any::<[u64; 4]>()).prop_map(|(attributes, times)| FileInfo {
         attributes,
@@ -158,7 +158,7 @@ fn reparse_buffer() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// An entry as it comes from a tar, and its data.
+/// An entry as from a tar, and its data.
 fn layer_entry() -> impl Strategy<Value = (LayerEntry, Vec<u8>)> {
     let is_plain = |name: &Vec<u8>| !name.rsplit(|&byte| byte == b'/').next().unwrap().starts_with(b".wh.");
     let name = name().prop_filter("no whiteout", is_plain);
@@ -197,7 +197,7 @@ proptest! {
         let tar = writer.finish().unwrap();
         let read = read_entries(&tar).pop().unwrap();
         prop_assert_eq!(&tar[read.data_offset as usize..][..data.len()], &data[..]);
-        // What a link says in its header comes with it.
+        // A link's header adds a reparse buffer.
         let is_link = matches!(read.kind, EntryKind::Symlink { .. });
         let (kind, type_flag) =
             if is_link { (read.kind.clone(), read.type_flag) } else { (entry.kind.clone(), entry.type_flag) };
@@ -213,7 +213,7 @@ proptest! {
         let read = read_entries(&writer.finish().unwrap());
         match &read[0].kind {
             EntryKind::Whiteout { target } => {
-                // Paths are cleaned on the way.
+                // Importing cleans paths.
                 if !path.split(|&byte| byte == b'/').any(|element| matches!(element, b"." | b"..")) {
                     prop_assert_eq!(target, &path);
                 }
@@ -236,7 +236,7 @@ proptest! {
         let headers: Vec<(StreamHeader, Vec<u8>)> = records
             .into_iter()
             .map(|(id, attributes, name, position, data)| {
-                // Half of the kinds are ones that exist.
+                // Half of the kinds are valid.
                 let id = if id % 2 == 0 { id / 2 % 12 } else { id };
                 let sparse_offset = if id == backup::SPARSE_BLOCK { position } else { 0 };
                 let name = wclayer::name::from_utf16(&name);
@@ -260,7 +260,7 @@ proptest! {
     }
 }
 
-/// Takes everything, up to a size: a hole of some exabytes is nothing wrong.
+/// Accepts everything up to a size: a hole of some exabytes is valid.
 #[derive(Default)]
 struct Bounded(usize);
 
@@ -293,13 +293,13 @@ impl LayerSink for Bounded {
     }
 }
 
-/// What happens to a file on bad disks and in bad hands.
+/// Damage to a file by bad disks or attackers.
 #[derive(Clone, Debug)]
 enum Damage {
     Byte(Index, u8),
     Cut(Index),
     Repeat(Index, Index),
-    /// As [`Damage::Byte`], but with a checksum that fits, so that the damage is seen by more than it.
+    /// Like [`Damage::Byte`], but with a corrected checksum, so that other checks meet the damage.
     HeaderByte(Index, usize, u8),
 }
 
@@ -337,7 +337,7 @@ fn apply(bytes: &mut Vec<u8>, damage: &Damage) {
     }
 }
 
-/// Gives a header block the checksum of what is in it.
+/// Corrects the checksum of a header block.
 fn reseal(block: &mut [u8]) {
     block[148..156].fill(b' ');
     let sum: u32 = block[..512].iter().map(|&byte| u32::from(byte)).sum();
@@ -390,7 +390,7 @@ proptest! {
     }
 }
 
-/// Counts what it gives, and gives zeros for ever.
+/// Endless zeros; counts the bytes read.
 struct Endless(u64);
 
 impl Read for Endless {

@@ -1,4 +1,4 @@
-//! How archives begin, end and break, where their parts are, and what can be written.
+//! Beginnings, ends and damage of archives, the offsets of their parts, and writable entries.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -38,7 +38,7 @@ fn to_tar<D: Directory>(directory: &D) -> Vec<u8> {
     export(&mut reader, layer_tar::Writer::new(Vec::new())).unwrap().0
 }
 
-/// There and back, with the links that lead to other layers left out.
+/// Writes a tar to the directory and exports it again, without links to other layers.
 fn through<D: Directory>(tar: &[u8], mut directory: D) -> Vec<u8> {
     let deferred = to_directory(tar, &mut directory).unwrap();
     deferred.store(&mut directory).unwrap();
@@ -72,10 +72,10 @@ fn assert_transports(name: &str) {
     assert!(through(&first, InMemory::default()) == first, "{name}: a second time changes something");
     assert!(through(&first, OnDisk::new()) == first, "{name}: a second time changes something");
     let (ours, mut reference) = (entries(&first), entries(&case.read("out.tar")));
-    // These are made in the copy of the parent's utility VM, so no part of the directory.
+    // These are made in the copy of the parent's utility VM, so they are not part of the directory.
     reference.retain(|path, _| !path.starts_with("UtilityVM/") || !path.contains("/.wh."));
     assert_eq!(ours.keys().collect::<Vec<_>>(), reference.keys().collect::<Vec<_>>(), "{name}");
-    // Which name of a file is the file and which are links depends on the order.
+    // The order decides which name of a file is the file and which are links.
     let has_one_name = |path: &String| [&ours[path], &reference[path]].iter().all(|e| e.0 != type_flag::LINK);
     let files: Vec<&String> =
         ours.keys().filter(|path| path.starts_with("Files/") && has_one_name(path)).collect();
@@ -95,7 +95,7 @@ fn a_diff_layer_is_the_same_behind_a_transport_directory() {
     assert_transports("diff-layer");
 }
 
-/// Whatever a tar has, it is stored or refused; and what is stored comes out the same from then on.
+/// Every tar is stored or refused; and a stored one exports the same from then on.
 #[test]
 fn every_tar_is_stored_or_refused_with_the_reason() {
     let mut stored = 0;
@@ -105,11 +105,11 @@ fn every_tar_is_stored_or_refused_with_the_reason() {
         match to_directory(&tar, &mut directory) {
             Ok(deferred) if deferred.store(&mut directory).is_ok() => {
                 let mut reader = Reader::new(&directory).unwrap();
-                // Files with a directory's attribute and data have no form in a tar.
+                // Files with a directory's attribute and data cannot be written to a tar.
                 let Ok((first, _)) = export(&mut reader, layer_tar::Writer::new(Vec::new())) else {
                     continue;
                 };
-                // A file without a data record has an empty one once it has been in a tar.
+                // A file without a data record gets an empty one by passing through a tar.
                 let second = through(&first, InMemory::default());
                 assert!(through(&second, InMemory::default()) == second, "{}", case.name);
                 stored += 1;
@@ -353,7 +353,7 @@ fn errors_name_the_file() {
     assert!(error.get_ref().unwrap().source().is_some());
 }
 
-/// A file or directory below `Files`: what it is and what it holds.
+/// A file or directory below `Files`: its kind and its content.
 #[derive(Clone, Debug)]
 struct Item {
     info: FileInfo,
@@ -363,7 +363,7 @@ struct Item {
     streams: BTreeMap<String, Vec<u8>>,
 }
 
-/// Attributes that say of a file what it is cannot be made up.
+/// Attributes that determine the kind of a file cannot be random.
 const KINDS: u32 = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_REPARSE_POINT | FILE_ATTRIBUTE_SPARSE_FILE;
 
 fn item() -> impl Strategy<Value = Item> {
@@ -404,7 +404,7 @@ fn write_item(writer: &mut layer_tar::Writer<Vec<u8>>, name: &str, item: &Item, 
     }
 }
 
-/// All that the entries of a tar say, by name; of streams, their bytes.
+/// The entries of a tar by name; the bytes of streams.
 fn contents(tar: &[u8]) -> BTreeMap<Vec<u8>, (Option<LayerEntry>, Vec<u8>)> {
     let mut reader = tar::Reader::new(tar);
     let mut contents = BTreeMap::new();
@@ -414,7 +414,7 @@ fn contents(tar: &[u8]) -> BTreeMap<Vec<u8>, (Option<LayerEntry>, Vec<u8>)> {
         let entry = LayerEntry { offset: 0, data_offset: 0, ..LayerEntry::from_header(&header).unwrap() };
         contents.insert(header.name, ((!is_stream).then_some(entry), data));
     }
-    // Their own times are not in the format.
+    // The format does not store their times.
     contents.remove(&b"Files"[..]);
     contents
 }

@@ -1,5 +1,5 @@
-//! Nothing in `vectors/` goes untested: a case that is added or lost, or a file of a kind that no test reads,
-//! fails here.
+//! Everything in `vectors/` is tested: an added or lost case, or a file of a kind that no test reads, fails
+//! here.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,10 +11,10 @@ use std::path::Path;
 
 use vectors::{Case, cases, root};
 
-/// Read by people.
+/// For people, not for tests.
 const NO_TEST: &str = "";
 
-/// What is in `vectors/`, and which test reads it.
+/// The files in `vectors/`, and the tests that read them.
 const TOP: [(&str, &str); 9] = [
     ("README.md", NO_TEST),
     ("backupstream", "backupstream_vectors.rs"),
@@ -48,8 +48,8 @@ fn no_case_is_missing() {
     assert_eq!(names(&root().join("tar-split")).len(), 5);
 }
 
-/// The tests of the cases go through all directories and read what `entries.json` names. So what it does not
-/// name would not be read.
+/// The tests of the cases go through all directories and read the files that `entries.json` names. A file
+/// that it does not name would not be read.
 #[test]
 fn every_file_of_a_case_is_named_in_it() {
     for case in cases("backuptar").into_iter().chain(cases("backupstream")) {

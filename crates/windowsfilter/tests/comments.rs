@@ -1,15 +1,15 @@
-//! Comments are read beside code: none in the repository is wider than the code may be (`rustfmt.toml`),
-//! which `rustfmt` itself checks only for code.
+//! No comment in the repository is wider than the limit for code (`rustfmt.toml`), which `rustfmt` itself
+//! checks only for code.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Columns that a comment may end at.
+/// The last column of a comment.
 const WIDTH: usize = 110;
 
-/// All sources below a directory, but for what builds leave.
+/// All sources below a directory, without the output of builds.
 fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

@@ -1,5 +1,5 @@
-//! `docs/driver-contract.md` says of every row of the original's behaviour what ours does and which test
-//! shows it. This shows that it says so of every row, and that these tests exist.
+//! For every row of the original's behaviour, `docs/driver-contract.md` describes ours and names the tests.
+//! This checks that no row is missing, and that the tests exist.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// start of their numbers.
 const ROWS: [(&str, usize); 3] = [("", 75), ("h", 6), ("m", 12)];
 
-/// What a row says instead of a test if it needs Windows.
+/// The text of a row that needs Windows, instead of a test.
 const WINDOWS: &str = "Windows engine: ";
 
 fn repository() -> PathBuf {
@@ -49,8 +49,7 @@ fn tests_of(cell: &str) -> Vec<(String, String)> {
     tests
 }
 
-/// Whether `source` has a test of that name: as a function under `#[test]`, or in the list of a suite that
-/// makes them.
+/// Whether `source` has a test of that name: as a function under `#[test]`, or in the list of a suite.
 fn has_test(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let is_test = |at: usize| {
@@ -59,7 +58,7 @@ fn has_test(source: &str, name: &str) -> bool {
         above.into_iter().any(|line| *line == "#[test]")
     };
     let as_function = (0..lines.len()).any(|at| lines[at].starts_with(&format!("fn {name}(")) && is_test(at));
-    // One that is written for every engine: the suite's own list says that it runs.
+    // A test for every engine: the suite's own list has it.
     let in_suite = lines.iter().any(|line| line.starts_with(&format!("pub(crate) fn {name}<R: Rig")))
         && contract("suite.rs").contains(&format!("    \"{name}\",\n"));
     as_function || in_suite

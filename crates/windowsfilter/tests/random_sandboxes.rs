@@ -1,7 +1,7 @@
-//! Random changes in a sandbox: committed as a layer and mounted again, they are the tree that was in the
-//! sandbox. Nothing is lost, nothing comes back.
+//! Random changes in a sandbox: committed as a layer and mounted again, they give the sandbox's tree. Nothing
+//! is lost, and no deleted file comes back.
 //!
-//! In a binary of its own: a program that is started while another test unmounts would keep that mount busy.
+//! In a binary of its own: starting a program while another test unmounts would keep that mount busy.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
@@ -24,7 +24,7 @@ use windowsfilter::{Driver, Error, StorageOptions};
 
 use support::{TestLayer, TestStore, id};
 
-/// What somebody does in a mounted sandbox. What cannot be done there is not done.
+/// An action in a mounted sandbox. Impossible ones are skipped.
 #[derive(Clone, Debug)]
 enum Act {
     Write(PathBuf, u16),
@@ -37,7 +37,7 @@ enum Act {
     Touch(PathBuf, u32),
 }
 
-/// Few names, so that they meet; `A` is `a` to Windows.
+/// Few names, so that they collide; on Windows `A` is `a`.
 fn path() -> impl Strategy<Value = PathBuf> {
     let name = select(vec!["a", "A", "b", "c", "d", "linked", "new~1", "Ü"]);
     vec(name, 1..4).prop_map(|names| names.iter().collect())
@@ -106,12 +106,12 @@ fn parents(store: &TestStore) {
     store.apply_diff(&id("upper"), Some(&id("base")), &mut &upper.tar()[..]).unwrap();
 }
 
-/// A line for each path: what it is, and which names are one file. In lower case: a directory that takes the
-/// place of one that is spelled otherwise keeps that spelling, as a layer has but one entry for both.
+/// A line for each path: its kind, and the names of the same file. In lower case, because a directory that
+/// replaces one in another case keeps the old spelling: a layer has only one entry for both.
 type Lines = BTreeMap<String, String>;
 
-/// What is below `root`, and whether two names of a directory are one to Windows: a layer has one of them, or
-/// is refused, and other tests say which.
+/// The tree below `root`, and whether two names of a directory are the same to Windows: a layer then has one
+/// of them, or is refused, which other tests cover.
 fn lines(root: &Path) -> (Lines, bool) {
     let (mut lines, mut has_twins) = (Lines::new(), false);
     let mut names: BTreeMap<u64, String> = BTreeMap::new();
@@ -134,7 +134,7 @@ fn lines(root: &Path) -> (Lines, bool) {
                 let first = names.entry(metadata.ino()).or_insert_with(|| name.clone());
                 format!("file {first} with {}", fs::read_to_string(&path).unwrap())
             };
-            // The time of a link is nobody's business on Windows.
+            // The time of a link does not matter on Windows.
             let time = if metadata.is_symlink() { 0 } else { ticks(&metadata) };
             let line = format!("{what}, {time}, {}", attributes(&path, metadata.is_symlink()));
             has_twins |= lines.insert(name, line).is_some();
@@ -143,7 +143,7 @@ fn lines(root: &Path) -> (Lines, bool) {
     (lines, has_twins)
 }
 
-/// A view says with other words, and as its own names are spelled, where a link leads.
+/// The target of a link, normalised: a view writes it in other words, and in its own spelling.
 fn leads_to(directory: &Path, text: &Path) -> PathBuf {
     let mut path = directory.to_owned();
     for component in text.components() {
@@ -155,7 +155,7 @@ fn leads_to(directory: &Path, text: &Path) -> PathBuf {
     path
 }
 
-/// In what Windows counts.
+/// In Windows' units of 100 ns.
 fn ticks(metadata: &fs::Metadata) -> u64 {
     FileTime::from_unix(metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap()).0
 }
@@ -164,10 +164,10 @@ fn attributes(path: &Path, is_link: bool) -> String {
     let namespace = if is_link { "trusted" } else { "user" };
     let names = ["DosStream.s:$DATA", "win32.ea.NAME"];
     let value = |name: &&str| attribute(path, &format!("{namespace}.{name}"));
-    // In a view, streams have the NUL that Samba wants after them.
+    // In a view, streams end in the NUL that Samba expects.
     let mut values: Vec<String> =
         names.iter().map(|name| value(name).trim_end_matches(r"\x00").to_owned()).collect();
-    // What nobody said is what Windows gives a new file; a new link's are told by its target.
+    // Missing attributes are those of a new file on Windows; for a new link they depend on its target.
     if !is_link {
         let said = attribute(path, "user.DOSATTRIB");
         let bits = u32::from_str_radix(said.trim_start_matches("0x"), 16).ok();

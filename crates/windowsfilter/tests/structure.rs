@@ -1,5 +1,5 @@
-//! What `ARCHITECTURE.md` says of the sources holds: which may have unsafe code, and what the driver knows of
-//! engines.
+//! Checks claims of `ARCHITECTURE.md` about the sources: the files with unsafe code, and the driver's
+//! knowledge of engines.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -61,7 +61,7 @@ fn the_driver_names_an_engine_only_where_one_is_chosen() {
     );
 }
 
-/// The size that the host chooses, layers without a record of ours, and the three ways a layer comes in.
+/// The size that the host chooses, layers without a record of ours, and the three ways to import a layer.
 #[test]
 fn the_driver_asks_in_few_places_where_layers_are_made() {
     let asked = driver_lines(&["is_in_place()", "placement()"]);
@@ -85,7 +85,7 @@ fn the_front_page_is_short() {
 #[test]
 fn unsafe_code_is_only_where_the_architecture_says() {
     let repository = repository();
-    // In two pieces: this file speaks of it.
+    // In two pieces, because this file is searched, too.
     let lint = concat!("unsafe", "_code");
     let mut exempt = Vec::new();
     for path in ["crates", "xtask"].iter().flat_map(|dir| files(&repository.join(dir))) {

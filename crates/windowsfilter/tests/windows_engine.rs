@@ -1,5 +1,5 @@
-//! `docs/windows-engine.md` names the tests that show each row. This shows that there are such tests, and
-//! that no function of the original is left out.
+//! `docs/windows-engine.md` names the tests of each row. This checks that they exist, and that no function of
+//! the original is missing.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -46,7 +46,7 @@ const FUNCTIONS: [&str; 35] = [
     "parseStorageOpt",
 ];
 
-/// The table that says of each of them what can fail.
+/// The table of possible failures of each of them.
 const FAILURES: &str = "## What can fail, function by function";
 
 fn repository() -> PathBuf {
@@ -113,8 +113,7 @@ fn tests_in(source: &str) -> Vec<&str> {
     names
 }
 
-/// Whether `name` is one of `tests`; the end of a long one may be left out, as long as there is only one of
-/// that beginning.
+/// Whether `name` is one of `tests`. The end of a long name may be left out if only one test begins so.
 fn is_among(tests: &[&str], name: &str) -> bool {
     match name.strip_suffix('…') {
         Some(start) => tests.iter().filter(|test| test.starts_with(start)).count() == 1,

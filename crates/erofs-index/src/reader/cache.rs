@@ -1,5 +1,5 @@
-//! A small cache before a slow source: an image is read in pieces of 64 to 512 bytes, most of them near the
-//! last.
+//! A small cache for a slow source: images are read in pieces of 64 to 512 bytes, mostly near the previous
+//! one.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +21,7 @@ pub struct Cached<S> {
 
 #[derive(Debug, Clone, Default)]
 struct Page {
-    /// Number of the page plus 1; 0: nothing here yet.
+    /// Number of the page plus 1; 0: empty.
     tag: u64,
     bytes: Vec<u8>,
 }
@@ -39,7 +39,7 @@ impl<S: ReadAt> Cached<S> {
     }
 
     fn read_page(&self, number: u64, within: usize, buffer: &mut [u8]) -> io::Result<()> {
-        // A panic while the lock was held leaves pages that are whole or have no tag.
+        // After a panic under the lock, every page is either complete or has no tag.
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         let page = &mut pages[(number % PAGES as u64) as usize];
         if page.tag != number + 1 {

@@ -1,4 +1,4 @@
-//! Directories: listing, and looking a name up as the kernel does.
+//! Directories: lists them, and looks up names as the kernel does.
 
 use super::{FileType, Image, InodeInfo, Nid, ReadAt, ReadError};
 use crate::format::{BLOCK_SIZE, Dirent, NAME_MAX};
@@ -12,13 +12,13 @@ pub struct DirEntry {
     pub name: Vec<u8>,
     /// The inode.
     pub nid: Nid,
-    /// The inode's type, as the directory says it.
+    /// The inode's type in the directory.
     pub file_type: FileType,
-    /// Where the entry is, to find it again without its name.
+    /// The entry's place, to find it again without its name.
     pub place: DirPlace,
 }
 
-/// Where in its directory an entry is.
+/// The place of an entry in its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirPlace {
     block: u32,
@@ -99,13 +99,13 @@ impl<S: ReadAt> Iterator for ReadDir<'_, S> {
     }
 }
 
-/// Where a listing is.
+/// The position of a listing.
 #[derive(Debug)]
 pub(super) struct Cursor {
     directory: InodeInfo,
     block: u64,
     entry: usize,
-    /// The name before, to see that names ascend; nothing before the first.
+    /// The previous name, to check that names ascend; empty before the first.
     previous: Vec<u8>,
 }
 
@@ -115,7 +115,7 @@ impl Cursor {
         Ok(Self { directory: *directory, block: 0, entry: 0, previous: Vec::new() })
     }
 
-    /// The next entry. `block` is anybody's buffer; it is loaded again if it holds something else.
+    /// The next entry. `block` may be any buffer; it is loaded again if it holds another block.
     pub(super) fn next<S: ReadAt>(
         &mut self,
         image: &Image<S>,
@@ -143,7 +143,7 @@ impl Cursor {
                 self.entry += 1;
                 if !is_dot(&self.previous) {
                     let (nid, file_type) = block.target(&self.directory, entry)?;
-                    // A block was just read, so it is one of an image's, which has fewer than 2^32; it has
+                    // The block was just read from an image, which has fewer than 2^32 blocks; a block has
                     // room for 341 entries.
                     let place = DirPlace { block: self.block as u32, entry: entry as u16 };
                     return Ok(Some(DirEntry { name: self.previous.clone(), nid, file_type, place }));
@@ -159,7 +159,7 @@ impl Cursor {
 /// One block of a directory.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// Whose block it is, and which; `None` while nothing usable is loaded.
+    /// The directory and the number of the block; `None` while no valid block is loaded.
     at: Option<(Nid, u64)>,
     number: u64,
     bytes: [u8; BLOCK_SIZE],

@@ -1,4 +1,4 @@
-//! Why an image cannot be read. Every variant says what was expected and what came.
+//! Why an image cannot be read. Every variant names the expected and the actual value.
 
 use std::io;
 
@@ -13,15 +13,15 @@ pub enum ReadError {
     Io {
         /// First byte.
         offset: u64,
-        /// Bytes asked for.
+        /// Bytes to read.
         length: usize,
-        /// What the source said.
+        /// The source's error.
         source: io::Error,
     },
-    /// Something points behind the image's end.
+    /// A structure lies beyond the image's end.
     #[error("{what} at offset {offset:#x} takes {length} bytes and leaves the image, which has {limit}")]
     BeyondEnd {
-        /// What should be there.
+        /// The structure.
         what: &'static str,
         /// Where.
         offset: u64,
@@ -30,15 +30,15 @@ pub enum ReadError {
         /// Bytes of the image.
         limit: u64,
     },
-    /// No EROFS at all.
+    /// Not an EROFS image.
     #[error("not an EROFS image: magic number {actual:#010x} instead of {expected:#010x}")]
     Magic {
-        /// What is there.
+        /// The number in the image.
         actual: u32,
-        /// What should be.
+        /// The number of EROFS.
         expected: u32,
     },
-    /// EROFS, but with something that this reader does not know.
+    /// EROFS, but with a feature that this reader does not support.
     #[error("EROFS image with {what} {actual:#x}, only {supported:#x} is supported")]
     UnsupportedImage {
         /// The field.
@@ -56,7 +56,7 @@ pub enum ReadError {
         /// Computed.
         expected: u32,
     },
-    /// A field of an inode has a value that it cannot have.
+    /// A field of an inode has an impossible value.
     #[error("inode {nid} has {what} {actual:#x}, at most {limit:#x} allowed")]
     InodeField {
         /// The inode.
@@ -78,14 +78,14 @@ pub enum ReadError {
         /// Its value.
         actual: u64,
     },
-    /// A call for one type of file got another.
+    /// A call for one type of file got another type.
     #[error("inode {nid} is a {actual}, not a {expected}")]
     WrongType {
         /// The inode.
         nid: Nid,
         /// Its type.
         actual: super::FileType,
-        /// What the call needs.
+        /// The type that the call needs.
         expected: super::FileType,
     },
     /// A directory block contradicts itself.
@@ -101,10 +101,10 @@ pub enum ReadError {
         what: &'static str,
         /// Its value.
         actual: u64,
-        /// What it may be at most, or must be.
+        /// The largest, or the only, valid value.
         limit: u64,
     },
-    /// An entry has a name that no entry can have.
+    /// An entry has an invalid name.
     #[error("directory {nid}, block {block}, entry {entry}: name {name:?} {problem}")]
     DirectoryName {
         /// The directory.
@@ -115,7 +115,7 @@ pub enum ReadError {
         entry: usize,
         /// The name, shown lossily.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// A list of attributes contradicts itself.
@@ -129,7 +129,7 @@ pub enum ReadError {
         what: &'static str,
         /// Its value.
         actual: u64,
-        /// What it may be at most.
+        /// The largest valid value.
         limit: u64,
     },
     /// A file's chunks do not follow each other on one device.
@@ -190,7 +190,7 @@ pub enum ReadError {
         /// Bytes of the image.
         limit: u64,
     },
-    /// Deeper than any path that can be named.
+    /// Deeper than any valid path.
     #[error("directory {nid} is more than {limit} levels deep")]
     TooDeep {
         /// The directory.

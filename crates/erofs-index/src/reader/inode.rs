@@ -1,4 +1,4 @@
-//! Inodes: metadata, and where their data is.
+//! Inodes: metadata, and the place of their data.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::format::{
 };
 use crate::{DeviceId, Extent};
 
-/// An inode's number: where it is, in units of 32 bytes. The kernel shows it as `st_ino`.
+/// An inode's number: its offset in units of 32 bytes. The kernel shows it as `st_ino`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nid(pub u64);
 
@@ -29,7 +29,7 @@ pub enum FileType {
     Directory,
     /// Symbolic link.
     Symlink,
-    /// Character device; overlayfs takes device 0:0 for a deleted name.
+    /// Character device; in overlayfs, device 0:0 marks a deleted name.
     CharDevice,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for FileType {
     }
 }
 
-/// What an image says about one inode.
+/// One inode of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InodeInfo {
@@ -90,7 +90,7 @@ pub struct InodeInfo {
     pub rdev: u32,
     layout: u16,
     union: u32,
-    /// Where the inode is; `open` and `inode` have seen that it lies in the image.
+    /// The inode's offset; `open` and `inode` have checked that it lies in the image.
     offset: u64,
     xattr_bytes: u32,
 }
@@ -104,7 +104,7 @@ impl InodeInfo {
         (self.offset + size_of::<ExtendedInode>() as u64, self.xattr_bytes as usize)
     }
 
-    /// Where inline data or chunk indexes may begin.
+    /// Earliest offset of inline data or chunk indexes.
     fn behind_xattrs(&self) -> u64 {
         let (offset, length) = self.xattr_range();
         offset + length as u64
@@ -145,7 +145,7 @@ impl<S: ReadAt> Image<S> {
         Ok(target)
     }
 
-    /// Where a regular file's bytes are; `None` if it has none, or only zeros.
+    /// The place of a regular file's bytes; `None` if it has none, or only zeros.
     ///
     /// # Errors
     /// Not a regular file; data in the image itself, outside of its device, or in pieces.

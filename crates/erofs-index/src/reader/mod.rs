@@ -1,10 +1,9 @@
-//! The reader: the tree in an image, without privileges and without trust.
+//! The reader: reads the tree in an untrusted image, without privileges.
 //!
-//! Nothing that an image says is believed: every offset, length and count is checked before it is used, and
-//! the error names the place and the values. Nothing recurses, memory does not depend on what a field claims,
-//! and [`Image::walk`] ends on images whose directories form loops. What EROFS knows but
-//! [`crate::ImageBuilder`] does not write (compression, short inodes, file data in the image) is refused by
-//! name.
+//! Every offset, length and count is checked before it is used, and errors name the place and the values.
+//! Nothing recurses, memory does not depend on the values of fields, and [`Image::walk`] ends on images whose
+//! directories form loops. Features of EROFS that [`crate::ImageBuilder`] does not write (compression, short
+//! inodes, file data in the image) are refused by name.
 
 mod cache;
 mod directory;
@@ -26,7 +25,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use crate::DeviceId;
 use crate::format::{self, BLOCK_SIZE, CHECKSUMMED, DeviceTableSlot, SUPERBLOCK_OFFSET, SuperBlock};
 
-/// An image, opened.
+/// An open image.
 #[derive(Debug)]
 pub struct Image<S> {
     source: S,
@@ -40,7 +39,7 @@ pub struct Image<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceSlot {
-    /// Its number, as extents give it.
+    /// Its number in extents.
     pub id: DeviceId,
     /// Its size in blocks of 512 bytes.
     pub blocks: u64,
@@ -48,7 +47,7 @@ pub struct DeviceSlot {
 }
 
 impl DeviceSlot {
-    /// What the writer said about the device; may be empty.
+    /// The writer's tag of the device; may be empty.
     pub fn tag(&self) -> &[u8] {
         let end = self.tag.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         &self.tag[..end]
@@ -59,7 +58,8 @@ impl<S: ReadAt> Image<S> {
     /// Reads superblock and device table.
     ///
     /// # Errors
-    /// No EROFS, a wrong checksum, a feature that this crate does not write, a source shorter than the image.
+    /// Not an EROFS image, a wrong checksum, a feature that this crate does not write, or a source shorter
+    /// than the image.
     pub fn open(source: S) -> Result<Self, ReadError> {
         let length = source.len().map_err(|source| ReadError::Io { offset: 0, length: 0, source })?;
         let mut image = Self { source, length, superblock: SuperBlock::new_zeroed(), devices: Vec::new() };
@@ -78,7 +78,7 @@ impl<S: ReadAt> Image<S> {
         Nid(u64::from(self.superblock.root_nid.get()))
     }
 
-    /// The devices that the files' data is on, in the order of a mount's `device=` options.
+    /// The devices of the files' data, in the order of a mount's `device=` options.
     pub fn devices(&self) -> &[DeviceSlot] {
         &self.devices
     }
@@ -88,12 +88,12 @@ impl<S: ReadAt> Image<S> {
         self.superblock.uuid
     }
 
-    /// When the image was made, if the writer said so: seconds since 1970 and nanoseconds.
+    /// When the image was made, if the writer recorded it: seconds since 1970 and nanoseconds.
     pub fn build_time(&self) -> (i64, u32) {
         (self.superblock.epoch.get(), self.superblock.epoch_nanos.get())
     }
 
-    /// How many inodes the image says that it has.
+    /// The number of inodes that the image claims.
     pub fn inode_count(&self) -> u64 {
         self.superblock.inodes.get()
     }
@@ -115,7 +115,7 @@ impl<S: ReadAt> Image<S> {
         for index in 0..count {
             let slot: DeviceTableSlot =
                 self.read_struct("device slot", start + u64::from(index) * unit as u64)?;
-            // A count of 65,535 devices is the largest, so that the last number is 65,535.
+            // The count is at most 65,535, so the last number is at most 65,535.
             devices.push(DeviceSlot {
                 id: DeviceId(index + 1),
                 blocks: slot.blocks.get().into(),

@@ -1,19 +1,19 @@
-//! Where an image is read from: anything that can be read at an offset, by several readers at once.
+//! Sources of images: anything that several readers can read at offsets at once.
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-/// Bytes that can be read at any offset. Reading does not move anything, so `&self` is enough.
+/// Bytes that can be read at any offset. Reading has no position to move, so `&self` is enough.
 pub trait ReadAt {
-    /// Fills `buffer` with the bytes from `offset` on, or fails; [`io::ErrorKind::UnexpectedEof`] if there
-    /// are fewer.
+    /// Fills `buffer` with the bytes from `offset` on, or fails, with [`io::ErrorKind::UnexpectedEof`] if
+    /// there are fewer.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// How many bytes there are.
+    /// The number of bytes.
     fn len(&self) -> io::Result<u64>;
 
-    /// Whether there are none.
+    /// Whether it has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }

@@ -1,4 +1,4 @@
-//! Walks a whole image, whatever its directories claim.
+//! Walks a whole image, safely for any directories.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
@@ -7,7 +7,7 @@ use super::directory::{Block, Cursor};
 use super::{DirEntry, FileType, Image, InodeInfo, Nid, ReadAt, ReadError};
 
 /// Deepest directory that [`Walk`] enters. A Windows path has at most 32,767 characters, hence fewer levels;
-/// what is deeper was made to hurt.
+/// a deeper tree is an attack.
 const DEPTH_MAX: usize = 16_384;
 
 /// One step of a [`Walk`].

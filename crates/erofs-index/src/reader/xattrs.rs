@@ -38,8 +38,8 @@ impl<S: ReadAt> Image<S> {
         Ok(found)
     }
 
-    /// Shows the attributes to `visit` in the kernel's order, those beside the inode first, until it returns
-    /// false.
+    /// Passes the attributes to `visit` in the kernel's order, those beside the inode first, until it returns
+    /// `false`.
     fn visit_xattrs(
         &self,
         inode: &InodeInfo,
@@ -75,7 +75,7 @@ impl<S: ReadAt> Image<S> {
         Ok(())
     }
 
-    /// The bytes of a shared attribute, entry and all.
+    /// The bytes of a shared attribute, including its entry.
     fn shared_xattr(&self, inode: &InodeInfo, unit: u32) -> Result<Vec<u8>, ReadError> {
         let area = u64::from(self.superblock.xattr_block.get()) * BLOCK_SIZE as u64;
         let offset = area + u64::from(unit) * XATTR_UNIT as u64;
@@ -93,7 +93,7 @@ impl<S: ReadAt> Image<S> {
     }
 }
 
-/// Which list is being read, for errors.
+/// The list that is being read, for errors.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     inode: &'a InodeInfo,
@@ -116,7 +116,7 @@ struct Entry<'a> {
     size: usize,
 }
 
-/// The entry that `bytes` begin with.
+/// Parses the entry at the start of `bytes`.
 fn parse_entry<'a>(bytes: &'a [u8], place: Place<'_>) -> Result<Entry<'a>, ReadError> {
     let Ok((entry, rest)) = XattrEntry::read_from_prefix(bytes) else {
         return Err(place.problem("length of an entry", size_of::<XattrEntry>(), bytes.len()));

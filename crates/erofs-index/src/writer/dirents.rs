@@ -1,8 +1,7 @@
-//! Directory blocks: how sorted names fill them.
+//! Packs sorted names into directory blocks.
 //!
-//! A block takes entries as long as 12 bytes and the name fit for each; then the next begins. `.` and `..`
-//! are entries like any other and stand where their names sort, so that the kernel's binary search finds
-//! them.
+//! A block takes entries while 12 bytes and the name fit for each; then the next begins. `.` and `..` are
+//! ordinary entries in the place where their names sort, so that the kernel's binary search finds them.
 
 use zerocopy::IntoBytes;
 
@@ -36,7 +35,7 @@ pub(super) struct Extent {
     pub(super) tail: usize,
 }
 
-/// What a directory takes.
+/// The blocks that a directory takes.
 pub(super) fn measure(builder: &ImageBuilder, node: u32, parent: u32) -> Extent {
     let mut extent = Extent { full: 0, tail: 0 };
     for (name, _) in entries(builder, node, parent) {
@@ -49,7 +48,7 @@ pub(super) fn measure(builder: &ImageBuilder, node: u32, parent: u32) -> Extent 
     extent
 }
 
-/// One block at a time of a directory.
+/// Builds the blocks of a directory, one at a time.
 pub(super) struct Blocks<'a, I: Iterator<Item = Entry<'a>>> {
     builder: &'a ImageBuilder,
     entries: std::iter::Peekable<I>,

@@ -1,4 +1,4 @@
-//! Writes the areas of an image one after the other, each byte at the offset that `layout` gave it.
+//! Writes the areas of an image one after the other, at the offsets from `layout`.
 
 use std::io::Write;
 
@@ -32,7 +32,7 @@ pub(super) fn image<W: Write>(
     Ok(Summary { bytes, inodes, names, shared_xattr_bytes: layout.shared_bytes })
 }
 
-/// Superblock and device table, with what is before and behind them.
+/// Superblock and device table, with the padding around them.
 fn head(builder: &ImageBuilder, layout: &Layout) -> Vec<u8> {
     let mut head = vec![0; SUPERBLOCK_OFFSET];
     head.extend_from_slice(superblock(builder, layout).as_bytes());
@@ -183,14 +183,14 @@ fn data<W: Write>(builder: &ImageBuilder, order: &[u32], out: &mut Sink<W>) -> R
     Ok(())
 }
 
-/// A writer that knows where it is and hands on large pieces.
+/// A writer that counts its position and passes on large pieces.
 struct Sink<W> {
     writer: W,
     pending: Vec<u8>,
     written: u64,
 }
 
-/// What is handed on at once.
+/// Bytes to pass on at once.
 const PIECE: usize = 1 << 18;
 
 impl<W: Write> Sink<W> {

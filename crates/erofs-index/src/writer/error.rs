@@ -1,4 +1,4 @@
-//! Why a tree cannot become an image. One variant per fact; limits come with their numbers.
+//! Why a tree cannot become an image. Limits come with their numbers.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::{DeviceId, Namespace};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Linux and the format know names of 1 to 255 bytes.
+    /// Linux and the format allow names of 1 to 255 bytes.
     #[error("name {name:?} has {actual} bytes, 1 to {limit} allowed")]
     NameLength {
         /// The name.
@@ -34,7 +34,7 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
-    /// An identifier that this builder did not give out.
+    /// An identifier that is not from this builder.
     #[error("inode {inode:?} is unknown, this image has {count}")]
     UnknownInode {
         /// The identifier.
@@ -42,7 +42,7 @@ pub enum BuildError {
         /// Inodes added so far.
         count: usize,
     },
-    /// Entries can be put into directories only.
+    /// Only directories can have entries.
     #[error("cannot put {name:?} into inode {inode:?}, which is not a directory")]
     NotADirectory {
         /// The inode.
@@ -155,7 +155,7 @@ pub enum BuildError {
         /// Sets added so far.
         count: usize,
     },
-    /// Linux asks for names of at most 255 bytes, prefix included.
+    /// Linux accepts names of at most 255 bytes, prefix included.
     #[error("attribute {}{name:?} has a name of {actual} bytes, {minimum} to {limit} allowed", namespace.prefix())]
     XattrNameLength {
         /// The namespace.
@@ -207,7 +207,7 @@ pub enum BuildError {
         /// Most bytes.
         limit: usize,
     },
-    /// The format counts what stands beside an inode in 16 bits, by 4 bytes.
+    /// The format counts the attributes beside an inode in units of 4 bytes, with 16 bits.
     #[error("{count} attributes take {actual} bytes beside their inode, at most {limit} allowed")]
     XattrSetLength {
         /// Attributes in the set.
@@ -217,12 +217,12 @@ pub enum BuildError {
         /// Most bytes.
         limit: usize,
     },
-    /// What a builder keeps in memory is counted in 32 bits.
+    /// A builder counts its items in 32 bits.
     #[error("image has too many {what}: more than {limit}")]
     TooMany {
-        /// What there is too much of.
+        /// The kind of item.
         what: &'static str,
-        /// Most of it.
+        /// Most items.
         limit: u64,
     },
     /// Block numbers have 32 bits.
@@ -236,9 +236,9 @@ pub enum BuildError {
     /// The destination refused bytes.
     #[error("cannot write the image at offset {offset}")]
     Write {
-        /// Bytes handed over before.
+        /// Bytes written before.
         offset: u64,
-        /// What the destination said.
+        /// The destination's error.
         source: io::Error,
     },
 }

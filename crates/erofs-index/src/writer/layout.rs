@@ -1,4 +1,4 @@
-//! Where everything goes. The areas of an image, in order:
+//! Assigns every structure its place. The areas of an image, in order:
 //!
 //! 1. 1,024 bytes of zeros, the superblock, the device table;
 //! 2. the inodes, root first (its number has only 16 bits), each with its attributes and its inline data or
@@ -6,8 +6,8 @@
 //! 3. attributes that several inodes share;
 //! 4. blocks of directories and of long symbolic link targets, in the order of their inodes.
 //!
-//! Every area begins on a block. Nothing is decided later: `emit` follows this order and finds every offset
-//! again.
+//! Every area begins on a block. All decisions are made here: `emit` follows this order and computes the same
+//! offsets.
 
 use super::dirents::{self, Extent};
 use super::{BuildError, ImageBuilder, Node, Payload};
@@ -16,7 +16,7 @@ use crate::format::{
     LAYOUT_CHUNK_BASED, LAYOUT_FLAT_INLINE, LAYOUT_FLAT_PLAIN, SUPERBLOCK_OFFSET, SuperBlock,
 };
 
-/// Where the areas begin, in blocks, and how long the image is.
+/// The starts of the areas, in blocks, and the length of the image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) shared_block: u32,
@@ -25,7 +25,7 @@ pub(super) struct Layout {
     pub(super) shared_bytes: u64,
 }
 
-/// How one inode is laid out.
+/// The layout of one inode.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     /// Bytes of attributes behind the inode.
@@ -33,7 +33,7 @@ pub(super) struct Shape {
     pub(super) data: Data,
 }
 
-/// Where an inode's data goes.
+/// The place of an inode's data.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Data {
     /// None, or blocks of the data area: all of it.
@@ -75,7 +75,7 @@ fn too_large(bytes: u64) -> BuildError {
     BuildError::ImageTooLarge { blocks: bytes / BLOCK_SIZE as u64, limit: u64::from(u32::MAX) }
 }
 
-/// The shape of an inode; the same whenever it is asked for.
+/// The shape of an inode; every call returns the same.
 pub(super) fn shape(builder: &ImageBuilder, index: u32) -> Shape {
     let node = &builder.nodes[index as usize];
     let xattrs = builder.xattrs.body_size(node.xattrs);
@@ -84,7 +84,7 @@ pub(super) fn shape(builder: &ImageBuilder, index: u32) -> Shape {
         Payload::Symlink { length, .. } => {
             let length = usize::from(length);
             let extent = Extent { full: (length / BLOCK_SIZE) as u64, tail: length % BLOCK_SIZE };
-            // Older kernels refuse an inline target that does not stand in its inode's block.
+            // Older kernels refuse an inline target outside its inode's block.
             if extent.full > 0 { Data::Plain(extent) } else { flat(xattrs, extent) }
         }
         Payload::File { size: 0, .. } | Payload::CharDevice { .. } => {
@@ -95,8 +95,8 @@ pub(super) fn shape(builder: &ImageBuilder, index: u32) -> Shape {
     Shape { xattrs, data }
 }
 
-/// Inline if inode, attributes and tail fit into one block: the format wants the tail in one block, and then
-/// Linux has all three with one read.
+/// Inline if inode, attributes and tail fit into one block: the format requires the tail in one block, and
+/// this way Linux gets all three with one read.
 fn flat(xattrs: usize, extent: Extent) -> Data {
     if size_of::<ExtendedInode>() + xattrs + extent.tail <= BLOCK_SIZE {
         Data::Inline(extent)
@@ -113,7 +113,7 @@ fn chunks(size: u64) -> Data {
 }
 
 impl Shape {
-    /// Where the inode begins if everything before `position` is taken.
+    /// Start of the inode if everything before `position` is taken.
     pub(super) fn start(self, position: u64) -> u64 {
         let start = position.next_multiple_of(INODE_SLOT as u64);
         match self.data {
@@ -124,7 +124,7 @@ impl Shape {
         }
     }
 
-    /// Bytes from `start` to the end of what follows the inode.
+    /// Bytes from `start` to the end of the inode with its attributes, inline data and indexes.
     pub(super) fn size(self, start: u64) -> u64 {
         let head = (size_of::<ExtendedInode>() + self.xattrs) as u64;
         match self.data {

@@ -1,9 +1,10 @@
 //! The writer: collects a tree, then writes it in one pass.
 //!
 //! [`ImageBuilder`] takes inodes and names in any order and keeps them in a few long arrays: 56 bytes per
-//! inode, 16 bytes and the name itself per link (twice while writing), and what `xattrs` says per attribute.
-//! Writing is four steps, each in its file: `tree` sorts the links and walks them, `layout` gives everything
-//! its place, `dirents` packs names into directory blocks, `emit` writes front to back without seeking.
+//! inode, 16 bytes and the name itself per link (twice while writing), and per attribute the memory that
+//! `xattrs` names. Writing is four steps, each in its file: `tree` sorts the links and walks them, `layout`
+//! assigns all places, `dirents` packs names into directory blocks, `emit` writes front to back without
+//! seeking.
 //!
 //! The same calls give the same bytes.
 
@@ -24,7 +25,7 @@ use xattrs::{XattrTable, count_u32};
 use crate::format::{self, BLOCK_SIZE, SUPERBLOCK_OFFSET, SuperBlock};
 use crate::{DeviceId, Extent, Namespace};
 
-/// An inode that a builder gave out.
+/// An inode of a builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InodeId(u32);
 
@@ -32,13 +33,13 @@ impl InodeId {
     /// The root directory, which every builder has from the start.
     pub const ROOT: Self = Self(0);
 
-    /// 0 for the root, then one up with every inode added.
+    /// 0 for the root, then one more for each added inode.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// What an image says about itself.
+/// The image's own metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Identifies the volume; random or derived from the content, as the caller likes.
@@ -47,7 +48,7 @@ pub struct Options {
     pub build_time: (i64, u32),
 }
 
-/// What is added to the tree.
+/// An inode to add to the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inode {
     /// The type and what belongs to it.
@@ -71,7 +72,7 @@ pub enum Kind {
     Directory,
     /// A regular file.
     File {
-        /// Where its bytes are; `None` reads as zeros.
+        /// The place of its bytes; `None` reads as zeros.
         extent: Option<Extent>,
         /// Bytes.
         size: u64,
@@ -87,11 +88,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Character device 0:0: how overlayfs writes "this name is deleted".
+    /// Character device 0:0, overlayfs' mark of a deleted name.
     pub const WHITEOUT: Self = Self::CharDevice { rdev: 0 };
 }
 
-/// What was written.
+/// Counts of a written image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -107,8 +108,8 @@ pub struct Summary {
 
 /// Collects a tree and writes it as an image.
 ///
-/// Calls that fail leave the builder as it was. Which inodes have names, and that no directory has a name
-/// twice, is checked by [`write`](Self::write).
+/// Failed calls leave the builder as it was. [`write`](Self::write) checks that every inode has a name, and
+/// that no directory has a name twice.
 #[derive(Debug)]
 pub struct ImageBuilder {
     options: Options,
@@ -136,16 +137,16 @@ struct Node {
     xattrs: XattrSetId,
     /// Links to it; a directory: its subdirectories + 2.
     nlink: u32,
-    /// Its number in the image, as soon as it has a place.
+    /// Its number in the image, once it has a place.
     nid: u32,
     permissions: u16,
 }
 const _: () = assert!(size_of::<Node>() <= 56);
 
-/// What belongs to a node's type, in 16 bytes.
+/// The data of a node's type, in 16 bytes.
 #[derive(Clone, Copy, Debug)]
 enum Payload {
-    /// `first` and `count` say which of the sorted links are its entries.
+    /// `first` and `count` select its entries among the sorted links.
     Directory {
         parent: u32,
         first: u32,
@@ -187,13 +188,13 @@ impl Link {
     }
 }
 
-/// Devices whose table keeps the root inode, which follows it, within the reach of a 16-bit number.
+/// Most devices: the root inode follows their table and must have a 16-bit number.
 const DEVICES_MAX: usize =
     (u16::MAX as usize * format::INODE_SLOT - SUPERBLOCK_OFFSET - size_of::<SuperBlock>() - BLOCK_SIZE)
         / size_of::<format::DeviceTableSlot>();
 
 impl ImageBuilder {
-    /// An image with nothing but a root directory: mode 0755, owner 0:0, modified at 0.
+    /// An image with only a root directory: mode 0755, owner 0:0, modified at 0.
     pub fn new(options: Options) -> Self {
         let payload = Payload::Directory { parent: 0, first: 0, count: 0 };
         let xattrs = XattrTable::new();
@@ -226,7 +227,7 @@ impl ImageBuilder {
         self.add_tagged_device(blocks, b"")
     }
 
-    /// Likewise, with up to 64 bytes that say which device is meant, such as a SHA-256 in hexadecimal.
+    /// Adds a device with a tag of up to 64 bytes that identifies it, such as a SHA-256 in hexadecimal.
     ///
     /// # Errors
     /// More than 16,370 devices, 2³² − 1 blocks or 64 bytes of tag.
@@ -258,7 +259,7 @@ impl ImageBuilder {
         self.xattrs.set(attributes)
     }
 
-    /// Gives the root directory its metadata; the kind must be [`Kind::Directory`].
+    /// Sets the metadata of the root directory; the kind must be [`Kind::Directory`].
     pub fn set_root(&mut self, root: Inode) -> Result<(), BuildError> {
         if root.kind != Kind::Directory {
             return Err(BuildError::RootNotADirectory);
@@ -287,8 +288,8 @@ impl ImageBuilder {
     /// links.
     ///
     /// # Errors
-    /// A name that is empty, above 255 bytes, `.` or `..`, or contains `/` or NUL; a `directory` that is
-    /// none; a second name for a directory.
+    /// A name that is empty, above 255 bytes, `.` or `..`, or contains `/` or NUL; a `directory` that is not
+    /// a directory; a second name for a directory.
     pub fn link(&mut self, directory: InodeId, name: &[u8], child: InodeId) -> Result<(), BuildError> {
         check_name(name)?;
         count_u32(self.links.len(), "names")?;
@@ -318,8 +319,8 @@ impl ImageBuilder {
     /// Writes the image, front to back; `writer` gets large pieces and is flushed at the end.
     ///
     /// # Errors
-    /// Inodes that no path reaches, names that a directory has twice, an image above 2 TiB, and what `writer`
-    /// says.
+    /// Inodes that no path reaches, names that a directory has twice, an image above 2 TiB, and errors of
+    /// `writer`.
     pub fn write<W: Write>(mut self, writer: W) -> Result<Summary, BuildError> {
         let order = tree::sort(&mut self)?;
         let layout = layout::place(&mut self, &order)?;

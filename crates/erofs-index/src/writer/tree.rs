@@ -1,12 +1,11 @@
-//! From links in any order to a tree: entries sorted as the format wants them, inodes in the order of the
-//! image.
+//! Sorts links into a tree: entries in the format's order, inodes in the order of the image.
 
 use super::error::{BuildError, shown};
 use super::{ImageBuilder, InodeId, Link, NO_PARENT, Payload};
 
-/// Sorts the links by directory and name, tells every directory which are its, and returns the inodes in the
-/// order in which they will stand: breadth first, a directory's children together in the order of their
-/// names, so that listing one touches few blocks. A hard link stands where its first name is.
+/// Sorts the links by directory and name, assigns them to their directories, and returns the inodes in the
+/// order of the image: breadth first, a directory's children together in the order of their names, so that
+/// listing one touches few blocks. An inode with several names is in the place of the first.
 pub(super) fn sort(builder: &mut ImageBuilder) -> Result<Vec<u32>, BuildError> {
     group_by_directory(builder);
     for node in 0..builder.nodes.len() {
@@ -72,7 +71,7 @@ fn breadth_first(builder: &ImageBuilder) -> Result<Vec<u32>, BuildError> {
     }
 }
 
-/// Where a directory is, for a message. Ends in a loop of directories too.
+/// The path of a directory, for messages. Ends even in a loop of directories.
 fn path_of(builder: &ImageBuilder, mut directory: u32) -> String {
     let mut names = Vec::new();
     while names.len() < builder.nodes.len() {
@@ -89,7 +88,7 @@ fn path_of(builder: &ImageBuilder, mut directory: u32) -> String {
 }
 
 impl ImageBuilder {
-    /// A directory's entries by name; nothing for other inodes. Known as soon as `sort` has run.
+    /// A directory's entries by name; nothing for other inodes. Valid after `sort`.
     pub(super) fn entries(&self, node: u32) -> &[Link] {
         match self.nodes[node as usize].payload {
             Payload::Directory { first, count, .. } => &self.links[first as usize..][..count as usize],

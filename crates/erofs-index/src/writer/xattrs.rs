@@ -1,8 +1,8 @@
-//! Attributes before they are written: every distinct attribute once, every distinct set of them once.
+//! Collects attributes before they are written: stores every distinct attribute and every distinct set once.
 //!
 //! Most of an image's attributes repeat (security descriptors, flags), and most sets differ in a few values.
-//! An attribute that several inodes have goes to the shared area, and so does one above a block, so that
-//! inodes stay close together and their lists short; the rest stands beside the inode. Memory: 20 bytes and
+//! An attribute of several inodes goes to the shared area, and so does one larger than a block: that keeps
+//! inodes close together and their lists short. The others are stored beside the inode. Memory: 20 bytes and
 //! the value per distinct attribute, 4 bytes per attribute of a distinct set, 4 to 8 bytes of hash table for
 //! each.
 
@@ -17,7 +17,7 @@ use crate::Namespace;
 use crate::format::{self, XATTR_UNIT, XattrEntry, XattrHeader};
 use crate::xattr::filter_bit;
 
-/// A set of attributes, as many inodes may have it.
+/// A set of attributes, which many inodes may share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct XattrSetId(pub(super) u32);
 
@@ -28,10 +28,10 @@ impl XattrSetId {
 
 /// The attributes that one inode can have in the shared area: their count has 8 bits.
 const SHARED_MAX: usize = u8::MAX as usize;
-/// Bytes of an attribute, name and all, that may stand beside the only inode that has it.
+/// Most bytes of an attribute, including its name, beside the only inode that has it.
 const INLINE_MAX: usize = format::BLOCK_SIZE;
 
-/// What a builder's inodes have for attributes.
+/// The attributes of a builder's inodes.
 #[derive(Debug, Default)]
 pub(super) struct XattrTable {
     names: Vec<Name>,
@@ -64,7 +64,7 @@ struct Attribute {
     place: Place,
 }
 
-/// Where an attribute goes. Decided by [`XattrTable::place`].
+/// The place of an attribute, which [`XattrTable::place`] decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Unused,
@@ -74,10 +74,10 @@ enum Place {
 
 #[derive(Clone, Copy, Debug)]
 struct Set {
-    /// Where its members end; they begin where those of the set before end.
+    /// End of its members; they begin at the end of the previous set's.
     end: u32,
     inodes: u32,
-    /// Bytes beside each inode, as soon as all attributes have a place.
+    /// Bytes beside each inode, once all attributes have a place.
     body: u32,
 }
 
@@ -95,14 +95,14 @@ impl XattrTable {
         Ok(())
     }
 
-    /// Takes back what `use_set` counted.
+    /// Undoes one `use_set`.
     pub(super) fn release_set(&mut self, set: XattrSetId) {
         if let Some(used) = self.sets.get_mut(set.0 as usize) {
             used.inodes = used.inodes.saturating_sub(1);
         }
     }
 
-    /// The set with exactly these attributes, in whatever order they come.
+    /// The set with exactly these attributes, in any order.
     pub(super) fn set(&mut self, attributes: &[(Namespace, &[u8], &[u8])]) -> Result<XattrSetId, BuildError> {
         if attributes.is_empty() {
             return Ok(XattrSetId::EMPTY);
@@ -171,8 +171,8 @@ impl XattrTable {
         Ok(id)
     }
 
-    /// Decides where every attribute goes, and frees what only `set` needs. Returns the bytes of the shared
-    /// area.
+    /// Decides the place of every attribute, and frees the memory that only `set` needs. Returns the bytes of
+    /// the shared area.
     pub(super) fn place(&mut self) -> Result<u64, BuildError> {
         self.name_ids = HashTable::new();
         self.attribute_ids = HashTable::new();
@@ -203,7 +203,7 @@ impl XattrTable {
         Ok(end)
     }
 
-    /// The attributes of the shared area in the order of their place, each as it is written.
+    /// Writes the attributes of the shared area in the order of their places.
     pub(super) fn write_shared(
         &self,
         mut put: impl FnMut(&[u8]) -> Result<(), BuildError>,
@@ -224,8 +224,7 @@ impl XattrTable {
         Ok(())
     }
 
-    /// Bytes that a set takes beside each of its inodes; 0 for the empty set. Known as soon as `place` has
-    /// run.
+    /// Bytes that a set takes beside each of its inodes; 0 for the empty set. Valid after `place`.
     pub(super) fn body_size(&self, set: XattrSetId) -> usize {
         self.sets[set.0 as usize].body as usize
     }
@@ -239,7 +238,7 @@ impl XattrTable {
         }
     }
 
-    /// Appends what stands beside each inode with this set.
+    /// Appends the attribute list that is written beside each inode with this set.
     pub(super) fn append_body(&self, set: XattrSetId, out: &mut Vec<u8>) {
         let members = &self.members[set_range(&self.sets, set.0)];
         if members.is_empty() {
@@ -265,7 +264,7 @@ impl XattrTable {
         }
     }
 
-    /// A set's attributes by where they go: units of the shared area, and those beside the inode.
+    /// Splits a set's attributes by place: units of the shared area, and attributes beside the inode.
     fn split(&self, set: XattrSetId) -> (impl Iterator<Item = u32>, impl Iterator<Item = Attribute>) {
         let members =
             || self.members[set_range(&self.sets, set.0)].iter().map(|&id| self.attributes[id as usize]);
@@ -381,7 +380,7 @@ fn hash_of<T: Hash + ?Sized>(hasher: &RandomState, value: &T) -> u64 {
     hasher.hash_one(value)
 }
 
-/// `count` as a 32-bit number; the last one is left free.
+/// `count` as a 32-bit number; the largest value stays unused.
 pub(super) fn count_u32(count: usize, what: &'static str) -> Result<u32, BuildError> {
     match u32::try_from(count) {
         Ok(number) if number < u32::MAX => Ok(number),

@@ -1,5 +1,4 @@
-//! What the kernel sees: mounts an image, which needs root and Linux 6.12 or later, and reads everything
-//! back.
+//! The kernel's view: mounts an image, which needs root and Linux 6.12 or later, and reads everything back.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,7 +17,7 @@ use rustix::mount::{
 
 use super::{Seen, View, What};
 
-/// A mount that nobody else sees and that ends when it is dropped.
+/// A private mount that ends when it is dropped.
 pub struct Mount {
     root: OwnedFd,
 }

@@ -1,4 +1,4 @@
-//! What the tests share: a naive model of a tree, and four ways to see an image that must agree with it: the
+//! Shared by the tests: a naive model of a tree, and four views of an image that must agree with it: the
 //! reader's, that of the crate `erofs-rs`, the kernel's, and that of `fsck.erofs`.
 
 #![allow(
@@ -22,7 +22,7 @@ use std::process::Command;
 
 use erofs_index::Namespace;
 
-/// What can be seen of one path.
+/// The visible state of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub what: What,
@@ -57,7 +57,7 @@ impl std::fmt::Debug for What {
     }
 }
 
-/// Everything that can be seen: path without leading `/` (the root is empty) to what is there.
+/// A whole view: from the path without leading `/` (empty for the root) to its state.
 pub type View = BTreeMap<Vec<u8>, Seen>;
 
 /// Fails with the first path at which two views differ; whole views are too long to read.
@@ -70,7 +70,7 @@ pub fn assert_same_view(expected: &View, actual: &View, whose: &str) {
 }
 
 /// Runs `fsck.erofs` (1.9 or later: older ones crash on the checksum of images with 512-byte blocks;
-/// `WINDOWSFILTER_FSCK_EROFS` says which) over an image and its devices, file data included.
+/// `WINDOWSFILTER_FSCK_EROFS` names the program) over an image and its devices, file data included.
 pub fn assert_fsck_accepts(image: &Path, devices: &[std::path::PathBuf]) {
     let program = std::env::var_os("WINDOWSFILTER_FSCK_EROFS").unwrap_or_else(|| "fsck.erofs".into());
     let mut command = Command::new(&program);

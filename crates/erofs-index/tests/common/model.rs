@@ -1,5 +1,5 @@
-//! The naive model: a vector of nodes with maps of children. Knows how to become an image and what must be
-//! seen then.
+//! The naive model: a vector of nodes with maps of children. Makes an image of itself, and the view that the
+//! image must give.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -140,7 +140,7 @@ impl Model {
         OnDisk { image, devices: devices.collect(), directory }
     }
 
-    /// What must be seen of the image.
+    /// The view that the image must give.
     pub fn view(&self) -> View {
         let mut paths: BTreeMap<Vec<u8>, usize> = BTreeMap::from([(Vec::new(), 0)]);
         let mut todo = vec![(Vec::new(), 0)];

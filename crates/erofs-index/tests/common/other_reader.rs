@@ -1,9 +1,8 @@
-//! What the crate `erofs-rs` sees, which was written by somebody else and shares no code with ours. It reads
-//! all that our images have: blocks of 512 bytes, the device table, files in chunks on other devices, holes,
+//! The view of the crate `erofs-rs`, which others wrote and which shares no code with ours. It reads all
+//! features of our images: blocks of 512 bytes, the device table, files in chunks on other devices, holes,
 //! attributes shared and inline.
 //!
-//! What it leaves out: it does not check the superblock's checksum, takes tags of devices for what they are,
-//! and ignores the name filter.
+//! It does not check the superblock's checksum or the tags of devices, and ignores the name filter.
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -7,7 +7,7 @@ use proptest::sample::Index;
 
 use super::model::{Content, Model, Node, Xattrs, device};
 
-/// One thing that happens to a growing tree.
+/// One step of growing a tree.
 #[derive(Clone, Debug)]
 enum Step {
     Add {
@@ -111,7 +111,7 @@ fn grown(model: &Model, seed: NodeSeed) -> Node {
     Node { what, mode, owner, mtime, xattrs: xattrs(seed.xattrs, only_trusted) }
 }
 
-/// Linux knows `user.` on files and directories only.
+/// Linux allows `user.` on files and directories only.
 fn xattrs(seeds: Vec<(u8, Vec<u8>, Vec<u8>)>, only_trusted: bool) -> Xattrs {
     let mut xattrs = Xattrs::new();
     for (space, name, value) in seeds {
@@ -169,7 +169,7 @@ fn xattr_seeds() -> impl Strategy<Value = Vec<(u8, Vec<u8>, Vec<u8>)>> {
     prop::collection::vec((0..4_u8, name, value), 0..5)
 }
 
-/// Names that are possible, and often close to `.`, `..` and each other.
+/// Valid names, often close to `.`, `..` and each other.
 fn name() -> impl Strategy<Value = Vec<u8>> {
     let close = prop::collection::vec(prop::sample::select(b".!-a\xff ".to_vec()), 1..5);
     let any_name = prop::collection::vec(1..=255_u8, 1..30);

@@ -1,4 +1,4 @@
-//! What the crate's own reader sees.
+//! The view of the crate's own reader.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use erofs_index::{FileType, Image, ReadAt};
 
 use super::{Seen, View, What};
 
-/// Everything in an image, found three ways that must agree: walking, listing, looking up.
+/// The whole view, by three ways that must agree: walking, listing, looking up.
 pub fn view<S: ReadAt>(image: &Image<S>, devices: &[Vec<u8>]) -> View {
     let mut view = View::new();
     let mut first_paths = BTreeMap::new();
@@ -64,7 +64,7 @@ pub fn view<S: ReadAt>(image: &Image<S>, devices: &[Vec<u8>]) -> View {
     view
 }
 
-/// Walks go depth first, views sort whole paths: the first of several names may be another.
+/// Walks go depth first, views sort whole paths: so the first of several names may differ.
 fn fix_first_paths(view: &mut View) {
     let mut smallest: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for (path, seen) in view.iter() {

@@ -51,7 +51,7 @@ struct Local(*mut c_void);
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // SAFETY: given by a function for its caller to free like this, and freed once.
+        // SAFETY: allocated by a function for its caller to free this way, and freed once.
         unsafe { LocalFree(self.0) };
     }
 }
@@ -60,7 +60,7 @@ fn create_directory(path: &Path, sddl: &str) -> Result<()> {
     const CALL: &str = "CreateDirectory";
     let (name, text) = (long(CALL, path)?, wide(CALL, sddl)?);
     let mut descriptor = ptr::null_mut();
-    // SAFETY: the text ends in zero; the function gives memory to free, and its size is not asked for.
+    // SAFETY: the text ends in zero; the function returns memory to free, and its size is not requested.
     let converted = unsafe {
         ConvertStringSecurityDescriptorToSecurityDescriptorW(
             text.as_ptr(),
@@ -89,8 +89,7 @@ fn security_descriptor(path: &Path) -> Result<Vec<u8>> {
     let mut descriptor: Vec<u8> = Vec::new();
     let mut size = 0u32;
     loop {
-        // SAFETY: the buffer has the size that is said; the function writes a self-relative descriptor, or
-        // how large it is.
+        // SAFETY: the buffer has the given size; the function writes a self-relative descriptor, or its size.
         let result = unsafe {
             GetKernelObjectSecurity(
                 handle.as_raw_handle(),
@@ -123,7 +122,7 @@ fn user_sid() -> Result<String> {
     // A TOKEN_USER with its SID behind it; in words, for its alignment.
     let mut buffer = [0usize; 32];
     let mut size = 0;
-    // SAFETY: the buffer has the size that is said.
+    // SAFETY: the buffer has the given size.
     let result = unsafe {
         GetTokenInformation(
             token.as_raw_handle(),
@@ -137,12 +136,12 @@ fn user_sid() -> Result<String> {
     // SAFETY: the function has put a TOKEN_USER there, which the buffer is aligned for.
     let sid = unsafe { (*buffer.as_ptr().cast::<TOKEN_USER>()).User.Sid };
     let mut text: PWSTR = ptr::null_mut();
-    // SAFETY: the SID is in the buffer; the function gives text to free.
+    // SAFETY: the SID is in the buffer; the function returns text to free.
     let result = unsafe { ConvertSidToStringSidW(sid, &raw mut text) };
     check(result, "ConvertSidToStringSid", String::new)?;
     let memory = Local(text.cast());
     let mut length = 0;
-    // SAFETY: the function gave text that ends in zero; the zero is not passed.
+    // SAFETY: the function returned text that ends in zero; the loop stops at the zero.
     while unsafe { *memory.0.cast::<u16>().add(length) } != 0 {
         length += 1;
     }
@@ -152,7 +151,7 @@ fn user_sid() -> Result<String> {
 
 fn process_token() -> Result<OwnedHandle> {
     let mut token = ptr::null_mut();
-    // SAFETY: the handle that stands for this process needs no closing; that of the token is owned.
+    // SAFETY: the pseudo-handle of this process needs no closing; that of the token is owned.
     let opened = unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &raw mut token) };
     check(opened, "OpenProcessToken", String::new)?;
     owned(token, "OpenProcessToken", String::new)
@@ -161,7 +160,7 @@ fn process_token() -> Result<OwnedHandle> {
 fn is_administrator() -> Result<bool> {
     let mut sid = [0u32; SECURITY_MAX_SID_SIZE as usize / size_of::<u32>()];
     let mut size = size_of_val(&sid) as u32;
-    // SAFETY: the buffer has the size that is said, and is aligned for a SID.
+    // SAFETY: the buffer has the given size, and is aligned for a SID.
     let made = unsafe {
         CreateWellKnownSid(
             WinBuiltinAdministratorsSid,

@@ -29,11 +29,11 @@ struct State {
     file: OwnedHandle,
     path: String,
     security: bool,
-    /// The function's own, from one call to the next.
+    /// The function's own state between calls.
     context: *mut c_void,
 }
 
-// SAFETY: the context belongs to the file and is used by one call at a time, on whatever thread.
+// SAFETY: the context belongs to the file and is used by one call at a time, on any thread.
 unsafe impl Send for State {}
 
 impl BackupReader {
@@ -61,8 +61,8 @@ impl Read for BackupReader {
         let state = &mut self.state;
         let function = state.table.BackupRead.get()?;
         let mut count = 0;
-        // SAFETY: the file is open, the buffer has the length that is said, and the context is the one of the
-        // calls before.
+        // SAFETY: the file is open, the buffer has the given length, and the context is that of the previous
+        // calls.
         let result = unsafe {
             function(
                 state.file.as_raw_handle(),
@@ -87,8 +87,8 @@ impl Write for BackupWriter {
         let state = &mut self.state;
         let function = state.table.BackupWrite.get()?;
         let mut count = 0;
-        // SAFETY: the file is open, the buffer has the length that is said, and the context is the one of the
-        // calls before.
+        // SAFETY: the file is open, the buffer has the given length, and the context is that of the previous
+        // calls.
         let result = unsafe {
             function(
                 state.file.as_raw_handle(),
@@ -117,7 +117,7 @@ impl Drop for BackupReader {
         }
         if let Ok(function) = state.table.BackupRead.get() {
             let mut count = 0;
-            // SAFETY: the file is open; with "abort" set the function frees the context and looks at nothing
+            // SAFETY: the file is open; with "abort" set the function frees the context and reads nothing
             // else.
             unsafe {
                 function(
@@ -142,7 +142,7 @@ impl Drop for BackupWriter {
         }
         if let Ok(function) = state.table.BackupWrite.get() {
             let mut count = 0;
-            // SAFETY: the file is open; with "abort" set the function frees the context and looks at nothing
+            // SAFETY: the file is open; with "abort" set the function frees the context and reads nothing
             // else.
             unsafe {
                 function(

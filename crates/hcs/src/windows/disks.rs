@@ -27,7 +27,7 @@ const OPEN_FLAGS: i32 = 0x08 | 0x80;
 const BYPASS_DEFAULT_ENCRYPTION_POLICY: i32 = 0x20;
 /// `OPEN_VIRTUAL_DISK_VERSION_2`.
 const VERSION_2: i32 = 2;
-/// NTFS' cluster and a disk's sector, as hcsshim counts them.
+/// Bytes of NTFS' cluster and of a disk's sector, as hcsshim assumes them.
 const CLUSTER: u64 = 4096;
 const SECTOR: u64 = 512;
 
@@ -46,12 +46,11 @@ fn open(table: &Table, path: &Path, flags: i32) -> Result<OwnedHandle> {
     const CALL: &str = "OpenVirtualDisk";
     let function = table.OpenVirtualDisk.get()?;
     let name = wide(CALL, plain(path))?;
-    // Any type, by any vendor: the file says.
+    // Any type of any vendor: Windows takes it from the file.
     let storage = VIRTUAL_STORAGE_TYPE::default();
     let parameters = OPEN_VIRTUAL_DISK_PARAMETERS { Version: VERSION_2, ..Default::default() };
     let mut handle = ptr::null_mut();
-    // SAFETY: the name ends in zero, the structures are of the version that is said, and all outlive the
-    // call.
+    // SAFETY: the name ends in zero, the structures have the given version, and all outlive the call.
     let code = unsafe {
         function(&raw const storage, name.as_ptr(), 0, flags, &raw const parameters, &raw mut handle)
     };
@@ -69,8 +68,8 @@ pub(super) fn detach(table: &Table, path: &Path) -> Result<()> {
 pub(super) fn attach(table: &Table, path: &Path) -> Result<AttachedDisk> {
     let function = table.AttachVirtualDisk.get()?;
     let handle = open(table, path, 0)?;
-    // SAFETY: the disk is open. Without parameters, which older Windows know in version 1 only, the defaults
-    // hold; without an overlapped structure the call returns when it is done.
+    // SAFETY: the disk is open. Without parameters, of which older Windows know only version 1, the defaults
+    // apply; without an overlapped structure the call returns when it is done.
     let code = unsafe {
         function(
             handle.as_raw_handle(),
@@ -85,7 +84,7 @@ pub(super) fn attach(table: &Table, path: &Path) -> Result<AttachedDisk> {
     Ok(AttachedDisk { _handle: handle })
 }
 
-/// One request to a volume; gives the bytes that came back.
+/// Sends one request to a volume.
 fn control<I, O>(
     table: &Table,
     volume: &OwnedHandle,
@@ -100,7 +99,7 @@ fn control<I, O>(
     let (output_pointer, output_size) =
         output.map_or((ptr::null_mut(), 0), |output| (ptr::from_mut(output), size_of::<O>()));
     let mut count = 0;
-    // SAFETY: both buffers have the sizes that are said and outlive the call, which returns when it is done.
+    // SAFETY: both buffers have the given sizes and outlive the call, which returns when it is done.
     let result = unsafe {
         function(
             volume.as_raw_handle(),
@@ -117,7 +116,7 @@ fn control<I, O>(
 }
 
 pub(super) fn extend_volume(table: &Table, volume: &Path) -> Result<()> {
-    // A volume is opened by its name without the backslash, and asked for its space by the name with it.
+    // Opening a volume needs its name without the backslash, and querying its space the name with it.
     let shown = volume.to_string_lossy();
     let bare = PathBuf::from(shown.trim_end_matches('\\'));
     let handle = open_volume(table, &bare)?;
@@ -127,11 +126,11 @@ pub(super) fn extend_volume(table: &Table, volume: &Path) -> Result<()> {
     let clusters = partition / CLUSTER;
     let root = wide("GetDiskFreeSpaceEx", format!(r"{}\", bare.display()))?;
     let mut size = 0;
-    // SAFETY: the name ends in zero; only the total is asked for.
+    // SAFETY: the name ends in zero; only the total is requested.
     let result =
         unsafe { GetDiskFreeSpaceExW(root.as_ptr(), ptr::null_mut(), &raw mut size, ptr::null_mut()) };
     check(result, "GetDiskFreeSpaceEx", || volume.display().to_string())?;
-    // NTFS keeps a cluster to itself; a volume that has no room to grow calls the request invalid.
+    // NTFS keeps one cluster to itself; a volume without room to grow calls the request invalid.
     if size / CLUSTER + 1 < clusters {
         let sectors = clusters * (CLUSTER / SECTOR);
         let ask = || format!("FSCTL_EXTEND_VOLUME, {}, {sectors}", volume.display());
@@ -140,11 +139,11 @@ pub(super) fn extend_volume(table: &Table, volume: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The root of the volume that `path` is on, be that a drive letter or a directory it is mounted in.
+/// The root of the volume that `path` is on: a drive letter, or the directory where it is mounted.
 fn volume_root(path: &Path) -> Result<OsString> {
     const CALL: &str = "GetVolumePathName";
     let mut existing = std::path::absolute(path).map_err(|error| from_io(CALL, path, &error))?;
-    // What does not exist yet will be on the volume of what does.
+    // A path that does not exist yet will be on the volume of its nearest existing parent.
     while !existing.exists() {
         if !existing.pop() {
             return Err(Error::new(CALL, path.display().to_string(), Code::PATH_NOT_FOUND));
@@ -152,7 +151,7 @@ fn volume_root(path: &Path) -> Result<OsString> {
     }
     let name = long(CALL, &existing)?;
     let mut buffer = vec![0; name.len() + 64];
-    // SAFETY: the name ends in zero, and the buffer has the length that is said.
+    // SAFETY: the name ends in zero, and the buffer has the given length.
     let found = unsafe { GetVolumePathNameW(name.as_ptr(), buffer.as_mut_ptr(), buffer.len() as u32) };
     check(found, CALL, || path.display().to_string())?;
     Ok(text(&buffer))
@@ -161,7 +160,7 @@ fn volume_root(path: &Path) -> Result<OsString> {
 pub(super) fn file_system(path: &Path) -> Result<String> {
     let root = wide("GetVolumeInformation", volume_root(path)?)?;
     let mut buffer = [0; 64];
-    // SAFETY: the name ends in zero, the buffer has the length that is said, and nothing else is asked for.
+    // SAFETY: the name ends in zero, the buffer has the given length, and nothing else is requested.
     let result = unsafe {
         GetVolumeInformationW(
             root.as_ptr(),
@@ -184,7 +183,7 @@ fn volume_name(table: &Table, path: &Path) -> Result<PathBuf> {
     let function = table.GetVolumeNameForVolumeMountPointW.get()?;
     let root = wide(CALL, volume_root(path)?)?;
     let mut buffer = [0; 64];
-    // SAFETY: the name ends in zero and a backslash, and the buffer has the length that is said.
+    // SAFETY: the name ends in a backslash and zero, and the buffer has the given length.
     let found = unsafe { function(root.as_ptr(), buffer.as_mut_ptr(), buffer.len() as u32) };
     check(found, CALL, || path.display().to_string())?;
     Ok(PathBuf::from(text(&buffer).to_string_lossy().trim_end_matches('\\')))

@@ -1,6 +1,6 @@
-//! Files below a directory that is held open. The kernel itself refuses to pass a reparse point on the way
-//! (`OBJ_DONT_REPARSE`), so no name in a layer can lead out of it, whatever is put there while it is being
-//! written.
+//! Files below a directory that is held open. The kernel itself refuses reparse points on the way
+//! (`OBJ_DONT_REPARSE`), so no name in a layer can lead out of it, even if links are planted there while it
+//! is being written.
 //!
 //! Source: hcsshim `internal/safefile/safeopen.go`, go-winio `backup.go` and `fileinfo.go`.
 
@@ -47,9 +47,9 @@ const ACCESS_SYSTEM_SECURITY: u32 = 0x0100_0000;
 const DISPOSITION_DELETE: u32 = 1;
 /// `FILE_DISPOSITION_IGNORE_READONLY_ATTRIBUTE`, from Windows Server 2019 on. Source: ntifs.h.
 const DISPOSITION_IGNORE_READ_ONLY: u32 = 0x10;
-/// What lets others do everything with the file meanwhile.
+/// Lets others do everything with the file meanwhile.
 pub(super) const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
-/// What restoring a file with its security descriptor takes.
+/// Access rights for restoring a file with its security descriptor.
 const WITH_SECURITY: u32 = WRITE_DAC | WRITE_OWNER | ACCESS_SYSTEM_SECURITY;
 
 /// A directory, held open.
@@ -70,14 +70,14 @@ struct Open {
 }
 
 impl Open {
-    /// What is there, itself and not what it leads to, while others do what they like.
+    /// Opens an existing file itself, not a link's target, and lets others do everything with it.
     fn existing(access: u32) -> Self {
         Self { access, share: SHARE_ALL, disposition: FILE_OPEN, options: FILE_OPEN_REPARSE_POINT }
     }
 }
 
 fn status_error(call: &'static str, arguments: String, status: i32) -> Error {
-    // SAFETY: takes a number and gives one.
+    // SAFETY: takes a number and returns one.
     Error::new(call, arguments, Code(unsafe { RtlNtStatusToDosError(status) }))
 }
 
@@ -96,12 +96,12 @@ impl Directory {
         }
     }
 
-    /// Opens or makes what is at `path`.
+    /// Opens or makes the file or directory at `path`.
     fn open_relative(&self, path: &RelativePath, how: Open) -> Result<OwnedHandle> {
         self.open_units(path.units(), how, || self.name(path))
     }
 
-    /// Opens or makes what `units` say: a relative path, or one with the name of a stream behind it.
+    /// Opens or makes `units`: a relative path, or one followed by the name of a stream.
     fn open_units(&self, units: &[u16], how: Open, name: impl Fn() -> String) -> Result<OwnedHandle> {
         let shown = name;
         let Ok(length) = u16::try_from(units.len() * 2) else {
@@ -119,8 +119,8 @@ impl Directory {
         };
         let mut handle = ptr::null_mut();
         let mut block = IO_STATUS_BLOCK::default();
-        // SAFETY: the structures and the name live until the call returns, which it does when it is done,
-        // since the file is opened for synchronous use; the name's length is its own, and it is only read.
+        // SAFETY: the structures and the name live until the call returns, which is when it is done, since
+        // the file is opened for synchronous use. The name's length is right, and it is only read.
         let status = unsafe {
             NtCreateFile(
                 &raw mut handle,
@@ -142,7 +142,7 @@ impl Directory {
         owned(handle, "NtCreateFile", shown)
     }
 
-    /// Sets what can be set; what was made for it goes again if that fails.
+    /// Sets times and attributes of a new file or directory; removes it if that fails.
     fn with_info(
         &self,
         path: &RelativePath,
@@ -155,7 +155,7 @@ impl Directory {
             Err(error) => {
                 drop(handle);
                 if is_new {
-                    // The first error says more than one from clearing up behind it.
+                    // The first error is more useful than one from cleaning up.
                     _ = self.remove(path);
                 }
                 Err(error)
@@ -199,7 +199,7 @@ impl Tree for Directory {
         let info = basic_info(&self.table, &handle, || self.name(path))?;
         let standard: FILE_STANDARD_INFO = query(&self.table, &handle, FileStandardInfo, || self.name(path))?;
         let links = standard.NumberOfLinks;
-        // Not every file system has IDs; a file with one name needs none.
+        // Not every file system has IDs, and a file with one name needs none.
         let id = match links {
             0 | 1 => [0; 16],
             _ => {
@@ -288,9 +288,8 @@ impl Tree for Directory {
         }
         let information = link_information(parent.as_raw_handle(), name.units());
         let mut block = IO_STATUS_BLOCK::default();
-        // SAFETY: the file is open; the information is a FILE_LINK_INFORMATION with its name behind it, of
-        // the length that is said. Nothing but a name in an open directory is given, so there is no way that
-        // could lead elsewhere.
+        // SAFETY: the file is open; the information is a FILE_LINK_INFORMATION followed by its name, of the
+        // given length. It has only a name in an open directory, so no path can lead elsewhere.
         let status = unsafe {
             NtSetInformationFile(
                 file.as_raw_handle(),
@@ -306,9 +305,9 @@ impl Tree for Directory {
     fn remove(&self, path: &RelativePath) -> Result<()> {
         let access = FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES | DELETE;
         let handle = self.open_relative(path, Open::existing(access))?;
-        // The attribute stays: it belongs to all names of the file, and another may be the parent's.
+        // Keep the attribute: it belongs to all names of the file, and another one may be the parent's.
         match self.delete_on_close(&handle, path, DISPOSITION_IGNORE_READ_ONLY) {
-            // Windows Server 2016 cannot do that.
+            // Windows Server 2016 does not support this.
             Err(error) if matches!(error.code, Code::INVALID_PARAMETER | Code::ACCESS_DENIED) => {}
             other => return other,
         }
@@ -321,7 +320,7 @@ impl Tree for Directory {
         }
     }
 
-    /// The cache forgets what has been read (moby, VSO 9900466).
+    /// The cache drops the data after they are read (moby, VSO 9900466).
     fn open_sequential(&self, path: &RelativePath) -> Result<Box<dyn Read + Send>> {
         let how = Open {
             access: GENERIC_READ,
@@ -362,15 +361,15 @@ fn link_information(parent: *mut c_void, name: &[u16]) -> LinkInformation {
     bytes.extend(((name.len() * 2) as u32).to_ne_bytes());
     bytes.extend(name.iter().flat_map(|unit| unit.to_ne_bytes()));
     debug_assert_eq!(bytes.len(), name_offset + name.len() * 2);
-    // The kernel takes nothing shorter than the structure, which its padding makes longer than a name of one
-    // unit needs.
+    // The kernel refuses anything shorter than the structure, whose padding makes it longer than a name of
+    // one unit needs.
     let length = bytes.len().max(size_of::<FILE_LINK_INFORMATION>()) as u32;
     bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
     let word = |chunk: &[u8]| usize::from_ne_bytes(chunk.try_into().unwrap_or_default());
     LinkInformation { words: bytes.chunks_exact(size_of::<usize>()).map(word).collect(), length }
 }
 
-/// Opens a path that is not relative to anything.
+/// Opens an absolute path.
 pub(super) fn open_path(path: &Path, access: u32, share: u32, flags: u32) -> Result<OwnedHandle> {
     let name = long("CreateFile", path)?;
     // SAFETY: the name ends in zero; nothing else is pointed to.
@@ -380,7 +379,7 @@ pub(super) fn open_path(path: &Path, access: u32, share: u32, flags: u32) -> Res
     owned(handle, "CreateFile", || path.display().to_string())
 }
 
-/// For asking a volume; a directory will do for one where there is none.
+/// Opens a volume for queries; without a volume, a directory will do.
 pub(super) fn open_volume(table: &Table, path: &Path) -> Result<OwnedHandle> {
     const CALL: &str = "CreateFile";
     let function = table.CreateFileW.get()?;
@@ -393,7 +392,7 @@ pub(super) fn open_volume(table: &Table, path: &Path) -> Result<OwnedHandle> {
     owned(handle, CALL, || path.display().to_string())
 }
 
-/// Codes that say that a volume went, with its disk or while it was being looked at.
+/// Codes of a volume that is gone, with its disk or during the query.
 const IS_GONE: [Code; 4] =
     [Code::FILE_NOT_FOUND, Code::PATH_NOT_FOUND, Code::NOT_READY, Code::DEVICE_NOT_CONNECTED];
 
@@ -414,21 +413,21 @@ pub(super) fn rename(table: &Table, from: &Path, to: &Path) -> Result<()> {
     const CALL: &str = "MoveFileEx";
     let call = table.MoveFileExW.get()?;
     let (old, new) = (long(CALL, from)?, long(CALL, to)?);
-    // SAFETY: both names end in zero and outlive the call. Without flags nothing that is there is replaced.
+    // SAFETY: both names end in zero and outlive the call. Without flags an existing target is not replaced.
     let moved = unsafe { call(old.as_ptr(), new.as_ptr(), 0) };
     check(moved, CALL, || format!("{}, {}", from.display(), to.display()))
 }
 
 pub(super) fn remove_directory(path: &Path) -> Result<()> {
     const CALL: &str = "remove directory";
-    // The standard library follows no links when it removes.
+    // The standard library follows no links when it removes a tree.
     match std::fs::remove_dir_all(text(&long(CALL, path)?)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(CALL, path, &error)),
         _ => Ok(()),
     }
 }
 
-/// Asks for one of the fixed-size structures of `GetFileInformationByHandleEx`.
+/// Queries one of the fixed-size structures of `GetFileInformationByHandleEx`.
 fn query<T: Default>(
     table: &Table,
     handle: &OwnedHandle,
@@ -437,7 +436,7 @@ fn query<T: Default>(
 ) -> Result<T> {
     let function = table.GetFileInformationByHandleEx.get()?;
     let mut value = T::default();
-    // SAFETY: the caller names the class that belongs to the structure, whose size is said.
+    // SAFETY: the caller names the class of the structure, and its size is passed.
     let result =
         unsafe { function(handle.as_raw_handle(), class, (&raw mut value).cast(), size_of::<T>() as u32) };
     check(result, "GetFileInformationByHandleEx", name)?;
@@ -469,7 +468,7 @@ fn set_basic_info(
         ChangeTime: info.change_time,
         FileAttributes: info.attributes,
     };
-    // SAFETY: the class belongs to the structure, whose size is said.
+    // SAFETY: the class belongs to the structure, and its size is passed.
     let result = unsafe {
         function(
             handle.as_raw_handle(),
@@ -490,9 +489,9 @@ fn clear_read_only(table: &Table, handle: &OwnedHandle, name: impl Fn() -> Strin
     set_basic_info(table, handle, &BasicInfo { attributes: cleared, ..BasicInfo::default() }, name)
 }
 
-/// Bytes of the buffer that names come in.
+/// Bytes of the buffer for names.
 const LIST_BUFFER: usize = 64 << 10;
-/// Where in `FILE_FULL_DIR_INFO` the name's length in bytes is, and the name. Source: winbase.h.
+/// Offsets in `FILE_FULL_DIR_INFO` of the name's length in bytes, and of the name. Source: winbase.h.
 const NAME_LENGTH_OFFSET: usize = 60;
 const NAME_OFFSET: usize = 68;
 
@@ -502,7 +501,7 @@ fn list(table: &Table, handle: &OwnedHandle, name: impl Fn() -> String) -> Resul
     // In words, for its alignment.
     let mut buffer = vec![0u64; LIST_BUFFER / size_of::<u64>()];
     loop {
-        // SAFETY: the buffer has the length that is said.
+        // SAFETY: the buffer has the given length.
         let result = unsafe {
             function(
                 handle.as_raw_handle(),
@@ -521,7 +520,7 @@ fn list(table: &Table, handle: &OwnedHandle, name: impl Fn() -> String) -> Resul
     }
 }
 
-/// Takes the names out of a chain of `FILE_FULL_DIR_INFO`; `None` if an entry leads out of the buffer.
+/// Collects the names of a chain of `FILE_FULL_DIR_INFO`; `None` if an entry leads out of the buffer.
 fn collect_names(bytes: &[u8], names: &mut Vec<Vec<u16>>) -> Option<()> {
     let number = |at: usize| {
         let field = bytes.get(at..at + 4)?;

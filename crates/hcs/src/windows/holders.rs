@@ -1,4 +1,4 @@
-//! Who has files open: the Restart Manager, which installers ask the same.
+//! The programs that have files open, from the Restart Manager, which installers use for the same question.
 //!
 //! Source: Microsoft, "Using Restart Manager with a Primary Installer"; restartmanager.h.
 
@@ -13,16 +13,16 @@ use super::strings::{long, text};
 use super::table::Table;
 use crate::error::{Code, Error, Result};
 
-/// How many files are asked about: the Restart Manager takes seconds for many thousand.
+/// Most files to ask about: the Restart Manager takes seconds for many thousand.
 const MOST_FILES: usize = 1_000;
-/// How often a list is asked for that grows meanwhile.
+/// How often to ask again for a list that has grown meanwhile.
 const ATTEMPTS: usize = 4;
 
 fn check(code: u32, call: &'static str, path: &Path) -> Result<()> {
     if code == 0 { Ok(()) } else { Err(Error::new(call, path.display().to_string(), Code(code))) }
 }
 
-/// A session, ended with this.
+/// A session; dropping this ends it.
 struct Session<'a> {
     table: &'a Table,
     handle: u32,
@@ -51,8 +51,8 @@ pub(super) fn of(table: &Table, dir: &Path) -> Result<Vec<String>> {
     // SAFETY: the key has as many units as the function writes, with the zero.
     check(unsafe { start(&raw mut handle, 0, key.as_mut_ptr()) }, "RmStartSession", dir)?;
     let session = Session { table, handle };
-    // SAFETY: as many names as are said, each of which ends in zero and outlives the call; no processes and
-    // no services.
+    // SAFETY: the count of names is right, each ends in zero and outlives the call; no processes and no
+    // services.
     let registered =
         unsafe { register(handle, pointers.len() as u32, pointers.as_ptr(), 0, ptr::null(), 0, ptr::null()) };
     check(registered, "RmRegisterResources", dir)?;
@@ -65,7 +65,7 @@ fn list(session: &Session<'_>, dir: &Path) -> Result<Vec<String>> {
     let mut found: Vec<RM_PROCESS_INFO> = Vec::new();
     for _ in 0..ATTEMPTS {
         let (mut needed, mut count, mut reasons) = (0, found.len() as u32, 0);
-        // SAFETY: the list has room for as many as are said.
+        // SAFETY: the list has room for the given count.
         let code = unsafe {
             get(session.handle, &raw mut needed, &raw mut count, found.as_mut_ptr(), &raw mut reasons)
         };

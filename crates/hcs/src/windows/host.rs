@@ -17,16 +17,16 @@ use crate::guid::Guid;
 use crate::host::{ComputeSystem, Host, Privilege};
 use crate::layer::{DriverInfo, LayerDescriptor};
 
-/// This Windows.
+/// The running Windows.
 #[derive(Clone, Debug)]
 pub struct System {
     table: Arc<Table>,
 }
 
 impl System {
-    /// With the functions of its own libraries. What is not installed is missed only when it is called.
+    /// Uses the functions of Windows' own libraries. A missing function is an error only when it is called.
     ///
-    /// From then on this process takes paths of more than 260 characters, as every Go program does.
+    /// Lets this process use paths of more than 260 characters, as every Go program does.
     #[must_use]
     pub fn new() -> Self {
         Self::with(Table::system())
@@ -43,10 +43,10 @@ impl System {
         self.table.missing()
     }
 
-    /// With the functions of the library at `path`, as far as it has them: for tests.
+    /// Uses the functions of the library at `path`, as far as it has them: for tests.
     ///
     /// # Errors
-    /// When the library cannot be loaded.
+    /// The library cannot be loaded.
     pub fn with_stand_in(path: &Path) -> Result<Self> {
         Ok(Self::with(Table::stand_in(path)?))
     }

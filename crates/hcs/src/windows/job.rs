@@ -16,10 +16,10 @@ use windows_sys::Win32::System::JobObjects::{
 use super::handle::{check, owned};
 use crate::error::Result;
 
-/// This process's job. Nobody closes it but the system.
+/// This process's job. Only the system closes it.
 static JOB: Mutex<Option<OwnedHandle>> = Mutex::new(None);
 
-/// Lets `child` end with this process.
+/// Makes Windows end `child` with this process.
 pub(super) fn add(child: &Child) -> Result<()> {
     let mut job = JOB.lock().unwrap_or_else(PoisonError::into_inner);
     let job = match &mut *job {
@@ -32,8 +32,7 @@ pub(super) fn add(child: &Child) -> Result<()> {
 }
 
 fn new_job() -> Result<OwnedHandle> {
-    // SAFETY: neither attributes nor a name are given; so no child inherits the handle and holds the job
-    // open.
+    // SAFETY: no attributes and no name are passed, so no child inherits the handle and keeps the job open.
     let handle = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
     let job = owned(handle, "CreateJobObject", String::new)?;
     let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();

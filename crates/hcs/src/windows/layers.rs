@@ -1,7 +1,7 @@
 //! The layer functions of `vmcompute.dll`.
 //!
 //! A layer is named as hcsshim names it today: flavour 1, an empty home, and the layer's whole path for an ID
-//! (`internal/wclayer/layerutils.go`, `stdDriverInfo`; `layer.go`, `layerPath`). Home and ID apart are the
+//! (`internal/wclayer/layerutils.go`, `stdDriverInfo`; `layer.go`, `layerPath`). Separate home and ID are the
 //! older form of the same.
 
 use std::ffi::OsString;
@@ -35,13 +35,13 @@ pub(super) struct RawDescriptor {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<RawDescriptor>() == 32 && size_of::<RawDriverInfo>() == 16);
 
-/// A layer's path as the function `call` is given it.
+/// A layer's path as the function `call` gets it.
 fn layer_path(call: &str, path: &Path) -> OsString {
     path.to_str()
         .map_or_else(|| path.as_os_str().to_owned(), |text| long_path::for_layer_function(call, text).into())
 }
 
-/// A layer as the functions take it.
+/// A layer as an argument of the functions.
 struct Layer {
     flavour: u32,
     path: OsString,
@@ -69,7 +69,7 @@ impl Layer {
 
 const EMPTY: [u16; 1] = [0];
 
-/// Parents as the functions take them: the paths live as long as what points to them.
+/// Parents as an argument of the functions. The paths live as long as the descriptors that point to them.
 struct Descriptors {
     raw: Vec<RawDescriptor>,
     _paths: Vec<Vec<u16>>,
@@ -87,7 +87,7 @@ impl Descriptors {
         Ok(Self { raw, _paths: paths })
     }
 
-    /// Null where there are none, as in hcsshim.
+    /// Null without parents, as in hcsshim.
     fn first(&self) -> *const RawDescriptor {
         if self.raw.is_empty() { ptr::null() } else { self.raw.as_ptr() }
     }
@@ -106,7 +106,7 @@ macro_rules! layer_call {
             const CALL: &str = stringify!($name);
             let function = table.$name.get()?;
             let layer = Layer::new(CALL, info, id)?;
-            // SAFETY: both arguments are of the function's types and outlive the call; the text ends in zero.
+            // SAFETY: both arguments have the function's types and outlive the call; the text ends in zero.
             let result = unsafe { function(&layer.info(), layer.id()) };
             check_result(result, CALL, || layer.name())
         }
@@ -122,7 +122,7 @@ pub(super) fn prepare(table: &Table, info: &DriverInfo, id: &str, parents: &[Lay
     const CALL: &str = "PrepareLayer";
     let function = table.PrepareLayer.get()?;
     let (layer, chain) = (Layer::new(CALL, info, id)?, Descriptors::new(CALL, parents)?);
-    // SAFETY: as many descriptors as are said, and they and what they point to outlive the call.
+    // SAFETY: the count of descriptors is right, and they and their targets outlive the call.
     let result = unsafe { function(&layer.info(), layer.id(), chain.first(), chain.raw.len()) };
     check_result(result, CALL, || format!("{}, {}", layer.name(), shown(parents)))
 }
@@ -145,8 +145,8 @@ pub(super) fn create_sandbox(
     const CALL: &str = "CreateSandboxLayer";
     let function = table.CreateSandboxLayer.get()?;
     let (layer, chain) = (Layer::new(CALL, info, id)?, Descriptors::new(CALL, parents)?);
-    // SAFETY: as many descriptors as are said, and they and what they point to outlive the call. The parent
-    // is none, as in hcsshim: the descriptors say it.
+    // SAFETY: the count of descriptors is right, and they and their targets outlive the call. The parent is
+    // null, as in hcsshim: the descriptors name it.
     let result = unsafe { function(&layer.info(), layer.id(), ptr::null(), chain.first(), chain.raw.len()) };
     check_result(result, CALL, || format!("{}, {}", layer.name(), shown(parents)))
 }
@@ -174,8 +174,8 @@ fn transfer(
 ) -> Result<()> {
     let (layer, chain) = (Layer::new(call, info, id)?, Descriptors::new(call, parents)?);
     let path = wide(call, plain(folder))?;
-    // SAFETY: as many descriptors as are said, and all arguments and what they point to outlive the call;
-    // texts end in zero.
+    // SAFETY: the count of descriptors is right, and all arguments and their targets outlive the call; texts
+    // end in zero.
     let result =
         unsafe { function(&layer.info(), layer.id(), path.as_ptr(), chain.first(), chain.raw.len()) };
     check_result(result, call, || format!("{}, {}, {}", layer.name(), folder.display(), shown(parents)))
@@ -201,7 +201,7 @@ pub(super) fn import(
     transfer("ImportLayer", table.ImportLayer.get()?, info, id, source, parents)
 }
 
-/// Asked twice: for the length, and for the path.
+/// Calls the function twice: for the length, and for the path.
 pub(super) fn mount_path(table: &Table, info: &DriverInfo, id: &str) -> Result<Option<PathBuf>> {
     const CALL: &str = "GetLayerMountPath";
     let function = table.GetLayerMountPath.get()?;
@@ -216,7 +216,7 @@ pub(super) fn mount_path(table: &Table, info: &DriverInfo, id: &str) -> Result<O
         return Ok(None);
     }
     let mut buffer = vec![0; length];
-    // SAFETY: the buffer has as many units as the length says.
+    // SAFETY: the buffer has `length` units.
     let result = unsafe { function(&layer.info(), layer.id(), &raw mut length, buffer.as_mut_ptr()) };
     check_result(result, CALL, || format!("{}, second call", layer.name()))?;
     let path = text(&buffer);
@@ -240,7 +240,7 @@ pub(super) fn base_images(table: &Table) -> Result<String> {
     const CALL: &str = "GetBaseImages";
     let function = table.GetBaseImages.get()?;
     let mut images = TaskString::empty();
-    // SAFETY: the function fills in text that is freed by its owner.
+    // SAFETY: the function fills in text that its owner frees.
     let result = unsafe { function(images.out()) };
     check_result(result, CALL, String::new)?;
     images.take().ok_or_else(|| Error::invalid(CALL, "", "it gave no text"))

@@ -1,6 +1,6 @@
 //! Windows itself.
 //!
-//! `table` finds the functions, `strings` and `handle` are what all calls need; `layers`, `systems`, `disks`,
+//! `table` finds the functions, and all calls use `strings` and `handle`. `layers`, `systems`, `disks`,
 //! `files`, `backup`, `access`, `privileges`, `holders`, `job` and `machine` are the calls by subject; `host`
 //! puts them together as [`Host`](crate::Host).
 #![allow(unsafe_code, reason = "this is where the project calls foreign functions")]

@@ -1,7 +1,7 @@
-//! Privileges: switched on for the process, or for one thread and no longer than needed.
+//! Enables privileges for the process, or for one thread and no longer than needed.
 //!
-//! A privilege of the process is one of every thread in it, and threads that begin or end using it disturb
-//! each other; a thread that works for the layer store therefore gets a token of its own. Source: go-winio
+//! All threads share the privileges of the process, and threads that enable or disable one disturb each
+//! other. So a thread that works for the layer store gets a token of its own. Source: go-winio
 //! `privilege.go`.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ fn names(privileges: &[Privilege]) -> String {
     privileges.iter().map(|privilege| privilege.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// One privilege, on or off.
+/// Enables or disables one privilege.
 fn adjust_one(token: HANDLE, privilege: Privilege, attributes: u32) -> Result<()> {
     let name = wide("LookupPrivilegeValue", privilege.name())?;
     let mut luid = LUID::default();
@@ -39,13 +39,13 @@ fn adjust_one(token: HANDLE, privilege: Privilege, attributes: u32) -> Result<()
         PrivilegeCount: 1,
         Privileges: [LUID_AND_ATTRIBUTES { Luid: luid, Attributes: attributes }],
     };
-    // SAFETY: the token is open for adjusting; the state is one privilege, as it says; the old state is not
-    // asked for.
+    // SAFETY: the token is open for adjusting; the state holds one privilege, as its count says; the old
+    // state is not requested.
     let adjusted =
         unsafe { AdjustTokenPrivileges(token, 0, &raw const state, 0, ptr::null_mut(), ptr::null_mut()) };
     check(adjusted, "AdjustTokenPrivileges", || privilege.name().to_owned())?;
-    // SAFETY: takes nothing. The function succeeds and says so here when the user does not hold the
-    // privilege.
+    // SAFETY: takes nothing. If the user does not hold the privilege, the function succeeds and only sets
+    // this error.
     match unsafe { GetLastError() } {
         0 => Ok(()),
         code => Err(Error::new("AdjustTokenPrivileges", privilege.name(), Code(code))),
@@ -56,14 +56,14 @@ fn adjust(token: HANDLE, privileges: &[Privilege], attributes: u32) -> Result<()
     privileges.iter().try_for_each(|&privilege| adjust_one(token, privilege, attributes))
 }
 
-/// How many have switched on each privilege of the process: what one no longer needs another may.
+/// The number of users of each privilege of the process: if one no longer needs it, another still may.
 static USES: Mutex<BTreeMap<&'static str, usize>> = Mutex::new(BTreeMap::new());
 
-/// For the whole process; off when as many have switched it off as on.
+/// Sets privileges of the whole process. A privilege is disabled when its last user disables it.
 pub(super) fn set_for_process(privileges: &[Privilege], enable: bool) -> Result<()> {
     let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
     let mut token = ptr::null_mut();
-    // SAFETY: takes nothing; the handle it gives needs no closing.
+    // SAFETY: takes nothing; the handle it returns needs no closing.
     let process = unsafe { GetCurrentProcess() };
     // SAFETY: the process is this one; the token is closed by its owner.
     let opened = unsafe { OpenProcessToken(process, TOKEN_ADJUST_PRIVILEGES | TOKEN_QUERY, &raw mut token) };
@@ -87,7 +87,7 @@ pub(super) fn set_for_process(privileges: &[Privilege], enable: bool) -> Result<
     adjust(token.as_raw_handle(), &unused, 0)
 }
 
-/// Privileges of this thread; dropped on the thread that got it, which the type makes sure of, it ends them.
+/// Privileges of this thread. Dropping this ends them; the type ensures that this happens on the same thread.
 #[derive(Debug)]
 pub struct ThreadPrivileges {
     _token: OwnedHandle,
@@ -96,7 +96,7 @@ pub struct ThreadPrivileges {
 
 impl ThreadPrivileges {
     pub(super) fn enable(privileges: &[Privilege]) -> Result<Self> {
-        // SAFETY: gives this thread a copy of the process' token, until it reverts.
+        // SAFETY: gives this thread a copy of the process's token, until it reverts.
         let impersonated = unsafe { ImpersonateSelf(SecurityImpersonation) };
         check(impersonated, "ImpersonateSelf", || names(privileges))?;
         Self::adjusted(privileges).inspect_err(|_| revert())
@@ -104,7 +104,7 @@ impl ThreadPrivileges {
 
     fn adjusted(privileges: &[Privilege]) -> Result<Self> {
         let mut token = ptr::null_mut();
-        // SAFETY: takes nothing; the handle it gives needs no closing.
+        // SAFETY: takes nothing; the handle it returns needs no closing.
         let thread = unsafe { GetCurrentThread() };
         // SAFETY: the thread is this one; the token is closed by its owner.
         let opened =
@@ -122,7 +122,7 @@ impl Drop for ThreadPrivileges {
     }
 }
 
-/// Ends impersonation. A thread that kept rights it must not have would be worse than none.
+/// Ends impersonation. Aborts on failure: the thread must not keep the rights.
 fn revert() {
     // SAFETY: takes nothing.
     if unsafe { RevertToSelf() } == 0 {

@@ -1,4 +1,4 @@
-//! Text on its way to Windows and back.
+//! Converts text for Windows and back.
 
 use std::ffi::{OsStr, OsString};
 use std::os::windows::ffi::{OsStrExt, OsStringExt};
@@ -24,17 +24,17 @@ pub(super) fn wide(call: &'static str, text: impl AsRef<OsStr>) -> Result<Vec<u1
     Ok(units)
 }
 
-/// A path for functions that take any length; it is made absolute.
+/// A path for functions that accept any length; made absolute.
 pub(super) fn long(call: &'static str, path: &Path) -> Result<Vec<u16>> {
     let absolute = std::path::absolute(path).map_err(|e| from_io(call, path, &e))?;
     match absolute.to_str() {
         Some(text) => wide(call, long_path::add_prefix(text)),
-        // Not proper UTF-16, so it was not typed by anybody; it is taken as it is.
+        // Not proper UTF-16, so nobody typed it: use it as it is.
         None => wide(call, absolute),
     }
 }
 
-/// A path for functions of the compute service, which are given no prefix.
+/// A path for functions of the compute service, which get no prefix.
 pub(super) fn plain(path: &Path) -> OsString {
     path.to_str().map_or_else(|| path.as_os_str().to_owned(), |text| long_path::strip_prefix(text).into())
 }
@@ -54,27 +54,27 @@ pub(super) fn text(buffer: &[u16]) -> OsString {
 pub(super) struct TaskString(PWSTR);
 
 impl TaskString {
-    /// Nothing, to be filled by a function.
+    /// No text yet; a function fills it in.
     pub(super) fn empty() -> Self {
         Self(ptr::null_mut())
     }
 
-    /// Where the function puts it.
+    /// The pointer for the function to set.
     pub(super) fn out(&mut self) -> *mut PWSTR {
         &raw mut self.0
     }
 
-    /// The text, if there is any.
+    /// The text, if any.
     pub(super) fn take(self) -> Option<String> {
         if self.0.is_null() {
             return None;
         }
         let mut length = 0;
-        // SAFETY: the function gave text that ends in zero; the zero is not passed.
+        // SAFETY: the function returned text that ends in zero; the loop stops at the zero.
         while unsafe { *self.0.add(length) } != 0 {
             length += 1;
         }
-        // SAFETY: these units were just read, and nobody else has the memory.
+        // SAFETY: these units were just read, and no other code has the memory.
         let units = unsafe { std::slice::from_raw_parts(self.0, length) };
         Some(String::from_utf16_lossy(units))
     }
@@ -83,7 +83,7 @@ impl TaskString {
 impl Drop for TaskString {
     fn drop(&mut self) {
         if !self.0.is_null() {
-            // SAFETY: allocated by the function for its caller to free like this, and freed once.
+            // SAFETY: allocated by the function for its caller to free this way, and freed once.
             unsafe { CoTaskMemFree(self.0.cast_const().cast()) };
         }
     }

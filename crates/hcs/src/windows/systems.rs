@@ -1,4 +1,4 @@
-//! Compute systems: containers and utility VMs, as far as somebody has to end one that is in the way.
+//! Compute systems (containers and utility VMs): finding and ending those that are in the way.
 //!
 //! Source: hcsshim `internal/hcs/system.go`, `callback.go`, `waithelper.go`.
 
@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::error::{Code, Error, Result};
 use crate::host::{ComputeSystem, Termination};
 
-/// `HCS_NOTIFICATION_CALLBACK`: what happened, to whom (the context), its status, its details (JSON or null).
+/// `HCS_NOTIFICATION_CALLBACK`: the event, the context, the status, the details (JSON or null).
 pub(super) type NotificationCallback = unsafe extern "system" fn(u32, *const c_void, HRESULT, PCWSTR);
 
 /// `HcsNotificationSystemExited`.
@@ -22,7 +22,7 @@ const SYSTEM_EXITED: u32 = 1;
 /// `HcsNotificationServiceDisconnect`.
 const SERVICE_DISCONNECT: u32 = 0x0100_0000;
 
-/// A result of the service: its code, and what it says beside it.
+/// Checks a result of the service: its code, and its own message.
 fn check(result: HRESULT, call: &'static str, arguments: &str, details: TaskString) -> Result<()> {
     let Some(code) = Code::of_hresult(result) else { return Ok(()) };
     let mut error = Error::new(call, arguments, code);
@@ -37,13 +37,13 @@ pub(super) fn enumerate(table: &Table, query: &str) -> Result<String> {
     let function = table.HcsEnumerateComputeSystems.get()?;
     let units = wide(CALL, query)?;
     let (mut found, mut details) = (TaskString::empty(), TaskString::empty());
-    // SAFETY: the text ends in zero; both results are freed by their owners.
+    // SAFETY: the text ends in zero; their owners free both results.
     let result = unsafe { function(units.as_ptr(), found.out(), details.out()) };
     check(result, CALL, query, details)?;
     found.take().ok_or_else(|| Error::invalid(CALL, query, "it gave no list"))
 }
 
-/// How a system ended, once it has.
+/// The result of a system, once it has ended.
 #[derive(Default)]
 struct Exit {
     result: Mutex<Option<Result<(), Code>>>,
@@ -56,7 +56,7 @@ pub(super) struct OpenSystem {
     id: String,
     handle: HANDLE,
     callback: HANDLE,
-    /// Shared with the callback, which gets its address.
+    /// Shared with the callback, which gets the address of this.
     exit: Arc<Exit>,
 }
 
@@ -70,7 +70,7 @@ unsafe extern "system" fn notified(kind: u32, context: *const c_void, status: HR
         SERVICE_DISCONNECT => Err(Code::SERVICE_DISCONNECTED),
         _ => return,
     };
-    // SAFETY: see above: the owner unregisters the callback before it lets go of its share.
+    // SAFETY: see above: the owner unregisters the callback before it drops its reference.
     let exit = unsafe { &*context.cast::<Exit>() };
     exit.result.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(result);
     exit.known.notify_all();
@@ -96,7 +96,7 @@ pub(super) fn open(table: &Arc<Table>, id: &str) -> Result<OpenSystem> {
 }
 
 impl OpenSystem {
-    /// Asks to be told of the system's end.
+    /// Registers the callback for the system's end.
     fn register(&mut self) -> Result<()> {
         const CALL: &str = "HcsRegisterComputeSystemCallback";
         let function = self.table.HcsRegisterComputeSystemCallback.get()?;
@@ -109,8 +109,8 @@ impl OpenSystem {
     fn close(&mut self) -> Result<()> {
         if !self.callback.is_null() {
             let function = self.table.HcsUnregisterComputeSystemCallback.get()?;
-            // SAFETY: registered, and not yet unregistered. When the function returns the service calls no
-            // more.
+            // SAFETY: registered, and not yet unregistered. After the function returns, the service no longer
+            // calls back.
             let result = unsafe { function(self.callback) };
             check(result, "HcsUnregisterComputeSystemCallback", &self.id, TaskString::empty())?;
             self.callback = ptr::null_mut();
@@ -142,7 +142,7 @@ impl ComputeSystem for OpenSystem {
         let mut result = self.exit.result.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match *result {
-                // It has ended, which is all that is asked for.
+                // It has ended, which is all that matters.
                 Some(Ok(()) | Err(Code::UNEXPECTED_EXIT)) => return Ok(()),
                 Some(Err(code)) => {
                     return Err(Error::new("wait for the end of the compute system", &self.id, code));
@@ -156,7 +156,7 @@ impl ComputeSystem for OpenSystem {
 impl Drop for OpenSystem {
     fn drop(&mut self) {
         if self.close().is_err() && !self.callback.is_null() {
-            // The service may still call: what it calls with must stay.
+            // The service may still call back, so keep the context alive.
             std::mem::forget(Arc::clone(&self.exit));
         }
     }

@@ -1,6 +1,5 @@
-//! The functions that are found at run time: `vmcompute.dll` and `virtdisk.dll` are missing where the
-//! features they belong to are not installed, and all of these may come from another library, so that a
-//! stand-in can take the place of Microsoft's side.
+//! Functions that are looked up at run time. `vmcompute.dll` and `virtdisk.dll` are missing if their Windows
+//! features are not installed; and a stand-in library can replace all of these functions.
 
 use std::fmt;
 use std::path::Path;
@@ -137,7 +136,7 @@ impl Table {
         Self::find(&Sources { stand_in: None })
     }
 
-    /// The functions of the library at `path`; what it lacks is this Windows'.
+    /// The functions of the library at `path`; those it lacks come from Windows.
     pub(super) fn stand_in(path: &Path) -> Result<Self> {
         let name = wide("LoadLibraryEx", path)?;
         // SAFETY: the name ends in zero and outlives the call. The library is never freed, so its functions
@@ -157,7 +156,7 @@ impl fmt::Debug for Table {
     }
 }
 
-/// Where functions are looked for.
+/// The libraries to search for functions.
 struct Sources {
     stand_in: Option<HMODULE>,
 }
@@ -172,7 +171,7 @@ impl Sources {
     }
 }
 
-/// A library of the system's own directory, and of no other: nobody can put theirs in front of it.
+/// Loads a library from the system's own directory only, so that nobody can plant another one.
 fn system_library(name: &str) -> Option<HMODULE> {
     let name = wide("LoadLibraryEx", Path::new(name)).ok()?;
     // SAFETY: the name ends in zero and outlives the call.

@@ -1,4 +1,4 @@
-//! What the kernel noted in the journal of an image. Source: `struct journal_superblock_s` of Linux'
+//! The kernel's error note in the journal of an image. Source: `struct journal_superblock_s` of Linux'
 //! `include/linux/jbd2.h`, `struct ext4_extent` of `fs/ext4/ext4_extents.h`.
 
 use std::fs::File;
@@ -6,21 +6,21 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use super::{LENGTH, Superblock, ext4_checksum};
 
-/// Where the superblock has a copy of the journal's extents, as they are in an inode.
+/// Offset in the superblock of the copy of the journal's extents, in the form of an inode's.
 const EXTENTS: usize = 0x10C;
-/// `EXT4_EXT_MAGIC`, and that extents follow, not blocks of them.
+/// `EXT4_EXT_MAGIC`.
 const EXTENT_MAGIC: u16 = 0xF30A;
 /// `JBD2_MAGIC_NUMBER`; journals are big-endian.
 const MAGIC: u32 = 0xC03B_3998;
-/// Where the error is that the kernel noted in a journal's superblock, which is as long as the file system's.
+/// Offset of the kernel's error number in a journal's superblock, which is as long as the file system's.
 const ERROR: usize = 0x20;
-/// Where its checksum is, which counts as zero in itself.
+/// Offset of its checksum, which is computed with zeros in its own place.
 const CHECKSUM: usize = 0xFC;
 
 impl Superblock {
-    /// Whether the kernel noted in the journal of `image`, on which this is, that it could not write
-    /// something. The next mount takes the note over into the superblock; until then e2fsck wants to do so
-    /// even if it may write nothing, and stops.
+    /// Whether the kernel noted a failed write in the journal of `image`, whose superblock this is. The next
+    /// mount copies the note to the superblock. Until then e2fsck insists on doing so even if it must not
+    /// write, and stops.
     pub fn journal_has_error(&self, mut image: &File) -> io::Result<bool> {
         let Some(offset) = self.journal_offset() else { return Ok(false) };
         let mut journal = [0; LENGTH];
@@ -31,7 +31,7 @@ impl Superblock {
         Ok(is_sound && journal[ERROR..][..4] != [0; 4])
     }
 
-    /// Where in the image the journal begins, in bytes; `None` where that is not known.
+    /// Offset of the journal in the image, in bytes; `None` if unknown.
     fn journal_offset(&self) -> Option<u64> {
         let header = self.number(EXTENTS).to_le_bytes();
         let has_extents = header[..2] == EXTENT_MAGIC.to_le_bytes() && header[2..] != [0, 0];
@@ -52,7 +52,7 @@ mod tests {
     use crate::linux::test_support::no_record;
     use crate::linux::{in_use, mount_table};
 
-    /// Notes an error in the journal, as the kernel does when it cannot write.
+    /// Notes an error in the journal, as the kernel does after a failed write.
     fn note_error(image: &File) -> u64 {
         let at = Superblock::read(image).unwrap().journal_offset().unwrap();
         let mut journal = [0; LENGTH];

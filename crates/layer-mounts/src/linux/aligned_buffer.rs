@@ -1,7 +1,7 @@
 //! Memory that may be written with `O_DIRECT`.
 //!
-//! Direct I/O wants memory, file offset and length in multiples of the device's block. Over-allocating by one
-//! block and starting at the first aligned byte gives that without unsafe code.
+//! Direct I/O needs memory, file offset and length in multiples of the device's block. Allocating one block
+//! more and starting at the first aligned byte achieves that without unsafe code.
 
 /// The alignment used for everything, in bytes. Devices ask for 512 or 4096; 4096 satisfies both.
 pub const ALIGNMENT: usize = 4096;
@@ -38,12 +38,12 @@ impl AlignedBuffer {
         &mut self.storage[self.start + self.length..self.start + self.capacity]
     }
 
-    /// Takes `count` more bytes into use; more than are spare means all of them.
+    /// Marks `count` more bytes as used, at most those that are spare.
     pub fn advance(&mut self, count: usize) {
         self.length = self.capacity.min(self.length.saturating_add(count));
     }
 
-    /// Appends as much of `bytes` as fits and tells how much that was.
+    /// Appends as much of `bytes` as fits and returns how much.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let spare = self.spare_mut();
         let count = spare.len().min(bytes.len());

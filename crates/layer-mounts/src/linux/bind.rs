@@ -1,4 +1,4 @@
-//! A directory shown at a second place: how a view or a sandbox gets to the directory its user named.
+//! Bind mounts, which show a view or a sandbox at the directory that its user named.
 
 use super::error::LinuxError;
 use super::fs_context::attach;
@@ -10,8 +10,8 @@ use rustix::mount::OpenTreeFlags;
 use std::path::Path;
 
 /// Mounts the directory `source`, without mounts below it, at the directory `target` as well. The second
-/// mount keeps the file system alive on its own: the first may be unmounted before it. Undone by
-/// [`super::mount_table::unmount`].
+/// mount keeps the file system alive on its own, so the first may be unmounted before it.
+/// [`super::mount_table::unmount`] undoes this.
 pub fn bind(source: &Path, target: &Path) -> Result<(), LinuxError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = rustix::mount::open_tree(CWD, source, flags).map_err(|error| match error {
@@ -23,7 +23,7 @@ pub fn bind(source: &Path, target: &Path) -> Result<(), LinuxError> {
     attach(tree.as_fd(), target)
 }
 
-/// Whether a mount can have come from [`bind`] on a view or sandbox.
+/// Whether `mount` may come from [`bind`] on a view or sandbox.
 #[must_use]
 pub fn is_view(mount: &Mount) -> bool {
     match mount.file_system.as_str() {

@@ -1,17 +1,16 @@
-//! Threads that compute and can do nothing else: what parses untrusted bytes needs no file, no socket and no
-//! process.
+//! Confines threads to computing: parsing untrusted bytes needs no files, sockets or processes.
 //!
-//! A filter of system calls (seccomp) belongs to one thread, so the threads of an import that inflate and
-//! parse give up, before the first byte, all calls that open, name, create or send anything. What is left
-//! works on memory, on time and on files that are open already. A call outside of the list fails with
-//! `EPERM`: a thread that is killed would take the whole process along, a server with other calls to answer.
+//! A filter of system calls (seccomp) belongs to one thread, so the importing threads that inflate and parse
+//! give up, before the first byte, all calls that open, name, create or send anything. The remaining calls
+//! work on memory, on time and on files that are open already. Any other call fails with `EPERM`: killing the
+//! thread would kill the whole process, a server with other calls to answer.
 //!
-//! It is a second wall, not the first one: no name of a tar becomes a path anyway. Nor is it a process of its
-//! own: threads share memory, and who could corrupt that could reach another thread.
+//! It is a second line of defence: no name of a tar becomes a path anyway. It is weaker than a process of its
+//! own: threads share memory, so corrupting it could reach another thread.
 //! `docs/decisions/0007-confined-threads.md` has the measurements.
 //!
-//! Sources: seccomp(2), `SECCOMP_SET_MODE_FILTER`; signal-safety and thread start of glibc and musl for what
-//! a thread that only computes calls.
+//! Sources: seccomp(2), `SECCOMP_SET_MODE_FILTER`; for the calls of a thread that only computes,
+//! signal-safety and thread start of glibc and musl.
 
 use std::collections::BTreeMap;
 use std::sync::{Once, OnceLock};
@@ -21,7 +20,8 @@ use seccompiler::{
     apply_filter,
 };
 
-/// Memory, waiting, time, random numbers, signals and the end of a thread: all without a name of anything.
+/// Memory, waiting, time, random numbers, signals and the end of a thread: none of them names a file or
+/// process.
 const COMPUTING: [i64; 26] = [
     libc::SYS_brk,
     libc::SYS_madvise,
@@ -50,15 +50,14 @@ const COMPUTING: [i64; 26] = [
     libc::SYS_exit,
     libc::SYS_close,
 ];
-/// What the tar is made durable with, once its writing thread, which has no such filter, has written it.
+/// Calls to sync the tar after its writing thread, which has no such filter, has written it.
 const SYNCING: [i64; 3] = [libc::SYS_fdatasync, libc::SYS_fsync, libc::SYS_fadvise64];
 /// Allowed to standard error only: logs, and the message of a panic.
 const WRITING: [i64; 2] = [libc::SYS_write, libc::SYS_writev];
 const STANDARD_ERROR: u64 = 2;
 
-/// Takes from the calling thread, for the rest of its life, all system calls but those of a computation.
-/// Where the kernel does not know how, or is told not to, that is logged once and the thread goes on as it
-/// is.
+/// Denies the calling thread, for the rest of its life, all system calls but those of a computation. If the
+/// kernel does not support that or refuses, this logs it once and the thread goes on unconfined.
 pub fn confine_this_thread() {
     static LOGGED: Once = Once::new();
     if let Err(reason) = try_confine() {
@@ -133,7 +132,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             try_confine().unwrap();
             for block in receive {
-                // Grown and shrunk, so that memory comes from the kernel and goes back.
+                // Grow and shrink, so that memory is requested from the kernel and returned.
                 let mut copy = block.clone();
                 copy.extend_from_slice(&block);
                 let random: std::collections::HashSet<u8> = copy.iter().copied().collect();

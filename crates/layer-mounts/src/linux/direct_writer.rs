@@ -1,11 +1,11 @@
 //! Writing a layer's tar past the page cache.
 //!
 //! A layer is written once, front to back, and is gigabytes large. Through the page cache that costs the
-//! first touch of as much memory (in virtual machines several times the cost of the write itself) and pushes
-//! out what others had cached. So a thread of its own writes with `O_DIRECT` from a few reused, aligned
+//! first touch of as much memory (in virtual machines several times the cost of the write itself) and evicts
+//! the cached data of others. So a thread of its own writes with `O_DIRECT` from a few reused, aligned
 //! buffers while the caller hashes and parses the next bytes. File systems that refuse `O_DIRECT` get
-//! uncached writes (`RWF_DONTCACHE`, Linux 6.14), and where those are refused too, ordinary ones that are
-//! flushed and dropped from the cache a piece at a time.
+//! uncached writes (`RWF_DONTCACHE`, Linux 6.14). If they refuse those too, they get ordinary writes that are
+//! flushed and dropped from the cache piece by piece.
 //!
 //! Measured for 1.5 GB on a virtual disk with ext4: direct 0.5 s, `RWF_DONTCACHE` 0.4 to 0.6 s (but with the
 //! CPU copying), page cache 2.2 to 3.5 s. Buffers of 1, 2 and 4 MiB, and preallocating, made no difference,
@@ -31,8 +31,7 @@ const BUFFERED_WINDOW: u64 = 16 << 20;
 /// `RWF_DONTCACHE` of `linux/fs.h`, which rustix does not name yet.
 const RWF_DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-/// How bytes get to the disk, from best to worst. Each falls back to the next where the file system refuses
-/// it.
+/// How bytes get to the disk, from best to worst. Each falls back to the next if the file system refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
     /// `O_DIRECT`: not through the page cache at all.
@@ -64,7 +63,7 @@ impl LayerTarWriter {
         Self::create_with(path, WriteMode::Direct)
     }
 
-    /// As [`LayerTarWriter::create`], starting with the given mode instead of the best one.
+    /// Like [`LayerTarWriter::create`], but starts with the given mode instead of the best one.
     pub fn create_with(path: &Path, mode: WriteMode) -> Result<Self, LinuxError> {
         let sink = Sink::create(path, mode)?;
         let (full, to_write) = crossbeam_channel::bounded(BUFFERS);
@@ -97,7 +96,7 @@ impl LayerTarWriter {
         Ok(buffer)
     }
 
-    /// Writes what is left, waits until all of it is on the disk, and returns the file's length in bytes.
+    /// Writes the rest, waits until everything is on the disk, and returns the file's length in bytes.
     pub fn finish(mut self) -> Result<u64, LinuxError> {
         let last = std::mem::replace(&mut self.filling, AlignedBuffer::new(0));
         if !last.filled().is_empty()
@@ -109,7 +108,7 @@ impl LayerTarWriter {
         self.join()?.finish()
     }
 
-    /// Hands a buffer to the thread and takes an empty one from it, waiting until there is one.
+    /// Hands a buffer to the thread and waits for an empty one.
     fn pass_on(&mut self, buffer: AlignedBuffer) -> io::Result<AlignedBuffer> {
         let sent = self.full.as_ref().is_some_and(|full| full.send(buffer).is_ok());
         match self.empty.recv() {
@@ -121,7 +120,7 @@ impl LayerTarWriter {
         }
     }
 
-    /// Lets the thread run out of work and takes its result.
+    /// Closes the channel to the thread, and waits for its result.
     fn join(&mut self) -> Result<Sink, LinuxError> {
         self.full = None;
         match self.thread.take().map(JoinHandle::join) {
@@ -155,7 +154,7 @@ impl Write for LayerTarWriter {
 impl Drop for LayerTarWriter {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            // Nobody is left to tell; who drops without finishing throws the file away.
+            // The error cannot be reported; a caller that drops without finishing discards the file.
             let _ = self.join();
         }
     }
@@ -170,7 +169,7 @@ fn into_io_error(error: LinuxError) -> io::Error {
     io::Error::new(kind, error)
 }
 
-/// The thread: writes what comes and gives the buffers back.
+/// The thread's body: writes buffers and returns them.
 fn write_all_buffers(
     mut sink: Sink,
     to_write: &Receiver<AlignedBuffer>,
@@ -179,13 +178,13 @@ fn write_all_buffers(
     for mut buffer in to_write {
         sink.write(buffer.filled())?;
         buffer.clear();
-        // The receiver is gone once the caller finishes; buffers are not needed again then.
+        // The receiver is gone once the caller finishes, and needs no buffers then.
         let _ = written.send(buffer);
     }
     Ok(sink)
 }
 
-/// The file, and how it takes bytes at the moment.
+/// The file, and its current mode.
 #[derive(Debug)]
 struct Sink {
     file: File,
@@ -287,7 +286,7 @@ impl Sink {
 mod tests {
     use super::*;
 
-    /// Bytes that show where they came from.
+    /// Bytes that depend on their position.
     fn pattern(length: usize) -> Vec<u8> {
         (0..length).map(|position| (position / 251 + position) as u8).collect()
     }
@@ -388,8 +387,8 @@ mod tests {
         }
     }
 
-    /// How many of the file's mebibytes have their first byte in the page cache: a read that may not wait
-    /// finds it.
+    /// The number of the file's mebibytes whose first byte is in the page cache: a non-blocking read finds
+    /// it.
     fn cached_mebibytes(path: &Path) -> usize {
         let file = File::open(path).unwrap();
         let is_cached = |mebibyte: &u64| {

@@ -1,4 +1,4 @@
-//! The programs that make, grow and check ext4, and what they say when they fail.
+//! Runs the programs that make, grow and check ext4, and reports their errors.
 
 use super::error::LinuxError;
 use crate::Cancel;
@@ -8,14 +8,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The package of the programs used here.
+/// The package that has these programs.
 const PACKAGE: &str = "e2fsprogs";
 
 /// A program of [`PACKAGE`] applied to an image.
 pub(super) struct Tool<'a> {
     pub(super) name: &'static str,
     pub(super) image: &'a Path,
-    /// What errors are about: the image, if this is a copy of it.
+    /// The path to name in errors: that of the image, if this is a copy of it.
     pub(super) subject: &'a Path,
     pub(super) arguments: Vec<PathBuf>,
 }
@@ -35,8 +35,8 @@ impl<'a> Tool<'a> {
         self
     }
 
-    /// Runs it; an exit status that is not among `good` is an error with what the program wrote. `cancel`
-    /// kills it.
+    /// Runs it. An exit status that is not among `good` is an error with the program's output. `cancel` kills
+    /// it.
     pub(super) fn run(&self, good: &[i32], cancel: &Cancel) -> Result<(), LinuxError> {
         let output = self.complete(cancel)?;
         let succeeded = output.status.code().is_some_and(|code| good.contains(&code));
@@ -59,8 +59,7 @@ impl<'a> Tool<'a> {
         }
     }
 
-    /// What the program wrote: why it gave up comes first, the faults it found after that. Its version is
-    /// left out.
+    /// The program's output: first the reason why it gave up, then the faults it found, without its version.
     fn said(&self, output: &Output) -> String {
         let is_version = |line: &&str| {
             let rest = line.strip_prefix(self.name).and_then(|rest| rest.strip_prefix(' '));
@@ -72,10 +71,10 @@ impl<'a> Tool<'a> {
         reasons.chain(stdout.lines()).collect::<Vec<_>>().join("\n")
     }
 
-    /// The image by its name alone, run in its directory: in a path these programs take `?` for the beginning
-    /// of options, and `=` for a label's.
+    /// Runs the program in the image's directory with the image's file name: in a path these programs take
+    /// `?` for the start of options, and `=` for that of a label.
     ///
-    /// Looks in the places for administrators too, which many users' `PATH` does not name.
+    /// Also searches the directories for administrators, which many users' `PATH` lacks.
     fn output(&self, cancel: &Cancel) -> io::Result<Output> {
         let names =
             [self.name.to_string(), format!("/usr/sbin/{}", self.name), format!("/sbin/{}", self.name)];
@@ -87,7 +86,7 @@ impl<'a> Tool<'a> {
         for name in names {
             let mut command = Command::new(name);
             command.args(&self.arguments).arg(&image).current_dir(folder);
-            // Fixed language: the messages end up in an error that people search for.
+            // A fixed language, because people search for the messages in our errors.
             command.env("LC_ALL", "C");
             result = output_of(command, cancel);
             if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::NotFound) {
@@ -98,14 +97,14 @@ impl<'a> Tool<'a> {
     }
 }
 
-/// Runs `command` to its end, or kills it. What a terminal sends to all of its programs does not reach it:
-/// that it is to end, and when, is for us to say.
+/// Runs `command` to its end, or kills it. It does not get the signals that a terminal sends to all of its
+/// programs: we decide when it ends.
 fn output_of(mut command: Command, cancel: &Cancel) -> io::Result<Output> {
     cancel.check()?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let child = command.spawn()?;
     let process = Pid::from_child(&child);
-    // Names this process, and no other that gets its number.
+    // Refers to this process even if its number is reused.
     let process = pidfd_open(process, PidfdFlags::empty());
     let (send, receive) = crossbeam_channel::bounded(1);
     std::thread::scope(|scope| {

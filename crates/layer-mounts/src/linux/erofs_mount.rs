@@ -1,4 +1,4 @@
-//! Mounting an index with the tars it points into.
+//! Mounts an index with the tars that it points into.
 //!
 //! Since Linux 6.12 EROFS mounts straight from files: no loop devices, nothing to clean up. Older kernels
 //! (ENOTBLK), and files on a file system EROFS cannot read pages from, such as tmpfs (EINVAL), get a
@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 /// `OVERLAYFS_SUPER_MAGIC` of `linux/magic.h`.
 const OVERLAYFS_MAGIC: u32 = 0x794c_7630;
 
-/// What the kernel reads the index and the tars from.
+/// How the kernel reads the index and the tars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
-    /// Files where the kernel can do it, loop devices elsewhere.
+    /// Files if the kernel supports it, else loop devices.
     Auto,
     /// The files themselves.
     Files,
@@ -37,7 +37,7 @@ pub fn mount_index(index: &Path, devices: &[PathBuf], target: &Path) -> Result<(
     mount_index_with(index, devices, target, Backing::Auto)
 }
 
-/// As [`mount_index`], with a choice of what the kernel reads from.
+/// Like [`mount_index`], with a choice of the backing.
 pub fn mount_index_with(
     index: &Path,
     devices: &[PathBuf],
@@ -47,7 +47,7 @@ pub fn mount_index_with(
     attach(detached_index(index, devices, backing)?.as_fd(), target)
 }
 
-/// Mounts the index nowhere: the mount can be used through its descriptor and ends with it.
+/// Makes a detached mount of the index: it is used through its descriptor and ends with it.
 pub fn detached_index(index: &Path, devices: &[PathBuf], backing: Backing) -> Result<OwnedFd, LinuxError> {
     for path in std::iter::once(index).chain(devices.iter().map(PathBuf::as_path)) {
         let metadata = std::fs::metadata(path).map_err(LinuxError::system("stat", path))?;
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// Whether this kernel mounts these files at all, asked in the most direct way.
+    /// Whether this kernel mounts these files directly; tries it.
     fn kernel_mounts_files(layers: &Layers) -> bool {
         detached_index(&layers.index(), &layers.tars(), Backing::Files).is_ok()
     }

@@ -1,4 +1,4 @@
-//! Why a Linux mechanism of the portable engine failed: which call, on which path, and what the kernel said.
+//! Errors of the Linux mechanisms of the portable engine: the call, the path and the kernel's error.
 //!
 //! One enum for all of `linux/`, because its parts are used together (an overlay needs a loop device needs a
 //! file) and the driver above treats them alike. The text of a variant never repeats its source; printing the
@@ -9,22 +9,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-/// What went wrong in one of the Linux mechanisms.
+/// The error of a Linux mechanism.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinuxError {
-    /// A system call failed on a path and nothing more is known than what the kernel says.
+    /// A system call failed on a path, and only the kernel's error is known.
     #[error("{}: {call} failed", path.display())]
     System {
         /// The system call or ioctl, by its name in the manual.
         call: &'static str,
-        /// What it was applied to.
+        /// The path that it was applied to.
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,
     },
 
-    /// The work was called off.
+    /// The work was cancelled.
     #[error(transparent)]
     Cancelled(#[from] crate::Cancelled),
 
@@ -37,7 +37,7 @@ pub enum LinuxError {
         call: String,
         /// The image or directory to be mounted.
         path: PathBuf,
-        /// What the kernel wrote to the mount's own log, oldest first; often the only place that says why.
+        /// The kernel's messages in the mount's own log, oldest first; often only they give the reason.
         log: Vec<String>,
         /// The kernel's answer.
         source: io::Error,
@@ -78,7 +78,7 @@ pub enum LinuxError {
     /// The caller may not mount.
     #[error("mounting {} needs root or CAP_SYS_ADMIN", path.display())]
     NotPermitted {
-        /// What was to be mounted.
+        /// The image or directory to be mounted.
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,
@@ -89,13 +89,13 @@ pub enum LinuxError {
     Busy {
         /// The mount point.
         path: PathBuf,
-        /// Who holds it, as far as `/proc` shows.
+        /// Its holders, as far as `/proc` shows them.
         holders: Vec<Holder>,
         /// The kernel's answer.
         source: io::Error,
     },
 
-    /// What mounting a sandbox writes cannot be brought to its image.
+    /// The writes of mounting a sandbox cannot be saved to its image.
     #[error("{}: the first writes to the sandbox cannot be saved, so it is not mounted: make room where the store is", path.display())]
     Unsettled {
         /// Where the image was to be mounted.
@@ -104,14 +104,14 @@ pub enum LinuxError {
         source: io::Error,
     },
 
-    /// What was written to a sandbox cannot be brought to its image.
+    /// Writes to a sandbox cannot be saved to its image.
     #[error(
         "{}: some of what was written here cannot be saved, so it stays mounted for now: copy elsewhere what matters and make room \
          where the store is; unmounting again lets go of what is not saved",
         path.display()
     )]
     Unsaved {
-        /// Where the sandbox can be seen.
+        /// Where the sandbox is mounted.
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,
@@ -131,13 +131,13 @@ pub enum LinuxError {
         path: PathBuf,
     },
 
-    /// An operation failed, and so did taking back what had been done before it.
+    /// An operation failed, and so did undoing the steps before it.
     #[error("{first}; undoing it failed too: {}", Semicolons(undo))]
     Undo {
         /// The failure that made undoing necessary.
         #[source]
         first: Box<LinuxError>,
-        /// What could not be undone, in the order tried.
+        /// The steps that could not be undone, in the order tried.
         undo: Vec<LinuxError>,
     },
 
@@ -172,11 +172,11 @@ pub enum LinuxError {
         path: PathBuf,
         /// How it ended.
         status: ExitStatus,
-        /// What it wrote to standard error.
+        /// Its standard error.
         stderr: String,
     },
 
-    /// A sandbox size is below what the file system in it needs.
+    /// The size of a sandbox is too small for its file system.
     #[error("a sandbox of {requested} bytes is too small: at least {minimum} bytes are needed")]
     SandboxTooSmall {
         /// The size asked for, in bytes.
@@ -205,7 +205,7 @@ pub enum LinuxError {
         requested: u64,
     },
 
-    /// The caller may mount, but not grow what is mounted.
+    /// The caller may mount, but not grow a mounted file system.
     #[error("{}: growing a mounted sandbox needs CAP_SYS_RESOURCE; unmounted, it can be grown without", path.display())]
     GrowNotPermitted {
         /// The image.
@@ -219,11 +219,11 @@ pub enum LinuxError {
     ImageAttached {
         /// The image.
         path: PathBuf,
-        /// Who has it, as far as can be seen from here.
+        /// Its holders, as far as they are visible.
         holders: Vec<Holder>,
     },
 
-    /// There is no list of mounts, so nothing can be known of what is mounted.
+    /// The list of mounts cannot be read, so it is unknown what is mounted.
     #[error("the list of mounts cannot be read: mount a proc at /proc")]
     NoMountTable {
         /// The kernel's answer.
@@ -250,7 +250,7 @@ pub enum LinuxError {
         limit: usize,
     },
 
-    /// An upper directory has more directories in one another than are followed.
+    /// An upper directory is nested deeper than the limit.
     #[error("directories in the sandbox are more than {limit} levels deep: {}…", prefix.display())]
     TooDeep {
         /// The first bytes of their path, for finding them.
@@ -259,7 +259,7 @@ pub enum LinuxError {
         limit: usize,
     },
 
-    /// An upper directory has more names than are read.
+    /// An upper directory has more names than the limit.
     #[error("{}: with what is in it, the sandbox has more than {limit} changed names", path.display())]
     TooManyNames {
         /// The directory, relative to the upper directory.
@@ -268,7 +268,7 @@ pub enum LinuxError {
         limit: u64,
     },
 
-    /// A file has more bytes of attributes than are read.
+    /// A file has more bytes of attributes than the limit.
     #[error("{}: its extended attributes for Windows have more than {limit} bytes", path.display())]
     AttributesTooLarge {
         /// The file.
@@ -277,7 +277,7 @@ pub enum LinuxError {
         limit: usize,
     },
 
-    /// A directory that was being walked was moved away meanwhile.
+    /// A directory was moved away during the walk.
     #[error("{}: changed while it was being read", path.display())]
     Moved {
         /// The directory, relative to the upper directory.
@@ -303,14 +303,14 @@ pub enum LinuxError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Holder {
-    /// A process that has something below the mount point open, as working directory or as root.
+    /// A process that has a file below the mount point open, or as its working directory or root.
     Process {
         /// Its process ID.
         pid: u32,
         /// Its name, as in `/proc/PID/comm`.
         name: String,
     },
-    /// Another mount below the mount point, or one of the same thing.
+    /// A mount below the mount point, or another mount of the same file system.
     Mount {
         /// Where it is.
         mount_point: PathBuf,
@@ -325,10 +325,10 @@ pub enum Holder {
         name: String,
         /// How many more processes are in it.
         others: usize,
-        /// Where the mount is there.
+        /// The mount point in that namespace.
         mount_point: PathBuf,
     },
-    /// A loop device that no process or mount that can be seen from here has.
+    /// A loop device whose users are not visible.
     Device {
         /// Its node.
         path: PathBuf,
@@ -375,7 +375,7 @@ impl fmt::Display for KernelLog<'_> {
     }
 }
 
-/// Errors with their sources, joined for a message that has to hold several.
+/// Errors with their sources, joined for one message.
 struct Semicolons<'a>(&'a [LinuxError]);
 
 impl fmt::Display for Semicolons<'_> {
@@ -408,7 +408,7 @@ impl LinuxError {
         move |source| Self::System { call, path: path.to_path_buf(), source: source.into() }
     }
 
-    /// This error, together with the one of taking back what had been done before it, if that failed too.
+    /// This error, together with that of undoing the steps before it, if that failed too.
     pub(super) fn with_undo(self, undo: Result<(), Self>) -> Self {
         match undo {
             Ok(()) => self,
@@ -416,7 +416,7 @@ impl LinuxError {
         }
     }
 
-    /// Whether what was written to a sandbox cannot be saved.
+    /// Whether writes to a sandbox cannot be saved.
     pub fn is_loss(&self) -> bool {
         match self {
             Self::Unsaved { .. } => true,
@@ -425,7 +425,7 @@ impl LinuxError {
         }
     }
 
-    /// Whether it is refused because something uses what it is about.
+    /// Whether the operation was refused because its subject is in use.
     pub fn is_in_use(&self) -> bool {
         match self {
             Self::Busy { .. } | Self::ImageAttached { .. } => true,
@@ -454,14 +454,14 @@ impl LinuxError {
     }
 }
 
-/// The first lines of what a program wrote: e2fsck has a line for every fault, and a damaged image has
+/// The first lines of a program's output: e2fsck writes a line for every fault, and a damaged image has
 /// thousands.
 struct Excerpt<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-/// Lines that are shown of it.
+/// Lines to show.
 const EXCERPT_LINES: usize = 4;
 
 impl fmt::Display for Excerpt<'_> {

@@ -1,11 +1,10 @@
-//! One mount being made: `fsopen`, `fsconfig`, `fsmount`, `move_mount`, and the kernel's own words when it
+//! Makes one mount: `fsopen`, `fsconfig`, `fsmount`, `move_mount`, and the kernel's own messages if it
 //! refuses.
 //!
-//! The old `mount(2)` passes all options in one page, so 125 device paths do not fit; here each is a call of
-//! its own. A string may be at most 255 bytes, so longer paths are passed as `/proc/self/fd/N` of a
-//! descriptor kept open meanwhile. The result of [`FsContext::mount`] is *detached*: it has no place in the
-//! tree yet and vanishes with its descriptor, which is what makes undoing a failed mount, and private mounts,
-//! safe.
+//! The old `mount(2)` passes all options in one page, so 125 device paths do not fit; here each path takes a
+//! call of its own. A string may be at most 255 bytes, so longer paths are passed as `/proc/self/fd/N` of a
+//! descriptor kept open meanwhile. [`FsContext::mount`] returns a *detached* mount: it has no place in the
+//! tree yet and vanishes with its descriptor. That makes private mounts safe, and failed ones easy to undo.
 
 use super::error::LinuxError;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -22,7 +21,7 @@ const STRING_MAX: usize = 255;
 pub(super) struct FsContext {
     fd: OwnedFd,
     file_system: &'static str,
-    /// What is being mounted, for errors.
+    /// The image or directory to mount, for errors.
     subject: PathBuf,
     /// Descriptors that parameters refer to.
     kept_open: Vec<OwnedFd>,
@@ -61,7 +60,7 @@ impl FsContext {
         result.map_err(|error| self.refused(&format!("{key}={}", path.display()), error))
     }
 
-    /// As [`FsContext::path`] for overlayfs, whose strings give `:`, `,` and `\` a meaning.
+    /// Like [`FsContext::path`] for overlayfs, where `:`, `,` and `\` in strings have a meaning.
     pub(super) fn overlay_path(&mut self, key: &str, path: &Path) -> Result<(), LinuxError> {
         if !path.as_os_str().as_bytes().iter().any(|byte| b":,\\".contains(byte)) {
             return self.path(key, path);
@@ -71,7 +70,7 @@ impl FsContext {
             .map_err(|error| self.refused(&format!("{key}={}", path.display()), error))
     }
 
-    /// A parameter whose value is an open directory; whether the kernel takes it tells its version.
+    /// A parameter whose value is an open directory. Old kernels refuse it.
     pub(super) fn descriptor(&self, key: &str, directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
         rustix::mount::fsconfig_set_fd(self.fd.as_fd(), key, directory)
     }
@@ -106,7 +105,7 @@ impl FsContext {
         }
     }
 
-    /// What the kernel has to say about this mount. A read gives one message: a letter for its level, a
+    /// The kernel's messages about this mount. Each read returns one message: a letter for its level, a
     /// space, the text.
     fn kernel_log(&self) -> Vec<String> {
         let mut messages = Vec::new();

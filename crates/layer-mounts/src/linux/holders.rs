@@ -1,7 +1,8 @@
-//! Who has something in use: processes and mounts, of all mount namespaces that `/proc` shows.
+//! Finds the users of a path, device or file: processes and mounts, in all mount namespaces that `/proc`
+//! shows.
 //!
-//! For messages only: a process of another PID namespace, or a namespace without processes, is not seen.
-//! Whether something is in use at all is [`super::in_use`]'s question, which the kernel answers.
+//! For messages only: it does not see processes of other PID namespaces, or namespaces without processes. To
+//! decide whether something is in use, [`super::in_use`] asks the kernel.
 
 use super::error::Holder;
 use super::mount_table::{self, Mount};
@@ -9,8 +10,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Who keeps the mount at `path` busy, as far as can be found by looking: mounts below it, and processes by
-/// their working directory, root, program and open files. Best effort: what cannot be read is left out.
+/// The holders that keep the mount at `path` busy: mounts below it, and processes by their working directory,
+/// root, program and open files. Best effort: unreadable entries of `/proc` are skipped.
 pub(super) fn of_path(path: &Path) -> Vec<Holder> {
     let Ok(path) = std::fs::canonicalize(path) else { return Vec::new() };
     let mounts = mount_table::read().unwrap_or_default();
@@ -21,8 +22,8 @@ pub(super) fn of_path(path: &Path) -> Vec<Holder> {
     holders
 }
 
-/// Who has a file system on one of these devices (major and minor) mounted or, where nothing of it is mounted
-/// any more, in use.
+/// The mounts of file systems on these devices (major and minor) or, if there are none, the processes that
+/// use them.
 pub(super) fn of_devices(devices: &[(u32, u32)]) -> Vec<Holder> {
     let holders = mounts_of(|mount| devices.contains(&mount.device));
     if !holders.is_empty() {
@@ -36,7 +37,7 @@ pub(super) fn of_devices(devices: &[(u32, u32)]) -> Vec<Holder> {
     processes_that_use(is_on_device).collect()
 }
 
-/// Who has this very file open.
+/// The processes that have this very file open.
 pub(super) fn of_file(path: &Path) -> Vec<Holder> {
     let Ok(wanted) = std::fs::metadata(path) else { return Vec::new() };
     let is_it = |link: &Path| {
@@ -45,7 +46,7 @@ pub(super) fn of_file(path: &Path) -> Vec<Holder> {
     processes_that_use(is_it).collect()
 }
 
-/// The mounts that are `wanted`: each of our own, and one of each other namespace.
+/// The mounts that are `wanted`: all of our own namespace, and one of each other namespace.
 pub(super) fn mounts_of(wanted: impl Fn(&Mount) -> bool) -> Vec<Holder> {
     let ours = mount_table::read().unwrap_or_default();
     let mut holders: Vec<_> = ours
@@ -69,8 +70,8 @@ pub(super) fn mounts_of(wanted: impl Fn(&Mount) -> bool) -> Vec<Holder> {
     holders
 }
 
-/// Of the processes of a namespace, the one to name: one that has something open beside the mount (a sandbox
-/// has several), else the first that is a program's.
+/// The process of a namespace to name in messages: one that uses a path next to the mount (a sandbox has
+/// several mounts), else the first that is not a kernel thread.
 fn likeliest(processes: &[u32], mount_point: &Path) -> Option<u32> {
     let beside = mount_point.parent().unwrap_or(mount_point);
     let is_there = |link: &Path| std::fs::read_link(link).is_ok_and(|target| target.starts_with(beside));
@@ -108,7 +109,7 @@ fn process(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}"))
 }
 
-/// The processes of which a link in `/proc` leads to what is asked for.
+/// The processes for which `is_it` holds of a link in `/proc`.
 fn processes_that_use(is_it: impl Fn(&Path) -> bool) -> impl Iterator<Item = Holder> {
     processes().into_iter().filter_map(move |pid| {
         let folder = process(pid);
@@ -116,7 +117,7 @@ fn processes_that_use(is_it: impl Fn(&Path) -> bool) -> impl Iterator<Item = Hol
     })
 }
 
-/// Whether the working directory, root, program or an open file of a process is what is asked for.
+/// Whether `is_it` holds for the working directory, root, program or an open file of a process.
 fn uses(process: &Path, is_it: impl Fn(&Path) -> bool) -> bool {
     let mut files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     ["cwd", "root", "exe"].iter().any(|name| is_it(&process.join(name)))

@@ -1,16 +1,15 @@
-//! Whether an image is in use, as the kernel knows it: in whatever mount namespace or container, under
-//! whatever path it was found there, and also if nothing of it is mounted any more but somebody still has a
-//! file of it open.
+//! Asks the kernel whether an image is in use: in any mount namespace or container, under any path, and also
+//! if it is unmounted but a process still has a file of it open.
 //!
 //! * A *sandbox's image* carries a `flock` on the open file description that the loop device got. The device
-//!   keeps the description, so the lock lasts exactly as long as the attachment. Besides, the kernel tells
-//!   the device and inode number of what is attached: that finds images which another program has attached,
-//!   without the lock.
+//!   keeps the description, so the lock lasts exactly as long as the attachment. The kernel also reports the
+//!   device and inode number of attached files: that finds images which another program has attached without
+//!   the lock.
 //! * A *view's index* is opened by EROFS itself, by its path, so no lock of ours lives with the mount. But
-//!   the kernel grants a write lease only on a file that nobody else has open, and EROFS has its index open
-//!   as long as it is mounted. So has a loop device, where it needs one.
+//!   the kernel grants a write lease only on a file that nobody else has open. EROFS, or its loop device, has
+//!   the index open as long as it is mounted.
 //!
-//! Why so, and what else could have been: `docs/decisions/0010-in-use.md`.
+//! For the reasons and the alternatives see `docs/decisions/0010-in-use.md`.
 
 use super::error::{Holder, LinuxError};
 use super::loop_device::Attachment;
@@ -22,21 +21,21 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long an image may be in use by what cannot be seen, before that is an error. Mostly a moment: whoever
-/// looks through all loop devices keeps one attached as long as the look takes, and a child of any thread has
-/// every file open between `fork` and `exec`.
+/// How long to wait for holders that are not visible. They mostly last a moment: a program that inspects all
+/// loop devices keeps one attached meanwhile, and a child of any thread has every file open between `fork`
+/// and `exec`.
 const UNSEEN_PATIENCE: Duration = Duration::from_secs(10);
-/// How long somebody may have it whom we can name, and who may be about to end.
+/// How long to wait for holders that we can name: they may be about to end.
 const SEEN_PATIENCE: Duration = Duration::from_secs(3);
-/// How long before looking for whom to name: looking takes longer than most waits.
+/// How long to wait before searching for holders: the search takes longer than most waits.
 const LOOK_AFTER: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Locks an open image for its attachment to a loop device, waiting a little for the one before. The lock is
-/// the open file description's.
+/// Locks an open image for its attachment to a loop device; waits a little for the previous attachment. The
+/// lock belongs to the open file description.
 ///
 /// # Errors
-/// [`LinuxError::ImageAttached`], which names whoever has it.
+/// [`LinuxError::ImageAttached`], which names the holders.
 pub(super) fn claim(file: &File, image: &Path) -> Result<(), LinuxError> {
     wait(image, || {
         if !try_lock(file, FlockOperation::NonBlockingLockExclusive, image)? {
@@ -49,7 +48,7 @@ pub(super) fn claim(file: &File, image: &Path) -> Result<(), LinuxError> {
     })
 }
 
-/// Who has the image attached; `None` if it is free.
+/// The holders of an attached image; `None` if it is free.
 pub fn of_image(image: &Path) -> Result<Option<Vec<Holder>>, LinuxError> {
     if is_free(image)? { Ok(None) } else { holders_of_image(image).map(Some) }
 }
@@ -57,7 +56,7 @@ pub fn of_image(image: &Path) -> Result<Option<Vec<Holder>>, LinuxError> {
 /// Waits a little until the image is free.
 ///
 /// # Errors
-/// [`LinuxError::ImageAttached`], which names whoever has it.
+/// [`LinuxError::ImageAttached`], which names the holders.
 pub fn wait_for_image(image: &Path) -> Result<(), LinuxError> {
     wait(image, || is_free(image))
 }
@@ -78,7 +77,7 @@ fn wait(image: &Path, mut is_done: impl FnMut() -> Result<bool, LinuxError>) -> 
             let is_over = elapsed > UNSEEN_PATIENCE
                 || holders.iter().any(is_ours)
                 || elapsed > SEEN_PATIENCE && holders.iter().any(is_seen);
-            // Or it was let go while we looked.
+            // Unless it was released during the search.
             if is_over && !is_done()? {
                 return Err(LinuxError::ImageAttached { path: image.to_path_buf(), holders });
             }
@@ -92,7 +91,7 @@ fn wait(image: &Path, mut is_done: impl FnMut() -> Result<bool, LinuxError>) -> 
 
 fn is_free(image: &Path) -> Result<bool, LinuxError> {
     let file = File::open(image).map_err(LinuxError::system("open", image))?;
-    // Shared: two who ask at once do not take each other for users.
+    // Shared, so that two processes that check at once do not take each other for users.
     if !try_lock(&file, FlockOperation::NonBlockingLockShared, image)? {
         return Ok(false);
     }
@@ -112,7 +111,7 @@ fn unlock(file: &File, image: &Path) -> Result<(), LinuxError> {
         .map_err(LinuxError::system("flock", image))
 }
 
-/// Where the image is mounted in this mount namespace, if it is, and what it is attached to.
+/// The image's loop device and its mount in this mount namespace, if it is mounted.
 pub(super) fn mounted_at(image: &Path) -> Result<Option<(Attachment, Mount)>, LinuxError> {
     let attachments = loop_device::attachments(image)?;
     if attachments.is_empty() {
@@ -139,17 +138,18 @@ fn holders_of_image(image: &Path) -> Result<Vec<Holder>, LinuxError> {
     Ok(found)
 }
 
-/// Who has the index of a view mounted or open; `None` if it is free, or if its file system cannot tell.
+/// The holders that have the index of a view mounted or open; `None` if it is free. On file systems without
+/// leases only visible holders count.
 pub fn of_index(index: &Path) -> Result<Option<Vec<Holder>>, LinuxError> {
     let file = match File::open(index) {
-        // What was never made was never mounted.
+        // A missing index was never mounted.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(LinuxError::system("open", index))?,
     };
     match sys::try_write_lease(&file) {
         Ok(()) => Ok(None),
         Err(Errno::AGAIN) => Ok(Some(holders_of_index(index)?)),
-        // No leases here (NFS, FUSE), or not for us: what can be seen has to do.
+        // No leases here (NFS, FUSE), or not for us: rely on the visible holders.
         Err(Errno::INVAL | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOLCK) => {
             Ok(Some(holders_of_index(index)?).filter(|holders| !holders.is_empty()))
         }
@@ -157,7 +157,7 @@ pub fn of_index(index: &Path) -> Result<Option<Vec<Holder>>, LinuxError> {
     }
 }
 
-/// Waits a little until nobody has the index of a view mounted or open; the answer is who still has.
+/// Waits a little until nobody has the index of a view mounted or open. Returns the remaining holders.
 pub fn wait_for_index(index: &Path) -> Result<Option<Vec<Holder>>, LinuxError> {
     let start = Instant::now();
     loop {
@@ -183,14 +183,14 @@ fn holders_of_index(index: &Path) -> Result<Vec<Holder>, LinuxError> {
     Ok(found)
 }
 
-/// For a name only: in another namespace the path may be another file's.
+/// For messages only: in another namespace the path may lead to another file.
 fn same_file(path: &Path, index: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
     matches!((identity(path), identity(index)), (Ok(a), Ok(b)) if a == b)
 }
 
-/// The text ` by x, y` of those who have something; of none that can be seen, that it is so.
+/// The text ` by x, y` for holders; without any, it says that they are not visible.
 pub fn text(holders: &[Holder]) -> String {
     if holders.is_empty() {
         return " by a process or mount that cannot be seen from here".to_owned();
@@ -206,7 +206,7 @@ mod tests {
     use std::path::PathBuf;
     use std::process::Command;
 
-    /// A loop device that another program has attached, until it is dropped.
+    /// A loop device attached by another program; detached when dropped.
     struct ByHand(PathBuf);
 
     impl ByHand {
@@ -229,7 +229,7 @@ mod tests {
         path
     }
 
-    /// As older versions and other programs do: without the lock, and found under another name.
+    /// Attached as by older versions and other programs: without the lock, and through another name.
     #[test]
     fn an_image_that_another_program_has_attached_is_in_use_under_any_name() {
         let folder = tempfile::tempdir().unwrap();
@@ -244,7 +244,7 @@ mod tests {
         wait_for_image(&other).unwrap();
     }
 
-    /// Whoever asks holds a lock for a moment, which keeps others who ask from nothing.
+    /// Checking holds a shared lock for a moment, which does not disturb other checks.
     #[test]
     fn a_claim_is_refused_to_others_until_its_last_descriptor_is_closed() {
         let folder = tempfile::tempdir().unwrap();

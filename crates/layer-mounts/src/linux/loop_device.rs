@@ -1,8 +1,8 @@
 //! Loop devices: files as block devices, for the file systems that need one.
 //!
-//! A device is found free and then configured, two steps between which another process may take it; the
-//! kernel then says EBUSY and the search starts again. Devices are set to *autoclear*: they let go of their
-//! file when the last mount or descriptor is gone, so a crash leaves none behind.
+//! Attaching finds a free device and then configures it. Another process may take the device in between; the
+//! kernel then says EBUSY and the search starts again. Devices are set to *autoclear*: they detach their file
+//! when the last mount or descriptor is gone, so a crash leaves none behind.
 
 use super::error::LinuxError;
 use super::mount_table;
@@ -18,20 +18,20 @@ use std::path::{Path, PathBuf};
 const CONTROL: &str = "/dev/loop-control";
 /// Major device number of loop devices. Source: `Documentation/admin-guide/devices.txt`.
 const LOOP_MAJOR: u32 = 7;
-/// How often another process may win the race for a free device before we give up. Each loss is someone
-/// else's gain, so this many in a row mean that something is wrong.
+/// How often another process may win the race for a free device before we give up. Each loss means that
+/// another process got one, so this many in a row mean that something is wrong.
 const ATTEMPTS: usize = 256;
 
-/// How a file is attached. Everything off: writable, kept until [`LoopDevice::detach`], through the page
-/// cache.
+/// Options of an attachment. With all off, the device is writable, stays until [`LoopDevice::detach`], and
+/// uses the page cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoopOptions {
     /// The device refuses writes, and `file` need not be open for writing.
     pub read_only: bool,
-    /// The device lets go of the file when its last user is gone.
+    /// The device detaches the file when its last user is gone.
     pub autoclear: bool,
-    /// Bytes do not go through the page cache of the backing file, so they are not cached twice. The kernel
-    /// silently ignores it where the file's own file system has no direct I/O. Implies blocks of 4096 bytes.
+    /// The device bypasses the page cache of the backing file, so that bytes are not cached twice. The kernel
+    /// silently ignores this if the file's own file system has no direct I/O. Implies blocks of 4096 bytes.
     pub direct_io: bool,
 }
 
@@ -44,8 +44,7 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Attaches `file` from its first to its last byte. `image` is its path, for errors and for `losetup` to
-    /// show.
+    /// Attaches the whole `file`. `image` is its path, for errors and for `losetup` to show.
     pub fn attach(file: &File, image: &Path, options: LoopOptions) -> Result<Self, LinuxError> {
         let control = open_control()?;
         for _ in 0..ATTEMPTS {
@@ -78,7 +77,7 @@ impl LoopDevice {
         &self.path
     }
 
-    /// Makes the device as large as its file has become.
+    /// Grows the device to the current size of its file.
     pub fn set_capacity(&self) -> Result<(), LinuxError> {
         sys::loop_set_capacity(&self.device)
             .map_err(LinuxError::system("ioctl LOOP_SET_CAPACITY", &self.path))
@@ -91,7 +90,7 @@ impl LoopDevice {
         Ok(status.flags & sys::LO_FLAGS_DIRECT_IO != 0)
     }
 
-    /// Detaches the file; if the device is mounted, when it no longer is.
+    /// Detaches the file; if the device is mounted, the kernel does so after the unmount.
     pub fn detach(self) -> Result<(), LinuxError> {
         sys::loop_clear(&self.device).map_err(LinuxError::system("ioctl LOOP_CLR_FD", &self.path))
     }
@@ -114,7 +113,7 @@ fn open_control() -> Result<File, LinuxError> {
     File::options().read(true).write(true).open(CONTROL).map_err(missing)
 }
 
-/// Opens the device node, making it first where `/dev` is not kept by the kernel, as in many containers.
+/// Opens the device node. Creates it first if the kernel does not maintain `/dev`, as in many containers.
 fn open_node(path: &Path, number: u32, read_only: bool) -> Result<File, LinuxError> {
     let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
     open_numbered(path, rustix::fs::makedev(LOOP_MAJOR, number), access)
@@ -133,7 +132,7 @@ fn open_numbered(path: &Path, device: rustix::fs::Dev, access: OFlags) -> Result
     }
 }
 
-/// Direct I/O needs blocks as large as those of the file below; 0 leaves the kernel's 512.
+/// Direct I/O needs blocks as large as those of the backing file; 0 keeps the kernel's 512.
 fn block_size(options: LoopOptions) -> u32 {
     if options.direct_io { 4096 } else { 0 }
 }
@@ -152,20 +151,20 @@ fn info(image: &Path, options: LoopOptions) -> LoopInfo {
     info
 }
 
-/// The file a loop device is attached to, as the kernel names it now (it follows renames), or `None` if it is
-/// free.
+/// The file attached to a loop device, by its current name (the kernel follows renames); `None` if the device
+/// is free.
 pub fn backing_file(device: &Path) -> Result<Option<PathBuf>, LinuxError> {
     let file = attribute(device, "backing_file")?;
     Ok(file.map(|text| std::ffi::OsStr::from_bytes(text.strip_suffix(b"\n").unwrap_or(&text)).into()))
 }
 
-/// What sysfs says of an attached loop device; `None` if it is free.
+/// An attribute of an attached loop device in sysfs; `None` if the device is free.
 fn attribute(device: &Path, name: &str) -> Result<Option<Vec<u8>>, LinuxError> {
     let Some(device) = device.file_name() else { return Ok(None) };
     let attribute = Path::new("/sys/block").join(device).join("loop").join(name);
     match std::fs::read(&attribute) {
         Ok(text) => Ok(Some(text)),
-        // Between two uses of a device the attribute is there but cannot be read.
+        // Between two uses of a device the attribute exists but cannot be read.
         Err(error)
             if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::NODEV | Errno::NXIO)) =>
         {
@@ -180,12 +179,12 @@ fn attribute(device: &Path, name: &str) -> Result<Option<Vec<u8>>, LinuxError> {
 pub struct Attachment {
     /// Its node, such as `/dev/loop3`.
     pub device: PathBuf,
-    /// Its device number, major and minor, by which mount tables know it.
+    /// Its device number, major and minor, as in mount tables.
     pub number: (u32, u32),
 }
 
-/// The loop devices that have this very file attached, whatever it was called then and wherever it was seen:
-/// the kernel is asked for the device and inode numbers of what is attached.
+/// The loop devices that have this very file attached, under any path and in any namespace: compares the
+/// device and inode numbers that the kernel reports.
 pub fn attachments(image: &Path) -> Result<Vec<Attachment>, LinuxError> {
     let wanted = std::fs::metadata(image).map_err(LinuxError::system("stat", image))?;
     let block = Path::new("/sys/block");
@@ -193,7 +192,7 @@ pub fn attachments(image: &Path) -> Result<Vec<Attachment>, LinuxError> {
     let mut found = Vec::new();
     for device in devices {
         let name = device.map_err(LinuxError::system("readdir", block))?.file_name();
-        // Of a device that is free there is no `loop`.
+        // A free device has no `loop` directory.
         if !name.as_bytes().starts_with(b"loop") || !block.join(&name).join("loop").exists() {
             continue;
         }
@@ -217,14 +216,14 @@ fn device_number(path: &Path) -> Result<Option<(u32, u32)>, LinuxError> {
     }
 }
 
-/// Device and inode number of the file that a device has attached; `None` if it is free by now.
+/// Device and inode number of the file attached to a device; `None` if it is free by now.
 fn attached_file(device: &Path, (major, minor): (u32, u32)) -> Result<Option<(u64, u64)>, LinuxError> {
     let number = rustix::fs::makedev(major, minor);
     let node = open_numbered(device, number, OFlags::RDONLY).ok();
     let Some(node) = node.filter(|node| rustix::fs::fstat(node).is_ok_and(|node| node.st_rdev == number))
     else {
-        // A `/dev` without the device, where none may be made. The path is better than nothing, and there is
-        // the lock besides.
+        // `/dev` lacks the device and we may not create it. The path is better than nothing, and the lock
+        // still protects the image.
         let file = backing_file(device)?.and_then(|file| std::fs::metadata(file).ok());
         return Ok(file.map(|file| (file.dev(), file.ino())));
     };

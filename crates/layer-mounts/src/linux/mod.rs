@@ -1,10 +1,9 @@
-//! What is asked of Linux: mounts, loop devices, sandbox images, and files written past the
-//! cache.
+//! The Linux side: mounts, loop devices, sandbox images, and files written past the cache.
 //!
-//! Each module does one thing to the kernel and knows nothing of layers. Everything here needs
+//! Each module wraps one facility of the kernel and knows nothing of layers. Everything here needs
 //! `CAP_SYS_ADMIN` except [`direct_writer`] and [`sandbox_image`]'s files. Needs Linux 5.16 (EROFS on several
-//! devices). Newer kernels do more, and each use says what it falls back to; the tests of this folder pass on
-//! 6.1, 6.12 and 6.18.
+//! devices). Newer kernels can do more, and the docs of each use name the fallback; the tests of this folder
+//! pass on 6.1, 6.12 and 6.18.
 
 pub mod aligned_buffer;
 pub mod bind;

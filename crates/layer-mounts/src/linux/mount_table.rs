@@ -1,8 +1,7 @@
 //! The kernel's list of mounts, and unmounting.
 //!
-//! The table is the truth about what is mounted: it survives a crash of this program, which its own notes
-//! would not.
-//! Source of the format: `proc_pid_mountinfo(5)`.
+//! Only the table tells what is mounted: it stays right after a crash of this program, which our own records
+//! would not. Source of the format: `proc_pid_mountinfo(5)`.
 
 use super::error::LinuxError;
 use super::holders;
@@ -14,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "/proc/self/mountinfo";
-/// How long a mount may be in use before that is an error. Between `fork` and `exec` a child of any thread
-/// has every file open that this process has just closed; so have programs that look at everything, such as
-/// indexers. containerd is patient for the same reason (`mount/mount_linux.go`).
+/// How long to wait for a busy mount. Between `fork` and `exec` a child of any thread has every file open
+/// that this process has just closed; programs that scan everything, such as indexers, also have files open
+/// for a moment. containerd waits for the same reason (`mount/mount_linux.go`).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -29,7 +28,7 @@ pub struct Mount {
     pub parent: u64,
     /// Device number of the file system, major and minor.
     pub device: (u32, u32),
-    /// Which directory of the file system is shown.
+    /// The directory of the file system that is mounted.
     pub root: PathBuf,
     /// Where it is mounted.
     pub mount_point: PathBuf,
@@ -37,13 +36,13 @@ pub struct Mount {
     pub options: String,
     /// Its type, such as `erofs`.
     pub file_system: String,
-    /// What was mounted: an image, a device, or a word.
+    /// The source: an image, a device, or a word.
     pub source: PathBuf,
     /// Options of the file system.
     pub file_system_options: String,
 }
 
-/// All mounts of this process' mount namespace, in the order they were made.
+/// All mounts of this process' mount namespace, in the order of mounting.
 pub fn read() -> Result<Vec<Mount>, LinuxError> {
     parse(&std::fs::read(TABLE).map_err(|source| LinuxError::NoMountTable { source })?)
 }
@@ -114,8 +113,7 @@ fn octal_byte(digits: &[u8; 3]) -> Option<u8> {
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }
 
-/// The mount that is on top at exactly this path, if any. The path may contain links; they are resolved
-/// first.
+/// The topmost mount at exactly this path, if any. The path may contain links; they are resolved first.
 pub fn at(path: &Path) -> Result<Option<Mount>, LinuxError> {
     let path = resolve(path)?;
     Ok(read()?.into_iter().rfind(|mount| mount.mount_point == path))
@@ -126,7 +124,7 @@ pub fn under(path: &Path) -> Result<Vec<Mount>, LinuxError> {
     let path = resolve(path)?;
     let mut mounts = read()?;
     mounts.retain(|mount| mount.mount_point.starts_with(&path));
-    // What was mounted later may sit on what was mounted before, never the other way round.
+    // A later mount may sit on an earlier one, never the other way round.
     mounts.reverse();
     Ok(mounts)
 }
@@ -135,7 +133,7 @@ fn resolve(path: &Path) -> Result<PathBuf, LinuxError> {
     std::fs::canonicalize(path).map_err(LinuxError::system("realpath", path))
 }
 
-/// Unmounts what is on top at this path. If it stays in use, the error says by whom.
+/// Unmounts the topmost mount at this path. If it stays in use, the error names its users.
 pub fn unmount(path: &Path) -> Result<(), LinuxError> {
     let start = Instant::now();
     let first = free_top(path);
@@ -143,7 +141,7 @@ pub fn unmount(path: &Path) -> Result<(), LinuxError> {
         match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
             Err(Errno::BUSY) if start.elapsed() < BUSY_TIMEOUT && first.is_some() => {
                 std::thread::sleep(BUSY_PAUSE);
-                // What somebody has put on top of it since is not ours to unmount.
+                // Do not unmount a mount that another process has put on top meanwhile.
                 if free_top(path) != first {
                     return Err(unmount_error(path, Errno::BUSY));
                 }
@@ -153,8 +151,8 @@ pub fn unmount(path: &Path) -> Result<(), LinuxError> {
     }
 }
 
-/// The ID of the mount on top at this path, unless another one sits below it, which keeps it busy for long;
-/// `None`, too, if that cannot be known.
+/// The ID of the topmost mount at this path; `None` if a mount sits below the path, which would keep it busy
+/// for long, or if the table cannot be read.
 fn free_top(path: &Path) -> Option<u64> {
     let (path, mounts) = (resolve(path).ok()?, read().ok()?);
     let is_below = |mount: &Mount| mount.mount_point != path && mount.mount_point.starts_with(&path);
@@ -162,7 +160,7 @@ fn free_top(path: &Path) -> Option<u64> {
     (!mounts.iter().any(is_below)).then_some(top.id)
 }
 
-/// Takes the mount at this path out of the tree at once; the file system goes when its last user does.
+/// Detaches the mount at this path at once; the file system is unmounted when its last user is gone.
 pub fn detach(path: &Path) -> Result<(), LinuxError> {
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
     rustix::mount::unmount(path, flags).map_err(|error| unmount_error(path, error))

@@ -1,18 +1,17 @@
 //! The file that holds what a sandbox changes: a sparse ext4 image with `upper/` and `work/` for overlayfs.
 //!
-//! Its size is the sandbox's size limit, enforced by ext4 itself. Making one is a copy of a template that is
-//! made once per size, so it needs `mkfs.ext4` only then. Copies share the template's UUID; ext4 does not
-//! mind.
+//! Its size is the sandbox's size limit, enforced by ext4 itself. A new image is a copy of a template, which
+//! `mkfs.ext4` makes once per size. Copies share the template's UUID; ext4 does not mind.
 //!
-//! How the file system is laid out, and why:
+//! The layout of the file system, and its reasons:
 //! * `ea_inode`: extended attributes of up to 64 KiB, which ext4 otherwise refuses; copy-up must carry every
 //!   one.
 //! * inodes of 1024 bytes, one per 32 KiB: the attributes of an ordinary file then lie in its inode. NTFS'
 //!   file records are as large. A dozen attributes of any size always fit, and so do a hundred that are
-//!   short; where they do not, the change that needs the copy fails with ENOSPC and leaves the file as it
+//!   short; if they do not fit, the change that needs the copy fails with ENOSPC and leaves the file as it
 //!   was.
-//! * `meta_bg` instead of `resize_inode`: room to grow is not reserved in advance, so that an image of 127 GB
-//!   takes 0.6 MB on disk instead of 5.5 MB; it grows just as well.
+//! * `meta_bg` instead of `resize_inode`: reserves no room for growth in advance, so an image of 127 GB takes
+//!   0.6 MB on disk instead of 5.5 MB, and it can still grow.
 //! * a small journal, nothing reserved for root, nothing written before it is needed.
 
 use super::e2fsprogs::Tool;
@@ -37,22 +36,21 @@ use std::path::{Path, PathBuf};
 pub const UPPER: &str = "upper";
 /// The directory of the image that overlayfs needs for itself.
 pub const WORK: &str = "work";
-/// Block size of the file system, and what sizes are rounded up to, in bytes.
+/// Block size of the file system in bytes. Sizes are rounded up to it.
 const BLOCK: u64 = 4096;
 /// Bytes of an inode.
 pub(super) const INODE: u64 = 1024;
-/// The directory in which a template is made.
+/// The directory for making a template.
 const MAKING: &str = "making";
-/// Counts the layouts templates have had; another number makes templates of older versions unused.
+/// Version of the templates' layout. Templates of other versions are not used.
 const TEMPLATE_VERSION: u32 = 1;
 
-/// Notes what a template is like: the path it is about to have, and its image. Called under the templates'
-/// lock.
+/// Records a template: gets its final path and its image. Called under the templates' lock.
 pub type RecordTemplate = fn(&Path, &File) -> Result<(), LinuxError>;
 
 /// Makes the sandbox image `image`, which must not exist yet, of `size` bytes (rounded up to whole blocks),
-/// and syncs it. `templates` is a directory for templates, made if missing; any number of processes may share
-/// it. Before a template is there under its name, `record` may note what it is like. Ends with `cancel`.
+/// and syncs it. `templates` is a directory for templates, created if missing; any number of processes may
+/// share it. `record` is called before a new template is published. `cancel` ends the work.
 pub fn create(
     templates: &Path,
     image: &Path,
@@ -96,17 +94,19 @@ fn open_or_make(
     std::fs::create_dir_all(templates).map_err(LinuxError::system("mkdir", templates))?;
     let lock_path = templates.join("lock");
     let lock = open_lock(&lock_path)?;
-    // A lock belongs to what is open, whatever descriptor it was taken through.
+    // The lock belongs to the open file description, so it can be taken through a duplicate.
     let waiting = lock.try_clone().map_err(LinuxError::system("dup", &lock_path))?;
     cancel.wait(move || waiting.lock()).map_err(LinuxError::system("flock", &lock_path))?;
-    // Whoever had the lock before may have made it, or died over it. The lock goes with its descriptor.
+    // The previous holder of the lock may have made the template, or died meanwhile. The lock ends with its
+    // descriptor.
     if !template.exists() {
         make_template(template, templates, size, (record, cancel))?;
     }
     File::open(template).map_err(LinuxError::system("open", template))
 }
 
-/// Makes a template beside its final name and renames it, so that nobody ever sees half of one.
+/// Makes a template under a temporary name and renames it, so that it is always complete under its final
+/// name.
 fn make_template(
     template: &Path,
     templates: &Path,
@@ -131,7 +131,7 @@ fn make_template(
     folder.sync_all().map_err(LinuxError::system("fsync", templates))
 }
 
-/// The directory in which a template is made, under the templates' lock. Dropping it removes it.
+/// The directory for making a template, under the templates' lock. Dropping this removes it.
 struct Making(PathBuf);
 
 impl Making {
@@ -160,14 +160,14 @@ fn remove_making(making: &Path) -> Result<(), LinuxError> {
     }
 }
 
-/// Opens the templates' lock, which is its owner's only.
+/// Opens the templates' lock file; only its owner has access.
 fn open_lock(path: &Path) -> Result<File, LinuxError> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true).mode(0o600);
     options.open(path).map_err(LinuxError::system("open", path))
 }
 
-/// The lock without which nobody makes a template; `None` if somebody has it.
+/// Takes the lock that every maker of a template needs; `None` if another process has it.
 pub fn try_lock_templates(templates: &Path) -> Result<Option<File>, LinuxError> {
     let lock_path = templates.join("lock");
     let lock = open_lock(&lock_path)?;
@@ -178,8 +178,8 @@ pub fn try_lock_templates(templates: &Path) -> Result<Option<File>, LinuxError> 
     }
 }
 
-/// What somebody who died has left of a template, and the lock that keeps others from making one; `None`
-/// where there is nothing, or somebody is making one now.
+/// The unfinished template of a process that died, together with the lock that keeps others from making one;
+/// `None` if there is none, or a process is making one now.
 pub fn unfinished_template(templates: &Path) -> Result<Option<UnfinishedTemplate>, LinuxError> {
     let making = templates.join(MAKING);
     if !making.exists() {
@@ -189,7 +189,7 @@ pub fn unfinished_template(templates: &Path) -> Result<Option<UnfinishedTemplate
     Ok(lock.map(|lock| UnfinishedTemplate { path: making, _lock: lock }))
 }
 
-/// A template that nobody is making any more. Nobody else begins one while this is held.
+/// An abandoned template. No other process can begin one while this is held.
 #[derive(Debug)]
 pub struct UnfinishedTemplate {
     /// Where it is.
@@ -214,7 +214,8 @@ fn make_file_system(image: &Path, root: &Path, size: u64, cancel: &Cancel) -> Re
     command.path(root).run(&[0], cancel)
 }
 
-/// As little as keeps a sandbox of that size quick: the journal is copied by snapshots and never given back.
+/// The smallest journal with which a sandbox of that size is fast: snapshots copy the journal, and its blocks
+/// are never given back.
 fn journal_mebibytes(size: u64) -> u64 {
     match size >> 20 {
         ..128 => 4,
@@ -223,25 +224,25 @@ fn journal_mebibytes(size: u64) -> u64 {
     }
 }
 
-/// How far [`expand`] came.
+/// The result of [`expand`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Growth {
     /// The sandbox has its new size.
     Done,
-    /// Nothing has changed: this process may not grow it where it is. [`expand_copy`] can do it.
+    /// Nothing has changed: this process may not grow the image in place. Use [`expand_copy`].
     NeedsCopy,
 }
 
 /// Makes the sandbox larger, mounted or not: `new_size` in bytes, rounded up to whole blocks. The same size
-/// changes nothing, a smaller one is refused. The kernel does it, which a crash cannot harm, and for which it
-/// asks for `CAP_SYS_RESOURCE` (root usually has it). Without, a mounted sandbox stays as it is and the error
-/// is [`LinuxError::GrowNotPermitted`].
+/// changes nothing, a smaller one is refused. The kernel does it, so a crash does no harm, but it requires
+/// `CAP_SYS_RESOURCE` (root usually has it). Without that, a mounted sandbox stays as it is and the error is
+/// [`LinuxError::GrowNotPermitted`].
 pub fn expand(image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
     let new_size = checked_size(new_size)?;
     let file =
         File::options().read(true).write(true).open(image).map_err(LinuxError::system("open", image))?;
     let length = file.metadata().map_err(LinuxError::system("fstat", image))?.len();
-    // Longer than its file system is a file whose growth was interrupted.
+    // If growing was interrupted, the file is longer than its file system.
     let superblock = Superblock::read(&file).map_err(LinuxError::system("read", image))?;
     let current = superblock.size().unwrap_or(length);
     if new_size < current {
@@ -258,15 +259,15 @@ pub fn expand(image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
     }
 }
 
-/// Mounts the image where nobody sees it, and has the kernel grow it.
+/// Mounts the image privately and lets the kernel grow it.
 fn expand_unmounted(file: &File, image: &Path, (length, new_size): (u64, u64)) -> Result<Growth, LinuxError> {
-    // Before anything is changed: it may be in use where we do not see it.
+    // Before any change: it may be in use in another namespace.
     in_use::wait_for_image(image)?;
     file.set_len(new_size).map_err(LinuxError::system("ftruncate", image))?;
     let grown = match detached_storage(image, Access::Write) {
         Err(error @ LinuxError::ImageAttached { .. }) => Err(error),
-        // Where the file system is damaged, e2fsck says more; where mounting is not permitted, it is not
-        // needed.
+        // If the file system is damaged, e2fsck reports more. If mounting is not permitted, growing a copy
+        // needs no mount.
         Err(_) => Ok(Growth::NeedsCopy),
         Ok(mount) => grow(&mount, image, new_size),
     };
@@ -295,9 +296,9 @@ fn grow(mount: &OwnedFd, image: &Path, new_size: u64) -> Result<Growth, LinuxErr
     }
 }
 
-/// Makes `copy`, an empty file, a larger copy of the sandbox in `image`, which nobody may use meanwhile. The
-/// caller puts it in the place of the image: the tools that grow an ext4 leave half of one when they are
-/// killed, as `cancel` has them.
+/// Fills the empty file `copy` with a larger copy of the sandbox in `image`, which must not be in use. The
+/// caller then replaces the image with it. It works on a copy because the tools that grow an ext4 leave it
+/// damaged if they are killed, as `cancel` does.
 pub fn expand_copy(image: &Path, copy: &Path, new_size: u64, cancel: &Cancel) -> Result<(), LinuxError> {
     let new_size = checked_size(new_size)?;
     let source = File::open(image).map_err(LinuxError::system("open", image))?;
@@ -310,7 +311,7 @@ pub fn expand_copy(image: &Path, copy: &Path, new_size: u64, cancel: &Cancel) ->
     Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-p"]).run(&[0, 1], cancel)?;
     target.set_len(new_size).map_err(LinuxError::system("ftruncate", copy))?;
     Tool { subject: image, ..Tool::new("resize2fs", copy) }.run(&[0], cancel)?;
-    // resize2fs ends with success although it could not write everything.
+    // resize2fs may report success although it could not write everything.
     Tool { subject: image, ..Tool::new("e2fsck", copy) }.arguments(&["-f", "-n"]).run(&[0], cancel)
 }
 
@@ -326,8 +327,8 @@ fn expand_mounted(
     device.set_capacity()?;
     match rustix::fs::ext4_ioc_resize_fs(&directory, new_size / BLOCK) {
         Ok(()) => Ok(()),
-        // Refused before anything was done. After any other error the file system may have grown a part of
-        // the way, and the file must stay as large as it is now.
+        // Refused before any change. After any other error the file system may have grown in part, and the
+        // file must keep its new size.
         Err(error @ Errno::PERM) => {
             let first = LinuxError::GrowNotPermitted { path: image.to_path_buf(), source: error.into() };
             let undone = undo_growth(first, file, image, current);
@@ -338,12 +339,12 @@ fn expand_mounted(
     }
 }
 
-/// Has e2fsck look for damage in the metadata of an image that nobody has mounted; nothing is changed. An
-/// image that was not unmounted, or had an error of its disk while it was, agrees with itself only once the
-/// next mount has been at its journal: it is not looked at.
+/// Runs e2fsck on the metadata of an image that is not mounted; changes nothing. An image that was not
+/// unmounted cleanly, or whose disk failed while it was mounted, is only consistent after the next mount has
+/// replayed its journal, so it is skipped.
 ///
 /// # Errors
-/// [`LinuxError::ToolFailed`] with what e2fsck says; [`LinuxError::ToolMissing`].
+/// [`LinuxError::ToolFailed`] with e2fsck's output; [`LinuxError::ToolMissing`].
 pub fn check_file_system(image: &Path, cancel: &Cancel) -> Result<(), LinuxError> {
     let is_for_the_next_mount = |file: File| {
         let superblock = Superblock::read(&file)?;
@@ -354,7 +355,7 @@ pub fn check_file_system(image: &Path, cancel: &Cancel) -> Result<(), LinuxError
     }
     let mut tool = Tool::new("e2fsck", image);
     let output = tool.arguments(&["-f", "-n"]).complete(cancel)?;
-    // A wrong checksum of a group descriptor is said to be ignored, and the exit status is that of success.
+    // For a wrong checksum of a group descriptor e2fsck only says that it is ignored, and exits with success.
     let is_ignored = |line: &[u8]| line.ends_with(b"IGNORED.");
     let is_sound = output.status.success() && !output.stdout.split(|&byte| byte == b'\n').any(is_ignored);
     if is_sound { Ok(()) } else { Err(tool.failed(&output)) }

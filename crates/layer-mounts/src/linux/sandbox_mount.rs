@@ -1,9 +1,8 @@
-//! A sandbox at work: its image mounted as ext4, and overlayfs showing the view with the image's changes on
-//! top.
+//! Mounts a sandbox: its image as ext4, and overlayfs, which shows the view with the image's changes on top.
 //!
-//! Two mounts per sandbox: the *storage* (the image, with `upper/` and `work/`) and the *target* that users
-//! see. If the second fails the first is undone. Overlayfs' features that make an upper directory depend on
-//! more than itself are switched off by name, whatever the kernel's defaults are: no redirects, no
+//! Each sandbox has two mounts: the *storage* (the image, with `upper/` and `work/`) and the *target* that
+//! users see. If the second fails, the first is undone. Overlayfs' features that make an upper directory
+//! depend on more than itself are switched off explicitly, for any defaults of the kernel: no redirects, no
 //! metadata-only copies, no index. So `upper/` holds plain copies, whiteouts and opaque directories, and
 //! [`super::upper`] can read it without the kernel's help.
 
@@ -19,23 +18,23 @@ use saving::Storage;
 use std::fs::File;
 use std::path::Path;
 
-/// What the mount table calls the source of a mounted sandbox.
+/// The source of a mounted sandbox in the mount table.
 pub(super) const OVERLAY_SOURCE: &str = "windowsfilter";
 
-/// What one sandbox is mounted from and to. The directories must exist.
+/// The image and the directories of one sandbox. The directories must exist.
 #[derive(Clone, Copy, Debug)]
 pub struct Sandbox<'a> {
     /// The ext4 image.
     pub image: &'a Path,
     /// Where the image is mounted.
     pub storage: &'a Path,
-    /// What lies below the changes: `Files` of a mounted view.
+    /// The layer below the changes: `Files` of a mounted view.
     pub lower: &'a Path,
     /// Where users see the result.
     pub target: &'a Path,
 }
 
-/// Mounts the sandbox. After an error nothing is mounted that was not before.
+/// Mounts the sandbox. After an error no new mounts remain.
 pub fn mount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     mount_storage(sandbox.image, sandbox.storage)?;
     let undone = |first: LinuxError, mount| first.with_undo(mount_table::unmount(mount));
@@ -44,15 +43,14 @@ pub fn mount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     settled.map_err(|first| undone(undone(first, sandbox.target), sandbox.storage))
 }
 
-/// Unmounts both mounts of a sandbox. If the target is in use, or what was written cannot be saved, nothing
-/// changes; what is not mounted (any more), or not even there, is passed over, so this can be repeated after
-/// an error.
+/// Unmounts both mounts of a sandbox. If the target is in use, or writes cannot be saved, nothing changes.
+/// Missing mounts and directories are skipped, so this can be repeated after an error.
 pub fn unmount_sandbox(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     let &Sandbox { storage: path, target, .. } = sandbox;
     let Some(storage) = Storage::open_if_mounted(path)? else { return unmount_if_mounted(target) };
     storage.save(target)?;
     unmount_if_mounted(target)?;
-    // Until then somebody may have written.
+    // Save only now: until the unmount, processes may have written.
     storage.save(target).map_err(|first| first.with_undo(mount_overlay(sandbox)))?;
     if let Err(error) = storage.give_back(sandbox.image) {
         tracing::debug!("what was deleted in {} still occupies the store: {error}", path.display());
@@ -71,8 +69,8 @@ fn unmount_if_mounted(path: &Path) -> Result<(), LinuxError> {
     }
 }
 
-/// Mounts the image's file system at `target`. An image that is mounted anywhere already, in any mount
-/// namespace, is refused.
+/// Mounts the image's file system at `target`. Refuses an image that is mounted already, in any mount
+/// namespace.
 pub fn mount_storage(image: &Path, target: &Path) -> Result<(), LinuxError> {
     attach(detached_storage(image, Access::Write)?.as_fd(), target)
 }
@@ -80,24 +78,24 @@ pub fn mount_storage(image: &Path, target: &Path) -> Result<(), LinuxError> {
 /// How an image is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// For use.
+    /// Read and write.
     Write,
-    /// To be read. The journal is replayed first, so that a crash is mended.
+    /// Read only, after replaying the journal, which repairs the effects of a crash.
     ReadAfterReplay,
-    /// To be read; nothing is written to the image.
+    /// Read only; nothing is written to the image.
     Read,
 }
 
-/// Mounts the image nowhere, see [`FsContext`].
+/// Makes a detached mount of the image, see [`FsContext`].
 pub(super) fn detached_storage(image: &Path, access: Access) -> Result<OwnedFd, LinuxError> {
     let file = File::options().read(true).write(access != Access::Read).open(image);
     let file = file.map_err(LinuxError::system("open", image))?;
-    // The lock goes with the file to the loop device, and lasts as long as that has it.
+    // The loop device takes over the file with its lock, which lasts as long as the attachment.
     in_use::claim(&file, image)?;
     detached_storage_of(&file, image, access)
 }
 
-/// As [`detached_storage`], of an open file that is the caller's alone.
+/// Like [`detached_storage`], for an open file that nobody else uses.
 pub(super) fn detached_storage_of(file: &File, image: &Path, access: Access) -> Result<OwnedFd, LinuxError> {
     let mut context = FsContext::open("ext4", image)?;
     // Without direct I/O the page cache holds everything twice: 1 GB was written and synced in 1.7 to 4.6 s
@@ -109,8 +107,7 @@ pub(super) fn detached_storage_of(file: &File, image: &Path, access: Access) -> 
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOATIME;
     if access == Access::Write {
-        // Otherwise a kernel thread fills gigabytes of inode tables with zeros, and the sparse image with
-        // them.
+        // Otherwise a kernel thread writes gigabytes of zeros to the inode tables of the sparse image.
         context.flag("noinit_itable")?;
         context.string("errors", "remount-ro")?;
     } else {
@@ -140,8 +137,8 @@ fn mount_overlay(sandbox: &Sandbox<'_>) -> Result<(), LinuxError> {
     attach(mount.as_fd(), sandbox.target)
 }
 
-/// Names a layer by descriptor (Linux 6.13), which knows neither special characters nor a longest path; by
-/// text elsewhere. There is one lower layer, so the older key means the same.
+/// Passes a layer by descriptor (Linux 6.13), which avoids special characters and limits of paths; on older
+/// kernels by text. There is one lower layer, so the older key means the same.
 fn set_layer(context: &mut FsContext, (key, older_key): (&str, &str), path: &Path) -> Result<(), LinuxError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory =
@@ -152,8 +149,8 @@ fn set_layer(context: &mut FsContext, (key, older_key): (&str, &str), path: &Pat
     }
 }
 
-/// The root of an overlay shows the metadata of the upper directory, never of the lower. So a new one (which
-/// has no attributes at all) gets the lower's.
+/// The root of an overlay shows the metadata of the upper directory, never of the lower. So a new upper
+/// directory, which has no attributes, gets those of the lower.
 fn copy_root_metadata(lower: &Path, upper: &Path) -> Result<(), LinuxError> {
     if !xattrs::names(upper)?.is_empty() {
         return Ok(());

@@ -1,13 +1,12 @@
-//! Reading a sandbox's changes at one point in time, whether it is in use or not.
+//! Reads a sandbox's changes at one point in time, in use or not.
 //!
-//! A sandbox in use is *frozen* for as long as its image takes to copy: ext4 then has everything in the image
-//! and lets writers wait. The copy shares blocks with the original where the file system can do that, and has
-//! no name, so it is gone when the view is closed or the program dies. A sandbox not in use is mounted as it
-//! is, after replaying its journal. Both mounts are private: they appear in no directory and end with their
-//! descriptor.
+//! A sandbox in use is *frozen* while its image is copied: ext4 then has everything in the image and makes
+//! writers wait. The copy shares blocks with the original if the file system supports that. It has no name,
+//! so it is gone when the view is closed or the program dies. A sandbox not in use is mounted as it is, after
+//! replaying its journal. Both mounts are private: they appear in no directory and end with their descriptor.
 //!
-//! Should the program be killed while a sandbox is frozen, the next snapshot of it finds it frozen and thaws
-//! it in the end.
+//! If the program is killed while a sandbox is frozen, the next snapshot of it finds it frozen and thaws it
+//! at its end.
 
 use super::error::LinuxError;
 use super::in_use;
@@ -22,8 +21,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// The changes of a sandbox, as they were at one moment. Dropping it unmounts and deletes what was made for
-/// it.
+/// The changes of a sandbox at one moment. Dropping this unmounts it and deletes the copy.
 #[derive(Debug)]
 pub struct SandboxView {
     image: PathBuf,
@@ -35,8 +33,8 @@ pub struct SandboxView {
 
 impl SandboxView {
     /// Opens the changes of the sandbox in this image. The caller keeps others from mounting, unmounting or
-    /// opening the same sandbox meanwhile; what runs in it may go on. A copy takes its place beside the
-    /// image; `cancel` ends copying.
+    /// opening the same sandbox meanwhile; processes in it may go on. A copy lies in the image's directory;
+    /// `cancel` ends copying.
     pub fn open(image: &Path, cancel: &Cancel) -> Result<Self, LinuxError> {
         match in_use::mounted_at(image)? {
             Some((_, storage)) => Self::new(image, mount_copy(image, &storage.mount_point, cancel)?, false),
@@ -80,7 +78,7 @@ fn mount_copy(image: &Path, storage: &Path, cancel: &Cancel) -> Result<OwnedFd, 
     }
 }
 
-/// Thaws a mounted sandbox that a program was killed over. Nobody may be reading it.
+/// Thaws a mounted sandbox whose snapshot was killed. No other snapshot of it may be running.
 pub fn thaw_abandoned(storage: &Path) -> Result<(), LinuxError> {
     let directory = File::open(storage).map_err(LinuxError::system("open", storage))?;
     match sys::thaw(&directory) {
@@ -94,7 +92,7 @@ pub fn thaw_abandoned(storage: &Path) -> Result<(), LinuxError> {
     }
 }
 
-/// A frozen file system. Thawed by [`Frozen::thaw`], or when dropped in a panic.
+/// A frozen file system. [`Frozen::thaw`] thaws it, or the drop in a panic.
 struct Frozen<'a> {
     directory: File,
     path: &'a Path,
@@ -105,10 +103,10 @@ impl<'a> Frozen<'a> {
     fn new(path: &'a Path) -> Result<Self, LinuxError> {
         let directory = File::open(path).map_err(LinuxError::system("open", path))?;
         let unsaved = |error: Errno| LinuxError::Unsaved { path: path.to_path_buf(), source: error.into() };
-        // Most of the writing is done while others may still write, so that they wait for less.
+        // Write most of the data before freezing, so that writers wait less.
         rustix::fs::syncfs(&directory).map_err(unsaved)?;
         match sys::freeze(&directory) {
-            // Left frozen by a program that was killed; it is consistent, and it is on us to thaw it.
+            // Left frozen by a program that was killed. It is consistent, and we have to thaw it.
             Ok(()) | Err(Errno::BUSY) => Ok(Self { directory, path, thawed: false }),
             Err(error) => Err(LinuxError::system("ioctl FIFREEZE", path)(error)),
         }
@@ -123,7 +121,7 @@ impl<'a> Frozen<'a> {
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
         if !self.thawed {
-            // Only reached while unwinding, where there is nobody to tell.
+            // Only reached while unwinding, where the error cannot be reported.
             let _ = sys::thaw(&self.directory);
         }
     }
@@ -177,8 +175,8 @@ mod tests {
             };
             devices.filter(is_ours).collect()
         }
-        /// How many mounts of these devices the mount table has. Other tests mount other ones at the same
-        /// time.
+        /// The number of mounts of these devices in the mount table. Other tests mount other devices at the
+        /// same time.
         fn mounts(&self) -> usize {
             let devices = self.loop_devices();
             mount_table::read().unwrap().iter().filter(|mount| devices.contains(&mount.source)).count()
@@ -222,7 +220,7 @@ mod tests {
         assert_eq!(store.loop_devices().len(), 2, "the copy has one, too");
         assert_eq!((store.files(), store.mounts()), (before.0, before.2), "neither can be seen");
         drop(view);
-        // The kernel lets go of the copy a moment after its file system was unmounted.
+        // The kernel releases the copy a moment after its file system is unmounted.
         let start = Instant::now();
         while store.loop_devices() != before.1 && start.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(1));
@@ -252,7 +250,7 @@ mod tests {
         std::fs::write(mounted.0.join("upper/synced"), b"1").unwrap();
         File::open(mounted.0.join("upper")).unwrap().sync_all().unwrap();
         File::open(mounted.0.join("upper/synced")).unwrap().sync_all().unwrap();
-        // What a power cut leaves: the image as it is now, journal and all.
+        // The image after a power cut: as it is now, including the journal.
         let crashed = store.0.path().join("crashed.img");
         let (source, target) = (File::open(store.image()).unwrap(), File::create_new(&crashed).unwrap());
         sparse_copy::copy((&source, &store.image()), (&target, &crashed), &Cancel::default()).unwrap();

@@ -1,6 +1,6 @@
-//! Copying an image that is mostly holes: by sharing its blocks where the file system can, else data only.
+//! Copies an image that is mostly holes: by sharing its blocks if the file system can, else only its data.
 //!
-//! Data goes past the page cache if possible, for the reason given in [`super::direct_writer`].
+//! Data bypass the page cache if possible, for the reason given in [`super::direct_writer`].
 
 use super::aligned_buffer::{ALIGNMENT, AlignedBuffer};
 use super::error::LinuxError;
@@ -26,7 +26,7 @@ pub enum CopyMethod {
 }
 
 /// Makes the empty file `target` equal to `source`, whose length must be a multiple of 4096 bytes. The paths
-/// are for errors. Nothing is synced. Ends half-way with `cancel`.
+/// are for errors. Nothing is synced. `cancel` ends it half-way.
 pub fn copy(
     (source, source_path): (&File, &Path),
     (target, target_path): (&File, &Path),
@@ -63,7 +63,7 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    /// Switches `O_DIRECT`. It only makes the copy faster, so it does not matter whether the file system can.
+    /// Switches `O_DIRECT`. Only for speed, so a refusal of the file system does not matter.
     fn set_direct(&self, direct: bool) {
         for file in [self.source, self.target] {
             if let Ok(mut flags) = rustix::fs::fcntl_getfl(file) {
@@ -77,7 +77,7 @@ impl Copier<'_> {
         let mut offset = 0;
         while let Some(start) = self.seek(SeekFrom::Data(offset))? {
             let end = self.seek(SeekFrom::Hole(start))?.unwrap_or(length);
-            // Direct I/O wants whole blocks; the extra bytes are zeros or data, and equal in both files
+            // Direct I/O needs whole blocks; the extra bytes are zeros or data, and equal in both files
             // either way.
             let aligned = start - start % ALIGNMENT as u64;
             self.copy_range(aligned, end.next_multiple_of(ALIGNMENT as u64).min(length))?;
@@ -107,7 +107,7 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Copies at most one buffer and tells how much; 0 bytes read is an error, as the file ends only at
+    /// Copies at most one buffer and returns how much. Reading 0 bytes is an error, as the file ends only at
     /// `end`.
     fn copy_piece(&mut self, offset: u64, length: u64) -> Result<u64, PieceError> {
         self.buffer.clear();
@@ -125,7 +125,7 @@ impl Copier<'_> {
         Ok(written as u64)
     }
 
-    /// EINVAL is how direct I/O is refused late; without direct I/O it is an error like any other.
+    /// With direct I/O, EINVAL is a late refusal; without, it is an error like any other.
     fn failed(&self, call: &'static str, path: &Path, error: Errno) -> PieceError {
         let is_direct =
             |file| rustix::fs::fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::DIRECT));
@@ -139,9 +139,9 @@ impl Copier<'_> {
 
 /// Why a piece was not copied.
 enum PieceError {
-    /// To be tried again without direct I/O.
+    /// Try again without direct I/O.
     Refused,
-    /// For good.
+    /// A real failure.
     Failed(LinuxError),
 }
 

@@ -1,9 +1,9 @@
 //! The ioctls that rustix has no function for (loop devices, freezing, trimming, ext4's checkpoint), and
-//! leases. Nothing here decides anything.
+//! leases. There are no decisions in here.
 //!
-//! UNSAFETY: an ioctl's argument type is only known from its number, so each call must promise that the two
-//! fit. The promises are made here, next to the structures as `linux/loop.h`, `linux/fs.h` and `linux/ext4.h`
-//! define them; callers get safe functions.
+//! UNSAFETY: the number of an ioctl determines the type of its argument, and each call must guarantee that
+//! the two match. The guarantees are made here, next to the structures of `linux/loop.h`, `linux/fs.h` and
+//! `linux/ext4.h`; callers get safe functions.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,7 +15,7 @@ use std::ffi::c_void;
 
 /// `LO_FLAGS_READ_ONLY`: the device refuses writes.
 pub(super) const LO_FLAGS_READ_ONLY: u32 = 1;
-/// `LO_FLAGS_AUTOCLEAR`: the device lets go of its file when the last user closes it.
+/// `LO_FLAGS_AUTOCLEAR`: the device detaches its file when the last user closes it.
 pub(super) const LO_FLAGS_AUTOCLEAR: u32 = 4;
 /// `LO_FLAGS_DIRECT_IO`: the device bypasses the page cache of the file it is backed by.
 pub(super) const LO_FLAGS_DIRECT_IO: u32 = 16;
@@ -40,7 +40,7 @@ struct TrimRange {
 }
 const _: () = assert!(size_of::<TrimRange>() == 24);
 
-/// What a loop device is set to. Source: `struct loop_info64` in `linux/loop.h`.
+/// The configuration of a loop device. Source: `struct loop_info64` in `linux/loop.h`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct LoopInfo {
@@ -58,7 +58,7 @@ pub(super) struct LoopInfo {
     pub(super) encrypt_key_size: u32,
     /// `LO_FLAGS_*`.
     pub(super) flags: u32,
-    /// For humans; the kernel does not look at it.
+    /// For humans; the kernel ignores it.
     pub(super) file_name: [u8; 64],
     pub(super) crypt_name: [u8; 64],
     pub(super) encrypt_key: [u8; 32],
@@ -67,7 +67,7 @@ pub(super) struct LoopInfo {
 const _: () = assert!(size_of::<LoopInfo>() == 232);
 
 impl LoopInfo {
-    /// All zero: the whole file, writable, kept until told otherwise.
+    /// All zero: the whole file, writable, attached until it is detached explicitly.
     pub(super) const fn new() -> Self {
         Self {
             device: 0,
@@ -97,7 +97,7 @@ struct LoopConfig {
 }
 const _: () = assert!(size_of::<LoopConfig>() == 304);
 
-/// `LOOP_CTL_GET_FREE`: its answer is the return value of the call, which rustix' ready-made patterns drop.
+/// `LOOP_CTL_GET_FREE`: its result is the return value of the call, which rustix' ready-made patterns drop.
 struct GetFree;
 
 // SAFETY: LOOP_CTL_GET_FREE takes no argument (null is passed) and writes nothing; its result is the return
@@ -119,7 +119,7 @@ unsafe impl Ioctl for GetFree {
     }
 }
 
-/// Number of a loop device that is free now; `control` is `/dev/loop-control`.
+/// Number of a free loop device; `control` is `/dev/loop-control`.
 pub(super) fn loop_get_free(control: impl AsFd) -> Result<u32> {
     // SAFETY: `GetFree` is the definition of this ioctl, above.
     unsafe { ioctl::ioctl(control, GetFree) }
@@ -140,14 +140,14 @@ pub(super) fn loop_configure(
     unsafe { ioctl::ioctl(device, Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) }
 }
 
-/// What the loop device is set to; `ENXIO` if to nothing.
+/// The configuration of the loop device; `ENXIO` if it is free.
 pub(super) fn loop_status(device: impl AsFd) -> Result<LoopInfo> {
     // SAFETY: LOOP_GET_STATUS64 fills one `struct loop_info64`, whose layout `LoopInfo` has; every bit
     // pattern is valid.
     unsafe { ioctl::ioctl(device, Getter::<LOOP_GET_STATUS64, LoopInfo>::new()) }
 }
 
-/// Makes the loop device as large as its file has become.
+/// Grows the loop device to the current size of its file.
 pub(super) fn loop_set_capacity(device: impl AsFd) -> Result<()> {
     // SAFETY: LOOP_SET_CAPACITY ignores its argument and touches no memory of ours.
     unsafe { ioctl::ioctl(device, NoArg::<LOOP_SET_CAPACITY>::new()) }
@@ -159,7 +159,7 @@ pub(super) fn loop_clear(device: impl AsFd) -> Result<()> {
     unsafe { ioctl::ioctl(device, NoArg::<LOOP_CLR_FD>::new()) }
 }
 
-/// Makes the file system of `directory` consistent on its device and lets every writer wait until [`thaw`].
+/// Makes the file system of `directory` consistent on its device and blocks every writer until [`thaw`].
 pub(super) fn freeze(directory: impl AsFd) -> Result<()> {
     // SAFETY: FIFREEZE is declared with an int but ignores its argument; 0 is passed, no memory is touched.
     unsafe { ioctl::ioctl(directory, IntegerSetter::<FIFREEZE>::new_usize(0)) }
@@ -171,7 +171,7 @@ pub(super) fn thaw(directory: impl AsFd) -> Result<()> {
     unsafe { ioctl::ioctl(directory, IntegerSetter::<FITHAW>::new_usize(0)) }
 }
 
-/// Brings everything in the journal of `directory`'s ext4 to its place on the device; `ENOTTY` from kernels
+/// Writes everything in the journal of `directory`'s ext4 to its place on the device; `ENOTTY` from kernels
 /// before 5.14.
 pub(super) fn ext4_checkpoint(directory: impl AsFd) -> Result<()> {
     // SAFETY: EXT4_IOC_CHECKPOINT reads one u32 of flags; none are set.
@@ -186,8 +186,8 @@ pub(super) fn trim(directory: impl AsFd) -> Result<()> {
     unsafe { ioctl::ioctl(directory, Updater::<FITRIM, TrimRange>::new(&mut range)) }
 }
 
-/// Takes a write lease on a file that is open for reading, and gives it back at once: `EAGAIN` if the file is
-/// open in any other way, be it by the kernel itself. Source: `fcntl(2)`, F_SETLEASE.
+/// Takes a write lease on a file that is open for reading, and gives it back at once: `EAGAIN` if anyone else
+/// has the file open, even the kernel. Source: `fcntl(2)`, F_SETLEASE.
 pub(super) fn try_write_lease(file: impl AsFd) -> Result<()> {
     let fd = file.as_fd().as_raw_fd();
     let set = |command: libc::c_int, argument: libc::c_int| {
@@ -199,7 +199,8 @@ pub(super) fn try_write_lease(file: impl AsFd) -> Result<()> {
             _ => Ok(()),
         }
     };
-    // Whoever opens the file while the lease is held has us told so by a signal: one that ends no process.
+    // If another process opens the file while we hold the lease, the kernel sends us a signal: choose one
+    // that ends no process.
     set(F_SETSIG, libc::SIGURG)?;
     set(libc::F_SETLEASE, libc::F_WRLCK)?;
     set(libc::F_SETLEASE, libc::F_UNLCK)

@@ -1,4 +1,4 @@
-//! What the tests of this folder share: tiny layers to mount, and mounts that end with the test.
+//! Helpers for the tests of this folder: tiny layers to mount, and mounts that end with the test.
 
 use super::mount_table;
 use erofs_index::{Extent, ImageBuilder, Inode, InodeId, Kind, Namespace, Options, XattrSetId};
@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Notes nothing of a template.
-#[allow(clippy::unnecessary_wraps, reason = "as what notes something")]
+/// Records nothing of a template.
+#[allow(clippy::unnecessary_wraps, reason = "the signature of a recorder")]
 pub(crate) fn no_record(_: &Path, _: &File) -> Result<(), super::LinuxError> {
     Ok(())
 }
@@ -40,7 +40,7 @@ impl Layers {
         Self::with(parent, count, |_, _| {})
     }
 
-    /// Calls `more` with the builder and the inode of `Files`, to add what the test is about.
+    /// Calls `more` with the builder and the inode of `Files`, to add the test's own entries.
     pub(super) fn with(parent: &Path, count: usize, more: impl FnOnce(&mut ImageBuilder, InodeId)) -> Self {
         Self::build(parent, count, &[], more)
     }
@@ -95,7 +95,7 @@ impl Layers {
         (0..self.count).map(|number| self.folder.path().join(format!("layer-{number}.tar"))).collect()
     }
 
-    /// A folder of that name beside the tars, made if it is not there.
+    /// A folder of that name beside the tars, created if missing.
     pub(super) fn folder(&self, name: &str) -> PathBuf {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(&folder).unwrap();

@@ -1,13 +1,13 @@
-//! Reading the upper directory of an overlay: what a sandbox changed.
+//! Reads the upper directory of an overlay, which has the changes of a sandbox.
 //!
-//! Its names come from whatever ran in the sandbox, so nothing here follows a link, leaves the directory,
-//! crosses a mount, opens anything but directories and regular files, or trusts a depth: the walk keeps a
-//! stack of its own, works with descriptors relative to the directory (a path may be longer than `PATH_MAX`),
-//! and holds a bounded number of them.
+//! Its names come from untrusted programs in the sandbox, so nothing here follows a link, leaves the
+//! directory, crosses a mount, opens anything but directories and regular files, or trusts a depth. The walk
+//! keeps a stack of its own, works with descriptors relative to the directory (a path may be longer than
+//! `PATH_MAX`), and holds a bounded number of them.
 //!
-//! How overlayfs writes changes down: `Documentation/filesystems/overlayfs.rst`, "whiteouts and opaque
-//! directories". It needs privileges to see (`trusted.*`); a walk without them sees no opaque directories, so
-//! it must not be tried.
+//! The format of changes: `Documentation/filesystems/overlayfs.rst`, "whiteouts and opaque directories".
+//! Reading the attributes (`trusted.*`) needs privileges: a walk without them would miss opaque directories,
+//! so do not try it.
 
 use super::error::LinuxError;
 use super::xattrs;
@@ -21,14 +21,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Longest path of an entry, in bytes. Windows ends at 32,767 UTF-16 units, each at most three bytes in
+/// Longest path of an entry, in bytes. Windows' limit is 32,767 UTF-16 units, each at most three bytes in
 /// UTF-8, so no longer path can be committed; the limit also bounds what a hostile tree can cost.
 pub const PATH_MAX_BYTES: usize = 32_767 * 3;
-/// Most directories in one another. Four times as deep as a layer may be unless somebody says otherwise; what
-/// the way to an entry costs is paid for each entry.
+/// Deepest nesting of directories: four times the default limit of a layer. The cost of each entry grows with
+/// its depth.
 pub const DEPTH_MAX: usize = 4096;
-/// Most bytes of the attributes of one entry that are asked for. ext4 holds some 250 attributes of 64 KiB,
-/// which is as much.
+/// Most bytes of wanted attributes of one entry. As much as ext4 holds: some 250 attributes of 64 KiB.
 pub const ATTRIBUTES_MAX: usize = 16 << 20;
 /// Directories kept open during a walk; those further up are found again through `..`.
 const OPEN_DIRECTORIES: usize = 32;
@@ -38,10 +37,10 @@ const PATH_PIECE: usize = 3000;
 const OVERLAY_PREFIX: &[u8] = b"trusted.overlay.";
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 const WHITEOUT: &[u8] = b"trusted.overlay.whiteout";
-/// Attributes that say: the truth about this entry is elsewhere. This store mounts overlays without them.
+/// Attributes that refer to data elsewhere. This store mounts overlays without them.
 const FOREIGN: [&str; 2] = ["trusted.overlay.redirect", "trusted.overlay.metacopy"];
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpperKind {
     /// A regular file.
@@ -56,7 +55,7 @@ pub enum UpperKind {
     },
     /// A symbolic link.
     Symlink {
-        /// Where it points to, as it was written.
+        /// Its text.
         target: Vec<u8>,
     },
     /// The name is deleted.
@@ -73,7 +72,7 @@ pub enum UpperKind {
 pub struct UpperEntry {
     /// Path relative to the upper directory, `/` between names; empty for the directory itself.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its kind.
     pub kind: UpperKind,
     /// Last modification: seconds since 1970 and nanoseconds.
     pub mtime: (i64, u32),
@@ -81,17 +80,17 @@ pub struct UpperEntry {
     pub inode: u64,
     /// How many names the file has.
     pub links: u64,
-    /// Those extended attributes that were asked for, with their full names, sorted, without those of
-    /// overlayfs itself.
+    /// The extended attributes that are wanted, with their full names, sorted, without those of overlayfs
+    /// itself.
     pub xattrs: Vec<Attribute>,
-    /// The names of the others, and how long their values are.
+    /// The names of the other attributes, and the lengths of their values.
     pub others: Vec<(Vec<u8>, usize)>,
 }
 
 /// Full name and value of an extended attribute.
 pub type Attribute = (Vec<u8>, Vec<u8>);
-/// Says of an attribute's full name whether it is asked for. Whoever works in a sandbox may set any number of
-/// others, of any size.
+/// Whether an attribute of this full name is wanted. Programs in a sandbox may set any number of others, of
+/// any size.
 pub type Wanted = fn(&[u8]) -> bool;
 
 /// An upper directory, open for reading.
@@ -100,7 +99,7 @@ pub struct UpperDirectory {
     fd: Arc<OwnedFd>,
     /// Where it is, for errors.
     path: PathBuf,
-    /// The directory of what was opened last, and its path: entries are mostly opened in turn.
+    /// The directory of the file that was opened last, and its path: entries are mostly opened in order.
     last: RefCell<Option<(Vec<u8>, Arc<OwnedFd>)>>,
 }
 
@@ -124,8 +123,8 @@ impl UpperDirectory {
         Ok(UpperEntry { others, ..self.entry(&[], self.fd.as_fd(), &status, xattrs, false)? })
     }
 
-    /// All entries: each directory before what is in it, the entries of a directory in the order of their
-    /// names' bytes. Ends after the first error; more than `most` of them are one.
+    /// All entries: each directory before its entries, which are in byte order of their names. Ends after the
+    /// first error. More than `most` entries are an error.
     pub fn walk(&self, wanted: Wanted, most: Option<u64>) -> Result<UpperWalk<'_>, LinuxError> {
         let mut walk = UpperWalk { upper: self, wanted, most, met: 0, stack: Vec::new(), path: Vec::new() };
         let root = self.fd.try_clone().map_err(LinuxError::system("dup", &self.path))?;
@@ -134,7 +133,7 @@ impl UpperDirectory {
         Ok(walk)
     }
 
-    /// The attributes of an entry that are asked for, as [`UpperEntry::xattrs`].
+    /// The wanted attributes of an entry, like [`UpperEntry::xattrs`].
     pub fn attributes(&self, path: &[u8], wanted: Wanted) -> Result<Vec<Attribute>, LinuxError> {
         let (mut xattrs, _) = if path.is_empty() {
             self.xattrs(self.fd.as_fd(), path, wanted)?
@@ -167,8 +166,8 @@ impl UpperDirectory {
         self.path.join(OsStr::from_bytes(path))
     }
 
-    /// The directory of a path, and the last name. Long paths are walked a piece at a time, from the
-    /// directory that was opened last where it is on the way.
+    /// The directory of a path, and the last name. Long paths are walked piece by piece, from the directory
+    /// that was opened last if it is on the way.
     fn parent_of<'a>(&self, path: &'a [u8]) -> Result<(Arc<OwnedFd>, &'a [u8]), LinuxError> {
         let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else {
             return Ok((Arc::clone(&self.fd), path));
@@ -205,15 +204,15 @@ impl UpperDirectory {
         Ok((status, xattrs, others))
     }
 
-    /// The attributes that are asked for and those of overlayfs.
+    /// The wanted attributes, and those of overlayfs.
     fn xattrs(
         &self,
         fd: BorrowedFd<'_>,
         path: &[u8],
         wanted: Wanted,
     ) -> Result<(Vec<Attribute>, Vec<xattrs::Other>), LinuxError> {
-        // The descriptor of a link or device cannot be asked for attributes; its name in /proc can, and leads
-        // to the very inode without following a link any further.
+        // Attributes cannot be read through the descriptor of a link or device. They can through its name in
+        // /proc, which leads to this very inode and follows no further link.
         let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let wanted = |name: &[u8]| name.starts_with(OVERLAY_PREFIX) || wanted(name);
         xattrs::selected(Path::new(&name), wanted, ATTRIBUTES_MAX).map_err(|error| self.renamed(error, path))
@@ -299,14 +298,14 @@ fn beneath(directory: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> rustix::io:
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     loop {
         match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
-            // The kernel was interrupted by a rename elsewhere and could not be sure.
+            // A rename elsewhere interfered with the lookup: try again.
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return result,
         }
     }
 }
 
-/// `statx(2)` of a descriptor: unlike `fstat(2)` its fields are the same on every machine.
+/// `statx(2)` of a descriptor: unlike with `fstat(2)`, its fields are the same on every machine.
 fn statx(fd: BorrowedFd<'_>) -> rustix::io::Result<Statx> {
     rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
 }
@@ -319,12 +318,12 @@ fn identity(status: &Statx) -> (u32, u32, u64) {
     (status.stx_dev_major, status.stx_dev_minor, status.stx_ino)
 }
 
-/// The last slash of the part of a path that the kernel takes at once.
+/// The last slash in the part of a path that is passed to the kernel at once.
 fn last_slash(path: &[u8]) -> Option<usize> {
     path[..path.len().min(PATH_PIECE)].iter().rposition(|&byte| byte == b'/')
 }
 
-/// What leads to `path` from the directory `above` it, nothing from itself.
+/// The rest of `path` below the directory `above`; empty if they are equal.
 fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
     match path.strip_prefix(above)? {
         b"" => Some(b""),
@@ -335,11 +334,11 @@ fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
 /// One directory on the way from the root to the current entry.
 #[derive(Debug)]
 struct Level {
-    /// Closed when many levels follow.
+    /// `None` while it is closed because many levels follow.
     fd: Option<OwnedFd>,
     /// Device and inode, to recognise it when it is opened again.
     identity: (u32, u32, u64),
-    /// The names still to come, the next one last.
+    /// The remaining names, the next one last.
     names: Vec<Vec<u8>>,
     /// Length of the walk's path up to this directory.
     path_length: usize,
@@ -352,7 +351,7 @@ pub struct UpperWalk<'a> {
     upper: &'a UpperDirectory,
     wanted: Wanted,
     most: Option<u64>,
-    /// Names met so far, in all directories that were opened.
+    /// Names read so far, in all directories.
     met: u64,
     stack: Vec<Level>,
     path: Vec<u8>,
@@ -421,7 +420,7 @@ impl UpperWalk<'_> {
             path_length: self.path.len(),
             xattr_whiteouts,
         });
-        // The root stays open: there is no way back to it that may be used.
+        // The root stays open: the walk must not go back to it through `..`.
         if let Some(far) = self.stack.len().checked_sub(OPEN_DIRECTORIES + 1).filter(|&far| far > 0) {
             self.stack[far].fd = None;
         }

@@ -11,7 +11,7 @@ const KERNEL_MAX: usize = 65_536;
 /// A name, such as `user.DOSATTRIB`, and its value.
 pub(super) type Attribute = (Vec<u8>, Vec<u8>);
 
-/// A name, and the length of a value that was not read.
+/// A name, and the length of its value, which was not read.
 pub(super) type Other = (Vec<u8>, usize);
 
 /// The names of all attributes, sorted by bytes. A final link is followed.
@@ -41,8 +41,8 @@ pub(super) fn all(path: &Path) -> Result<Vec<Attribute>, LinuxError> {
     names(path)?.into_iter().map(|name| value(path, &name).map(|value| (name, value))).collect()
 }
 
-/// As [`all`], but only those that are `wanted`. Of the others, of which a file may have far more than
-/// anybody asked for, only the length is read.
+/// Like [`all`], but only those that are `wanted`. Of the others, which may be many and large, only the
+/// lengths are read.
 ///
 /// # Errors
 /// More than `most` bytes of names and values.

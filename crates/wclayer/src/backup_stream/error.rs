@@ -2,8 +2,8 @@
 
 use std::io;
 
-/// Why a backup stream was refused, or could not be written. One variant per fact; `offset` is that of the
-/// record in the stream, in bytes.
+/// Why a backup stream was refused, or could not be written. `offset` is the record's offset in the stream,
+/// in bytes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupStreamError {
@@ -12,7 +12,7 @@ pub enum BackupStreamError {
     Read {
         /// Where reading stopped.
         offset: u64,
-        /// What the source said.
+        /// The source's error.
         source: io::Error,
     },
     /// The stream ends inside a record's header.
@@ -33,14 +33,14 @@ pub enum BackupStreamError {
         /// Bytes that are missing.
         missing: u64,
     },
-    /// A size that no record can have.
+    /// An impossible size of a record.
     #[error("the record of kind {id} at offset {offset:#x} of the backup stream has the size {size}")]
     Size {
         /// The record.
         offset: u64,
         /// Its kind.
         id: u32,
-        /// Its size, as the header has it.
+        /// Its size in the header.
         size: i64,
     },
     /// A name that is too long, or half a character too long.
@@ -69,7 +69,7 @@ pub enum BackupStreamError {
         /// Bytes that are missing.
         missing: u64,
     },
-    /// More data than a record's header said.
+    /// More data than the record's header announced.
     #[error("more data than the {size} bytes of the backup stream's record of kind {id}")]
     TooLong {
         /// The record's kind.
@@ -80,7 +80,7 @@ pub enum BackupStreamError {
     /// The destination failed.
     #[error("cannot write the backup stream")]
     Write {
-        /// What the destination said.
+        /// The destination's error.
         source: io::Error,
     },
 }

@@ -1,18 +1,17 @@
 //! Win32 backup streams: a file as one sequence of bytes.
 //!
 //! `BackupRead` turns a file into this format and `BackupWrite` turns it back: one record after the other for
-//! security descriptor, data, named streams, extended attributes, reparse data. It is how layers are handed
-//! to and taken from Windows, so records are kept as they are: kinds that nobody has named, attributes, odd
-//! names.
+//! security descriptor, data, named streams, extended attributes, reparse data. Layers go to and come from
+//! Windows in this format, so records are kept as they are: unknown kinds, attributes, odd names.
 //!
 //! ```text
 //! 0        4            8          16          20       20+n
 //! | kind   | attributes | size     | name n    | name   | data, size bytes | next record …
 //! ```
-//! The data of a [`SPARSE_BLOCK`] starts with 8 bytes that say where in the file it belongs; [`StreamHeader`]
-//! takes them out of it. Nothing is padded, nothing marks the end.
+//! The data of a [`SPARSE_BLOCK`] starts with 8 bytes, its offset in the file; [`StreamHeader`] takes them
+//! out of the data. There is no padding and no end mark.
 //!
-//! Always true: memory is bounded by [`MAX_NAME_SIZE`], whatever sizes a stream claims.
+//! [`MAX_NAME_SIZE`] bounds the memory, whatever sizes a stream claims.
 //!
 //! Source: `WIN32_STREAM_ID` (winbase.h); \[MS-BKUP\]; go-winio `backup.go` as recorded in `vectors/`.
 
@@ -73,9 +72,9 @@ pub struct StreamHeader {
     pub attributes: u32,
     /// Bytes of data; those of a sparse block without its position.
     pub size: u64,
-    /// The name as WTF-8: what is no proper UTF-16 survives.
+    /// The name as WTF-8, which keeps invalid UTF-16.
     pub name: Vec<u8>,
-    /// Where in the file a [`SPARSE_BLOCK`] belongs; 0 for other kinds.
+    /// The offset of a [`SPARSE_BLOCK`] in the file; 0 for other kinds.
     pub sparse_offset: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Takes a backup stream apart.
+//! Parses backup streams.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -13,24 +13,24 @@ use super::{MAX_NAME_SIZE, RawHeader, SPARSE_BLOCK, SPARSE_OFFSET_SIZE, StreamHe
 #[derive(Debug)]
 pub struct Reader<R> {
     inner: R,
-    /// Bytes of the stream read, or passed over.
+    /// Bytes of the stream read or skipped.
     position: u64,
-    /// The record that is being read: where it is, what it is, and what is left of its data.
+    /// The current record: its offset, its kind, and the rest of its data.
     offset: u64,
     id: u32,
     left: u64,
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads from where `inner` stands. It is read in small pieces, so buffer it.
+    /// Reads from the current position of `inner`, in small pieces, so buffer it.
     pub fn new(inner: R) -> Self {
         Self { inner, position: 0, offset: 0, id: 0, left: 0 }
     }
 
-    /// Goes to the next record, reading past what is left of this one; `None` at the end.
+    /// Goes to the next record, reading past the rest of this one; `None` at the end.
     ///
     /// # Errors
-    /// [`BackupStreamError`], if the stream ends inside a record or a record has sizes that cannot be.
+    /// [`BackupStreamError`], if the stream ends inside a record or a record has impossible sizes.
     #[expect(clippy::should_implement_trait, reason = "the record's data is read from self in between")]
     pub fn next(&mut self) -> Result<Option<StreamHeader>, BackupStreamError> {
         let mut rest = (&mut self.inner).take(self.left);
@@ -67,10 +67,10 @@ impl<R: Read> Reader<R> {
         Ok(read)
     }
 
-    /// Reads all that is left of the current record, if that is at most `limit` bytes.
+    /// Reads the rest of the current record, if it is at most `limit` bytes.
     ///
     /// # Errors
-    /// [`BackupStreamError::Size`] if it is more, or as [`read_data`](Self::read_data).
+    /// [`BackupStreamError::Size`] if it is more, or those of [`read_data`](Self::read_data).
     pub fn read_all(&mut self, limit: u64) -> Result<Vec<u8>, BackupStreamError> {
         if self.left > limit {
             let size = i64::try_from(self.left).unwrap_or(i64::MAX);
@@ -84,12 +84,12 @@ impl<R: Read> Reader<R> {
         if self.left > 0 { Err(self.truncated()) } else { Ok(all) }
     }
 
-    /// Bytes of the stream that were read, or passed over.
+    /// Bytes of the stream that were read or skipped.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The source, standing where reading stopped.
+    /// The source, at the position where reading stopped.
     pub fn into_inner(self) -> R {
         self.inner
     }
@@ -140,7 +140,7 @@ impl<R: Read> Reader<R> {
         u64::try_from(position).map_err(|_| BackupStreamError::SparseOffset { offset: self.offset, position })
     }
 
-    /// Fills `buffer`; false if there is not even a first byte.
+    /// Fills `buffer`; `false` if the source is at its end.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<bool, BackupStreamError> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -168,13 +168,13 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read + Seek> Reader<R> {
-    /// As [`next`](Self::next), but by seeking: what is passed over costs nothing, and if the stream ends
-    /// within it, that is taken for its end, as the reference does.
+    /// Like [`next`](Self::next), but seeks: skipped data cost nothing, and a stream that ends within them
+    /// counts as complete, as in the reference.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// Those of [`next`](Self::next).
     pub fn next_by_seeking(&mut self) -> Result<Option<StreamHeader>, BackupStreamError> {
-        // Positions are signed for a file, so a size may take two steps.
+        // Offsets of a file are signed, so a size may take two steps.
         while self.left > 0 {
             let step = i64::try_from(self.left).unwrap_or(i64::MAX);
             self.inner.seek(SeekFrom::Current(step)).map_err(|source| self.read_error(source))?;
@@ -184,7 +184,7 @@ impl<R: Read + Seek> Reader<R> {
         self.read_header()
     }
 
-    /// Starts again, `start` being a position of the source where a record begins.
+    /// Starts again at `start`, a position of the source where a record begins.
     ///
     /// # Errors
     /// [`BackupStreamError::Read`].

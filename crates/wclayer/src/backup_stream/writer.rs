@@ -1,4 +1,4 @@
-//! Puts a backup stream together.
+//! Writes backup streams.
 
 use std::io::Write;
 
@@ -9,7 +9,8 @@ use crate::name;
 use super::error::BackupStreamError;
 use super::{MAX_NAME_SIZE, RawHeader, SPARSE_BLOCK, SPARSE_OFFSET_SIZE, StreamHeader};
 
-/// Writes records one after the other: [`begin`](Self::begin), then as many bytes of data as it said.
+/// Writes records one after the other: [`begin`](Self::begin), then as many bytes of data as its header
+/// announced.
 #[derive(Debug)]
 pub struct Writer<W> {
     inner: W,
@@ -27,11 +28,11 @@ impl<W: Write> Writer<W> {
 
     /// Writes the header of the next record.
     ///
-    /// A name that is no WTF-8 is written as Go does: U+FFFD for each byte that is not UTF-8.
+    /// A name that is not WTF-8 is written as Go does: U+FFFD for each byte that is not UTF-8.
     ///
     /// # Errors
-    /// [`BackupStreamError::Incomplete`] if the record before is not, [`BackupStreamError::NameSize`],
-    /// [`BackupStreamError::Size`], [`BackupStreamError::Write`].
+    /// [`BackupStreamError::Incomplete`] if the record before is not complete,
+    /// [`BackupStreamError::NameSize`], [`BackupStreamError::Size`], [`BackupStreamError::Write`].
     pub fn begin(&mut self, header: &StreamHeader) -> Result<(), BackupStreamError> {
         self.complete()?;
         let offset = self.position;
@@ -75,10 +76,10 @@ impl<W: Write> Writer<W> {
         self.put(data)
     }
 
-    /// Writes a record without name and attributes, whole.
+    /// Writes a whole record without name and attributes.
     ///
     /// # Errors
-    /// As [`begin`](Self::begin) and [`write_data`](Self::write_data).
+    /// Those of [`begin`](Self::begin) and [`write_data`](Self::write_data).
     pub fn record(&mut self, id: u32, data: &[u8]) -> Result<(), BackupStreamError> {
         self.begin(&StreamHeader::new(id, data.len() as u64))?;
         self.write_data(data)
@@ -89,7 +90,7 @@ impl<W: Write> Writer<W> {
         self.position
     }
 
-    /// Gives the destination back; the stream needs no end mark.
+    /// Returns the destination; the stream needs no end mark.
     ///
     /// # Errors
     /// [`BackupStreamError::Incomplete`].
@@ -111,7 +112,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// The text as Go's `[]rune` takes it: each byte that is not part of a UTF-8 character is U+FFFD.
+/// The text as Go's `[]rune` converts it: each byte that is not part of a UTF-8 character is U+FFFD.
 fn replaced(name: &[u8]) -> Vec<u16> {
     let mut units = Vec::with_capacity(name.len());
     for chunk in name.utf8_chunks() {

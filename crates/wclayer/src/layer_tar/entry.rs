@@ -1,4 +1,4 @@
-//! One entry of a layer: a header with its records read.
+//! One entry of a layer: a header with its parsed records.
 
 use crate::attributes::FILE_ATTRIBUTE_DIRECTORY;
 use crate::ea::{self, ExtendedAttribute};
@@ -11,13 +11,13 @@ use crate::tar::{Header, path, type_flag};
 use super::error::LayerTarError;
 use super::records;
 
-/// What the last path element of a deletion starts with.
+/// Start of the last path element of a deletion.
 pub(super) const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
-/// What an entry is to a layer.
+/// The meaning of an entry in a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A deletion, whatever its type: its last path element starts with `.wh.`.
+    /// A deletion of any type: its last path element starts with `.wh.`.
     Whiteout {
         /// The path that is deleted; slashes, cleaned.
         target: Vec<u8>,
@@ -29,7 +29,7 @@ pub enum EntryKind {
     },
     /// A symbolic link or mount point.
     Symlink {
-        /// Where it leads, as in the header; Windows is given it with backslashes.
+        /// Its target, as in the header; Windows gets it with backslashes.
         target: Vec<u8>,
         /// A mount point rather than a symbolic link.
         mount_point: bool,
@@ -40,22 +40,22 @@ pub enum EntryKind {
     File,
 }
 
-/// Attributes and times: what Windows calls `FILE_BASIC_INFO`.
+/// Attributes and times: Windows' `FILE_BASIC_INFO`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileInfo {
     /// `FILE_ATTRIBUTE_*`.
     pub attributes: u32,
-    /// When the file came to be.
+    /// When the file was created.
     pub creation_time: FileTime,
     /// When it was last read.
     pub last_access_time: FileTime,
     /// When its data was last written.
     pub last_write_time: FileTime,
-    /// When anything of it was last changed.
+    /// When its data or metadata were last changed.
     pub change_time: FileTime,
 }
 
-/// One entry of a layer, with everything its header says. Its data stays in the tar.
+/// One entry of a layer, with everything from its header. Its data stays in the tar.
 ///
 /// Of whiteouts and hard links, which have no metadata of their own, only name, kind, offsets and times are
 /// read.
@@ -63,24 +63,24 @@ pub struct FileInfo {
 pub struct LayerEntry {
     /// The name as in the header: slashes, not cleaned, any bytes.
     pub name: Vec<u8>,
-    /// What it is to a layer.
+    /// Its meaning in a layer.
     pub kind: EntryKind,
-    /// What it is to tar, see [`type_flag`]. Only [`type_flag::FILE`] has data; contiguous files are of this
+    /// Its type in tar, see [`type_flag`]. Only [`type_flag::FILE`] has data; contiguous files are of this
     /// type, too.
     pub type_flag: u8,
     /// Bytes of data; 0 for types without.
     pub size: u64,
     /// `FILE_ATTRIBUTE_*`.
     pub attributes: u32,
-    /// When the file came to be; the last write, where there is no record.
+    /// When the file was created; the last write if there is no record.
     pub creation_time: FileTime,
-    /// When it was last read; [`FileTime::ABSENT`] where there is no record.
+    /// When it was last read; [`FileTime::ABSENT`] if there is no record.
     pub last_access_time: FileTime,
     /// When its data was last written.
     pub last_write_time: FileTime,
-    /// When anything of it was last changed; [`FileTime::ABSENT`] where there is no record.
+    /// When its data or metadata were last changed; [`FileTime::ABSENT`] if there is no record.
     pub change_time: FileTime,
-    /// Security descriptor, self-relative, as it stands: nobody checked that it is one. Never empty.
+    /// Security descriptor, self-relative, not checked. Never empty.
     pub security: Option<Vec<u8>>,
     /// Extended attributes, in the order of their records.
     pub eas: Vec<ExtendedAttribute>,
@@ -90,11 +90,11 @@ pub struct LayerEntry {
     pub offset: u64,
     /// Tar offset of its data.
     pub data_offset: u64,
-    /// Which of the optional times have a record.
+    /// The optional times that have a record.
     pub recorded: RecordedTimes,
 }
 
-/// Which times of an entry come from a record of their own.
+/// The times of an entry that come from a record of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordedTimes {
     /// `LIBARCHIVE.creationtime`.
@@ -106,11 +106,11 @@ pub struct RecordedTimes {
 }
 
 impl LayerEntry {
-    /// Reads an entry that is not a stream of the one before it (see [`attached_stream`], which has to be
-    /// asked first: the records of streams do not count, and may be broken).
+    /// Reads an entry that is not a stream of the one before it. Call [`attached_stream`] first: the records
+    /// of streams do not count, and may be broken.
     ///
     /// # Errors
-    /// What the reference refuses: a record that cannot be read, or that does not fit a backup stream.
+    /// The same as in the reference: a record that cannot be parsed, or does not fit a backup stream.
     pub fn from_header(header: &Header) -> Result<LayerEntry, LayerTarError> {
         let mut entry = Self::without_records(header);
         if entry.has_metadata() {
@@ -122,7 +122,7 @@ impl LayerEntry {
         Ok(entry)
     }
 
-    /// A file without data, all times 0: for building entries that come from no tar.
+    /// A file without data, to build entries that come from no tar.
     pub fn new(name: impl Into<Vec<u8>>, info: FileInfo) -> LayerEntry {
         let is_directory = info.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
         LayerEntry {
@@ -144,12 +144,12 @@ impl LayerEntry {
         }
     }
 
-    /// Whether it can have metadata and streams: everything but deletions and further names.
+    /// Whether it can have metadata and streams: everything but deletions and hard links.
     pub fn has_metadata(&self) -> bool {
         !matches!(self.kind, EntryKind::Whiteout { .. } | EntryKind::Link { .. })
     }
 
-    /// Whether its backup stream has a record for the data, be it an empty one.
+    /// Whether its backup stream has a record for the data, which may be empty.
     pub fn has_data(&self) -> bool {
         self.type_flag == type_flag::FILE && self.has_metadata()
     }
@@ -221,7 +221,7 @@ impl LayerEntry {
     }
 }
 
-/// A time of a header. Go programs that have none write their zero time, the first second of year 1, which
+/// A time of a header. Go programs without a time write their zero time, the first second of year 1, which
 /// counts as none here too.
 fn filetime(time: Option<PaxTime>) -> FileTime {
     const GO_ZERO: PaxTime = PaxTime { secs: -62_135_596_800, nanos: 0 };
@@ -233,7 +233,7 @@ pub fn is_file(type_flag: u8) -> bool {
     matches!(type_flag, type_flag::FILE | type_flag::CONTIGUOUS)
 }
 
-/// The kind as far as it does not depend on the attributes.
+/// The kind, as far as the attributes do not decide it.
 fn kind(header: &Header) -> EntryKind {
     if let Some(target) = whiteout_target(&header.name) {
         return EntryKind::Whiteout { target };
@@ -248,9 +248,9 @@ fn kind(header: &Header) -> EntryKind {
     }
 }
 
-/// What a whiteout deletes. A name that ends in a slash counts as the element before it, but is taken apart
-/// by another rule, so `d/.wh.x/` deletes `d/.wh.x/x`; `.wh.` alone deletes its directory. So does the
-/// reference.
+/// The path that a whiteout deletes. A trailing slash is ignored when a whiteout is recognised, but not when
+/// its path is split, so `d/.wh.x/` deletes `d/.wh.x/x`; `.wh.` alone deletes its directory. The reference
+/// does the same.
 fn whiteout_target(name: &[u8]) -> Option<Vec<u8>> {
     let deleted = path::base(name).strip_prefix(WHITEOUT_PREFIX)?;
     Some(path::join(&[&path::dir(name), deleted]))
@@ -265,11 +265,11 @@ fn security(header: &Header) -> Result<Option<Vec<u8>>, LayerTarError> {
     Ok((!descriptor.is_empty()).then_some(descriptor))
 }
 
-/// Old layers have the descriptor as text. Aliases of accounts of a domain mean those of the computer that
-/// reads it; a layer has none, so they get the domain S-1-5-21-0-0-0, as in Wine.
+/// Old layers have the descriptor as text. Aliases of domain accounts refer to the domain of the reading
+/// computer; a layer has none, so they get the domain S-1-5-21-0-0-0, as in Wine.
 fn from_sddl(header: &Header, text: &[u8]) -> Result<Vec<u8>, LayerTarError> {
     let (entry, offset) = (header.display_name(), header.offset);
-    // What is not UTF-8 is no SDDL either; let the parser say what it does not like.
+    // Text that is not UTF-8 is not SDDL either; let the parser report it.
     let text = String::from_utf8_lossy(text);
     let descriptor = match Sid::new(5, &[21, 0, 0, 0]) {
         Some(domain) => SecurityDescriptor::from_sddl_in_domain(&text, &domain),
@@ -299,7 +299,7 @@ fn extended_attributes(header: &Header) -> Result<Vec<ExtendedAttribute>, LayerT
     if let Some(text) = header.pax.get(records::RAW_EA) {
         eas = ea::decode(&base64_record(header, records::RAW_EA, text)?).map_err(error)?;
     }
-    // Names and values that are too long are found here, where the entry is known.
+    // Find names and values that are too long here, where the entry is known.
     ea::encode(&eas).map_err(error)?;
     Ok(eas)
 }
@@ -323,10 +323,11 @@ fn base64_record(header: &Header, key: &[u8], text: &[u8]) -> Result<Vec<u8>, La
     })
 }
 
-/// The stream name (without the colon) if `header` is a stream of `host`, the entry before it, other streams
-/// of its not counted.
+/// The stream name (without the colon) if `header` is a stream of `host`, the entry before it (other streams
+/// of `host` may lie between).
 ///
-/// Exact in spelling: `F:s` is no stream of `f`, nor `d:s` of `d/`. Such an entry is a file of its own.
+/// The spelling has to match exactly: `F:s` is not a stream of `f`, nor `d:s` of `d/`. Such an entry is a
+/// file of its own.
 pub fn attached_stream<'h>(host: &LayerEntry, header: &'h Header) -> Option<&'h [u8]> {
     if !host.has_metadata() || !is_file(header.type_flag) {
         return None;
@@ -335,7 +336,7 @@ pub fn attached_stream<'h>(host: &LayerEntry, header: &'h Header) -> Option<&'h 
 }
 
 /// The name beside `UtilityVM` under which an importer keeps a copy of a file's data, because starting the
-/// utility VM changes the file itself: its boot store. Exact in spelling.
+/// utility VM changes the file itself, its boot store. The spelling has to match exactly.
 ///
 /// Source: hcsshim `pkg/ociwclayer/import.go`, `mutatedFiles`.
 pub fn backup_name(name: &[u8]) -> Option<&'static str> {
@@ -348,7 +349,7 @@ pub fn backup_name(name: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A path as Windows is given it: slashes become backslashes, and nothing else changes.
+/// A path for Windows: slashes become backslashes, and nothing else changes.
 pub fn windows_path(path: &[u8]) -> Vec<u8> {
     path.iter().map(|&byte| if byte == b'/' { b'\\' } else { byte }).collect()
 }

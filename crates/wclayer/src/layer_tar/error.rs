@@ -9,16 +9,16 @@ use crate::reparse::ReparseError;
 use crate::security::{SddlError, SecurityError};
 use crate::tar::TarError;
 
-/// Why a layer tar was refused, or could not be made. One variant per fact.
+/// Why a layer tar was refused, or could not be made.
 ///
 /// `entry` is the entry's name, printed lossily; `offset` is that of its first block in the tar.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerTarError {
-    /// The archive itself is at fault.
+    /// The archive itself is invalid.
     #[error(transparent)]
     Tar(#[from] TarError),
-    /// The file attributes are no decimal number of 32 bits.
+    /// The file attributes are not a decimal number of 32 bits.
     #[error(
         "entry {entry:?} at tar offset {offset:#x}: MSWINDOWS.fileattr is {value:?}, not a 32-bit number"
     )]
@@ -37,7 +37,7 @@ pub enum LayerTarError {
         entry: String,
         /// Where it is.
         offset: u64,
-        /// Why not.
+        /// The reason.
         source: PaxTimeError,
     },
     /// A record with binary data is not base64.
@@ -49,17 +49,17 @@ pub enum LayerTarError {
         offset: u64,
         /// The record's key.
         key: String,
-        /// Why not.
+        /// The reason.
         source: base64::DecodeError,
     },
-    /// The security descriptor of an old layer is no SDDL.
+    /// The security descriptor of an old layer is not SDDL.
     #[error("entry {entry:?} at tar offset {offset:#x}: MSWINDOWS.sd cannot be read")]
     Sddl {
         /// The entry.
         entry: String,
         /// Where it is.
         offset: u64,
-        /// Why not.
+        /// The reason.
         source: SddlError,
     },
     /// The security descriptor of an old layer does not fit its binary form.
@@ -69,7 +69,7 @@ pub enum LayerTarError {
         entry: String,
         /// Where it is.
         offset: u64,
-        /// Why not.
+        /// The reason.
         source: SecurityError,
     },
     /// The extended attributes do not fit their format.
@@ -79,7 +79,7 @@ pub enum LayerTarError {
         entry: String,
         /// Where it is.
         offset: u64,
-        /// Why not.
+        /// The reason.
         source: EaError,
     },
     /// The target of a link does not fit a reparse buffer.
@@ -89,42 +89,42 @@ pub enum LayerTarError {
         entry: String,
         /// Where it is.
         offset: u64,
-        /// Why not.
+        /// The reason.
         source: ReparseError,
     },
     /// The layer that is exported cannot be read.
     #[error("cannot read the layer")]
     Source {
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// What takes an imported layer's entries failed.
+    /// The sink of an imported layer's entries failed.
     #[error("entry {entry:?} at tar offset {offset:#x}: cannot be stored")]
     Sink {
         /// The entry.
         entry: String,
         /// Where it is.
         offset: u64,
-        /// What the sink said.
+        /// The sink's error.
         source: io::Error,
     },
-    /// The data that belongs into the tar cannot be read.
+    /// The data for the tar cannot be read.
     #[error("{entry:?}: its data cannot be read")]
     Data {
         /// The entry.
         entry: String,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// A backup stream is at fault.
+    /// A backup stream is invalid.
     #[error("{entry:?}: its backup stream is at fault")]
     BackupStream {
         /// The entry.
         entry: String,
-        /// What is wrong with it.
+        /// The problem.
         source: BackupStreamError,
     },
-    /// A backup stream has a record where the reference does not know it.
+    /// A backup stream has a record in a place where the reference refuses it.
     #[error("{entry:?}: its backup stream has a record of kind {id} {}", place(*after_data))]
     UnknownRecord {
         /// The entry.
@@ -144,15 +144,15 @@ pub enum LayerTarError {
         /// Bytes of the data record.
         actual: u64,
     },
-    /// The blocks of a sparse file do not make a file.
+    /// The blocks of a sparse file do not make up a file.
     #[error("{entry:?}: its sparse blocks: {problem}")]
     SparseBlocks {
         /// The entry.
         entry: String,
-        /// What is wrong with them.
+        /// The problem.
         problem: &'static str,
     },
-    /// A named stream in sparse blocks, whose size cannot be known before they are read.
+    /// A named stream in sparse blocks, whose size is unknown before they are read.
     #[error("{entry:?}: its stream {stream:?} is sparse")]
     SparseStream {
         /// The entry.
@@ -160,12 +160,12 @@ pub enum LayerTarError {
         /// The stream's name.
         stream: String,
     },
-    /// Reparse data that is no link, or a broken one.
+    /// Reparse data that are not a link, or a broken one.
     #[error("{entry:?}: its reparse data cannot be put into a tar")]
     Reparse {
         /// The entry.
         entry: String,
-        /// Why not.
+        /// The reason.
         source: ReparseError,
     },
     /// Extended attributes of a backup stream that cannot be read.
@@ -173,7 +173,7 @@ pub enum LayerTarError {
     EaData {
         /// The entry.
         entry: String,
-        /// What is wrong with them.
+        /// The problem.
         source: EaError,
     },
 }
@@ -183,7 +183,7 @@ fn place(after_data: bool) -> &'static str {
 }
 
 impl LayerTarError {
-    /// The entry that is at fault, if there is one.
+    /// The invalid entry, if the error concerns one.
     pub fn entry(&self) -> Option<&str> {
         match self {
             Self::Tar(error) => error.entry(),

@@ -1,4 +1,4 @@
-//! A whole layer to a tar.
+//! Writes a whole layer to a tar.
 //!
 //! Source: hcsshim `pkg/ociwclayer/export.go` `writeTarFromLayer`.
 
@@ -17,20 +17,20 @@ impl<T: Read + Seek + ?Sized> ReadSeek for T {}
 
 /// A backup stream to read from.
 pub enum BackupSource<'a> {
-    /// Can be read twice, so metadata behind the data can still go before it.
+    /// Can be read twice, so metadata behind the data can still be written before it.
     Seekable(&'a mut dyn ReadSeek),
-    /// Can be read once, as `BackupRead` gives it.
+    /// Can be read once, like the stream of `BackupRead`.
     Forward(&'a mut dyn Read),
     /// Has no records.
     Empty,
 }
 
-/// What a layer has next.
+/// The next item of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceItem {
     /// A deletion.
     Tombstone {
-        /// What is deleted; slashes or backslashes.
+        /// The deleted path; slashes or backslashes.
         path: Vec<u8>,
     },
     /// A file, directory or reparse point.
@@ -51,10 +51,10 @@ pub trait LayerSource {
     /// Goes to the next item.
     ///
     /// # Errors
-    /// Whatever keeps the layer from being read.
+    /// The layer cannot be read.
     fn next_item(&mut self) -> io::Result<Option<SourceItem>>;
 
-    /// The backup stream of the file that [`next_item`](Self::next_item) gave last, from its start.
+    /// The backup stream of the last file from [`next_item`](Self::next_item), from its start.
     fn backup_stream(&mut self) -> BackupSource<'_>;
 }
 

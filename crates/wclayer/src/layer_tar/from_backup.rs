@@ -1,8 +1,7 @@
-//! One file's backup stream to its tar entries.
+//! Converts one file's backup stream to its tar entries.
 //!
-//! A tar has metadata before data, a backup stream has some of it behind. So a source that can be read twice
-//! is, and one that cannot loses what comes late. Sparse files come as an empty data record and blocks behind
-//! it.
+//! A tar has metadata before data, a backup stream has some of them behind. So a source is read twice if it
+//! can be; otherwise late metadata are lost. Sparse files come as an empty data record and blocks behind it.
 //!
 //! Source: go-winio `backuptar/tar.go` `WriteTarFileFromBackupStream` and `copySparse`.
 
@@ -18,10 +17,10 @@ use super::export::BackupSource;
 use super::loss::Lost;
 use super::writer::{Head, Writer};
 
-/// What the first pass over a backup stream finds out.
+/// The findings of the first pass over a backup stream.
 struct Found {
     head: Head,
-    /// The data record, if reading stands at it.
+    /// The data record, if the reader is at it.
     data: Option<StreamHeader>,
     /// The data and streams of the file, in order, with their true sizes. Only filled by a whole pass.
     parts: Vec<Part>,
@@ -37,9 +36,9 @@ impl<W: Write> Writer<W> {
     /// Writes a file with all its streams from a backup stream. `size` is that of its data.
     ///
     /// # Errors
-    /// What the reference refuses: records in an order it does not know, sparse streams, reparse points that
-    /// are no links. An extended writer takes all of these but a second descriptor, link or data record
-    /// behind the data; sparse streams only from a source that can be read twice.
+    /// The same as in the reference: records in an order that it refuses, sparse streams, reparse points that
+    /// are not links. An extended writer accepts all of these, except a second descriptor, link or data
+    /// record behind the data; sparse streams only from a source that can be read twice.
     pub fn write_backup_stream(
         &mut self,
         path: &[u8],
@@ -145,7 +144,7 @@ impl<W: Write> Writer<W> {
                     eas.extend(decoded.map_err(|source| ea_error(&found.head, source))?);
                 }
                 backup::SPARSE_BLOCK if pass == Pass::Whole => found.add_block(&record)?,
-                // Of a whole pass nothing is reported here: the second one meets these records again.
+                // A whole pass reports nothing here: the second pass meets these records again.
                 _ if is_ignored(record.id) || self.extended => {
                     if pass == Pass::UntilData || self.extended {
                         self.lose_record(&found.head, &record);
@@ -158,7 +157,7 @@ impl<W: Write> Writer<W> {
         Ok(found)
     }
 
-    /// Copies the data record that reading stands at.
+    /// Copies the current data record.
     fn copy_data<R: Read>(
         &mut self,
         head: &Head,
@@ -178,7 +177,7 @@ impl<W: Write> Writer<W> {
         if size > 0 { self.copy_sparse(head, reader) } else { Ok(()) }
     }
 
-    /// Copies sparse blocks, with zeros between them, up to the one that closes them.
+    /// Copies sparse blocks, with zeros between them, up to the closing one.
     fn copy_sparse<R: Read>(
         &mut self,
         head: &Head,
@@ -241,7 +240,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// The extended way: nothing of a file is passed over because of where it stands.
+    /// The extended way: no part of a file is skipped because of its place.
     fn write_all_parts<R: Read + Seek>(
         &mut self,
         head: Head,
@@ -302,11 +301,10 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// What a stream adds to the name of its file: its own name less one `:$DATA`.
+    /// The suffix that a stream adds to the name of its file: its own name less one `:$DATA`.
     ///
-    /// Unless that begins with a colon it is no name of a stream, and the tar would have another file, or
-    /// this one again, instead. The reference writes that all the same; an extended tar leaves it out
-    /// (`None`).
+    /// Unless it begins with a colon it is not the name of a stream, and the tar would have another file, or
+    /// this one again. The reference writes that all the same; an extended tar leaves it out (`None`).
     fn stream_suffix(&mut self, head: &Head, stream: &StreamHeader) -> Option<Vec<u8>> {
         let name = &stream.name;
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
@@ -330,7 +328,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Notes a record that a file should have once. The last one counts, as in the reference.
+    /// Notes a record that a file should have only once. The last one counts, as in the reference.
     fn replaces(&mut self, before: &mut Option<StreamHeader>, head: &Head, record: &StreamHeader) {
         if let Some(before) = before.replace(record.clone()) {
             self.lose(&head.name, Lost::Record { id: before.id, size: before.size });
@@ -348,7 +346,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// How far reading metadata goes.
+/// How far to read metadata.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
     UntilData,
@@ -358,11 +356,12 @@ enum Pass {
 type Next<R> = fn(&mut backup::Reader<R>) -> Result<Option<StreamHeader>, BackupStreamError>;
 
 impl Found {
-    /// Takes a sparse block: the part it belongs to ends no sooner than the block.
+    /// Adds a sparse block: its part ends no sooner than the block.
     fn add_block(&mut self, block: &StreamHeader) -> Result<(), LayerTarError> {
         let head = &self.head;
         let part = self.parts.last_mut().ok_or_else(|| unknown_record(head, block.id, false))?;
-        // A part has its data in itself or in blocks; behind data of its own there is at most the end.
+        // A part has its data in itself or in blocks; behind data of its own only the closing block may
+        // follow.
         match part.header.size {
             0 => part.size = block.sparse_offset.saturating_add(block.size),
             size if block.size == 0 && block.sparse_offset <= size => {}
@@ -372,17 +371,17 @@ impl Found {
     }
 }
 
-/// Kinds that the reference passes over wherever they are.
+/// Kinds that the reference skips everywhere.
 fn is_ignored(id: u32) -> bool {
     matches!(id, backup::LINK | backup::PROPERTY_DATA | backup::OBJECT_ID | backup::TXFS_DATA)
 }
 
-/// Kinds that a file has one of, and that came too late.
+/// Kinds that a file has only once, and that came too late.
 fn is_singular(id: u32) -> bool {
     matches!(id, backup::DATA | backup::SECURITY_DATA | backup::REPARSE_DATA | backup::SPARSE_BLOCK)
 }
 
-/// The data of a metadata record. More than a PAX header holds could not be written anyway.
+/// The data of a metadata record. More than a PAX header holds cannot be written anyway.
 fn metadata<R: Read>(head: &Head, reader: &mut backup::Reader<R>) -> Result<Vec<u8>, LayerTarError> {
     reader.read_all(MAX_SPECIAL_SIZE).map_err(|source| stream_error(head, source))
 }

@@ -1,4 +1,4 @@
-//! A layer tar to entries and backup streams.
+//! Converts a layer tar to entries and backup streams.
 //!
 //! Source: go-winio `backuptar/tar.go` `WriteBackupStreamFromTarFile`; hcsshim `pkg/ociwclayer/import.go` and
 //! moby's `daemon/graphdriver/windows` for the loop.
@@ -14,44 +14,44 @@ use super::entry::{EntryKind, LayerEntry, attached_stream, windows_path};
 use super::error::LayerTarError;
 use super::loss::{Loss, Lost};
 
-/// Where the entries of a layer go. Paths have backslashes and are otherwise as in the tar, so they need
+/// Receives the entries of a layer. Paths have backslashes and are otherwise as in the tar, so they need
 /// cleaning.
 pub trait LayerSink {
     /// Deletes a path of a lower layer.
     ///
     /// # Errors
-    /// Whatever keeps it from being done; it ends the import.
+    /// Any error ends the import.
     fn remove(&mut self, path: &[u8]) -> io::Result<()>;
 
-    /// Gives a file a further name.
+    /// Makes a hard link.
     ///
     /// # Errors
-    /// Whatever keeps it from being done; it ends the import.
+    /// Any error ends the import.
     fn add_link(&mut self, path: &[u8], target: &[u8]) -> io::Result<()>;
 
     /// Begins a file, directory or reparse point; its backup stream follows.
     ///
     /// # Errors
-    /// Whatever keeps it from being done; it ends the import.
+    /// Any error ends the import.
     fn add(&mut self, path: &[u8], entry: &LayerEntry) -> io::Result<()>;
 
-    /// Takes the next bytes of the backup stream of what was added last. They come in small pieces.
+    /// Takes the next bytes of the backup stream of the last added file. They come in small pieces.
     ///
     /// # Errors
-    /// Whatever keeps it from being done; it ends the import.
+    /// Any error ends the import.
     fn write(&mut self, stream: &[u8]) -> io::Result<()>;
 }
 
-/// What an import has done.
+/// The result of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
     /// Bytes of all files; named streams are not counted.
     pub total_size: u64,
     /// Entries handed over; streams are not counted.
     pub entries: u64,
-    /// How the tar ended. Only [`ArchiveEnd::Marked`] is sure to be its true end.
+    /// How the tar ended. Only [`ArchiveEnd::Marked`] is certainly its true end.
     pub end: Option<ArchiveEnd>,
-    /// What the tar has and the backup streams do not.
+    /// Content of the tar that the backup streams lack.
     pub losses: Vec<Loss>,
 }
 
@@ -79,7 +79,7 @@ struct Importer<'a, R> {
 }
 
 impl<R: BufRead> Importer<'_, R> {
-    /// Hands over an entry, and gives the header behind it and its streams.
+    /// Hands over an entry; returns the header behind it and its streams.
     fn entry(&mut self, header: &Header) -> Result<Option<Header>, LayerTarError> {
         let entry = LayerEntry::from_header(header)?;
         self.entries += 1;
@@ -101,7 +101,7 @@ impl<R: BufRead> Importer<'_, R> {
         Ok(self.tar.next()?)
     }
 
-    /// Writes the backup stream of an entry, and gives the header behind its streams.
+    /// Writes the backup stream of an entry; returns the header behind its streams.
     fn streams(&mut self, entry: &LayerEntry, header: &Header) -> Result<Option<Header>, LayerTarError> {
         let mut stream = backup::Writer::new(SinkWriter(&mut *self.sink));
         let stream_error = |source| backup_error(entry, source);
@@ -156,7 +156,7 @@ fn copy_data<R: BufRead>(
     }
 }
 
-/// Large enough that a read is worth its call, small enough for a cache.
+/// Large enough to be worth a call, small enough for a cache.
 const COPY_SIZE: usize = 64 << 10;
 
 struct SinkWriter<'a>(&'a mut dyn LayerSink);

@@ -1,22 +1,22 @@
-//! What did not make it from one form of a layer into the other.
+//! Losses of converting a layer from one form to another.
 
 use std::fmt;
 
-/// Something that was lost, and of which entry.
+/// A loss, and its entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// The entry's name, with slashes.
     pub entry: Vec<u8>,
-    /// What was lost of it.
+    /// The loss.
     pub what: Lost,
 }
 
-/// What was lost of an entry.
+/// The part of an entry that was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
     /// A named stream: of a directory, of a reparse point, of a file without a data record, before the data,
-    /// or with a name that is none, so that it would become a file.
+    /// or with an invalid name, so that it would become a file.
     Stream {
         /// Its name as in the backup stream.
         name: Vec<u8>,
@@ -35,14 +35,14 @@ pub enum Lost {
         /// The flags.
         flags: u8,
     },
-    /// An extended attribute that another one of the same name took the place of.
+    /// An extended attribute that another one of the same name replaced.
     RepeatedEa {
         /// Its name.
         name: Vec<u8>,
     },
-    /// Which parts of the data are holes: they are zeros now.
+    /// The holes in the data: they are zeros now.
     Holes,
-    /// What a reparse point has beside its print name: another substitute name, flags, bytes behind the
+    /// Parts of a reparse point besides its print name: another substitute name, flags, bytes behind the
     /// names.
     ReparseDetails,
     /// A record of a backup stream that has no place in a tar.
@@ -57,12 +57,12 @@ pub enum Lost {
         /// The whole name.
         name: Vec<u8>,
     },
-    /// Bytes of a stream's name that are not Unicode: Windows is given U+FFFD for them.
+    /// Bytes of a stream's name that are not Unicode: Windows gets U+FFFD for them.
     NameBytes {
         /// The name in the tar.
         name: Vec<u8>,
     },
-    /// Data of an entry whose type has none for the reference.
+    /// Data of an entry whose type has no data in the reference.
     Data {
         /// The type.
         type_flag: u8,

@@ -1,20 +1,18 @@
-//! Layer tars: how Windows files and all their metadata are put into a tar, and got back out.
+//! Layer tars: writing Windows files with all their metadata to a tar, and reading them back.
 //!
-//! Tar knows names, times and data. The rest of a Windows file is in PAX records that go-winio made up
+//! Tar knows names, times and data. The rest of a Windows file is in PAX records that go-winio defined
 //! (`MSWINDOWS.*`, `LIBARCHIVE.creationtime`); an alternate stream is an entry `name:stream` right behind its
 //! file; a deletion is an empty file `.wh.name`. A layer's digest is that of these bytes, so this module does
 //! what the reference does with each entry, oddities included:
 //!
-//! * [`LayerEntry::from_header`]: what an entry of a tar is;
-//! * [`import()`]: a tar as entries and their backup streams, which is what Windows restores files from;
-//! * [`export()`]: entries and backup streams as a tar; [`Writer`]: the same from metadata that is already at
-//!   hand.
+//! * [`LayerEntry::from_header`]: the meaning of a tar entry;
+//! * [`import()`]: from a tar to entries and their backup streams, from which Windows restores files;
+//! * [`export()`]: from entries and backup streams to a tar; [`Writer`]: the same from parsed metadata.
 //!
-//! Where the reference is known to lose something, [`Writer::extended`] carries it in records and entries of
-//! our own, which readers that do not know them pass over. What is lost all the same is a [`Loss`], never
-//! silence.
+//! Where the reference loses something, [`Writer::extended`] keeps it in records and entries of our own,
+//! which other readers skip. Everything that is still lost is reported as a [`Loss`].
 //!
-//! Differences to the reference, each where `vectors/` allow one: times outside 1677-2262 stay exact (the
+//! Differences from the reference, each where `vectors/` allow one: times outside 1677-2262 stay exact (the
 //! reference wraps them); extended attributes keep the order of their records (its order is random);
 //! contiguous files (type `7`) keep their data.
 //!

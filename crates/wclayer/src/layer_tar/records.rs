@@ -20,9 +20,9 @@ pub(super) const MOUNT_POINT: &[u8] = b"MSWINDOWS.mountpoint";
 pub(super) const EA_PREFIX: &[u8] = b"MSWINDOWS.xattr.";
 /// Creation time, PAX time.
 pub(super) const CREATION_TIME: &[u8] = b"LIBARCHIVE.creationtime";
-/// Ours: a whole reparse buffer, base64, where the entry's type and target do not say all of it.
+/// Ours: a whole reparse buffer, base64, if the entry's type and target lack part of it.
 pub(super) const RAW_REPARSE: &[u8] = b"WINDOWSFILTER.reparse";
-/// Ours: a whole chain of extended attributes, base64, where a record for each does not say all of it.
+/// Ours: a whole chain of extended attributes, base64, if single records lack part of it.
 pub(super) const RAW_EA: &[u8] = b"WINDOWSFILTER.ea";
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -32,7 +32,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Reads base64 as Go does: padding required, line breaks passed over, unused bits ignored.
+/// Reads base64 as Go does: requires padding, skips line breaks, ignores unused bits.
 pub(super) fn decode_base64(text: &[u8]) -> Result<Vec<u8>, base64::DecodeError> {
     let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let text: Cow<'_, [u8]> = match text.iter().any(is_break) {

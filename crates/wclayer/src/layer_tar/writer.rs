@@ -23,15 +23,15 @@ const MODE_DIRECTORY: i64 = 0o040_000;
 const MODE_FILE: i64 = 0o100_000;
 /// `S_IFLNK`.
 const MODE_SYMLINK: i64 = 0o120_000;
-/// What the reference gives hard links.
+/// The reference's mode of hard links.
 const MODE_LINK: i64 = 0o644;
 
 /// Writes a layer tar.
 ///
-/// As [`new`](Self::new) gives it, its bytes are those of go-winio on Go's `archive/tar`, and what that loses
-/// is in [`losses`](Self::losses). As [`extended`](Self::extended) gives it, entries that would lose
-/// something have further records, so other readers see the same files and ours sees everything; entries that
-/// lose nothing have the same bytes either way.
+/// A writer from [`new`](Self::new) writes the bytes of go-winio on Go's `archive/tar`, and reports the
+/// losses of that in [`losses`](Self::losses). One from [`extended`](Self::extended) adds records to entries
+/// that would lose something, so other readers see the same files and ours sees everything; entries that lose
+/// nothing have the same bytes either way.
 #[derive(Debug)]
 pub struct Writer<W> {
     pub(super) tar: tar::Writer<W>,
@@ -39,7 +39,7 @@ pub struct Writer<W> {
     losses: Vec<Loss>,
 }
 
-/// What is in the header of a file.
+/// The header of a file.
 pub(super) struct Head {
     pub(super) name: Vec<u8>,
     info: FileInfo,
@@ -56,7 +56,7 @@ impl<W: Write> Writer<W> {
         Self { tar: tar::Writer::new(inner), extended: false, losses: Vec::new() }
     }
 
-    /// A tar that carries what the reference would lose.
+    /// A tar that also keeps what the reference would lose.
     pub fn extended(inner: W) -> Self {
         Self { extended: true, ..Self::new(inner) }
     }
@@ -64,7 +64,7 @@ impl<W: Write> Writer<W> {
     /// Writes a file, directory or reparse point with its data; its streams have to follow, see
     /// [`write_stream`](Self::write_stream).
     ///
-    /// `data` is read to its end and must give [`LayerEntry::size`] bytes; it is not read if the entry has
+    /// `data` is read to its end and must have [`LayerEntry::size`] bytes; it is not read if the entry has
     /// none.
     ///
     /// # Errors
@@ -81,11 +81,11 @@ impl<W: Write> Writer<W> {
         self.expect_complete(entry)
     }
 
-    /// Writes a named stream of `host`, which must have been written last, its other streams not counted.
-    /// `stream` is the name between the colons.
+    /// Writes a named stream of `host`, which must be the last file written (other streams of it may lie
+    /// between). `stream` is the name between the colons.
     ///
-    /// The reference reads streams of every kind of file; that it does not write those of directories and
-    /// reparse points is no reason not to.
+    /// The reference reads streams of every kind of file, but writes none of directories and reparse points;
+    /// this writes them all.
     ///
     /// # Errors
     /// [`LayerTarError::Data`] if `data` fails, and those of the tar.
@@ -114,8 +114,8 @@ impl<W: Write> Writer<W> {
         Ok(self.tar.begin(&NewEntry { name: &name, ..NewEntry::default() })?)
     }
 
-    /// Writes a further name, [`LayerEntry::name`], of the file that was written as `target`. Attributes and
-    /// times are those of the file.
+    /// Writes a hard link [`LayerEntry::name`] to the file that was written as `target`. Attributes and times
+    /// are those of the file.
     ///
     /// # Errors
     /// Those of the tar.
@@ -127,12 +127,12 @@ impl<W: Write> Writer<W> {
         self.begin(&head)
     }
 
-    /// What was lost so far, in order.
+    /// The losses so far, in order.
     pub fn losses(&self) -> &[Loss] {
         &self.losses
     }
 
-    /// As [`losses`](Self::losses), which are forgotten here.
+    /// Returns [`losses`](Self::losses) and clears them.
     pub fn take_losses(&mut self) -> Vec<Loss> {
         std::mem::take(&mut self.losses)
     }
@@ -167,7 +167,7 @@ impl<W: Write> Writer<W> {
         Ok(self.tar.begin(&entry)?)
     }
 
-    /// Begins a stream; `suffix` is what follows the file's name.
+    /// Begins a stream; `suffix` follows the file's name.
     pub(super) fn begin_stream(
         &mut self,
         head: &Head,
@@ -200,12 +200,12 @@ impl<W: Write> Writer<W> {
         Ok(head)
     }
 
-    /// Makes the file a link. Buffers that are no link, or more than one, need an extended tar.
+    /// Makes the file a link. Buffers that are not a link, or more than one, need an extended tar.
     pub(super) fn set_reparse(&mut self, head: &mut Head, buffer: &[u8]) -> Result<(), LayerTarError> {
         let target = match reparse::decode_go(buffer) {
             Ok(target) => target,
             Err(_) if self.extended => {
-                // As a link it is one to readers that do not know our record, go-winio among them.
+                // Write it as a link, so that readers without our record, such as go-winio, see a link.
                 if let Some(target) = reparse::lx_target(buffer).filter(|_| head.can_be_a_link()) {
                     head.become_link(target.to_vec());
                 }
@@ -230,14 +230,14 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Adds extended attributes, which may come in several parts; a name that is there already gets the new
-    /// value.
+    /// Adds extended attributes, which may come in several parts. A repeated name gets the new value.
     pub(super) fn add_eas(
         &mut self,
         head: &mut Head,
         eas: &[ExtendedAttribute],
     ) -> Result<(), LayerTarError> {
-        // A name that no record can have is an error of the tar, unless the whole chain goes into one record.
+        // A name that cannot be in a record's key is an error of the tar, unless the whole chain goes into
+        // one record.
         for ea in eas.iter().filter(|ea| !self.extended || is_key(&ea.name)) {
             let key = [records::EA_PREFIX, &ea.name].concat();
             head.records.insert(&key, records::encode_base64(&ea.value).as_bytes());
@@ -268,7 +268,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Whether a record for each attribute, sorted by name as they will be, gives the same chain back.
+/// Whether single records, which will be sorted by name, give the same chain back.
 fn records_say_all(eas: &[ExtendedAttribute]) -> bool {
     eas.iter().all(|ea| ea.flags == 0 && is_key(&ea.name))
         && eas.windows(2).all(|pair| pair[0].name < pair[1].name)
@@ -280,7 +280,7 @@ fn is_key(name: &[u8]) -> bool {
 }
 
 impl Head {
-    /// What the reference calls `BasicInfoHeader`.
+    /// The reference's `BasicInfoHeader`.
     pub(super) fn new(name: &[u8], size: u64, info: FileInfo) -> Self {
         let is_directory = info.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
         let creation_time = pax_time::format(info.creation_time.to_pax());
@@ -308,8 +308,8 @@ impl Head {
         self.link_name = target;
     }
 
-    /// Whether nothing is lost if the entry is a symbolic link: tar has neither data nor directories that are
-    /// one.
+    /// Whether the entry can be a symbolic link without loss: in a tar, links have no data and cannot be
+    /// directories.
     fn can_be_a_link(&self) -> bool {
         self.size == 0 && self.type_flag != type_flag::DIRECTORY
     }
@@ -333,7 +333,7 @@ fn times(info: &FileInfo) -> NewEntry<'static> {
     }
 }
 
-/// A path as tar wants it: backslashes become slashes.
+/// A path for the tar: backslashes become slashes.
 pub(super) fn slashes(path: &[u8]) -> Vec<u8> {
     path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect()
 }

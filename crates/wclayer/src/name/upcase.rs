@@ -1,13 +1,13 @@
 //! The `$UpCase` table: which UTF-16 units NTFS takes for the same letter.
 //!
 //! Every NTFS volume carries its own table, written when it is formatted, and compares names by it. Windows 7
-//! and everything since (so every Windows that runs containers) writes the same one; it is the one here.
-//! It is *not* what Unicode calls upper case:
+//! and everything since (so every Windows that runs containers) writes the same one; it is the one here. It
+//! is *not* Unicode's upper case:
 //!
-//! * It stands still: the mappings of Unicode 5.1 (2008). Letters that got a partner later, such as Georgian
+//! * It is frozen at the mappings of Unicode 5.1 (2008). Letters that got a partner later, such as Georgian
 //!   (U+10D0), Cherokee (U+13F8) or the Latin letters from U+A791 on, have none here.
-//! * Mostly a letter is mapped only if the way back leads to it: µ, ı, ſ, final sigma (ς), the Greek
-//!   symbol letters (ϐ ϑ ϕ ϖ ϰ ϱ ϵ), title-case digraphs such as ǅ, U+0345 and U+1E9B stay themselves.
+//! * Mostly a letter is mapped only if the reverse mapping leads back to it: µ, ı, ſ, final sigma (ς), the
+//!   Greek symbol letters (ϐ ϑ ϕ ϖ ϰ ϱ ϵ), title-case digraphs such as ǅ, U+0345 and U+1E9B stay themselves.
 //! * One unit becomes one unit: ß stays ß, and ᾳ becomes ᾼ where Unicode's full mapping has two letters.
 //!
 //! Windows XP's table is smaller and Vista's differs in a few dozen letters; neither can hold a layer.

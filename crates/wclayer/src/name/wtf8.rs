@@ -1,14 +1,14 @@
-//! Taking bytes apart into characters, halves of surrogate pairs, and bytes that are neither.
+//! Splits bytes into characters, halves of surrogate pairs, and bytes that are neither.
 //!
-//! The standard library's UTF-8 functions refuse halves of pairs and replace what they cannot read; names
-//! need both kept.
+//! The standard library's UTF-8 functions refuse halves of pairs and replace invalid bytes; names need both
+//! kept.
 
 /// A part of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// A code point up to 0x10FFFF, half of a surrogate pair included.
     Char(u32),
-    /// A byte that is part of no character.
+    /// A byte that is not part of a character.
     Byte(u8),
 }
 
@@ -47,7 +47,7 @@ impl Iterator for Pieces<'_> {
 
 /// The code point at the start of `bytes` and its length, or `None` if there is none.
 ///
-/// Overlong forms and values above 0x10FFFF are none; halves of surrogate pairs are.
+/// Overlong forms and values above 0x10FFFF are not code points; halves of surrogate pairs are.
 fn decode(bytes: &[u8]) -> Option<(u32, usize)> {
     let first = *bytes.first()?;
     let (length, smallest, bits) = match first {

@@ -1,4 +1,4 @@
-//! Access control entries: one right given to, taken from or watched for one SID.
+//! Access control entries: grant rights to one SID, deny them or audit them.
 
 use super::{SecurityError, Sid};
 
@@ -56,7 +56,7 @@ pub mod ace_flags {
     pub const OBJECT_INHERIT: u8 = 0x01;
     /// Directories in this directory inherit it.
     pub const CONTAINER_INHERIT: u8 = 0x02;
-    /// Who inherits it does not pass it on.
+    /// A child that inherits it does not pass it on.
     pub const NO_PROPAGATE_INHERIT: u8 = 0x04;
     /// It has no effect here and only waits to be inherited.
     pub const INHERIT_ONLY: u8 = 0x08;
@@ -80,15 +80,15 @@ pub mod rights {
     pub const GENERIC_WRITE: u32 = 0x4000_0000;
     /// Read, to be mapped.
     pub const GENERIC_READ: u32 = 0x8000_0000;
-    /// Everything that can be done with a file: what [`GENERIC_ALL`] means on one.
+    /// All rights on a file: [`GENERIC_ALL`] mapped to files.
     pub const FILE_ALL: u32 = 0x001F_01FF;
-    /// What [`GENERIC_READ`] means on a file.
+    /// [`GENERIC_READ`] mapped to files.
     pub const FILE_READ: u32 = 0x0012_0089;
-    /// What [`GENERIC_WRITE`] means on a file.
+    /// [`GENERIC_WRITE`] mapped to files.
     pub const FILE_WRITE: u32 = 0x0012_0116;
-    /// What [`GENERIC_EXECUTE`] means on a file.
+    /// [`GENERIC_EXECUTE`] mapped to files.
     pub const FILE_EXECUTE: u32 = 0x0012_00A0;
-    /// Everything that can be done with a registry key.
+    /// All rights on a registry key.
     pub const KEY_ALL: u32 = 0x000F_003F;
     /// Reading a registry key.
     pub const KEY_READ: u32 = 0x0002_0019;
@@ -100,9 +100,9 @@ pub mod rights {
 const HEADER_SIZE: usize = 4;
 /// Bytes of a GUID.
 const GUID_SIZE: usize = 16;
-/// An object ACE carries the kind of object it is about.
+/// An object ACE names the kind of object it applies to.
 const OBJECT_TYPE_PRESENT: u32 = 1;
-/// An object ACE carries the kind of object that inherits it.
+/// An object ACE names the kind of object that inherits it.
 const INHERITED_OBJECT_TYPE_PRESENT: u32 = 2;
 
 /// One access control entry.
@@ -112,20 +112,20 @@ pub struct Ace {
     pub ace_type: u8,
     /// Bits of [`ace_flags`].
     pub flags: u8,
-    /// The rest, laid out as the type says.
+    /// The rest, whose layout depends on the type.
     pub body: AceBody,
 }
 
-/// What follows the type, flags and size of an ACE.
+/// The part of an ACE after type, flags and size.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AceBody {
     /// Rights and a SID.
     Plain {
-        /// The rights (for a mandatory label: what is withheld).
+        /// The rights (for a mandatory label: those that are withheld).
         mask: u32,
-        /// Whom it is about.
+        /// The SID it applies to.
         sid: Sid,
-        /// What follows the SID: a condition, a resource attribute, or padding.
+        /// The bytes after the SID: a condition, a resource attribute, or padding.
         extra: Vec<u8>,
     },
     /// Rights, up to two GUIDs and a SID.
@@ -136,16 +136,16 @@ pub enum AceBody {
         object_type: Option<[u8; GUID_SIZE]>,
         /// The kind of object that inherits the ACE.
         inherited_object_type: Option<[u8; GUID_SIZE]>,
-        /// Whom it is about.
+        /// The SID it applies to.
         sid: Sid,
-        /// What follows the SID.
+        /// The bytes after the SID.
         extra: Vec<u8>,
     },
     /// Bytes of a type without a known layout.
     Raw(Vec<u8>),
 }
 
-/// How the body of a type is laid out.
+/// The layout of a type's body.
 enum Layout {
     Plain,
     Object,
@@ -184,7 +184,7 @@ impl Ace {
         }
     }
 
-    /// Whom it is about, unless the layout is unknown.
+    /// The SID it applies to, unless the layout is unknown.
     pub fn sid(&self) -> Option<&Sid> {
         match &self.body {
             AceBody::Plain { sid, .. } | AceBody::Object { sid, .. } => Some(sid),
@@ -197,7 +197,7 @@ impl Ace {
         self.flags & ace_flags::INHERIT_ONLY == 0
     }
 
-    /// Reads the ACE at `offset`, which must end before `end`, and gives the offset behind it.
+    /// Reads the ACE at `offset`, which must end before `end`; returns the offset behind it.
     pub(super) fn read(
         bytes: &[u8],
         offset: usize,

@@ -1,4 +1,4 @@
-//! Access control lists: ACEs in the order in which they are tried.
+//! Access control lists: ACEs in the order of evaluation.
 
 use super::ace::Ace;
 use super::{SecurityError, ace_types};

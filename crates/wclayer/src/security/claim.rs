@@ -4,17 +4,18 @@
 //! u32 name | u16 type | u16 0 | u32 flags | u32 count | u32 value × count | name | values | zeros
 //! ```
 //!
-//! Names and values are found by offsets from the start; Windows puts them behind the offsets, in order and
-//! without gaps; zeros fill up to a multiple of 4 bytes. Strings are UTF-16 and end with NUL, SIDs and octets
-//! begin with their size in 32 bits. All numbers are little-endian.
-//! Source: `CLAIM_SECURITY_ATTRIBUTE_RELATIVE_V1`, \[MS-DTYP\] 2.4.10.1.
+//! Offsets from the start locate names and values. Windows puts these behind the offsets, in order and
+//! without gaps, and pads with zeros to a multiple of 4 bytes. Strings are UTF-16 and end with NUL, SIDs and
+//! octets begin with their size in 32 bits. All numbers are little-endian. Source:
+//! `CLAIM_SECURITY_ATTRIBUTE_RELATIVE_V1`, \[MS-DTYP\] 2.4.10.1.
 
 use super::Sid;
 use super::condition::{units_of, units_to_bytes};
 
 /// Bytes before the offsets of the values.
 const HEADER_SIZE: usize = 16;
-/// Most bytes of names and values, which may lie over each other: an ACE has no more without that.
+/// Most bytes of names and values in all. They may overlap, so they need a limit; without overlaps an ACE has
+/// no more than this.
 const MAX_BYTES: usize = u16::MAX as usize;
 
 /// A named list of values.
@@ -71,7 +72,7 @@ fn with_nul(units: &[u16]) -> Vec<u8> {
 }
 
 impl Claim {
-    /// As Windows lays it out.
+    /// The bytes, in Windows' layout.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let values = self.values.to_bytes();
         let name = with_nul(&self.name);
@@ -92,14 +93,14 @@ impl Claim {
         bytes
     }
 
-    /// Takes a claim apart; `None` if it is none.
+    /// Parses a claim; `None` if it is invalid.
     pub(super) fn parse(bytes: &[u8]) -> Option<Claim> {
         let mut reader = Reader { bytes, taken: 0 };
         let name_at = reader.number(0)?;
         let value_type = u16::from_le_bytes(reader.array(4)?);
         let flags = reader.number(8)? as u32;
         let offsets = (0..reader.number(12)?).map(|index| reader.number(HEADER_SIZE + 4 * index));
-        // No offset is taken twice before it is known to be there: the count is not believed.
+        // Collect the offsets first: the count is untrusted, and may exceed the bytes there are.
         let offsets = offsets.collect::<Option<Vec<usize>>>()?;
         let name = reader.string(name_at)?;
         let mut offsets = offsets.into_iter();
@@ -143,7 +144,7 @@ impl<'a> Reader<'a> {
         self.long(at).filter(|&value| value <= 1).map(|value| value == 1)
     }
 
-    /// Counts what is taken.
+    /// Counts the bytes.
     fn count(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         self.taken += bytes.len();
         (self.taken <= MAX_BYTES).then_some(bytes)
@@ -164,7 +165,7 @@ impl<'a> Reader<'a> {
     fn string(&mut self, at: usize) -> Option<Vec<u16>> {
         let rest = self.bytes.get(at..)?;
         let (pairs, _) = rest.as_chunks::<2>();
-        // What has been taken is not looked through again.
+        // Limit the search to the bytes that are still allowed.
         let room = pairs.len().min((MAX_BYTES - self.taken) / 2 + 1);
         let end = pairs[..room].iter().position(|pair| *pair == [0, 0])?;
         let bytes = self.count(&rest[..2 * end + 2])?;

@@ -11,7 +11,7 @@
 
 use super::Sid;
 
-/// `ACE_CONDITION_SIGNATURE`: what the bytes behind the SID begin with.
+/// `ACE_CONDITION_SIGNATURE`: the first bytes behind the SID.
 const SIGNATURE: &[u8; 4] = b"artx";
 
 /// Codes of tokens.
@@ -24,7 +24,7 @@ mod code {
     pub(super) const SID: u8 = 0x51;
 }
 
-/// How an integer was written, which its token keeps.
+/// How an integer was written; its token records that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Sign {
@@ -33,7 +33,7 @@ pub(super) enum Sign {
     None = 3,
 }
 
-/// In which base an integer was written.
+/// The base in which an integer was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Base {
@@ -42,7 +42,7 @@ pub(super) enum Base {
     Hexadecimal = 3,
 }
 
-/// Whose attribute it is.
+/// The owner of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Class {
@@ -53,7 +53,7 @@ pub(super) enum Class {
 }
 
 impl Class {
-    /// How the attribute begins in text, as Windows prints it.
+    /// The prefixes of attributes in text, as Windows prints them.
     pub(super) const PREFIXES: [(&'static str, Class); 3] =
         [("@USER.", Class::User), ("@RESOURCE.", Class::Resource), ("@DEVICE.", Class::Device)];
 
@@ -64,7 +64,7 @@ impl Class {
     }
 }
 
-/// What an operator stands between or before.
+/// The kind of operands of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `Member_of {SID(BA)}`
@@ -162,7 +162,7 @@ impl Token {
 
 fn write_sized(bytes: &mut Vec<u8>, code: u8, data: &[u8]) {
     bytes.push(code);
-    // Whoever writes more than an ACE holds is refused when the ACE is written.
+    // If it is more than an ACE holds, writing the ACE fails.
     bytes.extend((data.len() as u32).to_le_bytes());
     bytes.extend_from_slice(data);
 }
@@ -187,8 +187,8 @@ pub(super) fn end(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(4), code::PADDING);
 }
 
-/// The tokens of a condition; `None` if it has none, or one that has no text. Its time grows with its bytes:
-/// lists do not nest.
+/// The tokens of a condition; `None` if they are invalid, or one has no text form. Takes linear time: lists
+/// do not nest.
 pub(super) fn parse(bytes: &[u8]) -> Option<Vec<Token>> {
     let mut reader = Reader { rest: bytes.strip_prefix(SIGNATURE)? };
     let mut tokens = Vec::new();

@@ -1,4 +1,4 @@
-//! The descriptor itself: owner, group and two lists, found by offsets.
+//! The descriptor itself: owner, group and two lists, located by offsets.
 
 use super::{Acl, SecurityError, Sid};
 use zerocopy::byteorder::little_endian::{U16, U32};
@@ -30,7 +30,7 @@ pub mod control {
     pub const DACL_PROTECTED: u16 = 0x1000;
     /// The SACL inherits nothing.
     pub const SACL_PROTECTED: u16 = 0x2000;
-    /// The byte after the revision has a meaning for whoever manages the object.
+    /// The byte after the revision has a meaning for the object's manager.
     pub const RM_CONTROL_VALID: u16 = 0x4000;
     /// Offsets, not pointers. Always so in a layer.
     pub const SELF_RELATIVE: u16 = 0x8000;
@@ -47,7 +47,7 @@ struct Header {
     /// `Sbz1`; see [`control::RM_CONTROL_VALID`].
     resource_manager: u8,
     control: U16,
-    /// Offsets from here on count from the start of the descriptor; 0: there is none.
+    /// These offsets count from the start of the descriptor; 0 means none.
     owner: U32,
     group: U32,
     sacl: U32,
@@ -55,10 +55,10 @@ struct Header {
 }
 const _: () = assert!(size_of::<Header>() == 20);
 
-/// A DACL or SACL, or one of the two ways of not having one.
+/// A DACL or SACL, or one of the two ways to have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AclSlot {
-    /// Nothing is said. The object's manager decides.
+    /// Not present: the object's manager decides.
     #[default]
     Absent,
     /// Present but NULL. As a DACL: everybody may do everything.
@@ -89,19 +89,19 @@ pub struct SecurityDescriptor {
     pub control: u16,
     /// The byte after the revision.
     pub resource_manager: u8,
-    /// Who may always change the DACL.
+    /// The owner, who may always change the DACL.
     pub owner: Option<Sid>,
     /// The primary group; POSIX emulations use it.
     pub group: Option<Sid>,
-    /// What is logged, the integrity label, resource attributes.
+    /// Auditing, the integrity label, resource attributes.
     pub sacl: AclSlot,
-    /// Who may do what.
+    /// The access rights.
     pub dacl: AclSlot,
 }
 
 impl SecurityDescriptor {
-    /// Reads a self-relative descriptor. Its parts may lie in any order; bytes that belong to no part are
-    /// ignored. Time and memory are bounded by the length of `bytes`.
+    /// Reads a self-relative descriptor. Its parts may lie in any order; other bytes are ignored. The length
+    /// of `bytes` bounds time and memory.
     ///
     /// # Errors
     /// [`SecurityError`] when a part lies outside `bytes` or contradicts itself.
@@ -131,8 +131,8 @@ impl SecurityDescriptor {
         })
     }
 
-    /// The self-relative form, its parts in the order owner, group, SACL, DACL without gaps: the order in
-    /// which Windows hands descriptors out. A descriptor that was read in this order gives the same bytes.
+    /// The self-relative form, its parts in the order owner, group, SACL, DACL without gaps: the order that
+    /// Windows uses. A descriptor that was read in this order gives the same bytes.
     ///
     /// # Errors
     /// [`SecurityError::TooLarge`] when an ACL exceeds 65,535 bytes.
@@ -184,7 +184,7 @@ fn read_sid(bytes: &[u8], offset: U32, what: &str) -> Result<Option<Sid>, Securi
     }
 }
 
-/// Without its control bit a list is none, whatever its offset says.
+/// Without its control bit a list is absent, even if it has an offset.
 fn read_slot(bytes: &[u8], offset: U32, present: bool, name: &str) -> Result<AclSlot, SecurityError> {
     match (present, offset.get() as usize) {
         (false, _) => Ok(AclSlot::Absent),

@@ -1,19 +1,20 @@
-//! Inheritance: the descriptor NTFS gives a new file or directory whose creator brings none.
+//! Inheritance: the descriptor that NTFS gives a new file or directory if its creator passes none.
 //!
-//! The rules are `ComputeACL` and `PostProcessACL` of \[MS-DTYP\] 2.5.3.4, completed by what Windows does
+//! The rules are `ComputeACL` and `PostProcessACL` of \[MS-DTYP\] 2.5.3.4, completed by Windows' behaviour
 //! where the pseudocode is silent or differs, as seen in the ACLs of real directories (golden tests below):
 //!
-//! * A **file** takes the ACEs marked OI, a **directory** those marked CI; a directory also carries OI-only
-//!   ACEs on for its files, as IO. NP ends the line: the child does not pass the ACE on.
-//! * What takes effect is made concrete: CREATOR OWNER and CREATOR GROUP become owner and group, generic
-//!   rights become file rights. If that changes an ACE which a directory also passes on, it gets both: the
-//!   concrete one, and the original as IO for its own children.
-//! * No ACE comes twice. Of equal ones between which no ACE of another type lies, where order would matter,
-//!   one stays: the one the parent has in these very words, else the one that had only its rights mapped,
-//!   else the creator's; of several of a kind the first. So an administrator's directory under `Program
-//!   Files` has one ACE for Administrators, and its place does not depend on where the parent has CREATOR
-//!   OWNER. Samba also keeps one (`se_create_child_secdesc`).
-//! * A concrete copy goes as well if an ACE with the same rights and SID has effect and is passed on besides.
+//! * A **file** takes the ACEs marked OI, a **directory** those marked CI; a directory also keeps OI-only
+//!   ACEs for its files, as IO. With NP the child does not pass the ACE on.
+//! * An ACE that takes effect is made concrete: CREATOR OWNER and CREATOR GROUP become owner and group,
+//!   generic rights become file rights. If that changes an ACE which a directory also passes on, it gets
+//!   both: the concrete one, and the original as IO for its own children.
+//! * No ACE comes twice. Of equal ones without an ACE of another type between them (where order would matter)
+//!   one stays: preferably the one that the parent has unchanged, then one that had only its rights mapped,
+//!   then the creator's; of several of a kind the first. So an administrator's directory under
+//!   `Program Files` has one ACE for Administrators, and its place does not depend on where the parent has
+//!   CREATOR OWNER. Samba also keeps one (`se_create_child_secdesc`).
+//! * A concrete copy is also dropped if an ACE with the same rights and SID both takes effect and is passed
+//!   on.
 //! * The ID flag and the AI control bits appear if the parent's list has AI, which it has on every volume
 //!   that Windows set up (Samba's `acl flag inherited canonicalization` documents the same for its DI flag).
 //! * Whether the parent is protected (P) only concerns its own parent.
@@ -27,7 +28,7 @@ use super::ace::{Ace, AceBody};
 use super::descriptor::{AclSlot, SecurityDescriptor, control};
 use super::{Acl, Sid, ace_flags, ace_types, rights};
 
-/// Flags about inheritance; the rest are about auditing and stay.
+/// Flags of inheritance; the others, of auditing, are kept.
 const INHERITANCE: u8 = ace_flags::OBJECT_INHERIT
     | ace_flags::CONTAINER_INHERIT
     | ace_flags::NO_PROPAGATE_INHERIT
@@ -35,8 +36,8 @@ const INHERITANCE: u8 = ace_flags::OBJECT_INHERIT
     | ace_flags::INHERITED;
 
 impl SecurityDescriptor {
-    /// What NTFS gives a new child of a directory with the descriptor `parent`, created by `owner` with the
-    /// primary group `group` without naming a descriptor.
+    /// The descriptor that NTFS gives a new child of a directory with the descriptor `parent`, if `owner`
+    /// with the primary group `group` creates it without passing a descriptor.
     pub fn inherit(
         parent: &SecurityDescriptor,
         is_directory: bool,
@@ -66,7 +67,7 @@ impl SecurityDescriptor {
 
 /// The default DACL in the token of a user whose files `owner` owns, without the logon session.
 ///
-/// An administrator's is `(A;;FA;;;BA)(A;;FA;;;SY)`, the owner first: what Windows gave in smbtorture's test
+/// An administrator's is `(A;;FA;;;BA)(A;;FA;;;SY)`, the owner first, as Windows gave it in smbtorture's test
 /// of inheritance (Samba, `source4/torture/raw/acls.c`, `sd_def` of `test_inheritance`). SYSTEM's own token
 /// has `(A;;FA;;;SY)(A;;0x1200a9;;;BA)` (ReactOS, `kmtests/ntos_se/SeInheritance.c`), which would keep
 /// administrators from writing to their own files.
@@ -76,7 +77,7 @@ fn default_dacl(owner: &Sid) -> Acl {
     Acl::new([full(*owner)].into_iter().chain(system).collect())
 }
 
-/// What is to be created.
+/// The child to be created.
 struct Child<'a> {
     is_directory: bool,
     owner: &'a Sid,
@@ -89,19 +90,19 @@ struct Inherited {
     made: Made,
 }
 
-/// How an ACE of the child was made. Of equal ones the least stays.
+/// How an ACE of the child was made. Of equal ACEs the one with the least value stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Made {
-    /// As the parent has it.
+    /// The parent's, unchanged.
     AsItIs,
     /// Generic rights became those of files.
     Mapped,
-    /// It was for the creator, whoever that is.
+    /// Made from an ACE for CREATOR OWNER or CREATOR GROUP.
     ForCreator,
 }
 
 impl Child<'_> {
-    /// The child's list, or `None` if nothing in the parent's list is for it.
+    /// The child's list; `None` if it inherits nothing from the parent's list.
     fn inherit_list(&self, parent: &Acl, auto: bool) -> Option<Acl> {
         let mut list = Vec::new();
         for ace in &parent.aces {
@@ -111,7 +112,7 @@ impl Child<'_> {
         (!aces.is_empty()).then_some(Acl { revision: parent.revision, aces })
     }
 
-    /// Appends what the child gets of one ACE: nothing, the ACE, or two of them.
+    /// Appends the ACEs that the child gets from one: none, one or two.
     fn inherit_ace(&self, ace: &Ace, auto: bool, list: &mut Vec<Inherited>) {
         let for_children = ace.flags & (ace_flags::OBJECT_INHERIT | ace_flags::CONTAINER_INHERIT);
         let for_this =
@@ -137,7 +138,7 @@ impl Child<'_> {
         }
     }
 
-    /// The body with creator SIDs and generic rights replaced by what they stand for on this child.
+    /// The body with creator SIDs and generic rights replaced by those of this child.
     fn concrete(&self, ace: &Ace) -> (AceBody, Made) {
         let mut body = ace.body.clone();
         let mut made = Made::AsItIs;
@@ -161,12 +162,12 @@ impl Child<'_> {
     }
 }
 
-/// Whether only another kind of object inherits the ACE. Files and directories have no kind in this sense.
+/// Whether only objects of a certain kind inherit the ACE. Files and directories have no kind in this sense.
 fn is_for_other_objects(ace: &Ace) -> bool {
     matches!(ace.body, AceBody::Object { inherited_object_type: Some(_), .. })
 }
 
-/// The rights on a file that the generic ones stand for. Source: `IoGetFileObjectGenericMapping`.
+/// Maps generic rights to those on a file. Source: `IoGetFileObjectGenericMapping`.
 fn map_generic(mask: u32) -> u32 {
     let mapping = [
         (rights::GENERIC_ALL, rights::FILE_ALL),
@@ -182,13 +183,12 @@ fn map_generic(mask: u32) -> u32 {
     )
 }
 
-/// Leaves out ACEs that say nothing new. Its time grows with the number of ACEs only: an ACE that is
-/// inherited has one of 64 combinations of flags.
+/// Removes redundant ACEs. Takes linear time: an inherited ACE has one of 64 combinations of flags.
 fn without_repetitions(list: Vec<Inherited>) -> Vec<Ace> {
     let mut keep = Vec::with_capacity(list.len());
     // Across an ACE of another type, order would matter.
     for run in list.chunk_by(|one, next| one.ace.ace_type == next.ace.ace_type) {
-        // Of each body, the flags it comes with, and which of the equal ACEs stays.
+        // For each body, its combinations of flags, and which of the equal ACEs stays.
         let mut staying: HashMap<&AceBody, BTreeMap<u8, (Made, usize)>> = HashMap::new();
         for (index, Inherited { ace, made }) in run.iter().enumerate() {
             let first = staying.entry(&ace.body).or_default().entry(ace.flags).or_insert((*made, index));

@@ -1,10 +1,9 @@
-//! Security descriptors: who owns a file and who may do what with it.
+//! Security descriptors: the owner of a file, and the access rights to it.
 //!
 //! Layers carry them in self-relative form, one per file, and most files of an image share a few dozen. This
-//! module takes one apart without trusting it ([`SecurityDescriptor::parse`]), writes it
-//! ([`SecurityDescriptor::to_bytes`]), reads and prints SDDL text, and computes what NTFS would give a new
-//! file ([`SecurityDescriptor::inherit`]), because a file that a Linux program creates in a container has
-//! nobody else to do it.
+//! module parses untrusted ones ([`SecurityDescriptor::parse`]), writes them
+//! ([`SecurityDescriptor::to_bytes`]), reads and prints SDDL text, and computes the one that NTFS would give
+//! a new file ([`SecurityDescriptor::inherit`]), for files that Linux programs create in a container.
 //!
 //! ```text
 //! 0                    20
@@ -13,8 +12,8 @@
 //! ACL: | revision, size, count | ACE | ACE | …     ACE: | type, flags, size | rights | … | SID | … |
 //! ```
 //!
-//! Nothing is lost on the way through: ACE types that this version does not know stay as bytes, conditions
-//! and resource attributes stay behind the SID they follow, and control bits are kept. A missing DACL, a NULL
+//! Reading and writing loses nothing: ACE types that this version does not know stay as bytes, conditions and
+//! resource attributes stay behind the SID they follow, and control bits are kept. A missing DACL, a NULL
 //! DACL (everybody may do everything) and an empty one (nobody may do anything) are three different things.
 //!
 //! ```
@@ -44,12 +43,12 @@ pub use descriptor::{AclSlot, SecurityDescriptor, control};
 pub use sddl::SddlError;
 pub use sid::Sid;
 
-/// Why bytes are no security descriptor, or why one cannot be written. Offsets count from the start of the
+/// Why bytes are not a security descriptor, or why one cannot be written. Offsets count from the start of the
 /// descriptor (or of the SID, when only a SID is read).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecurityError {
-    /// A part does not lie within the bytes there are.
+    /// A part does not lie within the bytes.
     #[error("{what} at offset {offset:#x} needs {needed} bytes, {available} are there")]
     Truncated {
         /// `header`, `owner`, `DACL`, `ACE 3 of the DACL` …
@@ -58,7 +57,7 @@ pub enum SecurityError {
         offset: usize,
         /// Bytes it needs, as far as that is known.
         needed: usize,
-        /// Bytes from there to the end of what encloses it.
+        /// Bytes from there to the end of the enclosing part.
         available: usize,
     },
     /// A revision this format does not have.
@@ -68,7 +67,7 @@ pub enum SecurityError {
         what: String,
         /// Where it starts.
         offset: usize,
-        /// What it says.
+        /// Its value.
         revision: u8,
     },
     /// The descriptor holds pointers instead of offsets.
@@ -94,13 +93,13 @@ pub enum SecurityError {
         what: String,
         /// Where it starts.
         offset: usize,
-        /// What it says.
+        /// Its value.
         size: usize,
     },
     /// Something to be written does not fit its 16-bit field.
     #[error("{what} would have {count}, at most 65535 fit its field")]
     TooLarge {
-        /// The part and what is counted.
+        /// The part and the unit of the count.
         what: &'static str,
         /// How many.
         count: usize,

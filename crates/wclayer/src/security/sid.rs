@@ -71,7 +71,7 @@ impl Sid {
         Some(longer)
     }
 
-    /// Reads the SID at the start of `bytes`; bytes after it are not looked at.
+    /// Reads the SID at the start of `bytes`; bytes after it are ignored.
     ///
     /// # Errors
     /// [`SecurityError`] when it is cut short or malformed.
@@ -122,7 +122,7 @@ impl Sid {
 }
 
 impl fmt::Display for Sid {
-    /// `S-1-5-32-544`; an authority of 2³² and more is hexadecimal, as \[MS-DTYP\] 2.4.2.1 asks.
+    /// `S-1-5-32-544`; an authority of 2³² and more is hexadecimal, as \[MS-DTYP\] 2.4.2.1 requires.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.authority >> 32 == 0 {
             write!(f, "S-1-{}", self.authority)?;
@@ -139,7 +139,7 @@ impl fmt::Debug for Sid {
     }
 }
 
-/// The text is no SID.
+/// The text is not a SID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a SID (S-1-<authority>-<up to 15 numbers>)")]
 pub struct ParseSidError {
@@ -167,7 +167,7 @@ fn read_text(text: &str) -> Option<Sid> {
 fn number(text: &str) -> Option<u64> {
     let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     let (digits, radix) = hexadecimal.map_or((text, 10), |digits| (digits, 16));
-    // The parser of numbers would take a sign.
+    // The parser of numbers would accept a sign.
     let all_digits = digits.chars().all(|digit| digit.is_digit(radix));
     all_digits.then(|| u64::from_str_radix(digits, radix).ok())?
 }

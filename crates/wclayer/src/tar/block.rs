@@ -1,4 +1,4 @@
-//! One 512-byte header block: where its fields lie, and how numbers and text are written in them.
+//! One 512-byte header block: the places of its fields, and their formats of numbers and text.
 //!
 //! Source: POSIX.1-2001 `ustar`, GNU tar's `tar.h` (`struct oldgnu_header`, `struct star_header`), and the
 //! leniency of Go's `archive/tar` `format.go` and `strconv.go`.
@@ -36,7 +36,7 @@ pub(super) const GNU_CTIME: Range<usize> = 357..369;
 pub(super) const GNU_SPARSE: Range<usize> = 386..483;
 pub(super) const GNU_REAL_SIZE: Range<usize> = 483..495;
 
-/// Which of the tar dialects a header block is in.
+/// The tar dialect of a header block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     V7,
@@ -46,11 +46,11 @@ pub(super) enum Format {
     Star,
 }
 
-/// A numeric field that holds no number, or one beyond 63 bits.
+/// A numeric field that does not hold a number, or one beyond 63 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotANumber;
 
-/// The dialect of a block; `None` if its checksum is wrong, which is how anything but a tar header looks.
+/// The dialect of a block; `None` if its checksum is wrong, as in anything but a tar header.
 pub(super) fn format(block: &Block) -> Option<Format> {
     let stated = octal(&block[CHECKSUM]).ok()?;
     // Nearly every tar has the first of the two.
@@ -72,7 +72,7 @@ pub(super) fn checksum(block: &Block) -> i64 {
     i64::from(sum(&block[..CHECKSUM.start]) + sum(&block[CHECKSUM.end..]) + 8 * u32::from(b' '))
 }
 
-/// The sum of old Sun tars, which took bytes for signed: one from 0x80 up counts 256 less.
+/// The checksum of old Sun tars, which treated bytes as signed: one from 0x80 up counts 256 less.
 fn signed_checksum(block: &Block) -> i64 {
     let high = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte >> 7)).sum::<u32>();
     checksum(block) - 256 * i64::from(high(&block[..CHECKSUM.start]) + high(&block[CHECKSUM.end..]))

@@ -1,4 +1,4 @@
-//! The data of the current entry: what is left of it, and its holes.
+//! The data of the current entry: the rest to read, and its holes.
 
 use std::io::{self, BufRead, Read};
 
@@ -7,7 +7,7 @@ use super::error::{TarError, lossy};
 use super::reader::{Reader, Source};
 use super::sparse::{SparseExtent, SparseMap};
 
-/// What is left of the current entry.
+/// The rest of the current entry.
 #[derive(Default)]
 pub(super) struct Body {
     /// For errors: the entry and its first block.
@@ -20,10 +20,10 @@ pub(super) struct Body {
     sparse: Option<Sparse>,
 }
 
-/// Where reading a sparse file stands.
+/// The position in a sparse file.
 struct Sparse {
     extents: std::vec::IntoIter<SparseExtent>,
-    /// The extent that reading is in or before; its length is what is left of it.
+    /// The current or next extent; its length is the rest to read.
     extent: Option<SparseExtent>,
     position: u64,
     size: u64,
@@ -41,7 +41,7 @@ impl Body {
         self.sparse = None;
     }
 
-    /// From here on the data is that of a sparse file of `size` bytes.
+    /// Treats the data as that of a sparse file of `size` bytes.
     pub(super) fn set_sparse(&mut self, name: &[u8], map: &SparseMap, size: u64) {
         self.name.clear();
         self.name.extend_from_slice(name);
@@ -51,7 +51,7 @@ impl Body {
         self.sparse = Some(Sparse { extents, extent, position: 0, size, stored_size, actual_size });
     }
 
-    /// Passes over what is left; false if the archive ends in the padding.
+    /// Skips the rest; `false` if the archive ends in the padding.
     pub(super) fn skip<R: BufRead>(&mut self, source: &mut Source<R>) -> Result<bool, TarError> {
         let missing = source.skip(self.stored_left)?;
         if missing > 0 {
@@ -76,7 +76,7 @@ impl Body {
         Ok(read)
     }
 
-    /// Everything that is left. The caller has bounded it.
+    /// Reads the whole rest. The caller has bounded it.
     pub(super) fn read_all<R: BufRead>(&mut self, source: &mut Source<R>) -> Result<Vec<u8>, TarError> {
         let mut all = Vec::new();
         while self.stored_left > 0 {
@@ -103,7 +103,7 @@ impl Body {
             return Ok(read);
         };
         if sparse.position == sparse.size {
-            // Go takes data that no extent refers to for an error, but only when the file is read to its end.
+            // In Go, data that no extent refers to are an error, but only when the file is read to its end.
             return if self.stored_left > 0 { Err(self.sparse_mismatch()) } else { Ok(0) };
         }
         let (is_hole, length) = sparse.run();
@@ -123,7 +123,7 @@ impl Body {
         Ok(read)
     }
 
-    /// Reads stored bytes, as many as come at once.
+    /// Reads stored bytes, as many as one read gives.
     fn read_some<R: BufRead>(
         &mut self,
         source: &mut Source<R>,
@@ -156,7 +156,7 @@ impl Body {
 }
 
 impl Sparse {
-    /// Whether the file goes on with a hole, and for how many bytes (at least one before its end).
+    /// Whether a hole comes next, and for how many bytes (at least one before the end).
     fn run(&mut self) -> (bool, u64) {
         while self.extent.is_some_and(|extent| extent.length == 0) {
             self.extent = self.extents.next();

@@ -2,9 +2,9 @@
 
 use std::io;
 
-/// Why a tar archive was refused, or could not be written. One variant per fact.
+/// Why a tar archive was refused, or could not be written.
 ///
-/// `offset` is a byte offset in the archive; of a header unless said otherwise. `entry` is the name in that
+/// `offset` is a byte offset in the archive, of a header unless stated otherwise. `entry` is the name in that
 /// header, printed lossily.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,7 +14,7 @@ pub enum TarError {
     Read {
         /// Where reading stopped.
         offset: u64,
-        /// What the source said.
+        /// The source's error.
         source: io::Error,
     },
     /// The archive ends inside a header.
@@ -41,13 +41,13 @@ pub enum TarError {
         /// The block.
         offset: u64,
     },
-    /// One block of zeros, which is half of an archive's end, and then something else.
+    /// One block of zeros, which is half of an archive's end, followed by something else.
     #[error("a block of zeros at tar offset {offset:#x} is followed by something else")]
     HalfAnEnd {
         /// The block of zeros.
         offset: u64,
     },
-    /// A header field that holds no number.
+    /// A header field that does not hold a number.
     #[error("header {entry:?} at tar offset {offset:#x}: {field} is not a number")]
     Number {
         /// The name in the header.
@@ -73,7 +73,7 @@ pub enum TarError {
         "extended header {entry:?} at tar offset {offset:#x} is {size} bytes long, at most {limit} are allowed"
     )]
     SpecialTooLong {
-        /// What the extended header itself is called.
+        /// The name of the extended header itself.
         entry: String,
         /// The extended header.
         offset: u64,
@@ -87,12 +87,12 @@ pub enum TarError {
     PaxRecord {
         /// The extended header.
         offset: u64,
-        /// Which record in it, from 0.
+        /// The record's index in it, from 0.
         record: usize,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
-    /// A standard PAX record whose value is not what its key demands.
+    /// A standard PAX record whose value is invalid for its key.
     #[error("entry {entry:?} at tar offset {offset:#x}: PAX record {key:?} has the value {value:?}")]
     PaxValue {
         /// The name in the entry's header block.
@@ -111,7 +111,7 @@ pub enum TarError {
         entry: String,
         /// Its first block.
         offset: u64,
-        /// What is wrong with the map.
+        /// The problem of the map.
         problem: &'static str,
     },
     /// A sparse file whose data is not as long as its map says.
@@ -128,7 +128,7 @@ pub enum TarError {
         /// Bytes in the archive.
         actual: u64,
     },
-    /// Reading went on after an error.
+    /// The caller went on reading after an error.
     #[error("the tar cannot be read on after the error at offset {offset:#x}")]
     Failed {
         /// Where the first error was.
@@ -139,7 +139,7 @@ pub enum TarError {
     Unwritable {
         /// The entry.
         entry: String,
-        /// Why not.
+        /// The reason.
         problem: &'static str,
     },
     /// The data written for an entry is shorter than its header said.
@@ -150,12 +150,12 @@ pub enum TarError {
         /// Bytes missing.
         missing: u64,
     },
-    /// More data than the entry's header said.
+    /// More data than the entry's header announced.
     #[error("entry {entry:?}: more data than the {size} bytes of its header")]
     DataTooLong {
         /// The entry.
         entry: String,
-        /// Bytes the header said.
+        /// Bytes that the header announced.
         size: u64,
     },
     /// The destination of the archive failed.
@@ -163,13 +163,13 @@ pub enum TarError {
     Write {
         /// The entry being written; empty before the first and at the end.
         entry: String,
-        /// What the destination said.
+        /// The destination's error.
         source: io::Error,
     },
 }
 
 impl TarError {
-    /// The entry that is at fault, if the archive was in one.
+    /// The invalid entry, if the error concerns one.
     pub fn entry(&self) -> Option<&str> {
         match self {
             Self::TruncatedData { entry, .. }

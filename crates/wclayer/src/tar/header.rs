@@ -23,10 +23,10 @@ pub mod type_flag {
     pub const DIRECTORY: u8 = b'5';
     /// A named pipe. Has no data.
     pub const FIFO: u8 = b'6';
-    /// A file that was to lie in one piece on its disk; to everybody else an ordinary one (pax(1), "ustar
-    /// Interchange Format").
+    /// A file that should be contiguous on disk; otherwise an ordinary one (pax(1), "ustar Interchange
+    /// Format").
     pub const CONTIGUOUS: u8 = b'7';
-    /// A PAX global header. Go hands it over as an entry and applies its records to nothing else.
+    /// A PAX global header. Go returns it as an entry and does not apply its records to others.
     pub const GLOBAL: u8 = b'g';
     /// A sparse file of GNU tar.
     pub const GNU_SPARSE: u8 = b'S';
@@ -38,15 +38,15 @@ pub mod type_flag {
     pub(in crate::tar) const GNU_LONG_LINK: u8 = b'K';
 }
 
-/// Whether entries of this type have no data, whatever their size field says.
+/// Whether entries of this type never have data, even if their size field is not 0.
 pub(super) fn is_header_only(type_flag: u8) -> bool {
     (type_flag::LINK..=type_flag::FIFO).contains(&type_flag)
 }
 
 /// One entry of an archive.
 ///
-/// Extended headers, long names and sparse maps are already applied: `name`, `size` and the times are what
-/// holds.
+/// Extended headers, long names and sparse maps are already applied: `name`, `size` and the times are the
+/// final values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Archive offset of the first block that belongs to the entry: its PAX header or GNU long name if it has
@@ -56,16 +56,16 @@ pub struct Header {
     pub header_offset: u64,
     /// Archive offset of its data.
     pub data_offset: u64,
-    /// Bytes of the file. Not that many are in the archive if it is sparse. 0 for types without data.
+    /// Bytes of the file; the archive has fewer if it is sparse. 0 for types without data.
     pub size: u64,
     /// Bytes of data in the archive at `data_offset`, padding not counted.
     pub stored_size: u64,
-    /// What the entry is, see [`type_flag`]. The NUL of old archives is already a file or, with a trailing
-    /// slash in the name, a directory.
+    /// The type of the entry, see [`type_flag`]. The NUL of old archives is already a file or, with a
+    /// trailing slash in the name, a directory.
     pub type_flag: u8,
-    /// The name, any bytes, as it stands.
+    /// The name, any bytes, unchanged.
     pub name: Vec<u8>,
-    /// What a link points to, any bytes, as it stands.
+    /// The target of a link, any bytes, unchanged.
     pub link_name: Vec<u8>,
     /// Permission bits, and others by some writers.
     pub mode: i64,
@@ -87,9 +87,9 @@ pub struct Header {
     pub atime: Option<PaxTime>,
     /// Last change of metadata.
     pub ctime: Option<PaxTime>,
-    /// All records of the PAX header, those applied to the fields above too.
+    /// All records of the PAX header, including those applied to the fields above.
     pub pax: PaxRecords,
-    /// Which parts of a sparse file are in the archive; `None` if all of it is.
+    /// The parts of a sparse file that are in the archive; `None` if the file is not sparse.
     pub sparse: Option<SparseMap>,
 }
 
@@ -99,8 +99,7 @@ impl Header {
         lossy(&self.name)
     }
 
-    /// Reads a header block at `offset`. Beside it comes its size field, which may be negative or stand for
-    /// nothing.
+    /// Reads a header block at `offset`. Also returns its size field, which may be negative or meaningless.
     pub(super) fn from_block(block: &Block, format: Format, offset: u64) -> Result<(Self, i64), TarError> {
         let number = |range: std::ops::Range<usize>, field| {
             block::number(&block[range]).map_err(|_| TarError::Number {
@@ -151,7 +150,7 @@ impl Header {
     }
 
     /// GNU headers have times where USTAR has the prefix. Go before 1.8 wrote a prefix there all the same, so
-    /// what does not read as times is one.
+    /// a field that is not a time is a prefix.
     fn gnu_times(&mut self, block: &Block) {
         let time = |range: std::ops::Range<usize>| {
             let field = &block[range];
@@ -168,8 +167,8 @@ impl Header {
         }
     }
 
-    /// Lets the standard records of a PAX header take the place of header fields. Empty ones leave the field
-    /// alone. `size` is the size field.
+    /// Replaces header fields by the standard records of a PAX header. Empty records leave the field alone.
+    /// `size` is the size field.
     pub(super) fn apply(&mut self, pax: PaxRecords, size: &mut i64) -> Result<(), TarError> {
         for (key, value) in pax.iter().filter(|(_, value)| !value.is_empty()) {
             self.apply_record(key, value, size).map_err(|key| TarError::PaxValue {

@@ -1,16 +1,16 @@
 //! Tar archives, as Go's `archive/tar` understands and writes them.
 //!
 //! Windows layers are made by programs that use that package (Docker, containerd, hcsshim, BuildKit), and a
-//! layer is identified by the digest of its bytes, so ours has to agree with it on every odd archive and on
-//! every byte that it writes. General tar crates differ in what they accept and in how they lay out headers;
-//! they also hide where an entry lies in the archive, which is what the portable engine's index is made of.
+//! layer is identified by the digest of its bytes, so ours has to agree with it on every odd archive that it
+//! reads and on every byte that it writes. General tar crates differ in what they accept and in how they lay
+//! out headers; they also hide the offsets of entries in the archive, which the portable engine's index
+//! needs.
 //!
 //! In: [`Reader`], over any [`std::io::BufRead`]. It reads each header into a [`Header`] that knows its
-//! offsets, and passes over data without copying it. Out: [`Writer`], which takes a [`NewEntry`] and chooses
+//! offsets, and skips data without copying it. Out: [`Writer`], which takes a [`NewEntry`] and chooses
 //! between USTAR and PAX by Go's rules.
 //!
-//! Always true: memory is bounded by [`MAX_SPECIAL_SIZE`], whatever sizes an archive claims; nothing
-//! recurses.
+//! [`MAX_SPECIAL_SIZE`] bounds the memory, whatever sizes an archive claims; nothing recurses.
 //!
 //! Source: POSIX.1-2001 `pax`, the GNU tar manual (sparse formats), and the behaviour of Go 1.24's
 //! `archive/tar` (`reader.go`, `strconv.go`, `writer.go`), pinned down in `vectors/`.

@@ -1,6 +1,6 @@
-//! Slash-separated paths as Go's `path` package takes them apart, on bytes.
+//! Slash-separated paths, split as by Go's `path` package, on bytes.
 //!
-//! The reference cleans paths in several places, and what comes out is part of the bytes of a layer.
+//! The reference cleans paths in several places, and the results are part of the bytes of a layer.
 
 /// The path without `.`, `..` and empty elements as far as that is possible without a file system; never
 /// empty.
@@ -10,7 +10,7 @@ pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
     if rooted {
         out.push(b'/');
     }
-    // Up to here `..` cannot take anything away: the root, or `..`s that lead out.
+    // `..` cannot remove anything before here: the root, or `..`s that lead out.
     let mut fixed = out.len();
     for element in path.split(|&byte| byte == b'/') {
         match element {
@@ -37,7 +37,7 @@ pub(crate) fn clean(path: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Everything up to the last slash, that included, and the rest.
+/// Everything up to and including the last slash, and the rest.
 pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     path.split_at(path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1))
 }

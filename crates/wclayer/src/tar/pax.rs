@@ -17,7 +17,7 @@ pub struct PaxRecords {
     spans: Vec<Span>,
 }
 
-/// Where a record lies in the buffer: `key=value`.
+/// The place of a record, `key=value`, in the buffer.
 #[derive(Clone, Copy)]
 struct Span {
     start: u32,
@@ -26,7 +26,7 @@ struct Span {
 }
 
 impl PaxRecords {
-    /// The value of `key`; `Some(b"")` for a record that is there and empty.
+    /// The value of `key`; `Some(b"")` for an empty record.
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         self.spans.iter().rev().find(|span| self.key(span) == key).map(|span| self.value(span))
     }
@@ -36,7 +36,7 @@ impl PaxRecords {
         self.spans.iter().map(|span| (self.key(span), self.value(span)))
     }
 
-    /// How many records there are.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.spans.len()
     }
@@ -48,7 +48,7 @@ impl PaxRecords {
 
     /// Adds a record, in place of one with the same key.
     ///
-    /// Nothing checks here that the record can be written; [`Writer`](super::Writer) does.
+    /// This does not check that the record can be written; [`Writer`](super::Writer) does.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) {
         self.remove(key);
         self.push(key, value);
@@ -213,7 +213,7 @@ fn digits(number: usize) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-/// A decimal number with an optional sign, as Go's `strconv.ParseInt(s, 10, 64)` takes it.
+/// A decimal number with an optional sign, as Go's `strconv.ParseInt(s, 10, 64)` accepts it.
 pub(super) fn decimal_i64(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),

@@ -1,7 +1,7 @@
 //! Reads an archive, header by header.
 //!
-//! Blocks are looked at where the source has them buffered, and data nobody asks for is passed over there, so
-//! the cost of an archive is that of its headers.
+//! Blocks are parsed in the source's buffer, and data that nobody reads are skipped there, so an archive
+//! costs only as much as its headers.
 
 use std::io::{self, BufRead};
 
@@ -13,16 +13,16 @@ use super::header::{Header, is_header_only, type_flag};
 use super::pax::PaxRecords;
 use super::sparse::{self, SparseMap};
 
-/// How an archive ended. Go takes every one of these for a proper end; only the first is what POSIX asks for.
+/// How an archive ended. Go accepts all of these as a proper end; POSIX only the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveEnd {
-    /// Two blocks of zeros. What may be behind them was not read.
+    /// Two blocks of zeros. Anything behind them was not read.
     Marked,
     /// One block of zeros, then no more bytes.
     HalfMarked,
     /// No more bytes where a header could be.
     Unmarked,
-    /// No more bytes inside the zeros that fill up the last block of some data.
+    /// No more bytes, inside the padding of the last block of some data.
     InPadding,
     /// No more bytes, or the end, right after an extended header or long name: the entry it belongs to is
     /// missing.
@@ -38,7 +38,7 @@ enum State {
 
 /// Reads the entries of an archive in order.
 ///
-/// After an error it gives nothing but [`TarError::Failed`].
+/// After an error it only returns [`TarError::Failed`].
 pub struct Reader<R> {
     pub(super) source: Source<R>,
     pub(super) body: Body,
@@ -57,7 +57,7 @@ struct Prefix {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// Reads an archive from where `source` stands; offsets count from there.
+    /// Reads an archive from the current position of `source`; offsets count from there.
     ///
     /// Decompression is the caller's work. A buffer of 64 KiB or more makes it fast.
     pub fn new(source: R) -> Self {
@@ -70,17 +70,17 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Accepts no extended header and no GNU long name of more than `bytes`, nor of more than
+    /// Refuses extended headers and GNU long names of more than `bytes`, and of more than
     /// [`MAX_SPECIAL_SIZE`].
     #[must_use]
     pub fn with_longest_special(self, bytes: u64) -> Self {
         Self { longest_special: bytes.min(MAX_SPECIAL_SIZE), ..self }
     }
 
-    /// Goes to the next entry, past what was not read of the one before; `None` at the end.
+    /// Goes to the next entry, past the unread rest of the one before; `None` at the end.
     ///
     /// # Errors
-    /// Whatever Go's reader refuses, see [`TarError`].
+    /// Everything that Go's reader refuses, see [`TarError`].
     #[expect(clippy::should_implement_trait, reason = "the entry's data is read from self in between")]
     pub fn next(&mut self) -> Result<Option<Header>, TarError> {
         match self.state {
@@ -97,7 +97,7 @@ impl<R: BufRead> Reader<R> {
         Ok(result?.ok())
     }
 
-    /// The data of the entry that [`next`](Self::next) gave last, from where reading it stands.
+    /// The data of the last entry from [`next`](Self::next), from the current position.
     ///
     /// The holes of a sparse file read as zeros. Types that have no data are empty.
     pub fn data(&mut self) -> Data<'_, R> {
@@ -112,7 +112,7 @@ impl<R: BufRead> Reader<R> {
         io::Read::read(&mut self.data(), buffer)
     }
 
-    /// As [`read_data`](Self::read_data), with the error as it is.
+    /// Like [`read_data`](Self::read_data), with the bare error.
     pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
         if let Some(error) = self.failure() {
             return Err(error);
@@ -130,12 +130,12 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Bytes of the archive that were read, or passed over.
+    /// Bytes of the archive that were read or skipped.
     pub fn position(&self) -> u64 {
         self.source.position
     }
 
-    /// The source, standing behind the last byte that was needed.
+    /// The source, behind the last byte that was needed.
     pub fn into_inner(self) -> R {
         self.source.inner
     }
@@ -195,7 +195,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Makes the data behind a header block the current data.
+    /// Makes the data behind a header block current.
     fn begin(&mut self, header: &mut Header, size: i64) -> Result<(), TarError> {
         let stored = if is_header_only(header.type_flag) { 0 } else { size };
         let stored = u64::try_from(stored).map_err(|_| TarError::NegativeSize {
@@ -220,7 +220,7 @@ impl<R: BufRead> Reader<R> {
         Ok(name)
     }
 
-    /// The data of an extended header, bounded; its size field decides nothing but when to stop.
+    /// The data of an extended header, bounded; its size field only decides when to stop.
     fn read_special(&mut self, header: &Header) -> Result<Vec<u8>, TarError> {
         if header.size > self.longest_special {
             return Err(TarError::SpecialTooLong {
@@ -233,7 +233,7 @@ impl<R: BufRead> Reader<R> {
         self.body.read_all(&mut self.source)
     }
 
-    /// A global header is an entry of its own: it may rename itself, and that is all its records do.
+    /// A global header is an entry of its own: its records can only rename itself.
     fn global(&mut self, header: Header) -> Result<Header, TarError> {
         let pax = self.read_pax(&header)?;
         let renamed = pax.get(b"path").filter(|path| !path.is_empty()).map(<[u8]>::to_vec);
@@ -249,7 +249,7 @@ impl<R: BufRead> Reader<R> {
         })
     }
 
-    /// Applies what came before the entry's own header block.
+    /// Applies the headers that came before the entry's own header block.
     fn finish(
         &mut self,
         mut header: Header,
@@ -284,7 +284,7 @@ impl<R: BufRead> Reader<R> {
             return Err(bad("type S in a header that is not GNU tar's"));
         }
         let (mut map, mut more) = sparse::OldGnu::start(&self.block).map_err(bad)?;
-        // Go adds what the header's own block has of the map, so a mebibyte of further blocks is one too
+        // Go counts the part of the map in the header's own block, so a mebibyte of further blocks is one too
         // many.
         let mut length = 0;
         while more {
@@ -368,10 +368,10 @@ pub(super) struct Source<R> {
 }
 
 impl<R: BufRead> Source<R> {
-    /// What the source has ready, at least a byte unless it is at its end.
+    /// The bytes that the source has buffered, at least one unless it is at its end.
     pub(super) fn fill(&mut self) -> Result<&[u8], TarError> {
-        // Twice, because the borrow checker does not let a slice out of a loop. The second time there is no
-        // reading.
+        // Call it twice, because the borrow checker does not let a slice out of a loop. The second call does
+        // not read.
         let is_empty = loop {
             match self.inner.fill_buf() {
                 Ok(available) => break available.is_empty(),
@@ -390,7 +390,7 @@ impl<R: BufRead> Source<R> {
         self.position += count as u64;
     }
 
-    /// Fills `buffer` as far as the source reaches; how far is the result.
+    /// Fills `buffer` as far as the source reaches; returns how far.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -406,7 +406,7 @@ impl<R: BufRead> Source<R> {
         Ok(filled)
     }
 
-    /// Passes over `count` bytes as far as the source reaches; how many are left is the result.
+    /// Skips `count` bytes as far as the source reaches; returns how many are left.
     pub(super) fn skip(&mut self, mut count: u64) -> Result<u64, TarError> {
         while count > 0 {
             let available = self.fill()?.len();

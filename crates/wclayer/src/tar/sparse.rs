@@ -1,4 +1,4 @@
-//! Sparse files: which parts of a file the archive holds; the rest is zeros.
+//! Sparse files: the archive holds only parts of a file; the rest is zeros.
 //!
 //! GNU tar has written this in four ways: in the header block and blocks after it (type `S`), in repeated PAX
 //! records (0.0), in one PAX record (0.1), and in the first blocks of the data (1.0). All of them end up as a
@@ -37,14 +37,14 @@ impl SparseExtent {
     }
 }
 
-/// Which parts of a sparse file are in the archive. They lie there one after the other, without padding.
+/// The parts of a sparse file that are in the archive, one after the other, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SparseMap {
     extents: Vec<SparseExtent>,
 }
 
 impl SparseMap {
-    /// Takes extents that are in order, do not overlap, and end within a file of `size` bytes.
+    /// Accepts extents that are in order, do not overlap, and end within a file of `size` bytes.
     pub(super) fn new(extents: Vec<(i64, i64)>, size: u64) -> Result<Self, &'static str> {
         let mut end = 0;
         let mut checked = Vec::with_capacity(extents.len());
@@ -111,17 +111,17 @@ impl Format00 {
     }
 }
 
-/// What the PAX records of an entry say about its sparse format.
+/// The sparse format of an entry, from its PAX records.
 pub(super) struct PaxSparse<'a> {
     /// Format 1.0: the map is in the first blocks of the data.
     pub(super) map_in_data: bool,
     /// The file's name, in place of a made-up one in the header.
     pub(super) name: Option<&'a [u8]>,
-    /// The file's size; `Some(None)` if the record holds no number.
+    /// The file's size; `Some(None)` if the record does not hold a number.
     pub(super) size: Option<Option<i64>>,
 }
 
-/// Recognises the PAX sparse formats; versions nobody knows are plain files.
+/// Recognises the PAX sparse formats; files of unknown versions are plain files.
 pub(super) fn in_pax(records: &PaxRecords) -> Option<PaxSparse<'_>> {
     let value = |key| records.get(key).filter(|value| !value.is_empty());
     let map_in_data = match (value(MAJOR), value(MINOR)) {
@@ -158,8 +158,7 @@ pub(super) struct Format10 {
 }
 
 impl Format10 {
-    /// Takes the next block; true when the map is complete. What is behind the map in its last block is
-    /// padding.
+    /// Takes the next block; true when the map is complete. The rest of its last block is padding.
     pub(super) fn take(&mut self, block: &[u8]) -> Result<bool, &'static str> {
         for &byte in block {
             if self.is_complete() {

@@ -1,9 +1,9 @@
 //! Writes an archive, byte for byte as Go's `archive/tar` does.
 //!
-//! What cannot be said in a header block goes into a PAX header before it. Which fields those are, in which
-//! order, and what stands in the block instead, decides about a layer's digest, so Go's rules are followed to
-//! the letter (`common.go` `allowedFormats`, `writer.go`; Go 1.24). Its GNU dialect is never written: nothing
-//! that a layer can hold needs it.
+//! Values that do not fit a header block go into a PAX header before it. The choice of these fields, their
+//! order, and the values in the block instead affect a layer's digest, so Go's rules are followed exactly
+//! (`common.go` `allowedFormats`, `writer.go`; Go 1.24). Its GNU dialect is never written: nothing that a
+//! layer can hold needs it.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -29,7 +29,7 @@ pub struct NewEntry<'a> {
     pub type_flag: u8,
     /// The name. That of a file must not end in a slash.
     pub name: &'a [u8],
-    /// What a link points to.
+    /// The target of a link.
     pub link_name: &'a [u8],
     /// Bytes of data that will follow. Types without data may have a size, but no data.
     pub size: u64,
@@ -81,7 +81,7 @@ impl<'a> From<&'a Header> for NewEntry<'a> {
 
 /// Writes entries one after the other.
 ///
-/// [`begin`](Self::begin) writes a header; then exactly as many bytes of data as it said have to come.
+/// [`begin`](Self::begin) writes a header; then exactly as many bytes of data as it announced have to follow.
 #[derive(Debug)]
 pub struct Writer<W> {
     inner: W,
@@ -102,7 +102,7 @@ impl<W: Write> Writer<W> {
     /// Writes the header of the next entry.
     ///
     /// # Errors
-    /// [`TarError::DataMissing`] if the entry before is not complete, [`TarError::Unwritable`],
+    /// [`TarError::DataMissing`] if the previous entry is not complete, [`TarError::Unwritable`],
     /// [`TarError::Write`].
     pub fn begin(&mut self, entry: &NewEntry<'_>) -> Result<(), TarError> {
         self.complete()?;
@@ -124,7 +124,7 @@ impl<W: Write> Writer<W> {
     /// Writes data of the current entry.
     ///
     /// # Errors
-    /// [`TarError::DataTooLong`] if there is more than the header said (nothing is written then),
+    /// [`TarError::DataTooLong`] if there is more than the header announced (nothing is written then),
     /// [`TarError::Write`].
     pub fn write_data(&mut self, data: &[u8]) -> Result<(), TarError> {
         match self.left.checked_sub(data.len() as u64) {
@@ -134,9 +134,9 @@ impl<W: Write> Writer<W> {
         self.put(data)
     }
 
-    /// Writes everything that `data` has. `Ok(Err(_))` is its error, `Err` that of the archive.
+    /// Writes all of `data`. `Ok(Err(_))` is an error of `data`, `Err` one of the archive.
     pub fn copy(&mut self, data: &mut (impl Read + ?Sized)) -> Result<io::Result<u64>, TarError> {
-        // Large enough that a read is worth its call, small enough for a cache.
+        // Large enough to be worth a call, small enough for a cache.
         let mut buffer = vec![0; 64 << 10];
         let mut copied = 0;
         loop {
@@ -160,7 +160,7 @@ impl<W: Write> Writer<W> {
         self.left
     }
 
-    /// Writes the end of the archive: two blocks of zeros, and nothing to fill up a tape's record.
+    /// Writes the end of the archive: two blocks of zeros, without padding to a tape's record.
     ///
     /// # Errors
     /// [`TarError::DataMissing`] if the last entry is not complete, [`TarError::Write`].
@@ -222,7 +222,7 @@ fn headers(entry: &NewEntry<'_>) -> Result<Vec<u8>, TarError> {
     Ok(out)
 }
 
-/// What neither USTAR nor PAX can hold.
+/// Refuses entries that neither USTAR nor PAX can hold.
 fn check(entry: &NewEntry<'_>) -> Result<(), &'static str> {
     let numbers = [entry.mode, entry.dev_major, entry.dev_minor];
     if numbers.iter().any(|&number| !block::fits_octal(8, number)) {
@@ -268,7 +268,7 @@ fn ustar_name<'a>(entry: &NewEntry<'a>) -> Option<(&'a [u8], &'a [u8])> {
     }
 }
 
-/// Divides a name between the prefix and the name field, as far back as the prefix allows.
+/// Splits a name between the prefix and the name field, at the last slash that the prefix allows.
 fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
     if !is_ascii(name, usize::MAX) {
         return None;
@@ -289,8 +289,8 @@ fn is_ascii(text: &[u8], width: usize) -> bool {
     text.len() <= width && text.is_ascii() && !text.contains(&0)
 }
 
-/// The records of the PAX header, unsorted; the first of a key counts. Standard fields come before vendor
-/// records.
+/// The records of the PAX header, unsorted; the first record of a key counts. Standard fields come before
+/// vendor records.
 fn records<'a>(entry: &NewEntry<'a>) -> Vec<(&'a [u8], Cow<'a, [u8]>)> {
     let mut records: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::new();
     for (key, text, width) in [
@@ -323,14 +323,14 @@ fn records<'a>(entry: &NewEntry<'a>) -> Vec<(&'a [u8], Cow<'a, [u8]>)> {
     records
 }
 
-/// Whether a record says something that no field of the entry does.
+/// Whether a record does not correspond to a field of the entry.
 fn is_vendor(key: &[u8]) -> bool {
     let standard: [&[u8]; 10] =
         [b"path", b"linkpath", b"size", b"uid", b"gid", b"uname", b"gname", b"mtime", b"atime", b"ctime"];
     !standard.contains(&key) && !key.starts_with(b"GNU.sparse.")
 }
 
-/// The block of the entry itself, not sealed. What does not fit is cut: a PAX record has it whole.
+/// The block of the entry itself, not sealed. Values that do not fit are cut: a PAX record has them whole.
 fn entry_block(entry: &NewEntry<'_>) -> Block {
     let mut block = [0; BLOCK_SIZE];
     block[block::TYPE_FLAG] = entry.type_flag;
@@ -367,7 +367,7 @@ fn pax_block(name: &[u8], size: usize) -> Block {
     block
 }
 
-/// `text` without what is not ASCII, and without NULs.
+/// `text` without NULs and everything that is not ASCII.
 fn ascii(text: &[u8]) -> Cow<'_, [u8]> {
     if is_ascii(text, usize::MAX) {
         return text.into();

@@ -1,15 +1,15 @@
-//! What the transport directory needs of a file system.
+//! The file system operations that the transport directory needs.
 
 use std::io::{self, Read, Seek, Write};
 
 use crate::layer_tar::FileInfo;
 
-/// What a file system knows of a file.
+/// A file's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// Attributes and times.
     pub info: FileInfo,
-    /// Bytes of its data; of no meaning for directories.
+    /// Bytes of its data; meaningless for directories.
     pub size: u64,
     /// Whether it is a directory.
     pub is_directory: bool,
@@ -17,17 +17,17 @@ pub struct Metadata {
     pub link_id: Option<[u8; 16]>,
 }
 
-/// A directory on some file system, or something like it.
+/// A directory of a file system, or something like it.
 ///
 /// Paths are relative to it: WTF-8, elements separated by backslashes, clean, none of them `..`; the
 /// directory itself is empty. They come from a tar, so an implementation must never follow links, and must
-/// refuse what its file system gives another meaning (device names, streams).
+/// refuse names to which its file system gives another meaning (device names, streams).
 pub trait Directory {
-    /// A file that is read as it is.
+    /// A plain file to read.
     type Source: Read + Seek;
     /// The backup stream of a file.
     type BackupSource: Read;
-    /// A file that is written as it is.
+    /// A plain file to write.
     type Sink: Write;
     /// A file that is restored from a backup stream.
     type BackupSink: Write;
@@ -38,10 +38,10 @@ pub trait Directory {
     /// Those of the file system.
     fn list(&self, path: &[u8]) -> io::Result<Vec<Vec<u8>>>;
 
-    /// What is known of a file or directory.
+    /// The metadata of a file or directory.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] if there is none, or those of the file system.
+    /// [`io::ErrorKind::NotFound`] if it does not exist, or those of the file system.
     fn metadata(&self, path: &[u8]) -> io::Result<Metadata>;
 
     /// Opens a file.
@@ -56,20 +56,20 @@ pub trait Directory {
     /// Those of the file system.
     fn backup_read(&self, path: &[u8]) -> io::Result<Self::BackupSource>;
 
-    /// Makes a directory. Its parent is there; it is not.
+    /// Makes a directory, which must not exist; its parent exists.
     ///
     /// # Errors
     /// Those of the file system.
     fn create_directory(&mut self, path: &[u8]) -> io::Result<()>;
 
-    /// Makes a file, which must not be there, with these times. Writing must not change them.
+    /// Makes a file, which must not exist, with these times. Writing must not change them.
     ///
     /// # Errors
     /// Those of the file system.
     fn create(&mut self, path: &[u8], info: &FileInfo) -> io::Result<Self::Sink>;
 
-    /// Makes a file, which must not be there, or takes a directory, which must, and gives it attributes,
-    /// times, and what is in the backup stream written to it; security descriptors only if `with_security`.
+    /// Makes a file, which must not exist, or opens a directory, which must. Sets attributes and times, and
+    /// restores the backup stream that is written to it; security descriptors only if `with_security`.
     ///
     /// # Errors
     /// Those of the file system.
@@ -80,13 +80,13 @@ pub trait Directory {
         with_security: bool,
     ) -> io::Result<Self::BackupSink>;
 
-    /// Removes a file, or a directory with what is in it.
+    /// Removes a file, or a directory with everything in it.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] if there is none, or those of the file system.
+    /// [`io::ErrorKind::NotFound`] if it does not exist, or those of the file system.
     fn remove(&mut self, path: &[u8]) -> io::Result<()>;
 
-    /// Gives a file a further name.
+    /// Makes a hard link.
     ///
     /// # Errors
     /// Those of the file system.

@@ -1,21 +1,21 @@
-//! Why a layer cannot be put into a transport directory, or got out of one.
+//! Why a layer cannot be written to a transport directory, or read from one.
 
 use std::io;
 
 use crate::backup_stream::BackupStreamError;
 use crate::tombstones::TombstonesError;
 
-/// Why a layer cannot be put into a transport directory, or got out of one. Paths are printed lossily.
+/// Why a layer cannot be written to a transport directory, or read from one. Paths are printed lossily.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// The path is in no part of a layer that the format knows, or leads out of the layer.
+    /// The path is outside the parts of a layer that the format knows, or leads out of the layer.
     #[error("{path:?} is not below Files, Hives or UtilityVM\\Files")]
     Path {
         /// The path.
         path: String,
     },
-    /// The name is one that the format uses for itself.
+    /// The format reserves this name.
     #[error("{path:?} ends in .$wcidirs$, which is the name of a directory's metadata")]
     ReservedName {
         /// The path.
@@ -32,15 +32,15 @@ pub enum TransportError {
     /// The deletions of the layer cannot be read or written.
     #[error("tombstones.txt")]
     Tombstones {
-        /// Why not.
+        /// The reason.
         source: TombstonesError,
     },
-    /// A file's backup stream is at fault.
+    /// A file's backup stream is invalid.
     #[error("{path:?}: its backup stream is at fault")]
     BackupStream {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The problem.
         source: BackupStreamError,
     },
     /// The file is too short for its attribute word.
@@ -54,15 +54,15 @@ pub enum TransportError {
     Io {
         /// The path in the directory.
         path: String,
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// Why it failed.
+        /// The reason.
         source: io::Error,
     },
 }
 
 impl TransportError {
-    /// For `map_err`: what was tried on which path.
+    /// For `map_err`: the failed operation and its path.
     pub(super) fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self {
         let path = shown(path);
         move |source| Self::Io { path, action, source }

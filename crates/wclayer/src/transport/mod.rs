@@ -1,8 +1,8 @@
-//! The transport directory: the form in which `ImportLayer` and `ExportLayer` of the Host Compute Service
-//! take and give a layer.
+//! The transport directory: the form of a layer for `ImportLayer` and `ExportLayer` of the Host Compute
+//! Service.
 //!
 //! ```text
-//! Files\                        what the container sees
+//! Files\                        the container's files
 //!   Windows\                    a directory: empty, or with the layer's files
 //!   Windows.$wcidirs$           beside it: attribute word, backup stream
 //!   Windows\notepad.exe         a file: attribute word, backup stream; its own times are the file's
@@ -11,12 +11,11 @@
 //! tombstones.txt                deletions below Files, see [`crate::tombstones`]
 //! ```
 //! The attribute word is `FILE_ATTRIBUTE_*` as four bytes, little-endian. Times are not in the stream: they
-//! are those of the file that holds it. A directory that is a reparse point exists only at the very end, so
-//! that nothing can be put into what it points to.
+//! are those of the file that holds it. A directory that is a reparse point is made at the very end, so that
+//! nothing can be written through it.
 //!
-//! [`Writer`] takes what [`import()`](crate::layer_tar::import()) gives, [`Reader`] gives what
-//! [`export()`](crate::layer_tar::export()) takes, both over a [`Directory`]: this crate makes no system
-//! calls.
+//! [`Writer`] takes the output of [`import()`](crate::layer_tar::import()), [`Reader`] is a source for
+//! [`export()`](crate::layer_tar::export()), both over a [`Directory`]: this crate makes no system calls.
 //!
 //! Not in the format, and set by the reader as hcsshim does: creation and access times outside `Files` (the
 //! write time), times of `Files` and `Hives` themselves (those of the system hive, as importing changes
@@ -37,24 +36,24 @@ pub use writer::{AddedNames, Deferred, Link, Writer};
 use crate::layer_tar::windows_path;
 use crate::tar::path;
 
-/// What the container sees.
+/// The container's files.
 const FILES: &[u8] = b"Files";
 /// Registry hives.
 const HIVES: &[u8] = b"Hives";
-/// The utility VM; everything of it is below `Files` in it.
+/// The utility VM; its files are below `Files` in it.
 const UTILITY_VM: &[u8] = b"UtilityVM";
 /// The utility VM's files.
 const UTILITY_VM_FILES: &[u8] = b"UtilityVM\\Files";
 /// Deletions.
 const TOMBSTONES: &[u8] = b"tombstones.txt";
-/// What the file with a directory's metadata is called beside the directory.
+/// Suffix of the file beside a directory that has its metadata.
 const DIRECTORY_SUFFIX: &[u8] = b".$wcidirs$";
-/// Not part of a layer, whatever is in it.
+/// Never part of a layer.
 const RECYCLE_BIN: &[u8] = b"Files\\$Recycle.Bin";
 /// Bytes of the attribute word.
 const ATTRIBUTE_SIZE: u64 = 4;
 
-/// Where in a layer a path is, which decides how its files are stored.
+/// The part of a layer that a path is in, which decides how its files are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Area {
     /// `Files` itself, `Hives` itself.
@@ -67,7 +66,7 @@ enum Area {
     UtilityVm,
 }
 
-/// The area of a clean path with backslashes. Spelling counts, as in hcsshim.
+/// The area of a clean path with backslashes. Case matters, as in hcsshim.
 fn area(path: &[u8]) -> Option<Area> {
     if path == FILES || path == HIVES {
         Some(Area::Top)
@@ -86,8 +85,8 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"\\") && rest.len() > 1)
 }
 
-/// A path without `.` and empty elements, with backslashes; of `..` only those that lead out of the layer are
-/// left, in front.
+/// A path without `.` and empty elements, with backslashes. Only those `..` remain, in front, that lead out
+/// of the layer.
 pub fn clean(path: &[u8]) -> Vec<u8> {
     let slashes: Vec<u8> = path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
     windows_path(&path::clean(&slashes))

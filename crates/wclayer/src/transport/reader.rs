@@ -1,4 +1,4 @@
-//! A transport directory as a layer.
+//! Reads a transport directory as a layer.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,14 +12,14 @@ use super::directory::{Directory, Metadata};
 use super::error::{TransportError, shown};
 use super::{ATTRIBUTE_SIZE, DIRECTORY_SUFFIX, FILES, HIVES, RECYCLE_BIN, TOMBSTONES, is_below, parent};
 
-/// Hives whose times stand for those of `Files` and `Hives`: of a layer, of a base layer.
+/// Hives whose times are used for `Files` and `Hives`: of a layer, of a base layer.
 const SYSTEM_HIVES: [&[u8]; 2] = [b"Hives\\System_Delta", b"Hives\\System_Base"];
 
 /// Goes through a transport directory, depth-first, in the order of the names' bytes; deletions come right
 /// behind their directory.
 pub struct Reader<'a, D: Directory> {
     directory: &'a D,
-    /// What is still to come, last first.
+    /// Remaining steps, last first.
     stack: Vec<Step>,
     /// Deletions by directory.
     tombstones: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
@@ -29,7 +29,7 @@ pub struct Reader<'a, D: Directory> {
 enum Step {
     Visit(Vec<u8>),
     Tombstone(Vec<u8>),
-    /// Deletions in directories that the layer does not have: none may be forgotten.
+    /// Deletions in directories that the layer does not have, which must not be lost.
     OtherTombstones,
 }
 
@@ -43,8 +43,7 @@ impl<'a, D: Directory> Reader<'a, D> {
     /// Reads `directory`. Its deletions are read here.
     ///
     /// # Errors
-    /// [`TransportError::Tombstones`] or [`TransportError::Io`]; that there is no `tombstones.txt` is an
-    /// error too.
+    /// [`TransportError::Tombstones`] or [`TransportError::Io`]; a missing `tombstones.txt` is an error too.
     pub fn new(directory: &'a D) -> Result<Self, TransportError> {
         let mut file = Vec::new();
         let source = directory.open(TOMBSTONES);
@@ -101,7 +100,8 @@ impl<'a, D: Directory> Reader<'a, D> {
         Ok(Some(SourceItem::File { path, size, info, link_id }))
     }
 
-    /// Opens a file with attribute word and backup stream; gives what it says and how large the file is.
+    /// Opens a file with attribute word and backup stream; returns attributes and times, and the size of the
+    /// data.
     fn open_stored(&mut self, path: &[u8], metadata: &Metadata) -> Result<(FileInfo, u64), TransportError> {
         let mut file_path = path.to_vec();
         let mut info = metadata.info;
@@ -126,7 +126,7 @@ impl<'a, D: Directory> Reader<'a, D> {
         Ok((info, size))
     }
 
-    /// Opens a plain file. What importing changes of its times is taken from what it does not change.
+    /// Opens a plain file. Times that importing changes are replaced by the one that it keeps.
     fn open_raw(&mut self, path: &[u8], metadata: &Metadata) -> Result<FileInfo, TransportError> {
         let source = self.directory.backup_read(path);
         self.current = Current::Raw(source.map_err(TransportError::io("read the file", path))?);

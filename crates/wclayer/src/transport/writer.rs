@@ -1,7 +1,7 @@
-//! A layer into a transport directory.
+//! Writes a layer to a transport directory.
 //!
-//! A later entry takes the place of an earlier one of its name, and what a hard link has got before stays the
-//! link's: it becomes the file.
+//! A later entry replaces an earlier one of its name. Hard links to the earlier one keep its content: one of
+//! them becomes the file.
 
 mod deletions;
 mod names;
@@ -22,15 +22,15 @@ use super::directory::Directory;
 use super::error::{TransportError, shown};
 use super::{Area, DIRECTORY_SUFFIX, FILES, TOMBSTONES, UTILITY_VM_FILES, area, clean, is_below};
 
-/// Takes the entries of a layer and stores them.
+/// Stores the entries of a layer.
 ///
-/// Links and deletions can only be made when HCS has imported the rest, so [`finish`](Self::finish) gives
-/// them back.
+/// Links and deletions can only be made after HCS has imported the rest, so [`finish`](Self::finish) returns
+/// them.
 pub struct Writer<'a, D: Directory> {
     directory: &'a mut D,
     current: Current<D>,
     deferred: Deferred,
-    /// Hard links, in order; `None` where another entry has taken a link's name, or the link has become its
+    /// Hard links, in order; `None` if another entry has taken a link's name, or the link has become its
     /// file.
     links: Vec<Option<Link>>,
     /// Below `Files`, and below `UtilityVM\\Files`.
@@ -39,7 +39,7 @@ pub struct Writer<'a, D: Directory> {
     reparse_directories: Vec<Vec<u8>>,
 }
 
-/// Where the bytes of a backup stream go.
+/// The destination of a backup stream.
 enum Current<D: Directory> {
     None,
     /// Behind the attribute word of a transport file.
@@ -57,23 +57,23 @@ pub struct Link {
     pub target: Vec<u8>,
     /// Whether the file is in this layer, added before the link; otherwise in a parent.
     pub is_in_layer: bool,
-    /// What the layer has under the target's name in the end, if the file is not in it: what the link means
-    /// when no parent has it either.
+    /// The layer's final entry of the target's name, if the file is not in the layer: the link's target if no
+    /// parent has it either.
     pub later: Option<Vec<u8>>,
 }
 
-/// What remains to be done with a layer when its files are there. Paths have backslashes and are clean.
+/// The steps that remain after a layer's files are written. Paths have backslashes and are clean.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deferred {
     /// Deletions below `Files`, in order.
     pub tombstones: Vec<Vec<u8>>,
-    /// Deletions below `UtilityVM\Files`, which is a copy of the parent's: to be made there.
+    /// Deletions below `UtilityVM\Files`, to be made in the copy of the parent's utility VM.
     pub utility_vm_removals: Vec<Vec<u8>>,
     /// Hard links, in order.
     pub links: Vec<Link>,
-    /// What the format cannot hold.
+    /// Losses: content that the format cannot hold.
     pub losses: Vec<Loss>,
-    /// What the layer has.
+    /// The names of the layer.
     pub added: AddedNames,
 }
 
@@ -90,18 +90,18 @@ impl<'a, D: Directory> Writer<'a, D> {
         }
     }
 
-    /// What was added so far.
+    /// The names added so far.
     pub fn added(&self) -> &AddedNames {
         &self.deferred.added
     }
 
-    /// The directory that is written into, for what is not an entry.
+    /// The directory, to write files that are not entries.
     pub fn directory(&mut self) -> &mut D {
         self.directory
     }
 
-    /// Completes the last file, makes directories that are reparse points, and gives back what HCS has to
-    /// have imported the layer for.
+    /// Completes the last file, makes directories that are reparse points, and returns the steps that have to
+    /// wait until HCS has imported the layer.
     ///
     /// # Errors
     /// [`TransportError::Io`].
@@ -173,8 +173,8 @@ impl<'a, D: Directory> Writer<'a, D> {
         Ok(())
     }
 
-    /// Takes away what was added under the name before; but a directory stays one, with its spelling and what
-    /// is in it: then the result is true.
+    /// Removes the earlier entry of this name. But a directory over a directory keeps its spelling and
+    /// content; then the result is `true`.
     fn make_room(&mut self, path: Vec<u8>, kind: Kind) -> Result<(Vec<u8>, bool), TransportError> {
         if kind != Kind::Directory {
             self.forget_deletions_below(&path);
@@ -192,14 +192,15 @@ impl<'a, D: Directory> Writer<'a, D> {
         }
     }
 
-    /// What is no directory deletes nothing in it: should it become one again, that is a new one.
+    /// Drops the deletions in a path that is no longer a directory: if it becomes one again, that is a new
+    /// one.
     fn forget_deletions_below(&mut self, path: &[u8]) {
         for deletions in &mut self.deletions {
             deletions.forget_below(path);
         }
     }
 
-    /// Removes what was added under a path and below it. Hard links to it from elsewhere get it.
+    /// Removes the entries at a path and below it. Hard links to them from elsewhere keep the files.
     fn take_back(&mut self, path: &[u8]) -> Result<(), TransportError> {
         let gone = self.deferred.added.take(path);
         for added in &gone {
@@ -220,7 +221,7 @@ impl<'a, D: Directory> Writer<'a, D> {
         if kind == Kind::File { Ok(()) } else { self.remove_metadata(&path) }
     }
 
-    /// Makes a file of the first link that leads to a file, and lets the others lead there.
+    /// Turns the first link to a file into the file, and lets the other links lead there.
     fn rescue(&mut self, path: &[u8]) -> Result<(), TransportError> {
         let mut now: Option<Vec<u8>> = None;
         for number in self.deferred.added.take_links_to(path) {
@@ -242,7 +243,7 @@ impl<'a, D: Directory> Writer<'a, D> {
         Ok(())
     }
 
-    /// Removes the file with a directory's metadata, where directories have one.
+    /// Removes the file with a directory's metadata, in areas where directories have one.
     fn remove_metadata(&mut self, path: &[u8]) -> Result<(), TransportError> {
         if !matches!(area(path), Some(Area::Top | Area::Files)) {
             return Ok(());
@@ -307,7 +308,7 @@ impl<'a, D: Directory> Writer<'a, D> {
         }
         let (target, is_in_layer) = match self.deferred.added.get(&target) {
             None => (target, false),
-            // A name of a link is a name of what that leads to.
+            // A link to a link is a link to the same file.
             Some(Added { kind: Kind::Link(number), .. }) => {
                 let link = self.links[*number].as_ref();
                 link.map_or((target, false), |link| (link.target.clone(), link.is_in_layer))
@@ -321,8 +322,7 @@ impl<'a, D: Directory> Writer<'a, D> {
         if is_in_layer && is_below_any_case(&target, &path) {
             return self.replace_by_its_own(path, &target);
         }
-        // Behind looking for the target, which may be what the link takes the place of; what it was of that
-        // is rescued.
+        // Only after looking up the target: the link may replace it, and the file is rescued then.
         let number = self.links.len();
         self.links.push(Some(Link { path: path.clone(), target: target.clone(), is_in_layer, later: None }));
         if is_in_layer {
@@ -337,7 +337,7 @@ impl<'a, D: Directory> Writer<'a, D> {
         Ok(())
     }
 
-    /// Puts a file in the place of the directory that it is in.
+    /// Replaces a directory by a file in it.
     fn replace_by_its_own(&mut self, path: Vec<u8>, target: &[u8]) -> Result<(), TransportError> {
         let aside = [&path[..], b".$wcikept$"].concat();
         let keep = TransportError::io("keep the file of a replaced name as", &path);
@@ -392,8 +392,8 @@ impl<D: Directory> LayerSink for Writer<'_, D> {
 }
 
 impl Deferred {
-    /// Puts deletions and the links within the layer into the directory too, which is the form that
-    /// `ExportLayer` gives. Links to files of other layers are left: they are the result.
+    /// Also writes deletions and the links within the layer to the directory, as `ExportLayer` does. Returns
+    /// the links to files of other layers.
     ///
     /// # Errors
     /// [`TransportError::Tombstones`] for a path that the file cannot hold, [`TransportError::Io`].

@@ -1,4 +1,4 @@
-//! Two directories to transport layers through: one in memory, one of the file system of this computer.
+//! Two directories to transport layers through: one in memory, one in this computer's file system.
 #![allow(unreachable_pub, reason = "shared by a test binary's modules")]
 
 pub mod on_disk;
@@ -43,7 +43,7 @@ impl Write for SharedBytes {
     }
 }
 
-/// What a file system shows of a file that was made without attributes.
+/// The metadata that a file system reports for a file made without attributes.
 pub fn with_default_attributes(info: FileInfo, is_directory: bool) -> FileInfo {
     let attributes = match (info.attributes, is_directory) {
         (0, true) => FILE_ATTRIBUTE_DIRECTORY,
@@ -53,10 +53,10 @@ pub fn with_default_attributes(info: FileInfo, is_directory: bool) -> FileInfo {
     FileInfo { attributes, ..info }
 }
 
-/// A backup stream less its security descriptor.
+/// A backup stream without its security descriptor.
 ///
 /// # Errors
-/// When it is none: a fuzz target puts anything into the files of a directory.
+/// It is not a backup stream: a fuzz target writes anything to the files of a directory.
 pub fn without_security(stream: &[u8]) -> io::Result<Vec<u8>> {
     let (mut reader, mut writer) = (Reader::new(stream), Writer::new(Vec::new()));
     while let Some(header) = reader.next()? {
@@ -72,7 +72,7 @@ pub fn without_security(stream: &[u8]) -> io::Result<Vec<u8>> {
 /// The data in a backup stream.
 ///
 /// # Errors
-/// When it is none.
+/// It is not a backup stream.
 pub fn data_of(stream: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut reader = Reader::new(stream);
     while let Some(header) = reader.next()? {
@@ -99,7 +99,7 @@ impl InMemory {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         if path.contains(&b':') {
-            // A stream, for Windows.
+            // Windows takes it for a stream.
             return Err(io::ErrorKind::InvalidFilename.into());
         }
         let data = SharedBytes::default();

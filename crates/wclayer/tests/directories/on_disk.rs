@@ -1,4 +1,4 @@
-//! A directory of this computer's file system. It has no place for creation times and attributes, so a table
+//! A directory of this computer's file system. It cannot store creation times and attributes, so a table
 //! keeps them.
 
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ use super::{data_of, with_default_attributes};
 
 pub struct OnDisk {
     root: tempfile::TempDir,
-    /// By inode, so that all names of a file have the same.
+    /// By inode, so that all names of a file share them.
     infos: RefCell<HashMap<u64, FileInfo>>,
 }
 

@@ -1,4 +1,4 @@
-//! A layer made of the entries of a case, and what exporting it has to give.
+//! A layer made of the entries of a case, and the expected export.
 
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
@@ -13,7 +13,7 @@ use wclayer::tar::{Header, PaxRecords, Reader};
 
 use super::{Case, bytes, exported_with_wrap, info};
 
-/// Gives a list of items and their streams.
+/// A source of listed items and their streams.
 pub struct ListSource {
     pub items: Vec<(SourceItem, Vec<u8>)>,
     pub seekable: bool,
@@ -47,10 +47,10 @@ impl LayerSource for ListSource {
     }
 }
 
-/// The items that `emitted` of an export speaks of.
+/// The items in `emitted` of an export.
 pub fn emitted_items(case: &Case, export: &Value) -> Vec<(SourceItem, Vec<u8>)> {
     let records = export["hard_links"] == "records";
-    // The name that a file has first stands for its identity.
+    // The first name of a file stands for its identity.
     let mut ids: HashMap<Vec<u8>, [u8; 16]> = HashMap::new();
     let mut items = Vec::new();
     for (index, emitted) in export["emitted"].as_array().unwrap().iter().enumerate() {
@@ -80,13 +80,13 @@ pub fn emitted_items(case: &Case, export: &Value) -> Vec<(SourceItem, Vec<u8>)> 
     items
 }
 
-/// What a whiteout's name deletes.
+/// The path that a whiteout's name deletes.
 fn deleted(name: &[u8]) -> Vec<u8> {
     let base = name.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     windows_path(&[&name[..base], name[base..].strip_prefix(b".wh.").unwrap()].concat())
 }
 
-/// All entries as they are, for exports that fail.
+/// All entries unchanged, for exports that fail.
 pub fn all_items(case: &Case) -> Vec<(SourceItem, Vec<u8>)> {
     let item = |entry: &Value| match entry["kind"].as_str() {
         Some("whiteout") => (SourceItem::Tombstone { path: bytes(entry, "win_path") }, Vec::new()),
@@ -101,12 +101,12 @@ fn file(case: &Case, entry: &Value, path: &[u8], link_id: Option<[u8; 16]>) -> (
     (item, case.stream(entry).unwrap())
 }
 
-/// Exports, and gives the tar or the index of the item it failed at (that of the end is one behind the last).
+/// Exports; returns the tar, or the index of the failed item (one behind the last for the end).
 pub fn run(source: &mut ListSource) -> Result<(Vec<u8>, Vec<Loss>), (LayerTarError, usize)> {
     export(source, Writer::new(Vec::new())).map_err(|error| (error, source.given - 1))
 }
 
-/// Compares an export that should be the reference's, but for the times that wrap there.
+/// Compares an export with the reference's, except the times that wrap there.
 pub fn assert_same_but_for_wrapped_times(case: &str, ours: &[u8], reference: &[u8]) -> usize {
     let (ours, reference) = (contents(ours), contents(reference));
     assert_eq!(ours.len(), reference.len(), "{case}");
@@ -119,7 +119,7 @@ pub fn assert_same_but_for_wrapped_times(case: &str, ours: &[u8], reference: &[u
     wrapped
 }
 
-/// How many times of an entry wrap; all others are equal.
+/// Returns how many times of an entry wrap; checks that the others are equal.
 fn assert_times(case: &str, ours: &Header, theirs: &Header) -> usize {
     const CREATION: &[u8] = b"LIBARCHIVE.creationtime";
     let creation = |header: &Header| header.pax.get(CREATION).map(|text| pax_time::parse(text).unwrap());

@@ -63,7 +63,7 @@ impl Case {
     }
 }
 
-/// A text field, or its true bytes if they are no UTF-8.
+/// A text field, or its true bytes if they are not UTF-8.
 pub fn bytes(value: &Value, field: &str) -> Vec<u8> {
     match value[format!("{field}_b64")].as_str() {
         Some(text) => STANDARD.decode(text).unwrap(),
@@ -83,13 +83,13 @@ pub fn info(entry: &Value) -> FileInfo {
     }
 }
 
-/// What the reference makes of a time when it imports it: nanoseconds since 1970 wrap at 64 bits.
+/// The reference's result of importing a time: nanoseconds since 1970 wrap at 64 bits.
 pub fn imported_with_wrap(secs: i64, nanos: u32) -> FileTime {
     let nanos = secs.wrapping_mul(1_000_000_000).wrapping_add(nanos.into());
     FileTime((nanos / 100).wrapping_add(FileTime::UNIX_EPOCH.0 as i64) as u64)
 }
 
-/// What the reference makes of a time when it exports it: nanoseconds since 1970, wrapped at 64 bits.
+/// The reference's result of exporting a time: nanoseconds since 1970, wrapped at 64 bits.
 pub fn exported_with_wrap(time: FileTime) -> i64 {
     (time.0 as i64).wrapping_sub(FileTime::UNIX_EPOCH.0 as i64).wrapping_mul(100)
 }

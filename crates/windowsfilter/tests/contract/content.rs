@@ -1,4 +1,4 @@
-//! What is in a layer comes out of it, wherever it is looked at: tar, view, list of changes, sizes.
+//! The content of a layer survives in all of its forms: tar, view, list of changes, sizes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -82,13 +82,12 @@ fn what_was_exported_and_imported_exports_the_same_without_a_copy_on_disk() {
     store.put(&id("box")).unwrap();
     store.apply_diff(&id("layer"), Some(&id("base")), &mut &first[..]).unwrap();
     assert!(bytes(store.diff(&id("layer"), None).unwrap()) == first);
-    // A sandbox on top that changes nothing says so.
+    // A sandbox on top without changes lists none.
     store.create_read_write(&id("box2"), Some(&id("layer")), SMALL, "").unwrap();
     assert_eq!(store.changes(&id("box2")).unwrap(), []);
 }
 
-/// The original serves the boot files that Windows rewrites from copies made on import; ours are never
-/// rewritten.
+/// Windows rewrites the boot files, so the original serves copies made on import; ours are never rewritten.
 #[test]
 fn boot_files_come_out_as_they_went_in() {
     let store = TestStore::new();
@@ -228,19 +227,19 @@ fn a_link_to_nothing_names_what_it_wants_and_leaves_nothing() {
     assert!(error.to_string().contains("Files/readme.txt"), "{error}");
     assert_eq!(store.layers().unwrap(), [id("base")]);
     assert_eq!(store.fsck(false).unwrap(), []);
-    // With its parent, in another case, it is found.
+    // With its parent, which has the target in another case, it is found.
     apply(&store, "l", Some("base"), TestLayer::new().dir("Files").link("Files/l", "files/README.TXT"))
         .unwrap();
 }
 
-/// What `git archive` writes: its first entry is a global header that is no file.
+/// A tar as from `git archive`: its first entry is a global header, which is not a file.
 #[test]
 fn a_global_header_is_no_file() {
     let mut tar = TestLayer::new()
         .file("pax_global_header", b"52 comment=0123456789abcdef0123456789abcdef01234567\n")
         .dir("Files")
         .tar();
-    // The writer makes no global headers: the entry's type and checksum become those of one.
+    // The writer makes no global headers, so patch type and checksum of an entry.
     let header = header_of(&tar, b"pax_global_header");
     tar.drain(..header);
     tar[156] = b'g';
@@ -250,11 +249,11 @@ fn a_global_header_is_no_file() {
     assert_eq!((applied.entries, applied.notes), (1, vec![]));
 }
 
-/// Half a surrogate pair is a name NTFS takes and UTF-8 does not have.
+/// NTFS accepts half a surrogate pair in a name; UTF-8 cannot express it.
 #[test]
 fn names_that_are_no_unicode_come_out_as_they_went_in() {
     let name = b"Files/\xed\xa0\x80x".to_vec();
-    // The test's tar writer takes text: a name of the same length, replaced where it stands.
+    // The test's tar writer takes text, so write a name of the same length and replace it in the tar.
     let mut tar = TestLayer::new().dir("Files").file("Files/surx", b"content").tar();
     let header = header_of(&tar, b"Files/surx");
     tar[header..header + name.len()].copy_from_slice(&name);
@@ -272,21 +271,21 @@ fn names_that_are_no_unicode_come_out_as_they_went_in() {
     store.put(&id("l")).unwrap();
 }
 
-/// Where the header block of the entry `name` is.
+/// Offset of the header block of the entry `name`.
 fn header_of(tar: &[u8], name: &[u8]) -> usize {
     let is_header = |&at: &usize| tar[at..].starts_with(name) && tar[at + name.len()] == 0;
     (0..tar.len()).step_by(512).find(is_header).unwrap()
 }
 
-/// Gives a header block the checksum of what is in it.
+/// Sets the checksum of a header block.
 fn seal(block: &mut [u8]) {
     block[148..156].fill(b' ');
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-/// 300 directories of 255 UTF-16 units are 76,800 units: more than the 32,767 of a Windows path, and with 765
-/// bytes each no path and no name that Linux takes.
+/// 300 directories of 255 UTF-16 units are 76,800 units: more than the 32,767 of a Windows path. With 765
+/// bytes each, Linux accepts neither the path nor the names.
 #[test]
 fn a_tree_deeper_and_names_longer_than_any_path_of_either_system_are_kept() {
     let long = "\u{4e00}".repeat(254);
@@ -332,8 +331,8 @@ fn descend(root: &Path) -> File {
     }
 }
 
-/// A base layer with `lib/a.dll`, `lib/b.dll` and `web/index.htm`, and what a layer with these links,
-/// deletions and replacements makes of it.
+/// A base layer with `lib/a.dll`, `lib/b.dll` and `web/index.htm`, and a layer on it with links, deletions
+/// and replacements.
 fn links_and_replacements(store: &TestStore) {
     let base = TestLayer::new()
         .dir("Files")

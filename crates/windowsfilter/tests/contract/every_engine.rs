@@ -1,4 +1,4 @@
-//! What every engine does, beside what moby's suite asks of it.
+//! The behaviour of every engine beyond moby's suite.
 
 use std::fs;
 use std::io::Read;
@@ -142,7 +142,7 @@ pub(crate) fn a_deletion_and_a_replacement_are_what_a_view_shows<R: Rig>() {
         }
     };
     rig.mounted("c", see);
-    // The layer below is as it was.
+    // The layer below has not changed.
     rig.sandbox("below", Some("base"));
     rig.mounted("below", |view| assert_eq!(view.text("readme.txt").as_deref(), Some("read me")));
 }

@@ -17,7 +17,7 @@ fn store() -> TestStore {
     store
 }
 
-/// Bytes that the file system says it has.
+/// Capacity of the file system in bytes.
 fn capacity(view: &Path) -> u64 {
     let stat = rustix::fs::statvfs(view).unwrap();
     stat.f_blocks * stat.f_frsize
@@ -39,7 +39,7 @@ fn an_unmounted_sandbox_grows_and_holds_more() {
 }
 
 /// Growing a mounted ext4 needs `CAP_SYS_RESOURCE`, which root in a container may lack: then it is refused,
-/// and nothing has changed.
+/// and nothing changes.
 #[test]
 fn a_mounted_sandbox_grows_or_says_what_it_lacks() {
     let store = store();

@@ -20,7 +20,7 @@ impl Disk {
         disk
     }
 
-    /// Leaves no room; the file that takes it.
+    /// Fills the disk; returns the file that does so.
     fn fill(&self) -> PathBuf {
         let path = self.0.path().join("full");
         fs::write(&path, vec![1; 64 << 20]).unwrap_err();
@@ -53,7 +53,7 @@ fn what_cannot_be_saved_is_said_before_a_sandbox_is_let_go() {
     assert_eq!(store.mounts(&id("box")).unwrap().count, 1);
     assert_eq!(fs::read(view.join("lost")).unwrap().len(), 4 << 20, "until then it can be copied");
 
-    // The disk may stay full: whoever removes the sandbox makes room.
+    // The disk may stay full: removing the sandbox makes room.
     store.put(&id("box")).unwrap();
     assert_eq!(store.mounts(&id("box")).unwrap().count, 0);
     fs::remove_file(full).unwrap();

@@ -1,5 +1,5 @@
-//! The suite that moby runs against every graph driver (`daemon/graphdriver/graphtest`), which for Windows it
-//! has left empty: create empty, base and snap, deep layer read, diff apply, changes, quota, put and get
+//! The suite that moby runs against every graph driver (`daemon/graphdriver/graphtest`), which it leaves
+//! empty for Windows: create empty, base and snap, deep layer read, diff apply, changes, quota, put and get
 //! counting, missing parent.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use windowsfilter::{Driver, Error, StorageOptions};
 use super::Rig;
 use super::support::{TestLayer, id};
 
-/// What a sandbox that stands on as little as possible stands on.
+/// The parent of a sandbox with the fewest possible parents.
 fn least<R: Rig>() -> Option<&'static str> {
     (!R::SANDBOXES_WITHOUT_PARENT).then_some("base")
 }
@@ -102,14 +102,14 @@ pub(crate) fn changes_tell_added_modified_and_deleted_apart<R: Rig>() {
         R::told(ChangeKind::Add, "Files/new.txt"),
         R::told(ChangeKind::Delete, "Files/readme.txt"),
     ];
-    // The same while it is mounted and afterwards.
+    // The list is the same while it is mounted and afterwards.
     let mounted = driver.changes(&id("c"), Some(&id("base"))).unwrap();
     driver.put(&id("c")).unwrap();
     assert_eq!(driver.changes(&id("c"), None).unwrap(), mounted);
     if R::TELLS_ADDED {
         assert_eq!(mounted, expected);
     }
-    // And of the layer that its diff makes.
+    // And the same for the layer from its diff.
     driver.apply_diff(&id("layer"), Some(&id("base")), &mut driver.diff(&id("c"), None).unwrap()).unwrap();
     let of_layer = driver.changes(&id("layer"), Some(&id("base"))).unwrap();
     for change in &expected {

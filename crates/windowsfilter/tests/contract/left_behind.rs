@@ -1,4 +1,4 @@
-//! What processes that were killed leave, and who puts it right. Each was found by `cargo xtask torture`.
+//! Remains of killed processes, and the calls that clean them up. `cargo xtask torture` has found each case.
 
 use std::fs;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ fn a_sandbox_that_a_dead_commit_left_frozen_goes_on_after_cleanup_mount_and_umou
     store.put(&id("box")).unwrap();
     freeze();
     store.put(&id("box")).unwrap();
-    // Frozen, it would stay attached and could not be mounted again.
+    // If it stayed frozen, it would stay attached and could not be mounted again.
     let view = store.get(&id("box"), "").unwrap();
     assert!(view.join("after").exists());
     store.put(&id("box")).unwrap();
@@ -53,7 +53,7 @@ fn a_mount_at_a_directory_of_the_users_goes_with_the_mount_it_shows() {
     let target = tempfile::tempdir().unwrap();
     store.mount(&id("box"), Some(target.path())).unwrap();
     assert!(target.path().join("readme.txt").exists());
-    // Half unmounted, as by a process that was killed.
+    // Half unmounted, as by a killed process.
     assert!(succeeds("umount", "--no-canonicalize", &mounts(&store).join("box/view")));
     store.cleanup().unwrap();
     assert!(!target.path().join("readme.txt").exists());

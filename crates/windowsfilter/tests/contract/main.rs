@@ -1,6 +1,6 @@
-//! The driver's contract, as moby's `graphtest` suite and the rows of the original's behaviour demand it.
-//! What every engine does is in `suite.rs`, the rest here; `docs/driver-contract.md` says which test belongs
-//! to which row. Mounts need root.
+//! The driver's contract, from moby's `graphtest` suite and the rows of the original's behaviour. `suite.rs`
+//! has the tests for every engine, this folder the rest; `docs/driver-contract.md` maps rows to tests. Mounts
+//! need root.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
@@ -24,7 +24,7 @@ use suite::{Plain, Rig, View};
 use windowsfilter::driver::{Change, ChangeKind, Presence};
 use windowsfilter::{Driver, Error, LayerStore, StorageOptions};
 
-/// Under this name in the tests beside this one.
+/// The tests beside this one use this name.
 pub(crate) use suite::support;
 
 /// 64 MiB: large enough for ext4, small enough to fill.

@@ -1,5 +1,4 @@
-//! What programs that keep records of their own rely on: layers that belong to them, mounts that are held,
-//! staged layers that are kept.
+//! Guarantees for programs that keep records of their own: owned layers, held mounts, kept staged layers.
 
 use std::fs;
 use std::io::Cursor;
@@ -41,7 +40,7 @@ fn a_staged_layer_that_is_kept_is_found_again_and_published_under_another_name()
     let mut staged = store.stage(&id("staged"), request(tar())).unwrap();
     staged.keep().unwrap();
     let imported = staged.imported.clone();
-    // While somebody has it, nobody else gets it, and cleanup leaves it alone.
+    // While one process has it, no other gets it, and cleanup leaves it alone.
     assert!(store.take_up_staged(&id("staged")).unwrap().is_none());
     store.cleanup().unwrap();
     assert_eq!(store.fsck(false).unwrap(), []);
@@ -95,7 +94,7 @@ fn a_kept_layer_stays_until_it_is_given_up() {
     let mut staged = store.stage(&id("staged"), request(tar())).unwrap();
     staged.keep().unwrap();
     drop(staged);
-    // Nobody has it now, and whoever kept it comes back for it.
+    // Nobody has it now; cleanup leaves it for the owner that kept it.
     store.cleanup().unwrap();
     for repair in [false, true] {
         assert_eq!(store.fsck(repair).unwrap(), []);
@@ -123,7 +122,7 @@ fn a_kept_layer_whose_record_is_damaged_is_found_and_stays() {
         assert!(found[0].problem.contains("staged.json"), "{found:?}");
         assert!(!found[0].repaired);
     }
-    // What was cut short before it was kept is nobody's.
+    // A layer whose staging was cut short before it was kept belongs to nobody.
     fs::remove_file(&record).unwrap();
     store.cleanup().unwrap();
     assert_eq!(store.staged().unwrap(), []);

@@ -1,4 +1,4 @@
-//! What the store writes down about layers: nobody is misled by damage, and everybody can see how it stands.
+//! The store's records of layers: damage misleads nobody, and the status is visible.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ fn with_child() -> TestStore {
     store
 }
 
-/// The original takes a missing chain for "no parents", and believes any other.
+/// The original takes a missing chain for "no parents", and trusts any other.
 #[test]
 fn no_damage_to_a_chain_gives_a_layer_other_parents_or_none() {
     let store = with_child();
@@ -40,7 +40,7 @@ fn no_damage_to_a_chain_gives_a_layer_other_parents_or_none() {
         assert!(matches!(store.exists(&id("child")).unwrap(), Presence::Damaged { .. }), "{shown}");
         let error = store.get(&id("child"), "").unwrap_err();
         assert!(error.to_string().contains("layer child: layerchain.json"), "{shown}: {error}");
-        // Nobody knows whether the base has children: it stays.
+        // It is unknown whether the base has children, so it stays.
         assert!(matches!(store.remove(&id("base")), Err(Error::MaybeNeeded { .. })), "{shown}");
     }
     fs::write(&path, good).unwrap();
@@ -65,7 +65,7 @@ fn a_record_of_another_version_or_checksum_is_damaged_and_says_so() {
     }
 }
 
-/// The original leaves out a parent whenever looking for its `Files` fails, for whatever reason.
+/// The original leaves out a parent if looking for its `Files` fails, for any reason.
 #[test]
 fn a_damaged_parent_is_an_error_and_not_left_out_of_the_chain() {
     let store = with_child();
@@ -82,7 +82,7 @@ fn a_damaged_parent_is_an_error_and_not_left_out_of_the_chain() {
     assert_eq!(fs::read_dir(store.root().join("layers")).unwrap().count(), 2);
 }
 
-/// The original reads `layerID`, writes `layerId`, and follows whatever is in it.
+/// The original reads `layerID`, writes `layerId`, and follows any path in it.
 #[test]
 fn an_alternate_id_leads_to_its_layer_and_nowhere_else() {
     let store = TestStore::with_base();

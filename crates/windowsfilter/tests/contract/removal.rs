@@ -1,4 +1,5 @@
-//! Layers go whatever an earlier process has left, and what cannot go at once is seen until it does.
+//! Layers can be removed despite the remains of earlier processes. Those that cannot be freed at once stay
+//! visible until they are.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,14 +12,14 @@ use windowsfilter::{Driver, Error, StorageOptions};
 use crate::SMALL;
 use crate::support::{TestLayer, TestStore, id};
 
-/// Whether anything is mounted below the store.
+/// The mounts below the store.
 fn mounts(store: &TestStore) -> Vec<String> {
     let table = String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap()).into_owned();
     let root = store.root().to_str().unwrap().to_owned();
     table.lines().filter(|line| line.contains(&root)).map(str::to_owned).collect()
 }
 
-/// The original's fixed name makes the second removal fail.
+/// In the original, a fixed name makes the second removal fail.
 #[test]
 fn a_layer_is_removed_although_earlier_removals_left_their_names() {
     let store = TestStore::with_base();
@@ -33,7 +34,7 @@ fn a_layer_is_removed_although_earlier_removals_left_their_names() {
     assert_eq!(fs::read_dir(store.root().join("layers")).unwrap().count(), 0);
 }
 
-/// The original forgets such a layer: its bytes stay until some later shutdown, and nobody sees them.
+/// The original forgets such a layer: its bytes stay, invisible, until some later shutdown.
 #[test]
 fn bytes_that_cannot_be_freed_are_pending_until_they_can_and_the_id_is_free_at_once() {
     let store = TestStore::with_base();
@@ -63,7 +64,7 @@ fn a_layer_whose_mounts_a_killed_process_left_is_removed() {
     let store = TestStore::with_base();
     store.create_read_write(&id("box"), Some(&id("base")), SMALL, "").unwrap();
     store.get(&id("box"), "").unwrap();
-    // Killed after the last mount and before it was counted.
+    // Killed after mounting and before the mount was counted.
     fs::remove_file(store.root().join("mounts/box/state.json")).unwrap();
     assert_eq!(store.fsck(false).unwrap().len(), 1);
     store.remove(&id("box")).unwrap();
@@ -110,7 +111,7 @@ fn a_layer_whose_parent_is_gone_is_named_and_kept() {
     store.verify(&id("child")).unwrap();
 }
 
-/// Whoever waits for the sandbox's lock gets it as soon as the walk has seen that nobody reads any more.
+/// A waiter for the sandbox's lock gets it as soon as the walk notices that its reader is gone.
 #[test]
 fn a_diff_given_up_half_way_leaves_no_file_no_mount_and_no_lock() {
     let store = TestStore::with_base();

@@ -1,13 +1,13 @@
-//! The tests of the contract that say what every engine does: moby's suite (`graphtest.rs`), and what else is
-//! not about one kind of host (`every_engine.rs`). Each is written once, over a [`Rig`], and runs on
+//! The tests of the contract for every engine: moby's suite (`graphtest.rs`), and others that do not depend
+//! on the host (`every_engine.rs`). Each is written once, over a [`Rig`], and runs on
 //!
 //! * the portable engine (`main.rs`);
 //! * the Windows engine over a recorded Windows, on any Unix (`src/engine/hcs/tests/contract.rs`);
 //! * the Windows engine over the stand-in, under Wine (`../hcs_standin/contract.rs`);
 //! * an engine in memory (`src/engine/memory.rs`): those that need no mount.
 //!
-//! A rig names the tests that it runs and those that it does not with the reason, and together they are
-//! [`ALL`]. `docs/driver-contract.md`, "Which engine runs what", has the tests that are of one engine alone.
+//! A rig names the tests that it runs, and those that it does not with the reason; together they are [`ALL`].
+//! `docs/driver-contract.md`, "Which engine runs what", has the tests of single engines.
 
 #[path = "every_engine.rs"]
 pub(crate) mod every_engine;
@@ -25,24 +25,24 @@ use windowsfilter::{Driver, LayerId, LayerStore, StorageOptions};
 
 use support::{TestLayer, id};
 
-/// A store over the engine under test, of its own.
+/// A store of its own over the engine under test.
 pub(crate) trait Rig: Sized {
-    /// Whether changes tell what is new from what is changed. The compute service does not.
+    /// Whether changes tell added from modified entries. The compute service does not.
     const TELLS_ADDED: bool;
-    /// Whether a sandbox can stand on nothing. The compute service makes none without a base layer.
+    /// Whether a sandbox can have no parent. The compute service makes none without a base layer.
     const SANDBOXES_WITHOUT_PARENT: bool;
-    /// Whether a view is gone with its mount. That of a layer on Windows is its directory.
+    /// Whether a view ends with its mount. On Windows a layer's view is its directory.
     const VIEWS_END: bool;
 
     fn new() -> Self;
     fn store(&self) -> &LayerStore;
     /// The same store once more, as another process would open it.
     fn another(&self) -> LayerStore;
-    /// What a container sees of `layer`, which is mounted at `path`.
+    /// The container's view of `layer`, which is mounted at `path`.
     fn view<'a>(&'a self, layer: &str, path: &Path) -> Box<dyn View + 'a>;
-    /// IDs in the store, and what unfinished work has left there.
+    /// The names in the store: IDs, and remains of unfinished work.
     fn names(&self) -> Vec<String>;
-    /// Everything that is wrong with the store.
+    /// All problems of the store.
     fn problems(&self) -> Vec<String>;
     /// A sandbox size that can be filled in a test.
     fn quota() -> u64 {
@@ -66,7 +66,7 @@ pub(crate) trait Rig: Sized {
         self.driver().create_read_write(&id(name), parent.map(id).as_ref(), options, "").unwrap();
     }
 
-    /// Mounts `layer`, lets `see` see it, and takes it off again.
+    /// Mounts `layer`, passes the view to `see`, and unmounts it.
     fn mounted<T>(&self, layer: &str, see: impl FnOnce(&dyn View) -> T) -> T {
         let path = self.driver().get(&id(layer), "").unwrap();
         let seen = see(&*self.view(layer, &path));
@@ -74,16 +74,16 @@ pub(crate) trait Rig: Sized {
         seen
     }
 
-    /// A change as this engine tells it.
+    /// A change as this engine reports it.
     fn told(kind: ChangeKind, path: &str) -> Change {
         let kind = if kind == ChangeKind::Add && !Self::TELLS_ADDED { ChangeKind::Modify } else { kind };
         Change { path: path.as_bytes().to_vec(), kind }
     }
 }
 
-/// What a container sees. Paths have slashes.
+/// A container's view. Paths have slashes.
 pub(crate) trait View {
-    /// The bytes of a file, if there is one.
+    /// The bytes of a file, if it exists.
     fn read(&self, path: &str) -> Option<Vec<u8>>;
     /// Writes a file anew.
     fn write(&self, path: &str, bytes: &[u8]);
@@ -97,7 +97,7 @@ pub(crate) trait View {
     }
 }
 
-/// A directory as it is.
+/// A plain directory.
 pub(crate) struct Plain(pub(crate) PathBuf);
 
 impl View for Plain {
@@ -137,7 +137,7 @@ pub(crate) fn layers(store: &LayerStore) -> Vec<LayerId> {
     layers
 }
 
-/// Makes the tests of one engine. Tests that it does not run have a reason.
+/// Defines the tests of one engine, and the reasons for those that it does not run.
 macro_rules! suite {
     ($rig:ty, run: [$($module:ident: $name:ident,)+], leave_out: [$($left_out:ident: $why:literal,)*]) => {
         $(#[test]

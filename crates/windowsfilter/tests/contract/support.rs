@@ -12,7 +12,7 @@ pub(crate) fn id(text: &str) -> LayerId {
     LayerId::new(text).unwrap()
 }
 
-/// A store in a temporary directory; whatever a failed test left mounted is unmounted.
+/// A store in a temporary directory. Dropping it unmounts everything that a failed test left mounted.
 pub(crate) struct TestStore {
     store: LayerStore,
     _dir: tempfile::TempDir,

@@ -1,4 +1,4 @@
-//! What a layer may be at most: each limit lets in what just fits, says what exceeds it and where, and then
+//! The limits of layers: each accepts a layer that just fits, names the entry that exceeds it, and then
 //! leaves nothing behind.
 
 use std::fs;
@@ -14,7 +14,7 @@ use crate::support::{TestLayer, id};
 
 const MIB: usize = 1 << 20;
 
-/// Applies a blob to a store of its own and looks at what is left if it is refused.
+/// Applies a blob to a store of its own, and checks that a refused one leaves nothing.
 fn apply(limits: Limits, blob: &mut (dyn Read + Send)) -> Result<Applied, Error> {
     let dir = tempfile::tempdir().unwrap();
     let store = windowsfilter::LayerStore::open(&dir.path().join("store"), StorageOptions::default());
@@ -32,7 +32,7 @@ fn files(dir: &Path) -> usize {
     fs::read_dir(dir).unwrap().count()
 }
 
-/// The limit that a blob exceeds, and the message with its cause.
+/// The limit that a blob exceeds, and the error message.
 fn refused(limits: Limits, blob: &mut (dyn Read + Send)) -> (Limit, String) {
     let error = apply(limits, blob).map(drop).unwrap_err();
     let limit = error.exceeded().unwrap_or_else(|| panic!("{error:?}")).limit;
@@ -96,7 +96,7 @@ fn who_lifts_the_limit_of_depth_can_use_what_came_in() {
     let store = store.with_limits(Limits { depth: None, ..Limits::default() });
     let path = format!("Files{}/f", "/d".repeat(10_000));
     store.apply_diff(&id("deep"), None, &mut &TestLayer::new().file(&path, b"x").tar()[..]).unwrap();
-    // Whatever reads a layer again lets in what was let in.
+    // Reading an imported layer again applies no limits.
     let view = store.view(&id("deep")).unwrap();
     assert!(view.lookup(&path.as_bytes()["Files/".len()..], Follow::OnTheWay).unwrap().is_some());
     let mut text = String::new();
@@ -107,7 +107,7 @@ fn who_lifts_the_limit_of_depth_can_use_what_came_in() {
     assert_eq!(store.fsck(false).unwrap(), []);
 }
 
-/// A file with this record, beside what a Windows layer needs.
+/// A file with this record, in a minimal Windows layer.
 fn with_record(value: &[u8]) -> Vec<u8> {
     let mut records = PaxRecords::default();
     records.insert(b"VENDOR.anything", value);
@@ -129,13 +129,13 @@ fn extended_headers_are_limited() {
     let (limit, text) = refused(limits, &mut &with_record(&[b'v'; 1000])[..]);
     assert_eq!(limit, Limit::Header);
     assert!(text.contains("PaxHeaders.0/a") && text.contains("1000 that are allowed"), "{text}");
-    // Lifted, it is what Docker's reader takes.
+    // Without the limit, Docker's own applies.
     let none = Limits { header: None, ..Limits::default() };
     let largest = MAX_SPECIAL_SIZE as usize - 100;
     apply(none, &mut &with_record(&vec![b'v'; largest])[..]).unwrap();
 }
 
-/// An extended header that says it has 4 GiB, and then goes on without an end.
+/// An extended header that claims 4 GiB, followed by endless data.
 #[test]
 fn a_pax_bomb_costs_no_memory_and_is_read_no_further() {
     let mut tar = with_record(b"v");
@@ -160,7 +160,7 @@ fn a_pax_bomb_costs_no_memory_and_is_read_no_further() {
     assert!(read < 32 << 20, "only the buffers of the threads were filled: {read}");
 }
 
-/// A PAX header of nothing but records, 150,000 of them in each of 20 entries.
+/// PAX headers full of records: 150,000 of them in each of 20 entries.
 #[test]
 fn many_records_are_many_records_and_no_more() {
     let mut header = Vec::new();
@@ -203,13 +203,13 @@ fn the_size_of_the_tar_is_limited_compressed_or_not_to_the_last_byte() {
     // Bytes behind the end of the archive are kept, so they count.
     let trailing = [&tar[..], &[0; 100]].concat();
     assert_eq!(refused(exact, &mut &trailing[..]).0, Limit::Size);
-    // What never ends is read up to the limit.
+    // An endless blob is read up to the limit.
     let endless = &mut (&tar[..]).chain(std::io::repeat(0));
     assert_eq!(refused(Limits { size: Some(8 << 20), ..Limits::default() }, endless).0, Limit::Size);
 }
 
-/// A tar with one file of `mib` MiB of zeros, as gzip members or zstd frames of a MiB each, so that making it
-/// costs nothing.
+/// A tar with one file of `mib` MiB of zeros, as gzip members or zstd frames of a MiB each, so that it is
+/// cheap to make.
 fn bomb(mib: usize, compress: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let mut tar = Writer::new(Vec::new());
     tar.begin(&NewEntry { type_flag: b'5', name: b"Files/", ..NewEntry::default() }).unwrap();
@@ -238,6 +238,6 @@ fn bombs_go_off_at_the_ratio_and_small_layers_of_zeros_pass() {
         assert!(text.contains("\"Files/zeros\"") && text.contains("more than 100 times"), "{text}");
         assert!(apply(Limits { ratio: None, ..limits }, &mut &large[..]).is_ok());
     }
-    // Not compressed, it is no bomb.
+    // Uncompressed, it is not a bomb.
     apply(limits, &mut &bomb(20, <[u8]>::to_vec)[..]).unwrap();
 }

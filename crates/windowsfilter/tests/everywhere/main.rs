@@ -1,4 +1,4 @@
-//! The part of the driver's contract that needs no mount, and so holds on every system.
+//! The part of the driver's contract that needs no mounts, and so runs on every system.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -147,7 +147,7 @@ fn a_layer_that_is_being_read_goes_or_is_in_use_but_is_never_half_gone() {
     let mut first = [0; 512];
     diff.read_exact(&mut first).unwrap();
     match store.remove(&id("base")) {
-        // An open file outlives its layer, where the system has that.
+        // An open file outlives its layer, if the system supports that.
         Ok(()) => assert!(diff.read_to_end(&mut Vec::new()).unwrap() > 0),
         Err(error) => {
             assert_eq!(error.kind(), windowsfilter::ErrorKind::InUse, "{error}");

@@ -1,4 +1,4 @@
-//! What users of tar-split do with a layer's files (vbatts/tar-split `tar/asm`).
+//! Rebuilds a tar from a layer's files, as users of tar-split do (vbatts/tar-split `tar/asm`).
 
 use std::fs::File;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The tar of `case`, with the content of its files from `get`, which is asked by the names in the tar.
+/// The tar of `case`. `get` opens the files by their names in the tar.
 pub(crate) fn rebuild(case: &Path, get: impl Fn(&[u8]) -> Box<dyn Read + Send>) -> Vec<u8> {
     let packed = File::open(case.join("tar-data.json.gz")).unwrap();
     let mut lines = String::new();
@@ -16,9 +16,9 @@ pub(crate) fn rebuild(case: &Path, get: impl Fn(&[u8]) -> Box<dyn Read + Send>) 
     for line in lines.lines() {
         let entry: serde_json::Value = serde_json::from_str(line).unwrap();
         match entry["type"].as_u64().unwrap() {
-            // A stretch of the archive itself.
+            // A part of the archive itself.
             2 => out.extend(STANDARD.decode(entry["payload"].as_str().unwrap()).unwrap()),
-            // A file: present in the archive only by its size and checksum.
+            // A file: the archive has only its size and checksum.
             1 if entry["size"].as_u64().unwrap_or(0) > 0 => {
                 let name = match entry["name_raw"].as_str() {
                     Some(raw) => STANDARD.decode(raw).unwrap(),

@@ -1,5 +1,5 @@
 //! tar-split users rebuild a layer's tar from its description and the files that `diff_getter` opens: the
-//! result must be the tar that came in, byte for byte (vbatts/tar-split `tar/asm`, as moby's layer store
+//! result must equal the imported tar, byte for byte (vbatts/tar-split `tar/asm`, as moby's layer store
 //! drives it).
 
 use std::fs;
@@ -9,7 +9,7 @@ use crate::rebuild::rebuild;
 use crate::support::{TestStore, id};
 use windowsfilter::Driver;
 
-/// Cases that the store refuses, with what it must say: a Windows layer holds no devices.
+/// Cases that the store refuses, with the expected message: a Windows layer has no devices.
 const REFUSED: [(&str, &str); 1] = [("linux-ustar", "it is a character device")];
 
 #[test]

@@ -1,8 +1,8 @@
-//! One flipped bit, anywhere in the store, is found, and the file is named.
+//! fsck finds one flipped bit anywhere in the store, and names the file.
 //!
-//! Every file that is there is tried, so a new kind of file that nothing guards fails this. Two kinds are
-//! not: files without content, and the image of a sandbox, which is written to as long as it lives
-//! (`sandboxes.rs` says what of it can be checked).
+//! It tries every file, so a new kind of file without a checksum fails this. Two kinds are left out: files
+//! without content, and the image of a sandbox, which changes as long as it lives (`sandboxes.rs` covers the
+//! parts of it that can be checked).
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use windowsfilter::fsck::Finding;
 use crate::support::{TestStore, id};
 use crate::{files, flip, with_child};
 
-/// A store with every kind of file, and `mounted` what is mounted.
+/// A store with every kind of file and, on Linux, `base` mounted.
 fn store() -> TestStore {
     let store = with_child();
     store.own(&id("child"), "somebody").unwrap();
@@ -52,7 +52,7 @@ fn one_flipped_bit_of_any_file_is_found_and_the_file_is_named() {
     let store = store();
     assert_eq!(everything_found(&store), []);
     let mut kinds = Vec::new();
-    // What is mounted is the layers' own files again.
+    // Skip mounted views: they show the layers' own files again.
     let is_a_view = |path: &Path| path.starts_with(store.root().join("mounts/base/image"));
     for path in files(store.root()).into_keys().filter(|path| !is_a_view(path)) {
         let length = fs::metadata(&path).unwrap().len();

@@ -1,5 +1,5 @@
-//! `docs/fsck.md` describes every invariant, and names for each the tests that break it. This shows that it
-//! does, and that they exist.
+//! `docs/fsck.md` describes every invariant, and names for each the tests that break it. This checks that
+//! none is missing, and that the tests exist.
 
 use std::collections::BTreeMap;
 use std::fs;

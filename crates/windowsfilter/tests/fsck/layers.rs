@@ -9,7 +9,7 @@ use windowsfilter::{Digest, Driver, Error, LayerKind, LayerRecord};
 use crate::support::{TestLayer, TestStore, id};
 use crate::{flip, left_alone, repaired, with_child};
 
-/// Gives a layer another record whose seal is good: what no damage can do, but a mistake of ours could.
+/// Replaces a layer's record by one with a valid seal: damage cannot do that, but a bug of ours could.
 fn forge(store: &TestStore, layer: &str, change: impl FnOnce(&mut LayerRecord)) {
     let path = store.layer_dir(layer).join("layer.json");
     let mut record: LayerRecord = sealed::unseal(1, &fs::read(&path).unwrap()).unwrap();
@@ -17,7 +17,7 @@ fn forge(store: &TestStore, layer: &str, change: impl FnOnce(&mut LayerRecord)) 
     fs::write(path, sealed::seal(1, &record).unwrap()).unwrap();
 }
 
-/// Gives a layer another chain, and a record that vouches for it.
+/// Replaces a layer's chain, with a record that matches it.
 fn forge_chain(store: &TestStore, layer: &str, chain: &[&str]) {
     let text = serde_json::to_vec(chain).unwrap();
     fs::write(store.layer_dir(layer).join("layerchain.json"), &text).unwrap();
@@ -176,7 +176,7 @@ fn an_index_is_not_made_of_a_damaged_tar() {
     assert!(fs::read(path).unwrap() == damaged);
 }
 
-/// Written by a version of this program that wrote indexes differently: the new one's digest is recorded.
+/// The old index is from a version that wrote indexes differently; the record gets the digest of the new one.
 #[test]
 fn a_new_index_has_its_own_digest_in_the_record() {
     let store = TestStore::with_base();
@@ -198,7 +198,7 @@ fn a_merged_index_that_is_damaged_is_made_anew() {
     assert!(fs::read(&path).unwrap() == good);
 }
 
-/// What stands on a damaged layer is not damaged.
+/// Layers on top of a damaged one are not damaged.
 #[test]
 fn damage_to_a_parent_is_the_parents_finding_only() {
     let store = with_child();

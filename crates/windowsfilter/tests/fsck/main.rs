@@ -1,5 +1,5 @@
-//! Every invariant of the store is broken, alone, and found by its name; what `--repair` can put right, it
-//! does, and of everything else nothing is lost. `docs/fsck.md` says which test breaks which. Mounts and
+//! Breaks every invariant of the store, one at a time, and checks that fsck finds it by name. `--repair`
+//! repairs those that it can, and loses nothing else. `docs/fsck.md` maps invariants to tests. Mounts and
 //! sandboxes need Linux and root.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
@@ -60,7 +60,7 @@ pub(crate) fn flip(path: &Path, offset: u64) {
     file.write_all(&byte).unwrap();
 }
 
-/// The one thing that `fsck` finds; looking has changed nothing.
+/// The only finding of `fsck`; checks that it changes nothing.
 pub(crate) fn finding(store: &TestStore, invariant: Invariant) -> Finding {
     let before = files(&store.root().join("layers"));
     let found = store.fsck(false).unwrap();
@@ -71,7 +71,7 @@ pub(crate) fn finding(store: &TestStore, invariant: Invariant) -> Finding {
     found.into_iter().next().unwrap()
 }
 
-/// `fsck` finds this and nothing else, and puts it right.
+/// `fsck` finds only this, and repairs it.
 pub(crate) fn repaired(store: &TestStore, invariant: Invariant) -> Finding {
     let found = finding(store, invariant);
     assert_eq!(store.fsck(true).unwrap(), [Finding { repaired: true, ..found.clone() }]);
@@ -79,7 +79,7 @@ pub(crate) fn repaired(store: &TestStore, invariant: Invariant) -> Finding {
     found
 }
 
-/// `fsck` finds this and nothing else, and leaves everything as it is.
+/// `fsck` finds only this, and leaves everything as it is.
 pub(crate) fn left_alone(store: &TestStore, invariant: Invariant) -> Finding {
     let found = finding(store, invariant);
     let before = files(&store.root().join("layers"));

@@ -50,7 +50,7 @@ fn a_damaged_template_is_removed_and_made_anew_when_it_is_needed() {
     let store = with_sandbox();
     let template = store.root().join(format!("templates/sandbox-v1-{SIZE}.img"));
     let record = template.with_extension("json");
-    // In the file system, in what it does not use, and without anything to compare with.
+    // Damage in the file system, in its unused part, and without a record to compare with.
     let damages: [&dyn Fn(); 4] =
         [&|| flip(&template, 1024 + 200), &|| flip(&template, SIZE - 1), &|| flip(&record, 40), &|| {
             fs::remove_file(&record).unwrap();
@@ -103,7 +103,7 @@ fn a_sandbox_that_is_shorter_than_it_was_or_gone_is_found() {
     assert_eq!(store.fsck(false).unwrap(), []);
 }
 
-/// As a killed `expand` leaves it.
+/// The state after a killed `expand`.
 #[test]
 fn a_sandbox_that_is_longer_than_its_record_says_is_sound() {
     let store = with_sandbox();
@@ -161,8 +161,7 @@ fn what_is_mounted_is_the_kernels_and_not_taken_for_damaged() {
     assert_eq!(store.fsck(false).unwrap(), []);
 }
 
-/// After a crash of the machine the journal of a sandbox is full, and the rest of it as it was some seconds
-/// before.
+/// After a crash of the machine, the journal of a sandbox is full and the rest is some seconds old.
 #[test]
 fn a_sandbox_whose_journal_is_to_be_replayed_is_sound() {
     let store = with_sandbox();

@@ -79,7 +79,7 @@ fn what_is_no_layer_among_layers_is_named_and_left() {
     }
 }
 
-/// Layers and sandboxes come, go and come again while it is looked at.
+/// Layers and sandboxes come, go and come again during the check.
 #[test]
 fn what_others_do_to_the_store_meanwhile_is_no_finding() {
     let store = TestStore::with_base();
@@ -93,7 +93,7 @@ fn what_others_do_to_the_store_meanwhile_is_no_finding() {
                         store
                             .apply_diff(&id(name), Some(&id("base")), &mut &TestLayer::base().tar()[..])
                             .unwrap();
-                        // Somebody reads its index in this moment.
+                        // The check is reading its index at this moment.
                         while let Err(error) = store.remove(&id(name)) {
                             assert_eq!(error.kind(), ErrorKind::InUse, "{error}");
                         }

@@ -1,4 +1,4 @@
-//! Reading everything.
+//! fsck that reads all content.
 
 use std::fs;
 use std::num::NonZeroUsize;

@@ -1,24 +1,24 @@
-//! What the compute service answers, as far as anybody knows: one script of calls, which the recorded host
-//! and the stand-in must answer alike. `docs/windows-engine.md` says of each assumption what would confirm
-//! it.
+//! The compute service's known results: one script of calls, for which the recorded host and the stand-in
+//! must give the same results. `docs/windows-engine.md` says for each assumption how to confirm it.
 
 use std::fs;
 use std::path::Path;
 
 use hcs::{Code, DriverInfo, Host, LayerDescriptor, Privilege};
 
-/// A call out of order on a sandbox: preparing or exporting what is prepared, unpreparing or deactivating
-/// what is not. `ERROR_INVALID_STATE`. Nothing documents it.
+/// A call out of order on a sandbox: preparing or exporting a prepared one, unpreparing or deactivating one
+/// that is not. `ERROR_INVALID_STATE`. Nothing documents it.
 pub(crate) const OUT_OF_ORDER: Code = Code(5023);
 /// Activating an active sandbox, or destroying it. `ERROR_SHARING_VIOLATION` (hcsshim issue 2553).
 pub(crate) const SANDBOX_IS_ACTIVE: Code = Code::SHARING_VIOLATION;
 /// Asking for the volume of a sandbox whose disk is not attached. Nothing documents it.
 pub(crate) const NO_VOLUME: Code = Code::ELEMENT_NOT_FOUND;
-/// Looking at a volume's device as if it were a directory. Python's `os.stat` knows it as
+/// Querying a volume's device as if it were a directory. Python's `os.stat` knows it as
 /// `ERROR_INVALID_PARAMETER`, `ERROR_INVALID_FUNCTION` or `ERROR_NOT_SUPPORTED` (`Modules/posixmodule.c`,
 /// `win32_xstat_impl`).
 pub(crate) const NO_DIRECTORY: Code = Code::INVALID_PARAMETER;
-/// A layer without `Files` to finish, a transport directory without `Hives` to import. Nothing documents it.
+/// Finishing a layer without `Files`, or importing a transport directory without `Hives`. Nothing documents
+/// it.
 pub(crate) const NOTHING_THERE: Code = Code::PATH_NOT_FOUND;
 
 /// The calls in their order, and the answers: `ok`, `yes`, `no`, `volume` (a name of one, without a backslash
@@ -46,7 +46,7 @@ const SCRIPT: &[(&str, &str, Option<Code>)] = &[
     ("DeactivateLayer box", "ok", None),
     ("DeactivateLayer box", "", Some(OUT_OF_ORDER)),
     ("is directory box", "no", None),
-    // Of a read-only layer everything succeeds (docker/for-win 1546, moby 32330).
+    // For a read-only layer everything succeeds (docker/for-win 1546, moby 32330).
     ("ActivateLayer base", "ok", None),
     ("ActivateLayer base", "ok", None),
     ("PrepareLayer base", "ok", None),
@@ -63,7 +63,7 @@ const SCRIPT: &[(&str, &str, Option<Code>)] = &[
     ("LayerExists box", "no", None),
 ];
 
-/// Runs the script in `home`, an empty directory, and fails at the first answer that is another.
+/// Runs the script in `home`, an empty directory, and fails at the first different result.
 pub(crate) fn check<H: Host>(host: &H, home: &Path) {
     let info = DriverInfo::filter(home);
     for dir in ["base/Files", "empty", "without/Files", "with/Files", "with/Hives", "delta"] {

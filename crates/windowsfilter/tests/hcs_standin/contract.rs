@@ -1,4 +1,4 @@
-//! The suite that every engine runs, `../contract/suite.rs`, with the stand-in.
+//! The suite for every engine, `../contract/suite.rs`, with the stand-in.
 
 use std::path::Path;
 

@@ -19,7 +19,7 @@ pub(crate) fn base_tar() -> Vec<u8> {
         .tar()
 }
 
-/// A layer with everything that only layers with parents have.
+/// A layer with everything that only layers with parents can have.
 pub(crate) fn delta_tar() -> Vec<u8> {
     TestTar::new()
         .dir("Files")
@@ -37,7 +37,7 @@ pub(crate) fn delta_tar() -> Vec<u8> {
         .tar()
 }
 
-/// A layer whose paths are longer than Windows takes without further ado, and its deepest file.
+/// A layer whose paths exceed Windows' default limit, and its deepest file.
 pub(crate) struct DeepTree {
     pub(crate) tar: Vec<u8>,
     pub(crate) file: String,

@@ -1,6 +1,6 @@
-//! The store on the engine of Windows, with a stand-in for Microsoft's side: what the recording tests of the
-//! engine show of its calls is shown here of the true foreign functions, file handles and backup streams.
-//! Under Wine, or on any Windows.
+//! The store on the Windows engine, with a stand-in for Microsoft's functions. The recording tests check the
+//! engine's calls; these check the real foreign functions, file handles and backup streams. Under Wine, or on
+//! any Windows.
 #![cfg(windows)]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -64,7 +64,7 @@ fn a_base_layer_and_one_on_top_are_restored_linked_and_finished() {
     assert_eq!(windows.leftovers(), Vec::<String>::new());
 }
 
-/// A layer of this test's own on a directory with something in it, which it deletes.
+/// A layer that deletes a directory with content.
 #[test]
 fn a_directory_that_a_layer_deletes_goes_with_what_is_in_it() {
     let windows = Windows::new();
@@ -84,7 +84,7 @@ fn a_directory_that_a_layer_deletes_goes_with_what_is_in_it() {
 #[test]
 fn a_layer_of_which_a_file_is_open_is_in_use_and_one_whose_disk_is_attached_is_not() {
     let windows = with_sandbox();
-    // As a process that died has left it.
+    // The state that a dead process left.
     let info = DriverInfo::filter(&windows.home());
     windows.system().activate_layer(&info, "box").unwrap();
     windows.store.remove(&id("box")).unwrap();

@@ -21,7 +21,7 @@ pub(crate) fn read_all(mut reader: impl Read) -> Vec<u8> {
     bytes
 }
 
-/// A Windows of a test's own, with a store on it.
+/// A separate Windows for each test, with a store on it.
 pub(crate) struct Windows {
     pub(crate) store: LayerStore,
     system: System,
@@ -52,7 +52,7 @@ impl Windows {
         LayerStore::open_hcs(&home, options, self.system.clone(), ImportProcess::Here).unwrap()
     }
 
-    /// The home as Windows is told of it.
+    /// The home as Windows gets it.
     pub(crate) fn home(&self) -> PathBuf {
         let text = self.store.root().to_str().unwrap();
         PathBuf::from(hcs::long_path::strip_prefix(text))
@@ -65,7 +65,7 @@ impl Windows {
     pub(crate) fn guid(&self, name: &str) -> String {
         let calls = self.calls();
         let guid = self.system.name_to_guid(name).unwrap().to_string();
-        // That was the test's own question.
+        // Drop the test's own call from the record.
         self.write_calls(&calls);
         guid
     }
@@ -98,7 +98,7 @@ impl Windows {
         _ = fs::remove_file(self.log());
     }
 
-    /// What nobody must leave.
+    /// Files that must not be left.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let own = self.home().join(".windowsfilter");
         ["tmp", "staging", "incomplete"].iter().flat_map(|dir| names(&own.join(dir))).collect()

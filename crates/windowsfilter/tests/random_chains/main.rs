@@ -1,7 +1,7 @@
-//! Chains of random layers: what the kernel mounts, what the reader shows and what a naive model of the merge
-//! rules says is the same, and `fsck.erofs` accepts every index on the way.
+//! Chains of random layers: the kernel's mount, the reader's view and a naive model of the merge rules agree,
+//! and `fsck.erofs` accepts every index.
 //!
-//! In a binary of its own: a program that is started while another test unmounts would keep that mount busy.
+//! In a binary of its own: starting a program while another test unmounts would keep that mount busy.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
@@ -38,7 +38,7 @@ fn write(entries: &[(String, Written)], layer: usize) -> Vec<u8> {
     entries.iter().fold(TestLayer::new().dir("Files"), write).tar()
 }
 
-/// A line for each path: what it is, and which file it is one of.
+/// A line for each path: its kind, and the file that it is a name of.
 type Lines = BTreeMap<Vec<u8>, String>;
 
 fn of_model(tree: &Tree, path: &[u8], lines: &mut Lines) {
@@ -57,7 +57,7 @@ fn of_model(tree: &Tree, path: &[u8], lines: &mut Lines) {
     }
 }
 
-/// As the model says it: without a time where no layer ever gave one.
+/// The model's form: without a time if no layer has an entry for the directory.
 fn directory_line(time: FileTime) -> String {
     if time_of(0) <= time && time <= time_of(1000) {
         format!("directory {}", time.0)
@@ -120,7 +120,7 @@ fn assert_same(actual: &Lines, expected: &Lines, whose: &str) {
     assert!(more.is_empty() && less.is_empty(), "{whose} shows {more:#?} and not {less:#?}");
 }
 
-/// As in the tests of `erofs-index`: 1.9 or later, `WINDOWSFILTER_FSCK_EROFS` says which.
+/// As in the tests of `erofs-index`: needs 1.9 or later; `WINDOWSFILTER_FSCK_EROFS` names the program.
 fn assert_fsck_accepts(index: &Path, tars: &[std::path::PathBuf]) {
     let program = std::env::var_os("WINDOWSFILTER_FSCK_EROFS").unwrap_or_else(|| "fsck.erofs".into());
     let mut command = Command::new(program);

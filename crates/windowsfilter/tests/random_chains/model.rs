@@ -1,5 +1,5 @@
-//! Random layers, entry by entry, and a naive model of the merge rules: what a view shows of them. The model
-//! reads a layer as its tar is read, and knows nothing of indexes, transport directories or the host.
+//! Random layers, entry by entry, and a naive model of the merge rules, which computes their view. The model
+//! reads a layer in the order of its tar, and knows nothing of indexes, transport directories or the host.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use wclayer::name::fold;
 
-/// An entry of a layer's tar: where, and what.
+/// An entry of a layer's tar: its path and its operation.
 pub(crate) type Entry = (Vec<String>, Op);
 
-/// What an entry does.
+/// The operation of an entry.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     File(u16),
@@ -22,7 +22,7 @@ pub(crate) enum Op {
     Opaque,
 }
 
-/// An entry as it is written.
+/// An entry as it is written to the tar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     File(String),
@@ -32,7 +32,7 @@ pub(crate) enum Written {
     Opaque,
 }
 
-/// What a view shows of a name.
+/// A name in a view.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
     pub(crate) spelling: String,
@@ -43,14 +43,14 @@ pub(crate) struct Shown {
 pub(crate) enum What {
     /// Content; names with the same content are names of one file.
     File(String),
-    /// With the number of the layer whose entry it has, and its names.
+    /// With the number of the layer that its entry is from, and its names.
     Directory { entry: Option<usize>, names: Tree },
 }
 
 /// By folded name.
 pub(crate) type Tree = BTreeMap<Vec<u8>, Shown>;
 
-/// Names that meet each other often, in several spellings; one is too long for Linux.
+/// Names that collide often, in several spellings; one is too long for Linux.
 fn spelling() -> impl Strategy<Value = String> {
     let long = |letter: &str| letter.repeat(200);
     let names = ["a", "A", "b", "B", "ü", "Ü", "x.txt", "X.TXT"].map(str::to_owned);
@@ -69,12 +69,12 @@ pub(crate) fn layers() -> impl Strategy<Value = Vec<Vec<Entry>>> {
     vec(vec((vec(spelling(), 1..4), op), 0..16), 1..5)
 }
 
-/// What a layer has under a name.
+/// A layer's own state of a name.
 #[derive(Clone, Debug, Default)]
 struct Own {
     spelling: String,
     deleted: bool,
-    /// Deletions are for the layers below, so both of these stay whatever the layer has under the name.
+    /// Deletions concern the layers below, so both of these stay when the layer gets an entry of that name.
     opaque: bool,
     what: OwnWhat,
 }
@@ -84,7 +84,7 @@ enum OwnWhat {
     #[default]
     Nothing,
     File(String),
-    /// A link to what neither the parents nor, so far, the layer has.
+    /// A link to a name that neither the parents nor, so far, the layer have.
     Wanted(Vec<Vec<u8>>),
     Directory {
         entry: bool,
@@ -122,7 +122,7 @@ fn shown<'t>(tree: &'t Tree, path: &[Vec<u8>]) -> Option<&'t What> {
     tree.get(last).map(|shown| &shown.what)
 }
 
-/// The place of a name; directories on the way are made. `None` if something on the way is a file.
+/// The place of a name; creates the directories on the way. `None` if a file is on the way.
 fn place<'t>(tree: &'t mut OwnTree, path: &[String]) -> Option<&'t mut Own> {
     for end in 1..path.len() {
         if matches!(own(tree, &folded(&path[..end])), Some(OwnWhat::File(_) | OwnWhat::Wanted(_))) {
@@ -166,8 +166,8 @@ fn shown_files(tree: &Tree, path: &str, out: &mut Vec<String>) {
     }
 }
 
-/// Where a link may lead at this place of the tar: to what the layer has, its parents have, or the layer has
-/// later.
+/// Possible targets of a link at this place of the tar: names of the layer so far, of its parents, or later
+/// in the layer.
 fn targets(tree: &OwnTree, lower: &Tree, later: &[Entry]) -> Vec<String> {
     let mut targets = Vec::new();
     own_files(tree, "Files", &mut targets);
@@ -177,7 +177,7 @@ fn targets(tree: &OwnTree, lower: &Tree, later: &[Entry]) -> Vec<String> {
     targets
 }
 
-/// A layer as far as its tar is read.
+/// A layer while its tar is read.
 struct Reading<'a> {
     lower: &'a Tree,
     layer: usize,
@@ -185,7 +185,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Reads one entry; `None` if no layer can have it here.
+    /// Reads one entry; `None` if it is not valid here.
     fn read(&mut self, path: &[String], op: &Op, later: &[Entry]) -> Option<Written> {
         match op {
             Op::File(number) => {
@@ -253,7 +253,7 @@ impl Reading<'_> {
     }
 }
 
-/// What a link that wanted something later is in the end.
+/// The final file of a link to a later name.
 fn found<'t>(tree: &'t OwnTree, mut wanted: &'t [Vec<u8>]) -> Option<&'t str> {
     for _ in 0..100 {
         match own(tree, wanted)? {
@@ -265,7 +265,7 @@ fn found<'t>(tree: &'t OwnTree, mut wanted: &'t [Vec<u8>]) -> Option<&'t str> {
     None
 }
 
-/// Puts a layer on what is below it.
+/// Merges a layer into the layers below it.
 fn put(lower: &mut Tree, own: &OwnTree, whole: &OwnTree, layer: usize) -> Result<(), ()> {
     for (key, Own { spelling, deleted, opaque, what }) in own {
         if *deleted {
@@ -301,7 +301,7 @@ fn put(lower: &mut Tree, own: &OwnTree, whole: &OwnTree, layer: usize) -> Result
     Ok(())
 }
 
-/// Puts a layer on what is below it, and gives the entries of it that a layer can have, as they are written.
+/// Merges a layer into the layers below it; returns its valid entries as they are written.
 pub(crate) fn apply(lower: &mut Tree, entries: &[Entry], layer: usize) -> Vec<(String, Written)> {
     let mut entries = entries.to_vec();
     loop {
@@ -323,7 +323,7 @@ pub(crate) fn apply(lower: &mut Tree, entries: &[Entry], layer: usize) -> Vec<(S
                 *lower = merged;
                 return written;
             }
-            // What a link wanted has not come: some link has to go.
+            // The target of a link has not come: drop a link.
             Err(()) => drop(entries.remove(last_link.expect("only links can want something"))),
         }
     }

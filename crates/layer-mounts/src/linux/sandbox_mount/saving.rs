@@ -1,11 +1,11 @@
-//! Bringing what was written to a sandbox to its image, and giving the store back what was deleted in it.
+//! Saves the writes to a sandbox to its image, and gives the blocks of deleted files back to the store.
 //!
-//! The image is sparse, so any write of the kernel may find the store's disk full, long after the program
-//! that wrote was told that all is well. Then nothing on the disk may depend on that write. So the file
-//! system is not mounted with `discard`: ext4 discards the blocks of files that were deleted even if the
-//! transaction that deleted them could not be written to the journal (`ext4_journal_commit_callback` does not
-//! ask), and a directory that is still there would be full of zeros. What was deleted is given back when all
-//! of it is known to be saved.
+//! The image is sparse, so any write of the kernel may find the store's disk full, long after the program's
+//! own write has succeeded. Nothing on the disk may depend on such a lost write. So the file system is not
+//! mounted with `discard`: ext4 discards the blocks of deleted files even if the transaction that deleted
+//! them could not be written to the journal (`ext4_journal_commit_callback` does not check), and a directory
+//! that still exists would be full of zeros. The blocks are given back once all deletions are known to be
+//! saved.
 
 use super::super::error::LinuxError;
 use super::super::sandbox_image::INODE;
@@ -16,11 +16,11 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Bytes that are worth the look through the whole file system that giving them back takes (0.4 s for 127
-/// GB). Well over the largest journal, which is no file and so looks deleted.
+/// Deleted bytes that are worth giving back, which takes a scan of the whole file system (0.4 s for 127 GB).
+/// Well over the largest journal, which does not count as a file and so looks deleted.
 const WORTH_GIVING_BACK: u64 = 96 << 20;
 
-/// The mounted image of a sandbox. It is in use as long as this is there.
+/// The mounted image of a sandbox, kept in use as long as this lives.
 pub(super) struct Storage<'a> {
     path: &'a Path,
     directory: File,
@@ -38,22 +38,22 @@ impl<'a> Storage<'a> {
         is_mounted.then(|| Self::open(path)).transpose()
     }
 
-    /// Saves what mounting has written (the overlay makes its work directory anew): a disk that becomes full
+    /// Saves the writes of mounting (the overlay recreates its work directory): a disk that becomes full
     /// later must not damage a sandbox that nobody has used yet.
     pub(super) fn settle(&self) -> Result<(), LinuxError> {
         self.flush()
             .map_err(|error| LinuxError::Unsettled { path: self.path.to_path_buf(), source: error.into() })
     }
 
-    /// Saves what is still only in memory; `target` is where users see it. Unmounting would do so too, but
-    /// never says that it failed, as it does when the store's disk is full. The kernel says it once: saving
-    /// again succeeds, without what was lost.
+    /// Saves all writes that are still only in memory; `target` is the mount that users see. Unmounting would
+    /// do so too, but never reports a failure, such as a full disk of the store. The kernel reports it once:
+    /// saving again succeeds, without the lost writes.
     pub(super) fn save(&self, target: &Path) -> Result<(), LinuxError> {
         self.flush().map_err(|error| LinuxError::Unsaved { path: target.to_path_buf(), source: error.into() })
     }
 
-    /// Gives the store the blocks of deleted files back, if they are many. Nobody may write any more, and
-    /// everything must be saved: the blocks of a deletion that cannot be saved look free, too.
+    /// Gives the blocks of deleted files back to the store, if they are many. All writers must be gone and
+    /// everything saved: the blocks of a deletion that cannot be saved look free, too.
     pub(super) fn give_back(&self, image: &Path) -> Result<(), LinuxError> {
         let occupied = std::fs::metadata(image).map_err(LinuxError::system("stat", image))?.blocks() * 512;
         let file_system = rustix::fs::fstatvfs(&self.directory);
@@ -66,8 +66,8 @@ impl<'a> Storage<'a> {
         sys::trim(&self.directory).map_err(LinuxError::system("ioctl FITRIM", self.path))
     }
 
-    /// Brings everything that is only in memory, or only in the journal, to its place in the image. (That the
-    /// journal is empty then need not have been written: replaying it once more changes nothing.)
+    /// Writes everything that is only in memory or in the journal to its place in the image. (The note that
+    /// the journal is now empty need not be on disk: replaying it again changes nothing.)
     fn flush(&self) -> Result<(), Errno> {
         rustix::fs::syncfs(&self.directory)?;
         match sys::ext4_checkpoint(&self.directory) {

@@ -1,4 +1,4 @@
-//! Sandboxes on real views: what they show, what changes leave in the image, what survives copy-up.
+//! Sandboxes on real views: their content, the changes in the image, and the attributes that survive copy-up.
 
 use super::*;
 use crate::linux::erofs_mount::mount_index;
@@ -128,7 +128,7 @@ fn copy_up_carries_every_attribute_of_files_folders_and_links() {
     });
     File::options().append(true).open(running.target("file")).unwrap();
     std::fs::write(running.target("folder/x"), b"").unwrap();
-    // A link is copied up when its metadata changes.
+    // A change of its metadata copies a link up.
     let nobody = Some(rustix::fs::Uid::from_raw(1));
     rustix::fs::chownat(CWD, running.target("link"), nobody, None, AtFlags::SYMLINK_NOFOLLOW).unwrap();
     let changes = running.changes();
@@ -310,7 +310,7 @@ fn what_a_full_disk_keeps_from_being_saved_stays_mounted() {
     assert!(matches!(unmounted, Err(LinuxError::Unsaved { .. })));
     assert!(mount_table::at(&running.target.0).unwrap().is_some());
     std::fs::remove_file(full).unwrap();
-    // Until then it is there to be copied.
+    // Until then the lost file can still be copied.
     assert_eq!(std::fs::read(running.target("lost")).unwrap().len(), 4 << 20);
 }
 
@@ -330,7 +330,7 @@ fn a_full_disk_does_not_harm_a_sandbox_that_nobody_writes_to() {
     mount_sandbox(&sandbox).unwrap();
     let full = fill(&store);
     unmount_sandbox(&sandbox).unwrap();
-    // Nor when the disk was full already.
+    // Mounting fails as well if the disk was full before.
     assert!(matches!(mount_sandbox(&sandbox), Err(LinuxError::Unsettled { .. })));
     assert_eq!(mount_table::at(sandbox.storage).unwrap(), None);
     std::fs::remove_file(full).unwrap();

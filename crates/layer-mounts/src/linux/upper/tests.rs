@@ -1,4 +1,4 @@
-//! What a walk of an upper directory reports, and what it refuses.
+//! Walks of upper directories: the reported entries, and the refused ones.
 
 use super::*;
 use rustix::fs::{CWD, XattrFlags};

@@ -1,4 +1,4 @@
-//! Descriptors as bytes: what comes back as it was, and which damage is refused and how it is named.
+//! Descriptors as bytes: round trips, and the errors of damaged ones.
 
 use super::super::ace::{Ace, AceBody};
 use super::super::sid::tests::any_sid;
@@ -87,7 +87,7 @@ fn a_null_dacl_is_not_an_empty_one() {
 
 #[test]
 fn parts_in_another_order_mean_the_same() {
-    // As NTFS keeps them: lists first.
+    // In NTFS' order: lists first.
     let lists_first =
         "010004840000000000000000000000001400000002001c000100000000101400ff011f00010100000000000512000000";
     let mut bytes = hex::decode(lists_first).unwrap();

@@ -1,4 +1,4 @@
-//! What a new child gets, against what Windows gives in directories that everybody has, and rule by rule.
+//! The descriptor of a new child, compared with Windows' in well-known directories, and rule by rule.
 
 use super::super::sid::tests::any_sid;
 use super::super::{Ace, AceBody, Acl, AclSlot, SecurityDescriptor, Sid, ace_flags, ace_types, rights};
@@ -29,9 +29,9 @@ const PROGRAM_FILES: &str = "O:S-1-5-80-1G:S-1-5-80-1D:PAI(A;;FA;;;S-1-5-80-1)(A
     (A;;0x1301bf;;;SY)(A;OICIIO;GA;;;SY)(A;;0x1301bf;;;BA)(A;OICIIO;GA;;;BA)(A;;0x1200a9;;;BU)\
     (A;OICIIO;GXGR;;;BU)(A;OICIIO;GA;;;CO)(A;;0x1200a9;;;AC)(A;OICIIO;GXGR;;;AC)";
 
-/// As `icacls` shows it of such a directory: (I)(F) and (I)(OI)(CI)(IO)(F) for each, and Administrators once.
-/// The parent's ACEs are in the order of `Get-Acl`, which sorts those that are not inherited by SID; on disk
-/// they may lie otherwise.
+/// As `icacls` shows it for such a directory: (I)(F) and (I)(OI)(CI)(IO)(F) for each, and Administrators
+/// once. The parent's ACEs are in the order of `Get-Acl`, which sorts those that are not inherited by SID; on
+/// disk the order may differ.
 #[test]
 fn a_directory_in_program_files() {
     assert_eq!(
@@ -61,7 +61,7 @@ fn a_directory_in_users() {
     );
 }
 
-/// As `icacls` shows it of such a directory: Authenticated Users get (I)(M) and (I)(OI)(CI)(IO)(M).
+/// As `icacls` shows it for such a directory: Authenticated Users get (I)(M) and (I)(OI)(CI)(IO)(M).
 #[test]
 fn a_directory_in_the_root_of_the_system_drive() {
     let root =
@@ -108,7 +108,7 @@ fn the_place_of_creator_owner_in_the_parent_does_not_show_in_an_administrators_f
          (A;CIID;DCLCRPCR;;;BU)"
     );
     assert_eq!(file("D:AI(A;OICIIO;GA;;;CO)(A;OICI;FA;;;BA)"), "D:AI(A;ID;FA;;;BA)");
-    // Generic rights for Administrators are a copy as well, but one that names them.
+    // An ACE with generic rights for Administrators makes a copy as well, but one that names them.
     let generic = "D:AI(A;OICIIO;GA;;;CO)(A;OICI;FA;;;SY)(A;OICIIO;GA;;;BA)";
     assert_eq!(file(generic), "D:AI(A;ID;FA;;;SY)(A;ID;FA;;;BA)");
     let group = "D:AI(A;OICIIO;GA;;;CG)(A;OICI;FA;;;BA)(A;OICI;FA;;;SY)";
@@ -122,12 +122,12 @@ fn what_the_parent_says_twice_the_child_says_once() {
     assert_eq!(directory(granted_again), "D:AI(A;OICIID;FA;;;BA)(A;OICIID;FA;;;SY)");
     let waiting = "D:AI(A;OICIIO;GA;;;CO)(A;OICIIOID;GA;;;CO)";
     assert_eq!(directory(waiting), "D:AI(A;ID;FA;;;BA)(A;OICIIOID;GA;;;CO)");
-    // What is passed on besides is not the same.
+    // The ACE that is passed on differs.
     let otherwise = "D:AI(A;CINP;FA;;;BA)(A;OICI;FA;;;BA)";
     assert_eq!(directory(otherwise), "D:AI(A;ID;FA;;;BA)(A;OICIID;FA;;;BA)");
 }
 
-/// A list of 64 KiB, all for the creator and each with other rights: what costs most.
+/// The most expensive list: 64 KiB, all for the creator and each with other rights.
 #[test]
 fn a_long_list_is_inherited_in_time_that_grows_with_it() {
     let ace = |mask| Ace::plain(ace_types::ACCESS_ALLOWED, 3, mask, Sid::CREATOR_OWNER);
@@ -140,11 +140,11 @@ fn a_long_list_is_inherited_in_time_that_grows_with_it() {
             assert_eq!(child.dacl.list().unwrap().aces.len(), 2 * count as usize);
             start.elapsed()
         };
-        // The least time is that in which nothing else ran.
+        // Take the least time, in which nothing else ran.
         (0..20).map(once).min().unwrap()
     };
     let (short, long) = (inherit(100), inherit(3200));
-    // Thirty-two times the ACEs: a thousand times the time if it grew with the square.
+    // Thirty-two times the ACEs: a quadratic algorithm would take a thousand times as long.
     assert!(long < short * 320, "{short:?} for 100 ACEs, {long:?} for 3,200");
 }
 

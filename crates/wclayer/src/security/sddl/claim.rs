@@ -14,7 +14,7 @@ use std::fmt::Write;
 /// Flags that \[MS-DTYP\] 2.4.10.1 reserves.
 const RESERVED_FLAGS: u32 = 0xFF00;
 
-/// Reads the attribute that begins at the reader's place with a parenthesis, and gives its bytes.
+/// Reads the attribute that begins at the reader's place with a parenthesis; returns its bytes.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<u8>, SddlError> {
     let expect = |reader: &mut Reader<'_>, text: &'static str| {
         reader.skip_white_space();
@@ -80,7 +80,7 @@ fn list<'a, T>(
     }
 }
 
-/// The text of the attribute in these bytes, if there is one from which the same bytes are read.
+/// The text of the attribute in these bytes, if there is one that reads back as the same bytes.
 pub(super) fn text(bytes: &[u8]) -> Option<String> {
     let claim = Claim::parse(bytes)?;
     let mut text = String::from("(\"");

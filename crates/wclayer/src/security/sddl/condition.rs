@@ -1,10 +1,10 @@
 //! Conditions as text: `(@USER.Title == "PM" && Member_of {SID(BA)})`.
 //!
-//! Read with a stack of its own, so that no nesting costs more than its length; written as Windows prints
-//! them, with parentheses around every comparison and around all operands of `&&`, `||` and `!`.
+//! Reading uses a stack of its own, so nesting costs no more than its length. Writing prints as Windows does,
+//! with parentheses around every comparison and around all operands of `&&`, `||` and `!`.
 //!
-//! Source: \[MS-DTYP\] 2.5.1.1 (`cond-expr`). What it leaves open is as Windows has it, of which Samba
-//! recorded much (`libcli/security/tests/windows`): words in any case, `@USER.` in capitals, numbers in the
+//! Source: \[MS-DTYP\] 2.5.1.1 (`cond-expr`). Details that it leaves open follow Windows, whose behaviour
+//! Samba recorded (`libcli/security/tests/windows`): words in any case, `@USER.` in capitals, numbers in the
 //! base they came in, `#` for a zero in octets, a list or a single SID behind `Member_of`.
 
 use super::super::condition::{
@@ -15,7 +15,7 @@ use super::write::sid_text;
 use super::{SddlError, names};
 use std::fmt::Write;
 
-/// What waits for its right side.
+/// An operator that waits for its right side.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pending {
     Parenthesis,
@@ -31,7 +31,7 @@ struct Condition<'r, 'a> {
     pending: Vec<Pending>,
 }
 
-/// Reads the condition that begins at the reader's place with a parenthesis, and gives its bytes.
+/// Reads the condition that begins at the reader's place with a parenthesis; returns its bytes.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<u8>, SddlError> {
     let mut condition = Condition { reader, bytes: begin(), pending: Vec::new() };
     if !condition.reader.take("(") {
@@ -90,7 +90,7 @@ impl<'a> Condition<'_, 'a> {
         }
     }
 
-    /// Ends what stands between parentheses.
+    /// Ends an expression in parentheses.
     fn close(&mut self) {
         self.reduce(|top| top != Pending::Parenthesis);
         self.pending.pop();
@@ -183,7 +183,7 @@ impl<'a> Condition<'_, 'a> {
         Ok(Token::Attribute(class, name))
     }
 
-    /// Reads what an attribute is compared with, if it is compared.
+    /// Reads the other side of a comparison of an attribute, if there is one.
     fn relation(&mut self) -> Result<(), SddlError> {
         self.reader.skip_white_space();
         let is_next = |operator: &&Operator| match operator.text.as_bytes()[0].is_ascii_alphabetic() {
@@ -268,7 +268,7 @@ pub(super) fn is_white_space(c: char) -> bool {
     matches!(c, '\t'..='\r' | ' ')
 }
 
-/// The text of the condition in these bytes, if there is one from which the same bytes are read.
+/// The text of the condition in these bytes, if there is one that reads back as the same bytes.
 pub(super) fn text(bytes: &[u8]) -> Option<String> {
     let tokens = parse(bytes)?;
     let text = tree_text(&tokens)?;
@@ -302,7 +302,7 @@ fn tree_text(tokens: &[Token]) -> Option<String> {
     write_tree(&nodes, root)
 }
 
-/// What is still to be written.
+/// A piece still to be written.
 enum Todo {
     Node { index: usize, in_parentheses: bool },
     Text(&'static str),
@@ -346,7 +346,7 @@ fn write_tree(nodes: &[Node<'_>], root: usize) -> Option<String> {
     Some(text)
 }
 
-/// Whether Windows puts it into parentheses wherever it stands.
+/// Whether Windows always puts it into parentheses.
 fn is_in_parentheses(node: &Node<'_>) -> bool {
     matches!(
         node.token,
@@ -385,7 +385,7 @@ fn write_operand(text: &mut String, token: &Token) -> Option<()> {
     Some(())
 }
 
-/// A member of a list, which is no list.
+/// A member of a list, which is not a list itself.
 fn write_single(text: &mut String, token: &Token) -> Option<()> {
     match token {
         Token::Composite(_) | Token::Attribute(..) => None,

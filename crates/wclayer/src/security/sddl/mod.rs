@@ -1,15 +1,15 @@
 //! SDDL: security descriptors as text, `O:BAG:SYD:PAI(A;OICI;FA;;;SY)`.
 //!
 //! Old layers carry it in `MSWINDOWS.sd`; people read and write it everywhere. Text is as Windows prints it:
-//! aliases where there are any, rights by name where all have one, else a hexadecimal number.
+//! aliases if they exist, rights by name if all have one, else a hexadecimal number.
 //!
 //! Conditions (types XA, XD, ZA, XU) and resource attributes (RA) have text in both directions; one that
-//! Windows' grammar cannot express, from which other bytes would be read, has none and says so. Access
-//! filters (FL) have no text; in binary everything is carried unharmed. Control bits other than P, AR and AI
-//! have no letters.
+//! Windows' grammar cannot express, so that its text would read back as other bytes, is an error. Access
+//! filters (FL) have no text; the binary form keeps everything. Control bits other than P, AR and AI have no
+//! letters.
 //!
-//! Outside conditions upper and lower case matter. Blanks are allowed where Windows passes over them: around
-//! the parts, between ACEs, before a field and between rights. The numbers of a SID may be hexadecimal.
+//! Outside conditions upper and lower case matter. Blanks are allowed where Windows skips them: around the
+//! parts, between ACEs, before a field and between rights. The numbers of a SID may be hexadecimal.
 //!
 //! Source: \[MS-DTYP\] 2.5.1.1, sddl.h, "SID Strings" and "ACE Strings" (Win32).
 
@@ -22,7 +22,7 @@ mod write;
 
 use super::{SecurityDescriptor, Sid};
 
-/// Why text is no security descriptor, or why one has no text. Positions are bytes from the start.
+/// Why text is not a security descriptor, or why one has no text. Positions are bytes from the start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SddlError {
@@ -47,10 +47,10 @@ pub enum SddlError {
     Sid {
         /// Where.
         position: usize,
-        /// What was found.
+        /// The text found.
         text: String,
     },
-    /// An alias for an account of a domain that nobody named.
+    /// An alias for an account of an unknown domain.
     #[error("at position {position}: {alias} depends on the domain; write the SID instead")]
     Domain {
         /// Where.
@@ -79,7 +79,7 @@ pub enum SddlError {
     AceType {
         /// Where.
         position: usize,
-        /// What was found.
+        /// The text found.
         text: String,
     },
     /// A type of ACE whose text this library does not read.
@@ -90,12 +90,12 @@ pub enum SddlError {
         /// The type.
         text: String,
     },
-    /// A condition or resource attribute that is none.
+    /// An invalid condition or resource attribute.
     #[error("at position {position}: expected {expected}, found {found:?}")]
     Condition {
         /// Where.
         position: usize,
-        /// What should be there.
+        /// The expected text.
         expected: &'static str,
         /// The next few characters.
         found: String,
@@ -105,7 +105,7 @@ pub enum SddlError {
     AceFlags {
         /// Where.
         position: usize,
-        /// What was found.
+        /// The text found.
         text: String,
     },
     /// Unknown rights.
@@ -113,15 +113,15 @@ pub enum SddlError {
     Rights {
         /// Where.
         position: usize,
-        /// What was found.
+        /// The text found.
         text: String,
     },
-    /// Not a GUID, or a GUID where none may be.
+    /// Not a GUID, or a GUID where none is allowed.
     #[error("at position {position}: {text:?} is not a GUID that can stand here")]
     Guid {
         /// Where.
         position: usize,
-        /// What was found.
+        /// The text found.
         text: String,
     },
     /// An ACE that has no text.
@@ -133,7 +133,7 @@ pub enum SddlError {
         index: usize,
         /// Its type.
         ace_type: u8,
-        /// What cannot be written.
+        /// The part that cannot be written.
         reason: &'static str,
     },
 }
@@ -155,8 +155,8 @@ impl SecurityDescriptor {
         read::descriptor(text, Some(domain))
     }
 
-    /// The descriptor as SDDL text. [`SecurityDescriptor::from_sddl`] gives it back, but for control bits
-    /// other than P, AR and AI and for ACL revisions.
+    /// The descriptor as SDDL text. [`SecurityDescriptor::from_sddl`] reads it back, except control bits
+    /// other than P, AR and AI, and ACL revisions.
     ///
     /// # Errors
     /// [`SddlError::NoText`] if an ACE cannot be written.

@@ -1,8 +1,8 @@
-//! Names of attributes in text: what could end them is written as `%0020`.
+//! Names of attributes in text: characters that could end them are written as `%0020`.
 //!
 //! Source: \[MS-DTYP\] 2.5.1.1 (`attr-char2`).
 
-/// What ends a name, besides white space.
+/// Characters that end a name, besides white space.
 pub(super) const ENDS: &str = "!\"&()<=>|";
 
 /// Whether a character other than letters and digits stands for itself and may not be written as a number.

@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
         taken
     }
 
-    /// What a condition or an attribute should have here.
+    /// The error for something that a condition or an attribute lacks here.
     pub(super) fn condition_error(&self, expected: &'static str) -> SddlError {
         SddlError::Condition { position: self.position, expected, found: quote(self.rest()) }
     }
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
         self.position += rest.len() - rest.trim_start_matches(condition::is_white_space).len();
     }
 
-    /// Blanks, which Windows passes over in front of a field.
+    /// Blanks, which Windows skips in front of a field.
     fn skip_blanks(&mut self) {
         let rest = self.rest();
         self.position += rest.len() - rest.trim_start_matches(' ').len();
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
         self.sid(text, position)
     }
 
-    /// Text in quotes, which it cannot have in it, as it cannot have a NUL.
+    /// Text in quotes; it cannot contain quotes or a NUL.
     pub(super) fn quoted(&mut self) -> Option<&'a str> {
         let inner = self.rest().strip_prefix('"')?;
         let text = &inner[..inner.find('"')?];
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
         let mask = mask(rights.0, rights.1)?;
         let guids =
             [guid(object_type.0, object_type.1)?, guid(inherited_object_type.0, inherited_object_type.1)?];
-        // Windows passes over blanks behind an alias, but not behind a SID.
+        // Windows skips blanks behind an alias, but not behind a SID.
         let alias = if sid.0.starts_with("S-") { sid.0 } else { sid.0.trim_end_matches(' ') };
         let account = self.sid(alias, sid.1)?;
         let extra = self.seventh_field(position, form)?;
@@ -255,7 +255,7 @@ impl<'a> Reader<'a> {
         Ok(Ace { ace_type, flags, body })
     }
 
-    /// What follows the SID: of most types nothing.
+    /// The field after the SID; most types have none.
     fn seventh_field(&mut self, ace: usize, form: tables::Form) -> Result<Vec<u8>, SddlError> {
         if !form.has_seventh_field() {
             return Ok(Vec::new());

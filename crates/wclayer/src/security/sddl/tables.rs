@@ -83,7 +83,7 @@ pub(super) const DOMAIN_RIDS: [(&str, u32); 17] = [
     ("SA", 518),
 ];
 
-/// Which fields an ACE has.
+/// The fields of an ACE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Plain,
@@ -175,7 +175,7 @@ pub(super) const MASKS: [(&str, u32); 8] = [
     ("KX", rights::KEY_READ),
 ];
 
-/// What a mandatory label withholds from lower levels.
+/// The rights that a mandatory label withholds from lower levels.
 pub(super) const LABEL_POLICIES: [(&str, u32); 3] = [("NW", 1), ("NR", 2), ("NX", 4)];
 
 /// Flags of a list, with the control bits they stand for in a DACL and in a SACL.

@@ -1,4 +1,4 @@
-//! Descriptors as text: what Windows prints comes back, and mistakes are named with their place.
+//! Descriptors as text: Windows' output survives a round trip, and errors name the place.
 
 use super::super::sid::tests::any_sid;
 use super::super::{Ace, AceBody, Acl, AclSlot, SecurityDescriptor, Sid, ace_types, control};
@@ -191,7 +191,7 @@ proptest! {
         let bits = tables::ACL_FLAGS.iter().flat_map(|(_, dacl, sacl)| [*dacl, *sacl]);
         let mut control = bits.zip(flags).filter(|(_, set)| *set).fold(0, |all, (bit, _)| all | bit);
         let of_dacl = control::DACL_PROTECTED | control::DACL_AUTO_INHERIT_REQ | control::DACL_AUTO_INHERITED;
-        // Flags of a list that is not there have no place in text.
+        // Flags of an absent list have no place in text.
         control &= if dacl == AclSlot::Absent { !of_dacl } else { u16::MAX };
         control &= if sacl == AclSlot::Absent { of_dacl } else { u16::MAX };
         let descriptor = SecurityDescriptor { control, resource_manager: 0, owner, group, sacl, dacl };

@@ -49,7 +49,7 @@ fn slot(text: &mut String, list: &'static str, slot: &AclSlot, flags: String) ->
     Ok(())
 }
 
-/// The text of an ACE, or why there is none.
+/// The text of an ACE, or the reason why it has none.
 fn ace_text(ace: &Ace) -> Result<String, &'static str> {
     let (word, _, form) = tables::ACE_TYPES
         .iter()

@@ -1,19 +1,19 @@
-//! The deletions of a layer, found by where they are.
+//! The deletions of a layer, indexed by path.
 
 use std::collections::BTreeMap;
 
 use crate::name;
 
-/// What the mark of an opaque directory (`.wh..wh..opq`) deletes in it. It says something of the directory
+/// The name that the mark of an opaque directory (`.wh..wh..opq`) deletes in it. It concerns the directory
 /// itself.
 const OPAQUE: &[u8] = b".wh..opq";
 
 /// Paths that a layer deletes, in order.
 #[derive(Debug, Default)]
 pub(super) struct Deletions {
-    /// `None` where it has been forgotten.
+    /// `None` for forgotten ones.
     paths: Vec<Option<Vec<u8>>>,
-    /// Numbers by folded path, so that what is in a directory is together.
+    /// Indexes by folded path, so that the entries of a directory are adjacent.
     numbers: BTreeMap<Vec<u8>, Vec<usize>>,
 }
 
@@ -23,8 +23,8 @@ impl Deletions {
         self.paths.push(Some(path));
     }
 
-    /// Forgets what is deleted in a directory that is none any more. That it hides what is below it stays
-    /// true of whatever takes its place.
+    /// Forgets the deletions in a directory that was replaced. Its opaque mark stays: the replacement hides
+    /// the lower content as well.
     pub(super) fn forget_below(&mut self, directory: &[u8]) {
         let below = [&name::fold(directory)[..], b"\\"].concat();
         let keys =

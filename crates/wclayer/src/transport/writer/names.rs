@@ -1,10 +1,10 @@
-//! The names that a layer has added, found in any case.
+//! The names that a layer has added, looked up without regard to case.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::name;
 
-/// What a name stands for.
+/// The kind of entry that a name has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
@@ -15,29 +15,29 @@ pub(super) enum Kind {
     Link(usize),
 }
 
-/// A name with the spelling it was added with.
+/// A name in the spelling that was added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Added {
     pub(super) path: Vec<u8>,
     pub(super) kind: Kind,
 }
 
-/// What a layer has.
+/// The names of a layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddedNames {
-    /// By folded path, so that what is in a directory is together.
+    /// By folded path, so that the entries of a directory are adjacent.
     names: BTreeMap<Vec<u8>, Added>,
-    /// Numbers of links to files of the layer, by the file's folded path.
+    /// Indexes of links to files of the layer, by the file's folded path.
     links: HashMap<Vec<u8>, Vec<usize>>,
 }
 
 impl AddedNames {
-    /// Whether the layer has the path, and as a directory that can have something in it.
+    /// Whether the path is a directory that can have entries; `None` if the layer does not have it.
     pub fn is_directory(&self, path: &[u8]) -> Option<bool> {
         self.get(path).map(|added| added.kind == Kind::Directory)
     }
 
-    /// Whether the layer has the path as a directory, be it a reparse point.
+    /// Whether the path is a directory, including reparse points.
     pub fn is_any_directory(&self, path: &[u8]) -> bool {
         self.get(path).is_some_and(|added| matches!(added.kind, Kind::Directory | Kind::ReparseDirectory))
     }
@@ -50,7 +50,7 @@ impl AddedNames {
         self.names.insert(name::fold(&path), Added { path, kind });
     }
 
-    /// Takes out a name, which comes first, and what is below it.
+    /// Removes a name and everything below it, and returns them, the name first.
     pub(super) fn take(&mut self, path: &[u8]) -> Vec<Added> {
         let key = name::fold(path);
         let below = [&key[..], b"\\"].concat();

@@ -1,9 +1,8 @@
-//! Finding a name of an index's directory in any case.
+//! Finds a name in a directory of an index, without regard to case.
 //!
-//! An index finds a name in its own spelling at once, but to know that no other spelling is there takes a
-//! look at all names. So all names of a directory are hashed, case folded, when one is looked for in vain for
-//! the first time: 12 bytes a name, until the index is closed. However often names are looked up, each
-//! directory is read once.
+//! An index finds an exact spelling at once, but to rule out other spellings it has to look at all names. So
+//! the first lookup in vain hashes all names of the directory, case folded: 12 bytes a name, until the index
+//! is closed. Each directory is read only once, for any number of lookups.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,19 +13,18 @@ use wclayer::name;
 
 use super::long_names::true_name;
 
-/// What is known of the directories of one index.
+/// The hashed names of the directories of one index.
 #[derive(Debug, Default)]
 pub(super) struct AnyCase {
     hasher: RandomState,
     directories: Mutex<HashMap<Nid, Arc<[Hashed]>>>,
 }
 
-/// A name of a directory: the hash of its folded form, and where it is. Sorted by hash.
+/// A name of a directory: the hash of its folded form, and its place. Sorted by hash.
 type Hashed = (u32, DirPlace);
 
 impl AnyCase {
-    /// The entry that has this name in any case, or whose true name it is: its name in the index, and its
-    /// inode.
+    /// The entry with this name in any case, or with this true name: its name in the index and its inode.
     pub(super) fn find<S: ReadAt>(
         &self,
         image: &Image<S>,
@@ -69,9 +67,9 @@ impl AnyCase {
         Ok(names)
     }
 
-    /// Keyed, so that nobody can choose names that have the same.
+    /// Keyed, so that nobody can choose names that collide.
     fn hash(&self, name: &[u8]) -> u32 {
-        // Half of it is enough to keep apart the names of one directory.
+        // 32 bits are enough to tell the names of one directory apart.
         self.hasher.hash_one(name::fold(name)) as u32
     }
 }
@@ -85,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts what is read.
+    /// Counts the bytes that are read.
     struct Counting(Vec<u8>, AtomicU64);
 
     impl ReadAt for Counting {
@@ -148,8 +146,8 @@ mod tests {
             assert_eq!(any_case.find(&image, &root, format!("other-{n}").as_bytes()).unwrap(), None);
             assert!(any_case.find(&image, &root, format!("NAME-{n}").as_bytes()).unwrap().is_some());
         }
-        // Some for the halving of an exact lookup, and each block once. Before, it was 13,000 names for each
-        // of them.
+        // A few reads for the binary search of an exact lookup, and each block once. Without hashes, every
+        // lookup read 13,000 names.
         let reads = bytes.1.load(Ordering::Relaxed);
         assert!(reads < 4_000 * 30, "{reads}");
     }

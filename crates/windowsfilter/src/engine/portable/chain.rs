@@ -1,9 +1,9 @@
 //! The index of a whole chain: one image over the tars of all its layers, so that depth costs nothing.
 //!
-//! `merge.rs` says what is in it, `link_targets.rs` where its links lead; here the layers' own indexes are read and
-//! the result is written. The image has one device per layer, base first, and the same bytes for the same
-//! layers. The markers that only merging needs (`win32.implicit`, `.opaque`, `.new`, `.link`) are not in it,
-//! and every place in a tar names its layer.
+//! `merge.rs` computes its content and `link_targets.rs` the targets of its links; this file reads the
+//! layers' own indexes and writes the result. The image has one device per layer, base first, and the same
+//! layers always give the same bytes. It leaves out the markers that only merging needs (`win32.implicit`,
+//! `.opaque`, `.new`, `.link`), and every place in a tar names its layer.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ use crate::store::file;
 use crate::temporary::Temporaries;
 
 impl ChainLayer {
-    /// How `win32.origin` names the layer: the first eight bytes of its diffID.
+    /// The layer's name in `win32.origin`: the first eight bytes of its diffID.
     pub(crate) fn tag(&self) -> u64 {
         let digest = self.digest();
         let (first, _) = digest.split_at(8);
@@ -65,7 +65,7 @@ pub(crate) fn chain_uuid(chain: &[ChainLayer], form: StreamForm) -> [u8; 16] {
 /// Writes the index of `chain` (base first, maybe empty) to `out`: whole and synced, or not at all.
 ///
 /// # Errors
-/// An index of a layer that cannot be read, a hard link without its target, and those of writing.
+/// An unreadable index of a layer, a hard link without its target, or failed writing.
 pub(crate) fn write_chain_index(
     chain: &[ChainLayer],
     out: &Path,
@@ -79,23 +79,23 @@ pub(crate) fn write_chain_index(
     Ok(())
 }
 
-/// The form in which the index of `chain` with this UUID has streams; `None` if it is another chain's.
+/// The form of streams in the index of `chain` with this UUID; `None` if it belongs to another chain.
 pub(crate) fn form_of(uuid: [u8; 16], chain: &[ChainLayer]) -> Option<StreamForm> {
     StreamForm::NAMES.into_iter().map(|(_, form)| form).find(|form| chain_uuid(chain, *form) == uuid)
 }
 
-/// As [`form_of`], of the index in a file.
+/// [`form_of`] for the index in a file.
 pub(crate) fn form_of_file(path: &Path, chain: &[ChainLayer]) -> Option<StreamForm> {
     let image = Image::open(File::open(path).ok()?).ok()?;
     form_of(image.uuid(), chain)
 }
 
-/// The index of a chain, written now if it is missing or another chain's. It is in the directory of the
-/// chain's nearest layer: what stands on a chain shows its index. A chain of nothing has an (empty) index in
-/// `fallback`.
+/// Returns the path of a chain's index; writes it if it is missing or belongs to another chain. It is in the
+/// directory of the chain's nearest layer: everything on top of the chain shares it. An empty chain has an
+/// (empty) index in `fallback`.
 ///
 /// # Errors
-/// As [`write_chain_index`].
+/// Those of [`write_chain_index`].
 pub(crate) fn ready(
     chain: &[ChainLayer],
     fallback: &Path,
@@ -104,10 +104,10 @@ pub(crate) fn ready(
     ready_in_form(chain, fallback, temporaries, StreamForm::Samba)
 }
 
-/// As [`ready`], with streams in the form in which a mounted view shows them.
+/// Like [`ready`], with streams in the form of a mounted view.
 ///
 /// # Errors
-/// As [`write_chain_index`].
+/// Those of [`write_chain_index`].
 pub(crate) fn ready_in_form(
     chain: &[ChainLayer],
     fallback: &Path,
@@ -115,14 +115,14 @@ pub(crate) fn ready_in_form(
     form: StreamForm,
 ) -> Result<PathBuf, Error> {
     let path = chain.last().map_or(fallback, |nearest| &nearest.dir).join(index_file(form));
-    // Whole as far as its superblock tells, and of exactly these layers.
+    // Only the superblock is checked: it has to name exactly these layers.
     if form_of_file(&path, chain) != Some(form) {
         write_chain_index(chain, &path, temporaries, form)?;
     }
     Ok(path)
 }
 
-/// The name of a chain's index with streams in this form.
+/// The file name of a chain's index with streams in this form.
 pub(crate) fn index_file(form: StreamForm) -> &'static str {
     match form {
         StreamForm::Samba => file::CHAIN_INDEX,
@@ -133,7 +133,7 @@ pub(crate) fn index_file(form: StreamForm) -> &'static str {
 /// Writes the index of `chain` (base first, maybe empty) to `w` and flushes it.
 ///
 /// # Errors
-/// An index of a layer that cannot be read, a hard link without its target, and those of writing.
+/// An unreadable index of a layer, a hard link without its target, or failed writing.
 pub(crate) fn build_chain_index(
     chain: &[ChainLayer],
     form: StreamForm,
@@ -162,19 +162,19 @@ pub(crate) fn build_chain_index(
     w.flush().at("write", Path::new(index_file(form)))
 }
 
-/// Whether the layers can be shown on top of each other: every hard link has its file.
+/// Checks that the layers can be shown on top of each other: every hard link has its file.
 ///
 /// # Errors
-/// An index of a layer that cannot be read, a hard link without its target.
+/// An unreadable index of a layer, or a hard link without its target.
 pub(crate) fn check(chain: &[ChainLayer]) -> Result<(), Error> {
     let layers = chain.iter().map(ChainLayer::read).collect::<Result<Vec<_>, _>>()?;
     Tree::merge(&layers).map(drop)
 }
 
-/// The digest of a chain's index as it is written now.
+/// The digest that a chain's index has if it is written now.
 ///
 /// # Errors
-/// As [`build_chain_index`].
+/// Those of [`build_chain_index`].
 pub(crate) fn chain_index_digest(chain: &[ChainLayer], form: StreamForm) -> Result<Digest, Error> {
     let mut hashed = Hashed::new(io::sink());
     build_chain_index(chain, form, &mut hashed)?;
@@ -200,7 +200,7 @@ struct Emitter<'a> {
     tree: &'a Tree<'a>,
     links: Links<'a, Tree<'a>>,
     builder: ImageBuilder,
-    /// By inode, the nodes whose names Linux cannot hold.
+    /// The nodes whose names Linux cannot hold, by inode.
     long_names: HashMap<usize, Vec<u32>>,
     form: StreamForm,
 }
@@ -213,13 +213,13 @@ impl Emitter<'_> {
         for node in tree.nodes() {
             let (number, merged) = tree.inode(node);
             let inode = match written[number] {
-                // The text of a link depends on where it is: each name has its own.
+                // The text of a link depends on its place, so each name gets an inode of its own.
                 Some(inode) if merged.kind != Kind::Symlink => inode,
                 _ => self.add_inode(node, merged)?,
             };
             written[number] = Some(inode);
             let (parent, _) = tree.inode(link_targets::Names::parent(tree, node));
-            // Parents come first, so theirs is there.
+            // Parents come first, so the parent's inode exists.
             let parent = written[parent].unwrap_or(InodeId::ROOT);
             self.builder
                 .link(parent, link_targets::Names::spelling(tree, node), inode)
@@ -294,8 +294,8 @@ impl Emitter<'_> {
         self.builder.xattr_set(&borrowed).map_err(build_error)
     }
 
-    /// Names may come from other layers than the metadata: those of a merged directory, and further ones of a
-    /// file.
+    /// Names may come from other layers than the metadata: those of merged directories and further names of
+    /// files.
     fn set_true_names(&self, node: u32, kind: FileType, xattrs: &mut Vec<Xattr>) {
         xattrs.retain(|(_, other, _)| other != TRUE_NAME);
         let nodes = match self.long_names.get(&self.tree.inode(node).0) {
@@ -310,7 +310,7 @@ impl Emitter<'_> {
     }
 }
 
-/// Adds the layer to a place in a tar; other attributes stay as they are.
+/// Adds the layer to a place in a tar; leaves other attributes alone.
 fn set_layer((namespace, name, value): &mut Xattr, layer: u64) {
     if name.starts_with(b"win32.stream.") {
         if let Some(placed) = xattrs::set_layer_of_streams(value, layer) {

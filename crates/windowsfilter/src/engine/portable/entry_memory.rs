@@ -1,13 +1,12 @@
-//! What untrusted entries may take of memory, whether they are a layer's that comes in or a sandbox's that
-//! goes out.
+//! The memory limit for untrusted entries, of a layer that is imported or a sandbox that is exported.
 
-/// Bytes of memory that what the entries say may take, whatever their number, and with each entry. Entries of
-/// real layers take some 300 bytes. A tar that compresses to kilobytes can be all security descriptors, long
-/// names or directories that it never names.
+/// Bytes of memory that the entries may take: a base, and more with each entry. Entries of real layers take
+/// some 300 bytes. A tar that compresses to kilobytes can be all security descriptors, long names or
+/// directories that it never names.
 const MEMORY: u64 = 64 << 20;
 const MEMORY_PER_ENTRY: u64 = 1 << 10;
 
-/// Counts what is kept of entries.
+/// Counts the memory of entries.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     entries: u64,
@@ -19,7 +18,7 @@ impl Memory {
         self.bytes += bytes as u64;
     }
 
-    /// Called with every entry; the error is why it is one too much.
+    /// To be called with every entry. The error is the reason why this one is too much.
     pub(super) fn check(&mut self) -> Result<(), String> {
         self.entries += 1;
         if self.bytes <= MEMORY + self.entries * MEMORY_PER_ENTRY {

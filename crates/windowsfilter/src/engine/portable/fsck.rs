@@ -1,4 +1,4 @@
-//! What must be true of this engine's own files: tars, indexes, the images of sandboxes, and templates.
+//! Checks this engine's own files: tars, indexes, the images of sandboxes, and templates.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -39,7 +39,7 @@ pub(super) fn check(layer: &Examined<'_>, cancel: &Cancel) -> Vec<Violation> {
     }
 }
 
-/// The record says what its kind needs.
+/// The record has the fields that its kind needs.
 fn check_record(id: &LayerId, record: &LayerRecord) -> Result<(), Violation> {
     let missing = match record.kind {
         LayerKind::Layer if record.diff_id.is_none() => "diffID",
@@ -54,9 +54,9 @@ fn damaged<T>(id: &LayerId, file: &'static str, reason: String) -> Result<T, Err
     Err(Error::Damaged { id: id.clone(), file, reason })
 }
 
-/// A sandbox is written to as long as it lives, so nothing can be compared with a digest, and what its files
-/// hold is their business. The file system's own metadata carry checksums of ext4, and are looked at while it
-/// is not mounted: then the kernel knows more than the image says.
+/// A sandbox changes as long as it lives, so there are no digests to compare, and the content of its files
+/// cannot be checked. ext4's own metadata have checksums. They are checked only while the image is not
+/// mounted: for a mounted one the kernel has newer metadata in memory.
 fn check_sandbox(place: &Place, record: &LayerRecord, idle: bool, cancel: &Cancel) -> Result<(), Violation> {
     let (id, path) = (&place.id, place.dir.join(file::SANDBOX));
     let open = File::open(&path).map_err(|error| unopened(id, file::SANDBOX, &path, error));
@@ -100,7 +100,7 @@ fn check_tar(
     check_digest(&place.id, record, (&tar, &path), (progress, cancel)).breaks(Invariant::TarDigest)
 }
 
-/// Compares all of a tar with its diffID.
+/// Compares the digest of the whole tar with its diffID.
 fn check_digest(
     id: &LayerId,
     record: &LayerRecord,
@@ -129,14 +129,14 @@ fn check_index(place: &Place, record: &LayerRecord) -> Result<(), Error> {
     }
 }
 
-/// Compares the chain's indexes, where there are any, with what the layers' own indexes give.
+/// Compares the chain's indexes, if any exist, with what merging the layers' own indexes gives.
 pub(super) fn check_view(place: &Place, chain: ReadChain<'_>) -> Result<(), Error> {
     for (_, form) in StreamForm::NAMES {
         let name = chain::index_file(form);
         let path = place.dir.join(name);
         let Ok(stored) = File::open(&path) else { continue };
         let layers = chain()?;
-        // Earlier builds had plain streams in it; who needs it next writes it anew.
+        // Earlier builds wrote plain streams here; the next use writes it again.
         let form = chain::form_of_file(&path, &layers).unwrap_or(form);
         let (actual, _) = Digest::of_reader(stored).at("read", &path)?;
         let expected = chain::chain_index_digest(&layers, form)?;
@@ -148,7 +148,7 @@ pub(super) fn check_view(place: &Place, chain: ReadChain<'_>) -> Result<(), Erro
     Ok(())
 }
 
-/// Makes a layer's index anew, of the very tar that has its diffID.
+/// Rebuilds a layer's index from its tar, whose digest must be the diffID.
 pub(super) fn rebuild(
     place: &Place,
     record: LayerRecord,
@@ -157,11 +157,11 @@ pub(super) fn rebuild(
     let diff_id = DiffId(diff_id(&place.id, &record)?);
     let (tar, index) = (place.dir.join(file::TAR), place.dir.join(file::INDEX));
     let made = import::rebuild_index(&tar, diff_id, &index, temporaries)?;
-    // Another version of this program writes it differently.
+    // Another version of this program may have written other bytes.
     Ok(LayerRecord { index: made.index, ..record })
 }
 
-/// Makes the chain's indexes anew that are there.
+/// Rebuilds those of the chain's indexes that exist.
 pub(super) fn rebuild_view(
     place: &Place,
     chain: ReadChain<'_>,
@@ -177,7 +177,7 @@ pub(super) fn rebuild_view(
     Ok(())
 }
 
-/// The diffID that a record must have by now.
+/// The record's diffID, which an earlier check has required.
 fn diff_id(id: &LayerId, record: &LayerRecord) -> Result<Digest, Error> {
     match record.diff_id {
         Some(DiffId(digest)) => Ok(digest),
@@ -185,7 +185,7 @@ fn diff_id(id: &LayerId, record: &LayerRecord) -> Result<Digest, Error> {
     }
 }
 
-/// A file that a layer must have and that is not there is damage, like any other.
+/// Reports a missing file of a layer as damage.
 fn unopened(id: &LayerId, file: &'static str, path: &Path, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::NotFound {
         return Error::Damaged { id: id.clone(), file, reason: "it is missing".into() };
@@ -193,7 +193,7 @@ fn unopened(id: &LayerId, file: &'static str, path: &Path, error: io::Error) -> 
     Error::Io { action: "open", path: path.to_owned(), source: error }
 }
 
-/// Has the kernel read while we hash. It only makes this faster, so it does not matter whether it can.
+/// Lets the kernel read ahead while we hash. Only for speed, so failing does not matter.
 #[cfg(target_os = "linux")]
 fn read_ahead(file: &File) {
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
@@ -202,7 +202,7 @@ fn read_ahead(file: &File) {
 #[cfg(not(target_os = "linux"))]
 fn read_ahead(_: &File) {}
 
-/// A file that tells how much of it is read.
+/// A file that reports how much of it is read.
 struct Heard<'a> {
     reader: &'a File,
     progress: &'a dyn Progress,

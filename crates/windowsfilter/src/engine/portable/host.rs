@@ -1,5 +1,5 @@
-//! What Linux does for the portable engine: it mounts what the indexes describe, and keeps and reads what
-//! sandboxes change.
+//! The portable engine's host on Linux: mounts the trees that indexes describe, keeps the changes of
+//! sandboxes and reads them.
 //!
 //! ```text
 //! mounts/<id>/image/      the EROFS index of the chain; the view is its Files/
@@ -64,7 +64,7 @@ pub(super) fn expand(sandbox: &Place, size: u64, temporaries: &Temporaries) -> R
     }
 }
 
-/// Asks ext4's own checker; where it is not installed, that is said and no fault.
+/// Runs ext4's own checker. If it is not installed, this only logs a warning.
 pub(super) fn check_file_system(image: &Path, cancel: &Cancel) -> Result<(), Error> {
     match sandbox_image::check_file_system(image, cancel) {
         Err(error @ LinuxError::ToolMissing { .. }) => {
@@ -75,15 +75,15 @@ pub(super) fn check_file_system(image: &Path, cancel: &Cancel) -> Result<(), Err
     }
 }
 
-/// Templates of sandboxes that were never finished or are damaged. With `repair` the damaged ones go.
+/// Sandbox templates that were never finished or are damaged. `repair` removes the damaged ones.
 pub(super) fn leftovers(templates: &Path, repair: bool) -> Result<Vec<Leftover>, Error> {
     let mut found = Vec::new();
     if let Some(template) = sandbox_image::unfinished_template(templates)? {
         found.push(Leftover::at(Invariant::UnfinishedTemplate, template.path.clone(), DIED));
     }
     let damaged = match template_record::damaged(templates, repair) {
-        // The lock that keeps others from making one cannot be had. Templates may be deleted at any time: the
-        // rest of the store is worth more.
+        // A read-only store: the lock that keeps others from making a template cannot be taken. Templates may
+        // be deleted at any time, so skip them and check the rest of the store.
         Err(LinuxError::System { source, .. }) if !repair && lock::cannot_write(&source) => {
             tracing::info!("the templates of sandboxes are not checked: {source}");
             Vec::new()
@@ -104,7 +104,8 @@ pub(super) fn clean_up(templates: &Path) -> Result<(), Error> {
     }
 }
 
-/// What the mount nearest above `dir` has; of several at one place the last hides the others.
+/// The file system of the mount that `dir` lies in. Of several at one mount point, the last one hides the
+/// others.
 pub(super) fn file_system(dir: &Path) -> Result<Option<String>, Error> {
     let mounts = mount_table::read()?;
     let nearest = mounts
@@ -132,7 +133,7 @@ pub(super) fn prepare(sandbox: &Layer) -> Result<(), Error> {
     })?)
 }
 
-/// Never fails here; elsewhere only the host knows.
+/// Never fails here. On other hosts the path has to be asked for, and that can fail.
 pub(super) fn mount_path(layer: &Layer) -> Result<PathBuf, Error> {
     Ok(match layer.kind {
         LayerKind::Sandbox => layer.place.mounts.join(VIEW),
@@ -150,9 +151,9 @@ pub(super) fn thaw(place: &Place) -> Result<(), Error> {
 }
 
 pub(super) fn unprepare(place: &Place) -> Result<(), Error> {
-    // What is frozen stays attached after it was unmounted, for ever.
+    // A file system that is unmounted while frozen keeps its loop device attached for ever.
     thaw(place)?;
-    // Mounts of it in other namespaces keep the image attached; here it is unmounted all the same.
+    // Mounts in other namespaces may keep the image attached; unmount it here all the same.
     Ok(unmount_sandbox(&Sandbox {
         image: &place.dir.join(file::SANDBOX),
         storage: &place.mounts.join(STORAGE),
@@ -161,7 +162,7 @@ pub(super) fn unprepare(place: &Place) -> Result<(), Error> {
     })?)
 }
 
-/// Unmounts whatever is mounted for the layer, also what a process that died has left.
+/// Unmounts everything that is mounted for the layer, including mounts that a dead process left.
 pub(super) fn deactivate(place: &Place) -> Result<(), Error> {
     for mount in mount_table::under(&place.mounts)? {
         mount_table::unmount(&mount.mount_point)?;
@@ -188,12 +189,12 @@ pub(super) fn is_mounted(path: &Path) -> Result<bool, Error> {
 
 /// Whether anything is mounted for the layer in this mount namespace.
 pub(super) fn has_mounts(place: &Place) -> Result<bool, Error> {
-    // Asked in any case: where it cannot be known, what is mounted would be forgotten.
+    // Read the table even if the directory is missing: an unreadable table must be an error, not "no mounts".
     mount_table::read()?;
     Ok(place.mounts.exists() && !mount_table::under(&place.mounts)?.is_empty())
 }
 
-/// Who uses the sandbox's image, or the index of the layer's view.
+/// Names the users of the sandbox's image, or of the index of the layer's view.
 pub(super) fn in_use(place: &Place) -> Result<Option<String>, Error> {
     let image = place.dir.join(file::SANDBOX);
     let holders =
@@ -201,8 +202,8 @@ pub(super) fn in_use(place: &Place) -> Result<Option<String>, Error> {
     Ok(holders.map(|holders| in_use::text(&holders)))
 }
 
-/// Asks for the holders of each index that a view of the layer may have been mounted from: there is one for
-/// each form of streams.
+/// The holders of the first index in use, of those that a view of the layer may be mounted from: one for each
+/// form of streams.
 fn of_indexes(
     place: &Place,
     ask: impl Fn(&Path) -> Result<Option<Vec<Holder>>, LinuxError>,
@@ -215,7 +216,7 @@ fn of_indexes(
     Ok(None)
 }
 
-/// As [`in_use`], once those had a moment who are about to end.
+/// Like [`in_use`], but first waits a moment for users that are about to end.
 pub(super) fn stays_in_use(place: &Place) -> Result<Option<String>, Error> {
     let image = place.dir.join(file::SANDBOX);
     if !image.exists() {
@@ -291,7 +292,7 @@ pub(super) fn read_sandbox(
     let view = opened(sandbox, cancel)?;
     let streams = sandbox.streams;
     let walk = move |out: &mut dyn Write| {
-        // Held until the walk ends: nobody mounts the image that is being read.
+        // Held until the walk ends, so that the image is not mounted while it is read.
         let _guard = guard;
         finish(sandbox_diff::write_diff(view.upper(), &below, streams, &options, out).map(drop), view)
     };

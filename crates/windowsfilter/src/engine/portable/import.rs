@@ -1,9 +1,9 @@
-//! Taking in a layer: its blob becomes `layer.tar`, byte for byte, and `layer.erofs`, which indexes it.
+//! Imports a layer: the blob becomes `layer.tar`, byte for byte, and `layer.erofs`, its index.
 //!
 //! One pass over the stream, on four threads (`pipeline`): reading and hashing the blob, decompressing,
-//! hashing and parsing the tar, and writing it. What the headers say is collected in a `layer_tree` and
-//! written as an index by `write_index` once the tar is complete and its digests are those expected. No name
-//! of the tar becomes a path of the host.
+//! hashing and parsing the tar, and writing it. A `layer_tree` collects the headers; `write_index` writes it
+//! as an index once the tar is complete and its digests are the expected ones. No name of the tar becomes a
+//! path of the host.
 
 mod decompress;
 mod entry_name;
@@ -42,9 +42,8 @@ const PROGRESS_STEP: u64 = 256;
 /// Writes `dir/layer.tar` and `dir/layer.erofs`, neither of which may exist, and makes both durable.
 ///
 /// # Errors
-/// A blob or tar that is damaged or not what was expected; an entry that a Windows layer cannot have; more
-/// than the limits allow; what reading and writing run into. What was written by then stays for the caller to
-/// remove.
+/// A blob or tar that is damaged or not the expected one, an entry that a Windows layer cannot have, an
+/// exceeded limit, or failed I/O. The caller has to remove the files written by then.
 pub(crate) fn import(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
     let tar = dir.join(file::TAR);
     let imported = run(request, limits, Some(&tar), IndexFile::New(&dir.join(file::INDEX)))?;
@@ -52,22 +51,21 @@ pub(crate) fn import(dir: &Path, request: ImportRequest<'_>, limits: &Limits) ->
     Ok(imported)
 }
 
-/// Writes `dir/layer.tar` alone, checked as [`import`] checks it, for an engine that makes something else of
-/// it.
+/// Writes only `dir/layer.tar`, with the checks of [`import`], for an engine that needs no index.
 ///
 /// # Errors
-/// As [`import`].
+/// Those of [`import`].
 pub(crate) fn spool(dir: &Path, request: ImportRequest<'_>, limits: &Limits) -> Result<Imported, Error> {
     let imported = run(request, limits, Some(&dir.join(file::TAR)), IndexFile::None)?;
     sync_dir(dir)?;
     Ok(imported)
 }
 
-/// Writes the index of a layer's tar anew, which must have its diffID still; the old one, if any, is replaced
-/// as a whole.
+/// Rebuilds the index of a layer's tar, whose digest must still be the diffID. The new index replaces the old
+/// one atomically.
 ///
 /// # Errors
-/// As [`import`].
+/// Those of [`import`].
 pub(crate) fn rebuild_index(
     tar: &Path,
     diff_id: DiffId,
@@ -78,11 +76,11 @@ pub(crate) fn rebuild_index(
     let label = tar.display().to_string();
     let expect = Expect { diff_id: Some(diff_id), ..Expect::default() };
     let request = ImportRequest { blob, expect, progress: &(), label };
-    // It was let in once, perhaps by somebody who lifted the limits.
+    // The layer was imported before, perhaps without limits.
     run(request, &Limits::NONE, None, IndexFile::Replace(index, temporaries))
 }
 
-/// What one pass over the tar gives.
+/// The result of one pass over the tar.
 struct Scanned {
     tree: LayerTree,
     diff_id: DiffId,
@@ -102,7 +100,7 @@ fn run(
     let info = BlobInfo { length: expect.blob.map(|(_, size)| size), label: &label, progress, limits };
     let (scanned, blob) = pipeline::run(blob, info, |chunks| {
         let tee = Tee::new(chunks, tar, limits)?;
-        // From here on the thread opens nothing any more.
+        // From here on this thread opens no files.
         confine_this_thread();
         scan(tee, limits, progress)
     })?;
@@ -159,7 +157,7 @@ fn read_entries(
     Ok((tar.end(), tar.position()))
 }
 
-/// An extended header that is too long exceeds a limit like any other.
+/// Reports an extended header that is too long like any other exceeded limit.
 fn header_error(error: TarError) -> Error {
     match error {
         TarError::SpecialTooLong { entry, offset, size, limit } => Error::Limit {
@@ -170,7 +168,7 @@ fn header_error(error: TarError) -> Error {
     }
 }
 
-/// The entry that was read last, for errors of what goes on beside the reading of entries.
+/// The entry that was read last, to name it in errors of the other threads.
 #[derive(Default)]
 struct LastEntry {
     name: Vec<u8>,
@@ -185,7 +183,7 @@ impl LastEntry {
         self.offset = Some(header.offset);
     }
 
-    /// Says in which entry a limit was exceeded, unless the error does.
+    /// Adds to an exceeded limit the entry that exceeded it, unless the error names one.
     fn named_in(&self, error: Error) -> Error {
         match error {
             Error::Limit { entry: None, exceeded } => {
@@ -218,7 +216,7 @@ fn check(expect: &Expect, blob: (Digest, u64), diff_id: DiffId, label: &str) -> 
     }
 }
 
-/// The ends that Go accepts are accepted, but said.
+/// A note about an end that only Go's reader accepts; importing accepts it, too.
 fn end_note(end: Option<ArchiveEnd>, trailing: u64) -> Option<String> {
     let text = match end {
         Some(ArchiveEnd::Marked) | None if trailing > 0 => {
@@ -233,19 +231,19 @@ fn end_note(end: Option<ArchiveEnd>, trailing: u64) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Where an index goes.
+/// The destination of an index.
 #[derive(Clone, Copy)]
 enum IndexFile<'a> {
-    /// Nowhere: none is needed.
+    /// No index is needed.
     None,
-    /// Into a directory that nobody sees yet.
+    /// Into a directory that is not published yet.
     New(&'a Path),
-    /// In place of another one, as a whole.
+    /// In place of another one, atomically.
     Replace(&'a Path, &'a Temporaries),
 }
 
 impl IndexFile<'_> {
-    /// Writes and hashes it; it is durable in the end.
+    /// Writes and hashes the index, and syncs it.
     fn write(
         self,
         write: impl FnOnce(&mut dyn io::Write) -> Result<(), Error>,

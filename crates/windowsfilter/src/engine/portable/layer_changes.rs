@@ -1,4 +1,4 @@
-//! What one committed layer changes, told from its own index and what is below it.
+//! The changes of one committed layer, from its own index and the view below it.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -23,11 +23,11 @@ pub(super) fn list(layer: &Place, below: Option<&View>) -> Result<Vec<Change>, E
     })
 }
 
-/// Every entry of the layer's own index, judged by whether the parent has it.
+/// Every entry of the layer's own index, added or modified by whether the parent has it.
 fn list_layer_changes(image: &Image<Cached<File>>, parent: Option<&View>) -> Result<Vec<Change>, Error> {
     let mut changes = Changes { image, parent, list: Vec::new(), memory: Memory::default(), hiding: None };
     let mut path = Vec::new();
-    // The directories above: the length of their path, and what the parent has in their place.
+    // The directories above: the length of their path, and the parent's node in their place.
     let mut above: Vec<(usize, Option<Node>)> = Vec::new();
     for entry in image.walk() {
         let entry = entry.map_err(read)?;
@@ -39,7 +39,7 @@ fn list_layer_changes(image: &Image<Cached<File>>, parent: Option<&View>) -> Res
                 if !path.is_empty() {
                     path.push(b'/');
                 }
-                // In the tar's own words.
+                // The name as the tar has it.
                 let name = true_name(image, entry.inode.nid, &entry.name).map_err(read)?;
                 let name = name.unwrap_or(entry.name);
                 path.extend_from_slice(&name);
@@ -69,13 +69,13 @@ struct Changes<'a> {
     parent: Option<&'a View>,
     list: Vec<Change>,
     memory: Memory,
-    /// The depth of a directory that hides what the parent has in it, while the walk is there: directories in
-    /// it hide as well.
+    /// The depth of the directory in which the walk is and that hides the parent's content: directories in it
+    /// hide as well.
     hiding: Option<usize>,
 }
 
 impl Changes<'_> {
-    /// Adds what an entry of the layer changes; `below` is what the parent has of this name.
+    /// Adds the change that an entry of the layer makes. `below` is the parent's node of this name.
     fn add(
         &mut self,
         path: &[u8],
@@ -109,8 +109,8 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// Deletions that a directory stands for that hides what is below it: the parent's names in it that the
-    /// layer does not bring back.
+    /// Adds the deletions that a hiding directory implies: the parent's names in it that the layer does not
+    /// have.
     fn add_hidden(&mut self, dir: &InodeInfo, path: &[u8], view: &View, node: &Node) -> Result<(), Error> {
         if dir.kind != FileType::Directory || node.info.kind != FileType::Directory {
             return Ok(());

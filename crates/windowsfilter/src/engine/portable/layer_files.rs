@@ -1,4 +1,4 @@
-//! One committed layer alone: its index, and its files by the names they have in its tar.
+//! One committed layer alone: its index, and its files by their names in its tar.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -67,7 +67,7 @@ impl LayerFiles {
         }
     }
 
-    /// An alternate stream: in a tar it is an entry `name:stream` of its own.
+    /// An alternate stream, which is an entry `name:stream` in a tar.
     fn open_stream(&self, name: &[u8]) -> Result<Option<Box<dyn Read + Send>>, Error> {
         let last = name.iter().rposition(is_separator).map_or(0, |i| i + 1);
         let Some(colon) = name[last..].iter().position(|&b| b == b':') else { return Ok(None) };

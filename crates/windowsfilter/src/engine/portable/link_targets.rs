@@ -1,13 +1,13 @@
-//! Where a Windows link leads, as a Linux symbolic link that stays inside the view.
+//! Translates the target of a Windows link to a Linux symbolic link that stays inside the view.
 //!
-//! Windows stores link targets as NT paths (`\??\C:\x`), as rooted paths or relative to the link. Linux reads
-//! the text of a symbolic link byte by byte, in the mount namespace of whoever follows it: a text that starts
-//! with `/`, or has one `..` too many, would name a file of the host. So a target is first made a path from
-//! the view's root, by names alone and with `..` stopping there, and then written as exactly as many `../` as
-//! lead from the link to that root, followed by plain names. Each name is spelled as the view spells it,
-//! since Linux compares case.
+//! Windows stores link targets as NT paths (`\??\C:\x`), as rooted paths or relative to the link. Linux takes
+//! the text of a symbolic link literally, in the mount namespace of the process that follows it: a text that
+//! starts with `/`, or has one `..` too many, would name a file of the host. So a target is first turned into
+//! a path from the view's root, by names alone and with `..` stopping there. Then it is written as exactly as
+//! many `../` as lead from the link to that root, followed by plain names. Each name is spelled as in the
+//! view, since Linux compares case.
 //!
-//! What lies outside `C:` (other drives, UNC, volume GUIDs, devices) becomes one name that does not exist.
+//! A target outside `C:` (other drives, UNC, volume GUIDs, devices) becomes one name that does not exist.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -19,12 +19,12 @@ use crate::error::Error;
 
 /// Links followed for one target; Linux' own limit (`MAXSYMLINKS`).
 pub(crate) const HOPS_MAX: usize = 40;
-/// Names looked up for one target. More cannot be in a text that Linux takes.
+/// Names looked up for one target: as many as a text on Linux can have.
 const STEPS_MAX: usize = SYMLINK_MAX;
-/// Start of the name a target outside the view gets.
+/// Start of the name that stands for a target outside the view.
 const FOREIGN: &[u8] = b".windows-target~";
 
-/// Where a link leads, by its own words. They can be long and come to little, so they are read once.
+/// The target that a link names. The text can be long for a short path, so it is parsed once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     start: Start,
@@ -32,7 +32,7 @@ pub(crate) struct Target {
     path: Vec<u8>,
     /// How many names these are.
     names: usize,
-    /// The name that stands for the target where it cannot be reached.
+    /// The name that stands for the target if it cannot be reached.
     shown: Vec<u8>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Target {
 enum Start {
     /// At the root of `C:`.
     Root,
-    /// So many directories above the one of the link.
+    /// `up` directories above the one of the link.
     Directory { up: usize },
     /// Out of `C:`.
     Elsewhere,
@@ -49,20 +49,20 @@ enum Start {
 
 /// A tree of names in which targets are looked up.
 pub(crate) trait Names {
-    /// The entry of this name in any case.
+    /// The entry of this name, without regard to case.
     fn child(&self, directory: u32, name: &[u8]) -> Option<u32>;
     /// The directory an entry is in; the top's is itself.
     fn parent(&self, node: u32) -> u32;
     /// The name as the view spells it.
     fn spelling(&self, node: u32) -> &[u8];
-    /// The link that an entry is a name of, if it is one.
+    /// The link that this entry is a name of, if it is a link.
     fn link(&self, node: u32) -> Option<u32>;
-    /// What a link says.
+    /// The target of a link.
     fn target(&self, link: u32) -> Result<Target, Error>;
 }
 
 impl Target {
-    /// The target that a reparse buffer names; `None` for tags that are no links, and for damaged buffers.
+    /// The target in a reparse buffer; `None` for tags other than links', and for damaged buffers.
     pub(crate) fn of_reparse(buffer: &[u8]) -> Option<Self> {
         match ReparsePoint::decode(buffer).ok()? {
             ReparsePoint::Symlink { substitute, print, .. } => {
@@ -75,7 +75,7 @@ impl Target {
                 }
                 Some(target)
             }
-            // In Linux' spelling, where the root is that of WSL or MSYS2 and not of `C:`.
+            // In Linux' spelling; its root is that of WSL or MSYS2, not `C:`.
             ReparsePoint::Other { .. } => reparse::lx_target(buffer).map(|target| match target {
                 [b'/', ..] => Self::elsewhere(target),
                 _ => Self::inside(Start::Directory { up: 0 }, &wclayer::layer_tar::windows_path(target)),
@@ -83,7 +83,7 @@ impl Target {
         }
     }
 
-    /// Reads a target in any of Windows' forms; either slash separates.
+    /// Parses a target in any of Windows' forms; either slash separates.
     pub(crate) fn parse(text: &[u8]) -> Self {
         let path: Vec<u8> = text.iter().map(|&b| if b == b'/' { b'\\' } else { b }).collect();
         let absolute = |rest: &[u8]| Self::inside(Start::Root, rest);
@@ -104,7 +104,7 @@ impl Target {
         }
     }
 
-    /// A target out of `C:`; the text is as Windows shows it.
+    /// A target outside `C:`; `text` is the one that Windows shows.
     pub(crate) fn elsewhere(text: &[u8]) -> Self {
         Self { start: Start::Elsewhere, path: Vec::new(), names: 0, shown: foreign(text) }
     }
@@ -140,7 +140,7 @@ fn has_prefix(path: &[u8], prefix: &[u8]) -> bool {
     path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// What follows one of the prefixes that lead into the object manager's directory of DOS devices.
+/// The rest of `path` after a prefix that names the object manager's directory of DOS devices.
 fn strip_namespace(path: &[u8]) -> Option<&[u8]> {
     const PREFIXES: [&[u8]; 5] = [b"\\??\\", b"\\\\?\\", b"\\\\.\\", b"\\DosDevices\\", b"\\GLOBAL??\\"];
     PREFIXES.iter().find(|prefix| has_prefix(path, prefix)).map(|prefix| &path[prefix.len()..])
@@ -153,14 +153,14 @@ fn drive(path: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// Puts a separator behind what is there already.
+/// Appends a separator unless `path` is empty.
 fn separate(path: &mut Vec<u8>) {
     if !path.is_empty() {
         path.push(b'/');
     }
 }
 
-/// One name, which no view has, for what cannot be reached.
+/// A name that no view has, for a target that cannot be reached.
 pub(crate) fn foreign(text: &[u8]) -> Vec<u8> {
     let mut name = FOREIGN.to_vec();
     name.extend(text.iter().map(|b| if matches!(b, b'\\' | b'/' | 0) { b'~' } else { *b }));
@@ -168,8 +168,8 @@ pub(crate) fn foreign(text: &[u8]) -> Vec<u8> {
     name
 }
 
-/// Directories between `root` and `node`, both left out; `None` where they are too many for a text, or `node`
-/// is not below `root`.
+/// The directories between `root` and `node`, without the two; `None` if there are too many for a text, or
+/// `node` is not below `root`.
 fn directories(names: &impl Names, root: u32, node: u32) -> Option<Vec<u32>> {
     let mut path = Vec::new();
     let mut at = names.parent(node);
@@ -205,12 +205,11 @@ fn absolute(names: &impl Names, root: u32, node: u32, target: &Target) -> Option
     Some(path)
 }
 
-/// The links of a tree. What each says and leads to is found out once, since any number of others may lead
-/// through it.
+/// The links of a tree. Each is parsed and followed once, since any number of others may lead through it.
 pub(crate) struct Links<'a, N> {
     names: &'a N,
     targets: HashMap<u32, Rc<Target>>,
-    /// By node; `None`: nowhere, too far away, or not known yet because it is just being followed.
+    /// Where each link ends; `None`: nowhere, too far away, or still being followed.
     ends: HashMap<u32, Option<Way>>,
 }
 
@@ -219,7 +218,7 @@ impl<'a, N: Names> Links<'a, N> {
         Self { names, targets: HashMap::new(), ends: HashMap::new() }
     }
 
-    /// What a link says.
+    /// The target of a link.
     pub(crate) fn target(&mut self, link: u32) -> Result<Rc<Target>, Error> {
         if let Some(target) = self.targets.get(&link) {
             return Ok(Rc::clone(target));
@@ -234,7 +233,7 @@ impl<'a, N: Names> Links<'a, N> {
         let Some(depth) = directories(self.names, root, node).map(|path| path.len()) else {
             return target.shown.clone();
         };
-        // Whatever they are called, so many names are too long a text.
+        // However short they are, so many names make a text that is too long.
         if 3 * depth + 2 * target.names > SYMLINK_MAX + 1 {
             return target.shown.clone();
         }
@@ -248,7 +247,7 @@ impl<'a, N: Names> Links<'a, N> {
         }
     }
 
-    /// Adds `path` to `text` as the view spells it; what is not there stays as written.
+    /// Adds `path` to `text` in the view's spelling. Names that do not exist stay as written.
     fn spell(&mut self, root: u32, path: &[u8], text: &mut Vec<u8>) {
         let mut way = Some(Way { to: root, hops: 0, steps: 0 });
         for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
@@ -262,13 +261,14 @@ impl<'a, N: Names> Links<'a, N> {
         }
     }
 
-    /// What `node` is, or leads to through any number of links; `None` where that is nothing, or too far.
+    /// `node` itself or, if it is a link, its end through any number of links; `None` if it leads nowhere or
+    /// too far.
     fn follow(&mut self, root: u32, node: u32) -> Option<Way> {
         if let Some(end) = self.end(node) {
             return end;
         }
-        // Each walk waits for the one behind it. If one gets nowhere, nor do those before it; that is what
-        // `ends` says of all of them until they arrive, which ends circles, too.
+        // Each walk waits for the one behind it. If one leads nowhere, neither do those before it. So `ends`
+        // has `None` for all of them until they arrive, which also ends loops.
         let mut walks = VecDeque::from([self.set_out(root, node)?]);
         while let Some(walk) = walks.back_mut() {
             let rest = walk.path.get(walk.done..).unwrap_or_default();
@@ -288,14 +288,14 @@ impl<'a, N: Names> Links<'a, N> {
                 None => walks.push_back(self.set_out(root, child)?),
             }
             if walks.len() > HOPS_MAX {
-                // Too many links before it as they are; the others may still arrive.
+                // The first of the waiting walks has too many links to follow; the others may still arrive.
                 walks.pop_front();
             }
         }
         self.ends.get(&node).copied().flatten()
     }
 
-    /// What is known of where `node` leads.
+    /// The end of `node`, if it is known.
     fn end(&self, node: u32) -> Option<Option<Way>> {
         match self.names.link(node) {
             None => Some(Some(Way { to: node, hops: 0, steps: 1 })),
@@ -303,8 +303,7 @@ impl<'a, N: Names> Links<'a, N> {
         }
     }
 
-    /// Begins to follow the link `node`. One that cannot be read leads nowhere here; writing it reports the
-    /// error.
+    /// Begins to follow the link `node`. An unreadable one leads nowhere here; writing it reports the error.
     fn set_out(&mut self, root: u32, node: u32) -> Option<Walk> {
         self.ends.insert(node, None);
         let target = self.target(self.names.link(node)?).ok()?;
@@ -313,7 +312,7 @@ impl<'a, N: Names> Links<'a, N> {
     }
 }
 
-/// What was reached, and through how many links and names.
+/// Where a walk arrived, and through how many links and names.
 #[derive(Clone, Copy)]
 struct Way {
     to: u32,
@@ -334,7 +333,7 @@ struct Walk {
     node: u32,
     /// Its target, from the root.
     path: Vec<u8>,
-    /// Bytes of `path` that are behind it.
+    /// Bytes of `path` that are done.
     done: usize,
     way: Way,
 }

@@ -1,9 +1,9 @@
-//! Names longer than Linux allows. An index has them shortened; the true ones are in an attribute of the
+//! Names longer than Linux allows. An index has shortened ones, and the true ones in an attribute of the
 //! inode.
 //!
 //! The shortened name is the start of the true one, `~`, and a hash that is the same for all its spellings.
-//! An inode with several names may have several long ones: the attribute has them all, with `/` between,
-//! which no name can have in it.
+//! An inode with several names may have several long ones: the attribute has them all, separated by `/`,
+//! which no name contains.
 
 use erofs_index::{Image, NAME_MAX, Namespace, Nid, ReadAt, ReadError};
 use wclayer::name;
@@ -11,13 +11,13 @@ use wclayer::name;
 use crate::digest::Digest;
 use crate::engine::portable::xattrs::MAX_VALUE;
 
-/// The attribute that holds the names Linux cannot.
+/// The attribute for the names that Linux cannot hold.
 pub(super) const TRUE_NAME: &[u8] = b"win32.name";
 
 /// Bytes of the `~` and the hash of the true name at the end of a shortened one.
 pub(super) const SUFFIX: usize = 9;
 
-/// The end of a name that may be a shortened one, which is the same for all spellings of the true name.
+/// The suffix of a name that may be a shortened one. It is the same for all spellings of the true name.
 pub(super) fn short_suffix(name: &[u8]) -> Option<[u8; SUFFIX]> {
     let suffix = *name.last_chunk::<SUFFIX>()?;
     // Shortened ones are at least 252 bytes.
@@ -36,7 +36,7 @@ pub(super) fn linux_name(name: &[u8]) -> Vec<u8> {
     }
     let hash = &Digest::of(&name::fold(name)).hex()[..8];
     let mut end = NAME_MAX - 1 - hash.len();
-    // Not inside a character; what is no text is cut anywhere.
+    // Do not cut inside a character; bytes that are not UTF-8 are cut anywhere.
     for _ in 0..3 {
         if name[end] & 0xc0 == 0x80 {
             end -= 1;
@@ -45,8 +45,8 @@ pub(super) fn linux_name(name: &[u8]) -> Vec<u8> {
     [&name[..end], b"~", hash.as_bytes()].concat()
 }
 
-/// The attribute's value; none without names. Of more long names than an attribute can hold, some hundred at
-/// least, the last are only in the tar.
+/// The attribute's value; `None` without names. An attribute holds at least some hundred long names; further
+/// ones are only in the tar.
 pub(super) fn join<'n>(names: impl IntoIterator<Item = &'n [u8]>) -> Option<Vec<u8>> {
     let mut value = Vec::new();
     for name in names {
@@ -61,12 +61,12 @@ pub(super) fn join<'n>(names: impl IntoIterator<Item = &'n [u8]>) -> Option<Vec<
     (!value.is_empty()).then_some(value)
 }
 
-/// Which of the names in the attribute's `value` is `shown` in the index.
+/// The name in the attribute's `value` that is `shown` in the index.
 pub(super) fn pick<'v>(value: &'v [u8], shown: &[u8]) -> Option<&'v [u8]> {
     value.split(|&byte| byte == b'/').find(|name| linux_name(name) == shown)
 }
 
-/// The name Windows knows, and the tar has, for an entry whose `name` in an index is a shortened one.
+/// The name on Windows and in the tar of an entry whose `name` in an index is a shortened one.
 pub(super) fn true_name<S: ReadAt>(
     image: &Image<S>,
     nid: Nid,

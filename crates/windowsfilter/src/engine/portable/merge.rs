@@ -1,17 +1,17 @@
-//! The merge rules: many layers, base first, become the one tree that Windows would show.
+//! The merge rules: merges layers, base first, into the one tree that Windows would show.
 //!
-//! * Names compare as NTFS compares them; a directory keeps the spelling of the lowest layer that has it, any
-//!   other entry has the spelling of the layer it comes from. A directory that a layer deletes and has again
-//!   is a new one (`win32.new`).
-//! * An upper entry replaces the lower one of its name, whatever the two are; only directories merge, and
-//!   then the upper's metadata counts, unless its tar has no entry for the directory (`win32.implicit`).
-//! * A whiteout hides what lower layers have under its name, an opaque directory all that they have in it.
-//! * Names of one inode of a layer share an inode; a link to what its tar has nothing for before it
-//!   (`win32.link`) shares that of its target, `merge/hard_links.rs`.
+//! * Names compare as on NTFS. A directory keeps the spelling of the lowest layer that has it; any other
+//!   entry has the spelling of its own layer. A directory that a layer deletes and makes again is a new one
+//!   (`win32.new`).
+//! * An upper entry replaces the lower one of its name, of any kind. Only two directories merge; the upper's
+//!   metadata count, unless its tar has no entry for the directory (`win32.implicit`).
+//! * A whiteout hides the lower layers' entry of its name; an opaque directory hides all their entries in it.
+//! * Names of one inode of a layer share an inode; a link whose target is not before it in its tar
+//!   (`win32.link`) shares the inode of its target in the layers below, see `merge/hard_links.rs`.
 //! * `Hives` and `UtilityVM` follow the same rules as `Files`.
 //!
 //! The tree is an arena: nodes (names) point at their parents, one table finds them by parent and name, and
-//! to hide a whole subtree is to forget its top. Nothing recurses, so depth costs nothing.
+//! forgetting the top of a subtree hides all of it. Nothing recurses, so depth costs nothing.
 
 mod hard_links;
 
@@ -57,7 +57,7 @@ impl Layer {
         self.image.xattr(inode, Namespace::Trusted, name).map_err(|e| self.index_error(e))
     }
 
-    /// The name Windows knows for an entry whose name Linux can hold only shortened.
+    /// The name on Windows of an entry whose name is shortened on Linux.
     fn true_name(&self, inode: &InodeInfo, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         true_name(&self.image, inode.nid, name).map_err(|e| self.index_error(e))
     }
@@ -75,25 +75,25 @@ pub(crate) enum Kind {
     Directory,
     File,
     Symlink,
-    /// A link whose target is to be found when the layer is merged: its place among those still open.
+    /// A link whose target is looked up when the layer is merged: its index among the open links.
     Open(u32),
 }
 
-/// What one or more names stand for.
+/// An inode of the merged tree, with one or more names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Merged {
     pub(crate) kind: Kind,
-    /// Where its metadata are; `None`: a directory nobody wrote.
+    /// Where its metadata are; `None`: a directory that no layer has an entry for.
     pub(crate) source: Option<Source>,
 }
 
 struct Node {
     parent: u32,
     inode: u32,
-    /// Nothing below it, nor itself, is in the tree any more.
+    /// The node and everything below it is no longer in the tree.
     gone: bool,
     name: Box<[u8]>,
-    /// The name Windows knows, if it is another.
+    /// The name on Windows, if it differs.
     key: Option<Box<[u8]>>,
 }
 
@@ -109,16 +109,16 @@ pub(crate) struct Tree<'a> {
     nodes: Vec<Node>,
     inodes: Vec<Merged>,
     table: HashTable<u32>,
-    /// Nodes with shortened names by parent and suffix: a whiteout has no true name to be found by.
+    /// Nodes with shortened names by parent and suffix: a whiteout has no true name to look up.
     shortened: HashMap<(u32, [u8; SUFFIX]), u32>,
-    /// The first node of the layer that is being merged, and what it has replaced or deleted of the layers
-    /// below.
+    /// The first node of the layer being merged (nodes before it come from the layers below), and the lower
+    /// nodes that this layer has replaced or deleted.
     first: u32,
     hidden: Vec<u32>,
     hasher: foldhash::quality::RandomState,
 }
 
-/// What is remembered while one layer is merged.
+/// State of the merge of one layer.
 #[derive(Default)]
 struct Pass {
     layer: u16,
@@ -127,7 +127,7 @@ struct Pass {
     open: Vec<OpenLink>,
 }
 
-/// An entry of a layer with what merging asks of it.
+/// An entry of a layer, as merging needs it.
 struct Entry {
     name: Vec<u8>,
     key: Option<Vec<u8>>,
@@ -162,7 +162,7 @@ impl<'a> Tree<'a> {
         tree.nodes.push(Node { parent: TOP, inode: 0, gone: false, name: Box::default(), key: None });
         tree.ensure_files()?;
         for number in 0..layers.len() {
-            // The index format counts devices, one per layer, in 16 bits too; the builder has refused more.
+            // The index format counts devices, one per layer, in 16 bits; the builder has refused more.
             tree.add_layer(number as u16)?;
         }
         tree.ensure_files()?;
@@ -230,7 +230,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Merges a directory into the one that is there, or puts it where there is none.
+    /// Merges a directory into the existing one, or adds it.
     fn add_directory(&mut self, parent: u32, entry: Entry, source: Source) -> Result<u32, Error> {
         let layer = &self.layers[usize::from(source.layer)];
         let is_new = layer.trusted(&entry.inode, NEW)?.is_some();
@@ -248,7 +248,7 @@ impl<'a> Tree<'a> {
         if layer.trusted(&entry.inode, OPAQUE)?.is_none() {
             return Ok(below);
         }
-        // Its children hang on the old node: a new one has none.
+        // Keep the old node: its children point at it, and a new node has none.
         let old = &self.nodes[below as usize];
         let (name, key) = (old.name.to_vec(), old.key.as_deref().map(<[u8]>::to_vec));
         self.remove(parent, entry.key());
@@ -274,7 +274,7 @@ impl<'a> Tree<'a> {
             return Err(layer
                 .entry_error(&path, format!("is device {:#x}, which no layer can have", entry.inode.rdev)));
         };
-        // The node that `add_entry` makes next.
+        // `add_entry` makes this node next.
         pass.open.push(OpenLink { node: self.nodes.len() as u32, nid: entry.inode.nid, target });
         Ok(self.new_inode(Kind::Open(pass.open.len() as u32 - 1), None))
     }
@@ -288,7 +288,7 @@ impl<'a> Tree<'a> {
         hasher.finish()
     }
 
-    /// The entry of this name, in any case.
+    /// The entry of this name, without regard to case.
     pub(crate) fn find(&self, parent: u32, key: &[u8]) -> Option<u32> {
         let same = |node: &Node| node.parent == parent && name::eq(node.key(), key);
         self.table.find(self.hash(parent, key), |&node| same(&self.nodes[node as usize])).copied()
@@ -342,7 +342,7 @@ impl<'a> Tree<'a> {
         self.inodes[self.nodes[node as usize].inode as usize].kind
     }
 
-    /// All nodes of the tree but the top, parents before what is in them.
+    /// All nodes of the tree but the top, parents before their children.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = u32> + '_ {
         let mut alive = vec![false; self.nodes.len()];
         alive[TOP as usize] = true;
@@ -354,18 +354,18 @@ impl<'a> Tree<'a> {
         })
     }
 
-    /// The number of the node's inode, below [`inode_count`](Self::inode_count), and what it is.
+    /// The node's inode and its number, which is below [`inode_count`](Self::inode_count).
     pub(crate) fn inode(&self, node: u32) -> (usize, Merged) {
         let inode = self.nodes[node as usize].inode as usize;
         (inode, self.inodes[inode])
     }
 
-    /// How many inodes there ever were.
+    /// The number of inodes ever made.
     pub(crate) fn inode_count(&self) -> usize {
         self.inodes.len()
     }
 
-    /// The name Windows knows, where the spelling is not it.
+    /// The name on Windows, if it differs from the spelling.
     pub(crate) fn true_name_of(&self, node: u32) -> Option<&[u8]> {
         self.nodes[node as usize].key.as_deref()
     }
@@ -401,7 +401,7 @@ impl Names for Tree<'_> {
         (self.inodes[inode as usize].kind == Kind::Symlink).then_some(inode)
     }
 
-    /// The reparse data of a link, or failing that its text.
+    /// The target of a link, from its reparse data or, without those, from its text.
     fn target(&self, link: u32) -> Result<Target, Error> {
         // Only directories can be without a source.
         let Some(source) = self.inodes[link as usize].source else { return Ok(Target::elsewhere(&[])) };
@@ -417,7 +417,7 @@ impl Names for Tree<'_> {
     }
 }
 
-/// The names a directory of a layer hides, and its other entries.
+/// The names that a directory of a layer hides, and its other entries.
 fn read_directory(layer: &Layer, nid: Nid) -> Result<(Vec<Vec<u8>>, Vec<Entry>), Error> {
     let fail = |e| layer.index_error(e);
     let directory = layer.image.inode(nid).map_err(fail)?;

@@ -1,9 +1,9 @@
 //! The portable engine: the same layers without Windows.
 //!
-//! `import` brings a layer tar in and indexes it, `chain` merges the indexes of a chain by Windows' rules
-//! (`merge`, `link_targets`), `view` reads the result without mounting. `layer_changes` and `layer_files` read one
-//! layer alone. What the host has to do is in `host`: on Linux it mounts (`linux`), and writes what a sandbox
-//! changed as a layer tar (`sandbox_diff`); elsewhere it says that it cannot.
+//! `import` stores a layer tar and indexes it, `chain` merges the indexes of a chain by Windows' rules
+//! (`merge`, `link_targets`), `view` reads the result without mounting. `layer_changes` and `layer_files`
+//! read one layer alone. `host` has the operations of the host: on Linux it mounts (`linux`) and writes the
+//! changes of a sandbox as a layer tar (`sandbox_diff`); elsewhere it returns errors.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -51,7 +51,7 @@ pub(crate) struct Portable {
     temporaries: Temporaries,
 }
 
-/// Who may do what with this engine's directories, where a mode does not say it.
+/// Access control for this engine's directories, on systems without modes.
 pub(crate) fn access() -> Option<&'static dyn hcs::AccessControl> {
     #[cfg(windows)]
     return Some(&hcs::windows::Access);
@@ -60,12 +60,12 @@ pub(crate) fn access() -> Option<&'static dyn hcs::AccessControl> {
 }
 
 impl Portable {
-    /// `templates` is a directory for empty sandboxes; what is in it may be deleted at any time.
+    /// `templates` is a directory for empty sandboxes, whose content may be deleted at any time.
     pub(crate) fn new(templates: PathBuf, temporaries: Temporaries) -> Self {
         Self { templates, temporaries }
     }
 
-    /// What is below the layer; nothing for one without parents.
+    /// The view below the layer; `None` if it has no parents.
     fn view_below(&self, layer: &Layer) -> Result<Option<View>, Error> {
         let below = layer.below();
         let Some(nearest) = below.last() else { return Ok(None) };
@@ -159,7 +159,7 @@ impl Engine for Portable {
         match layer.kind {
             LayerKind::Empty => Ok(Box::new(Cursor::new(EMPTY_TAR))),
             LayerKind::Layer => {
-                // Bytes that never change need no lock: an open file outlives even the layer.
+                // The tar never changes, so reading needs no lock: the open file even outlives the layer.
                 Ok(Box::new(self.tar(&layer.place)?))
             }
             LayerKind::Sandbox => {
@@ -198,7 +198,7 @@ impl Engine for Portable {
         File::open(&path).at("open", &path)
     }
 
-    /// A link to a file that no parent has can be staged, but the layer could never be shown.
+    /// Refuses a layer that links to a file that no parent has: it can be staged, but never shown.
     fn check_chain(&self, chain: ReadChain<'_>) -> Result<(), Error> {
         chain::check(&chain()?)
     }

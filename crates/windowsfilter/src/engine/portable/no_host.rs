@@ -1,4 +1,5 @@
-//! What needs Linux, on other systems: errors that say so. Everything else of the portable engine works.
+//! The host operations on systems other than Linux: errors that say so. Everything else of the portable
+//! engine works.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -57,22 +58,22 @@ pub(super) fn mount_path(layer: &Layer) -> Result<PathBuf, Error> {
     unsupported(format!("mounting {}", layer.place.id))
 }
 
-/// Nothing can be prepared, so nothing is.
+/// No sandbox can be prepared here, so there is nothing to do.
 pub(super) fn unprepare(_: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// Nothing can be active, so nothing is.
+/// No layer can be active here, so there is nothing to do.
 pub(super) fn deactivate(_: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// Nothing can be active, so nothing is.
+/// No layer can be active here, so there is nothing to do.
 pub(super) fn detach(_: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// Nothing can be prepared, so nothing is stopped.
+/// No sandbox can be prepared here, so none is frozen.
 pub(super) fn thaw(_: &Place) -> Result<(), Error> {
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! What a sandbox changed, as a list and as a layer tar.
+//! The changes of a sandbox, as a list and as a layer tar.
 //!
-//! Only the upper directory is walked, so this costs what changed and not what exists. The tar is what
-//! Windows would export: `Hives`, `Files`, then everything depth-first by name; deletions stand where the
-//! name they delete would. Two runs over the same sandbox give the same bytes. What a Windows layer cannot
-//! hold is found before the first byte is written, all of it.
+//! Only the upper directory is walked, so the cost depends on the changes, not on the size of the view. The
+//! tar is what Windows would export: `Hives`, `Files`, then everything depth-first by name; a deletion stands
+//! where the deleted name would. Two runs over the same sandbox give the same bytes. All entries that a
+//! Windows layer cannot hold are found before the first byte is written.
 
 mod entry;
 mod parent;
@@ -38,10 +38,10 @@ use problems::Problems;
 use tree::Tree;
 use writer::DiffWriter;
 
-/// Bytes of file content in an upper directory; hard links count once, streams not at all.
+/// Bytes of file content in an upper directory. Hard links count once; streams do not count.
 ///
 /// # Errors
-/// What the walk of the directory meets; more entries than `limits` allow.
+/// The walk of the directory fails, or meets more entries than `limits` allow.
 pub fn content_size(upper: &impl Upper, limits: &DiffLimits) -> Result<u64, Error> {
     let mut size = 0_u64;
     let mut seen = HashSet::new();
@@ -59,11 +59,11 @@ pub fn content_size(upper: &impl Upper, limits: &DiffLimits) -> Result<u64, Erro
     Ok(size)
 }
 
-/// What the sandbox of `upper` adds, modifies and deletes in `parent`, sorted by path. Its root is not
-/// listed.
+/// Lists what the sandbox of `upper` adds, modifies and deletes in `parent`, sorted by path, without the
+/// root.
 ///
 /// # Errors
-/// What the walk of the directory meets, a damaged parent, more entries than `limits` allow.
+/// The walk of the directory fails, the parent is damaged, or there are more entries than `limits` allow.
 pub fn changes(
     upper: &impl Upper,
     parent: &impl Parent,
@@ -71,7 +71,7 @@ pub fn changes(
     limits: &DiffLimits,
 ) -> Result<Vec<Change>, Error> {
     let (mut memory, mut problems) = (Memory::default(), Problems::new(&DiffOptions::default()));
-    // A list is no tar.
+    // A list needs none of the limits of a tar.
     let limits = DiffLimits { entries: limits.entries, ..DiffLimits::default() };
     let tree = Tree::read(upper, parent, (streams, &limits), &mut memory, &mut problems, &mut || Ok(()))?;
     let plan = plan(&tree, upper, parent, &mut memory, &mut problems)?;
@@ -97,13 +97,13 @@ fn change(number: usize, item: &Item) -> Option<ChangeKind> {
     }
 }
 
-/// Writes the layer that makes `parent` what the sandbox of `upper` is, and gives `out` back. Streams in the
+/// Writes the layer that turns `parent` into the sandbox of `upper`, and returns `out`. Streams in the
 /// sandbox have the form `streams`.
 ///
 /// # Errors
-/// [`Error::NotPortable`] with everything a Windows layer cannot hold, and [`Error::Limit`] for what is more
-/// than `options` allow as far as that can be known, before anything is written; as [`changes`], and what
-/// `out` meets.
+/// [`Error::NotPortable`] with everything a Windows layer cannot hold, before anything is written.
+/// [`Error::Limit`] for what exceeds `options`, before anything is written as far as it can be known then.
+/// Those of [`changes`], and those of writing to `out`.
 pub fn write_diff<W: Write>(
     upper: &impl Upper,
     parent: &impl Parent,
@@ -112,7 +112,7 @@ pub fn write_diff<W: Write>(
     mut out: W,
 ) -> Result<W, Error> {
     let (mut memory, mut problems) = (Memory::default(), Problems::new(options));
-    // A walk may be long, and nothing is written meanwhile that would fail.
+    // A long walk writes nothing, so it would not notice that the reader is gone: flush to find out.
     let mut is_wanted = || out.flush().at("write", Path::new("the diff"));
     let tree =
         Tree::read(upper, parent, (streams, &options.limits), &mut memory, &mut problems, &mut is_wanted)?;

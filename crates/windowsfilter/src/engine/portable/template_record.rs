@@ -1,9 +1,8 @@
-//! What an empty sandbox image was like when it was made, so that no damage to it goes into every sandbox
-//! that is copied from it.
+//! Records the digest of a sandbox template, so that damage to it is not copied into every sandbox.
 //!
-//! Beside `templates/<name>.img` lies `<name>.json` with its digest. It is there before the image is, so an
-//! image without one is not ours as it is. What is damaged may be removed: the next sandbox of its size makes
-//! it anew.
+//! Beside `templates/<name>.img` lies `<name>.json` with its digest. It is written before the image, so an
+//! image without one was not made by this code. A damaged template may be removed: the next sandbox of its
+//! size makes it again.
 
 use std::fs::File;
 use std::io;
@@ -21,7 +20,7 @@ use crate::sealed;
 
 /// Version of the records that this code writes and reads.
 const VERSION: u32 = 1;
-/// What is summed at once; an image is made of such blocks.
+/// Bytes to hash at once; an image consists of such blocks.
 const BLOCK: u64 = 4096;
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -29,7 +28,7 @@ struct Record {
     digest: Digest,
 }
 
-/// Writes the record of what is about to become `template`, and makes it durable. For whoever has the
+/// Writes the record of the image that is about to become `template`, and syncs it. The caller holds the
 /// templates' lock.
 pub(super) fn write(template: &Path, image: &File) -> Result<(), LinuxError> {
     let digest = digest(image).map_err(LinuxError::system("read", template))?;
@@ -40,12 +39,12 @@ pub(super) fn write(template: &Path, image: &File) -> Result<(), LinuxError> {
     file.sync_all().map_err(LinuxError::system("fsync", &path))
 }
 
-/// Templates that are not as they were made, and why; nothing while somebody is making one. With `remove`
-/// they go.
+/// Templates that differ from their record, and why; none while another process is making a template.
+/// `remove` removes them.
 pub(super) fn damaged(templates: &Path, remove: bool) -> Result<Vec<(PathBuf, String)>, LinuxError> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(templates) {
-        // They may be deleted at any time.
+        // Templates may be deleted at any time.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         other => other.map_err(LinuxError::system("opendir", templates))?,
     };
@@ -71,7 +70,7 @@ fn record_path(template: &Path) -> PathBuf {
 
 fn problem(template: &Path) -> Option<String> {
     let image = match File::open(template) {
-        // They may be deleted at any time.
+        // Templates may be deleted at any time.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         other => other,
     };
@@ -90,8 +89,8 @@ fn record(path: &Path) -> Result<Record, String> {
     sealed::unseal(VERSION, &text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Digest of an image's blocks that are not empty, each behind its place. Holes and blocks of zeros are the
-/// same to whoever reads them, and file systems make one of the other as they like.
+/// Digest of an image's non-zero blocks, each preceded by its offset. Holes and blocks of zeros read the
+/// same, and file systems may turn one into the other.
 fn digest(image: &File) -> io::Result<Digest> {
     let length = image.metadata()?.len();
     let mut hasher = Sha256::new();

@@ -1,8 +1,8 @@
 //! Reading a chain without mounting it: names, metadata and contents, straight from the index and the tars.
 //!
-//! Lookups are Windows': in any case, by the true name where Linux has a shortened one, with either slash and
-//! an optional `C:`; `..` stops at the root, and links lead where they lead on Windows. A damaged index or
-//! tar gives an error that names the layer and the path.
+//! Lookups follow Windows' rules: case does not matter, a shortened name is found by its true name, either
+//! slash separates, and `C:` is optional. `..` stops at the root, and links lead where they lead on Windows.
+//! A damaged index or tar gives an error that names the layer and the path.
 
 #[cfg(target_os = "linux")]
 use std::collections::HashSet;
@@ -28,7 +28,7 @@ use crate::error::{Error, IoContext};
 use crate::id::LayerId;
 use crate::store::file;
 
-/// Bytes read from a tar at once where the caller asks for less.
+/// Bytes to read from a tar at once if the caller asks for less.
 const BUFFER: usize = 64 << 10;
 
 /// The merged files of a chain.
@@ -38,14 +38,14 @@ pub struct View {
     image: Image<Cached<File>>,
     files: InodeInfo,
     tars: Vec<Tar>,
-    /// How the index has streams.
+    /// The form of streams in the index.
     form: StreamForm,
     names: AnyCase,
     #[cfg(target_os = "linux")]
     streams: OnceLock<Streams>,
 }
 
-/// Hashes of all streams of a view, keyed so that nobody can make another one with the same.
+/// Hashes of all streams of a view, keyed, so that no stream can be made to collide with another.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Default)]
 struct Streams {
@@ -65,23 +65,23 @@ struct Tar {
 /// A file, directory or link of a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// What the index says of it.
+    /// The inode in the index.
     pub(crate) info: InodeInfo,
-    /// Its path from the view's root (from the layer's root, where a tar name was looked up that is not in
-    /// `Files`), separated by `/` and spelled as the view spells it; empty for the root.
+    /// Its path from the view's root, separated by `/` and spelled as the view spells it; empty for the root.
+    /// A tar name outside `Files` has its path from the layer's root.
     pub view_path: Vec<u8>,
 }
 
-/// Which links a lookup follows.
+/// The links that a lookup follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// All of them: the answer is what the path leads to.
+    /// All of them: the lookup returns the node that the path leads to.
     Always,
-    /// Those on the way: a link at the end is the answer itself.
+    /// Those on the way: the lookup returns a link at the end itself.
     OnTheWay,
 }
 
-/// What a [`Node`] is.
+/// The kind of a [`Node`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeKind {
@@ -96,7 +96,7 @@ pub enum NodeKind {
 }
 
 impl Node {
-    /// What it is.
+    /// File, directory, link or deletion.
     pub fn kind(&self) -> NodeKind {
         match self.info.kind {
             FileType::Regular => NodeKind::File,
@@ -111,7 +111,7 @@ impl Node {
         self.kind() == NodeKind::Directory
     }
 
-    /// Bytes of a file's content; 0 of anything else.
+    /// Bytes of a file's content; 0 for other kinds.
     pub fn size(&self) -> u64 {
         if self.kind() == NodeKind::File { self.info.size } else { 0 }
     }
@@ -132,8 +132,8 @@ impl View {
     /// `id` is the layer whose view this is.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be opened, [`Error::Index`] where it is no index, and [`Error::Damaged`]
-    /// where it is that of another chain.
+    /// [`Error::Io`] if it cannot be opened, [`Error::Index`] if it is not an index, and [`Error::Damaged`]
+    /// if it belongs to another chain.
     pub fn open(id: LayerId, index: &Path, chain: &[ChainLayer]) -> Result<Self, Error> {
         let source = File::open(index).and_then(Cached::new).at("open", index)?;
         let failed = |e: ReadError| Error::Index { id: id.clone(), source: e.into() };
@@ -171,7 +171,7 @@ impl View {
         })
     }
 
-    /// The layer whose view this is.
+    /// The layer that this view shows.
     pub fn id(&self) -> &LayerId {
         &self.id
     }
@@ -181,9 +181,9 @@ impl View {
         Node { info: self.files, view_path: Vec::new() }
     }
 
-    /// Finds `path`, from the view's root; `None` where there is nothing.
+    /// Finds `path` from the view's root; `None` if it does not exist.
     ///
-    /// Links on the way are followed, a link at the end as `follow` says.
+    /// Links on the way are followed; `follow` decides about a link at the end.
     ///
     /// # Errors
     /// A damaged index, or more than 40 links.
@@ -193,8 +193,8 @@ impl View {
         walk.run(follow)
     }
 
-    /// Finds an entry by its name in a layer tar: `Files/…`, `Hives/…` or `UtilityVM/…`, in any case. No link
-    /// is followed.
+    /// Finds an entry by its name in a layer tar: `Files/…`, `Hives/…` or `UtilityVM/…`, without regard to
+    /// case. No link is followed.
     ///
     /// # Errors
     /// A damaged index.
@@ -209,13 +209,13 @@ impl View {
         Ok(Some(node))
     }
 
-    /// What the names in a layer tar begin from: the directory of `Files`, `Hives` and `UtilityVM`.
+    /// The root of the names in a layer tar: the directory of `Files`, `Hives` and `UtilityVM`.
     pub(super) fn top(&self) -> Result<Node, Error> {
         let info = self.image.inode(self.image.root()).map_err(|e| self.failed(b"", &e))?;
         Ok(Node { info, view_path: Vec::new() })
     }
 
-    /// As [`View::lookup_tar_name`], one name further than `node`, which may be anything.
+    /// One step of [`View::lookup_tar_name`]: `name` in `node`, which need not be a directory.
     pub(super) fn tar_child(&self, node: &Node, name: &[u8]) -> Result<Option<Node>, Error> {
         if node.info.kind != FileType::Directory {
             return Ok(None);
@@ -226,10 +226,10 @@ impl View {
         self.child(node, name)
     }
 
-    /// What is in a directory: true names and nodes, in the order of the names in the view.
+    /// The entries of a directory: true names and nodes, in the order of the names in the view.
     ///
     /// # Errors
-    /// A damaged index; `directory` is none.
+    /// A damaged index, or `directory` is not a directory.
     pub fn list(&self, directory: &Node) -> Result<Vec<(Vec<u8>, Node)>, Error> {
         let fail = |e: ReadError| self.failed(&directory.view_path, &e);
         let mut list = Vec::new();
@@ -243,8 +243,8 @@ impl View {
         Ok(list)
     }
 
-    /// Everything below `directory`, each directory before what is in it. A directory that cannot be read is
-    /// an error, and the walk goes on behind it.
+    /// Everything below `directory`, each directory before its entries. A directory that cannot be read gives
+    /// an error, and the walk goes on with the next one.
     pub fn walk(&self, directory: &Node) -> impl Iterator<Item = Result<Node, Error>> + use<'_> {
         let mut unread = vec![directory.clone()];
         let mut nodes: Vec<Node> = Vec::new();
@@ -264,7 +264,7 @@ impl View {
         })
     }
 
-    /// What Windows knows of a node beyond its content.
+    /// A node's Win32 metadata.
     ///
     /// # Errors
     /// A damaged index.
@@ -279,7 +279,7 @@ impl View {
     /// Reads a file's content.
     ///
     /// # Errors
-    /// A damaged index, a missing tar; `node` is not a file. Reading fails where the tar is too short.
+    /// A damaged index, a missing tar; `node` is not a file. Reading fails if the tar is too short.
     pub fn open_file(&self, node: &Node) -> Result<impl Read + Send + use<>, Error> {
         let extent = self.image.extent(&node.info).map_err(|e| self.failed(&node.view_path, &e))?;
         let size = node.info.size;
@@ -291,8 +291,8 @@ impl View {
         tar.read(extent.offset(), size, &node.view_path)
     }
 
-    /// Whether a file of this view has exactly this stream: its name and content, or the place of that. All
-    /// files are looked at, once.
+    /// Whether a file of this view has exactly this stream: the same name and the same content or place of
+    /// the content. The first call reads the metadata of all files.
     ///
     /// # Errors
     /// A damaged index.
@@ -327,14 +327,14 @@ impl View {
         Ok(known)
     }
 
-    /// A node that was found before, by the number of its inode.
+    /// Finds a node again by its inode number.
     #[cfg(target_os = "linux")]
     pub(super) fn node(&self, nid: u64, view_path: Vec<u8>) -> Result<Node, Error> {
         let info = self.image.inode(Nid(nid)).map_err(|e| self.failed(&view_path, &e))?;
         Ok(Node { info, view_path })
     }
 
-    /// Reads an alternate stream, wherever it is.
+    /// Reads an alternate stream, from the index or from a tar.
     ///
     /// # Errors
     /// A stream in a tar that is not of this chain, a missing tar.
@@ -375,7 +375,7 @@ impl View {
         self.tars.iter().rev().find(|tar| tar.tag == tag)
     }
 
-    /// The entry of this name: spelled so, or in any case, or under its true name.
+    /// The entry of this name: spelled exactly so, in another case, or by its true name.
     pub(super) fn child(&self, directory: &Node, name: &[u8]) -> Result<Option<Node>, Error> {
         let fail = |e: ReadError| self.failed(&join(&directory.view_path, name), &e);
         let Some((name, nid)) = self.names.find(&self.image, &directory.info, name).map_err(fail)? else {
@@ -385,7 +385,7 @@ impl View {
         Ok(Some(Node { info, view_path: join(&directory.view_path, &name) }))
     }
 
-    /// The name Windows knows, where the view has a shortened one.
+    /// The name on Windows, if the view has a shortened one.
     fn true_name(&self, node: &Node, name: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         true_name(&self.image, node.info.nid, name).map_err(|e| self.failed(&node.view_path, &e))
     }
@@ -421,14 +421,14 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A path on its way to a node.
+/// A lookup in progress.
 struct Walk<'a> {
     view: &'a View,
     path: &'a [u8],
-    /// The directories from the root, which is left out, to where the walk is.
+    /// The directories from the root (not included) to the current one.
     at: Vec<Node>,
     root: Node,
-    /// Names still to come, the next one last.
+    /// Names still to look up, the next one last.
     rest: Vec<Vec<u8>>,
     hops: usize,
 }
@@ -438,7 +438,7 @@ impl<'a> Walk<'a> {
         Self { view, path, at: Vec::new(), root, rest: Vec::new(), hops: 0 }
     }
 
-    /// Takes a caller's path: `..` removes the name before, as Windows does before it looks at any file.
+    /// Adds a caller's path. `..` removes the name before it without a lookup, as on Windows.
     fn push_path(&mut self, path: &[u8]) {
         let mut names: Vec<Vec<u8>> = Vec::new();
         for name in path.split(|&b| is_slash(b)) {
@@ -478,7 +478,7 @@ impl<'a> Walk<'a> {
             return Err(self.view.problem(self.path, "has more than 40 links on its way"));
         }
         let text = self.view.link_target(link)?;
-        // Only Linux' separator: the text is ours.
+        // We wrote this text, so only `/` separates.
         let names = text.split(|&b| b == b'/').filter(|name| !matches!(*name, b"" | b"."));
         self.rest.extend(names.rev().map(<[u8]>::to_vec));
         Ok(())
@@ -500,7 +500,7 @@ impl Tar {
     }
 }
 
-/// Where a reader's bytes come from.
+/// The source of a reader's bytes.
 enum Content {
     Inline(Cursor<Vec<u8>>),
     Zeros(io::Take<io::Repeat>),

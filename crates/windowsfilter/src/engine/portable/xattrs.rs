@@ -1,28 +1,28 @@
 //! Win32 metadata as Linux extended attributes: the schema of every index and every sandbox.
 //!
-//! - `user.DOSATTRIB`: attributes as `0x20` style text, what Samba and Wine read; a record that an SMB server
-//!   put there is read, too
+//! - `user.DOSATTRIB`: attributes as `0x20` style text, which Samba and Wine read; a record that an SMB
+//!   server wrote there is read, too
 //! - `user.win32.sd`: self-relative security descriptor
 //! - `user.win32.crtime`, `.atime`, `.ctime`: FILETIME as decimal text; the last write time is the inode's
 //!   mtime
 //! - `user.win32.ea.<NAME>`: value of an extended attribute
 //! - `user.win32.eas`: all extended attributes, encoded, where one has flags or they do not fit
-//! - `user.DosStream.<name>:$DATA`: content of an alternate stream; in a view and a sandbox in the form that
-//!   its SMB server reads, see [`StreamForm`]
-//! - `user.win32.whole.<name>`: content of a stream that leaves no room for what that form adds
-//! - `user.win32.stream.<n>`: `<origin>:<data offset>:<size>:<name>`, a stream that stays in its tar; of a
-//!   file that has many, several with `/` between
+//! - `user.DosStream.<name>:$DATA`: content of an alternate stream; in views and sandboxes in the form that
+//!   the SMB server reads, see [`StreamForm`]
+//! - `user.win32.whole.<name>`: content of a stream that leaves no room for the byte which that form adds
+//! - `user.win32.stream.<n>`: `<origin>:<data offset>:<size>:<name>`, a stream that stays in its tar; if a
+//!   file has many, several separated by `/`
 //! - `user.win32.reparse`: reparse data buffer
-//! - `user.win32.name`: the true name, where Linux cannot hold it; of a file with several such names all,
-//!   with `/` between
+//! - `user.win32.name`: the true name, if Linux cannot hold it; all of them, separated by `/`, if a file has
+//!   several
 //! - `user.win32.origin`: `<first 16 digits of the diffID>:<tar offset>`; in a layer's own index only the
 //!   offset
 //!
-//! Linux refuses `user.*` on symbolic links and devices (xattr(7)); there the same names are under
+//! Linux refuses `user.*` on symbolic links and devices (xattr(7)); there the same names have the prefix
 //! `trusted.`. Only in a layer's own index: `trusted.win32.implicit` (a directory the tar does not have an
 //! entry for), `trusted.win32.opaque` (hides all that lies below), `trusted.win32.new` (a directory that the
-//! layer deletes and has again: it is not the one below), `trusted.win32.link` (on a device: a hard link to
-//! that path of a parent or, if no parent has it, of this layer).
+//! layer deletes and makes again, so it does not merge with the one below), `trusted.win32.link` (on a
+//! device: a hard link to that path of a parent or, if no parent has it, of this layer).
 
 mod dos_attributes;
 mod stream_form;
@@ -36,21 +36,21 @@ use erofs_index::Namespace;
 use wclayer::ea::{self, ExtendedAttribute};
 use wclayer::filetime::FileTime;
 
-/// Marks a directory that is only there because something is in it.
+/// Marks a directory that only exists because entries are in it.
 pub(crate) const IMPLICIT: &[u8] = b"win32.implicit";
-/// Marks a directory that hides what lower layers have in it.
+/// Marks a directory that hides the lower layers' entries in it.
 pub(crate) const OPAQUE: &[u8] = b"win32.opaque";
-/// Marks a directory that the layer deletes and has again: it has nothing of the lower layers' one, not even
-/// its spelling.
+/// Marks a directory that the layer deletes and makes again: it inherits nothing from the lower layers' one,
+/// not even the spelling.
 pub(crate) const NEW: &[u8] = b"win32.new";
-/// The target of a hard link that the tar has nothing for before it, from the layer's root (`Files/…`).
+/// The target of a hard link whose target is not before it in the tar, from the layer's root (`Files/…`).
 pub(crate) const LINK: &[u8] = b"win32.link";
 
 /// Attribute with its namespace, name without prefix, and value.
 pub(crate) type Xattr = (Namespace, Vec<u8>, Vec<u8>);
 
-/// Where bytes lie: the layer (first 8 bytes of its diffID; `None` in a layer's own index) and the offset in
-/// its tar.
+/// The place of bytes: the layer (first 8 bytes of its diffID; `None` in a layer's own index) and the offset
+/// in its tar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// First eight bytes of the layer's diffID, big-endian; `None`: the layer whose index this is.
@@ -64,20 +64,20 @@ pub struct Origin {
 pub struct Stream {
     /// Name without colons and without `$DATA`.
     pub name: Vec<u8>,
-    /// Its bytes, or where they are.
+    /// Its bytes, or their place.
     pub content: StreamContent,
 }
 
-/// Where a stream's bytes are.
+/// The bytes of a stream, or their place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StreamContent {
     /// Here.
     Inline(Vec<u8>),
     /// In a layer's tar.
     InTar {
-        /// Where the data begin.
+        /// The start of the data.
         origin: Origin,
-        /// How many bytes.
+        /// The number of bytes.
         size: u64,
     },
 }
@@ -92,7 +92,7 @@ impl StreamContent {
     }
 }
 
-/// An attribute of this schema, by its name without prefix. Others say nothing and are not even read.
+/// An attribute of this schema, by its name without prefix. Others are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attribute<'a> {
     DosAttributes,
@@ -109,7 +109,7 @@ pub(crate) enum Attribute<'a> {
     /// The name without `:$DATA`.
     Stream(&'a [u8]),
     StreamInTar,
-    /// Of a stream that Samba has spread over several.
+    /// A further part of a stream that Samba has spread over several attributes.
     PartOfStream,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Attribute<'a> {
     }
 }
 
-/// What Windows knows of a file beyond its content, name and last write time.
+/// A file's Windows metadata besides content, name and last write time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Win32Metadata {
     /// `FILE_ATTRIBUTE_*`; `None`: never recorded (a file made on Linux).
@@ -156,14 +156,14 @@ pub struct Win32Metadata {
     pub streams: Vec<Stream>,
     /// Reparse data buffer.
     pub reparse: Option<Vec<u8>>,
-    /// The names Windows knows, where they are not those in the view, with `/` between them.
+    /// The names on Windows that differ from those in the view, separated by `/`.
     pub true_name: Option<Vec<u8>>,
     /// The tar entry this came from.
     pub origin: Option<Origin>,
 }
 
 impl Win32Metadata {
-    /// The attributes that carry this in `namespace`.
+    /// Encodes this as attributes in `namespace`.
     pub(crate) fn to_xattrs(&self, namespace: Namespace) -> Vec<Xattr> {
         let mut out: Vec<Xattr> = Vec::with_capacity(8);
         let mut put = |name: &[u8], value: Vec<u8>| out.push((namespace, name.to_vec(), value));
@@ -229,20 +229,19 @@ impl Win32Metadata {
         }
     }
 
-    /// Reads attributes given as name without prefix and value; what is not of this schema, or not as it
-    /// should be, is left alone.
+    /// Reads attributes, given as name without prefix and value. Ignores those outside the schema and those
+    /// with invalid values.
     pub(crate) fn from_xattrs<'a>(xattrs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut metadata = Self::default();
         for (name, value) in xattrs {
-            // Of a view they are as they were written; those that users write are looked at before
-            // (`problem_of`).
+            // A view has them as we wrote them; those that users write were checked before (`judge`).
             _ = metadata.read_xattr(name, value);
         }
         metadata
     }
 
-    /// Whether an attribute that a user may have written is one of this schema. The error says what is wrong
-    /// with its value.
+    /// Whether an attribute, which a user may have written, is one of this schema. The error says what is
+    /// wrong with its value.
     #[cfg(target_os = "linux")]
     pub(crate) fn judge(name: &[u8], value: &[u8]) -> Result<bool, Cow<'static, str>> {
         Self::default().read_xattr(name, value)
@@ -256,7 +255,8 @@ impl Win32Metadata {
             Attribute::DosAttributes => {
                 let read = dos_attributes::parse(value).ok_or_else(|| dos_attributes::problem(value))?;
                 self.attributes = read.attributes;
-                // The server knows when Linux made the file; what came with the file is `win32.crtime`.
+                // The server records when Linux made the file; a time that came with the file is in
+                // `win32.crtime`.
                 self.created = self.created.or(read.created);
             }
             Attribute::Security => self.security = Some(value.to_vec()),
@@ -286,7 +286,7 @@ impl Win32Metadata {
         Ok(true)
     }
 
-    /// Says of every place in a tar that belongs to no named layer yet that it is in `layer`.
+    /// Sets `layer` in every place in a tar that does not name a layer yet.
     pub(crate) fn set_layer(&mut self, layer: u64) {
         if let Some(origin) = &mut self.origin {
             origin.layer.get_or_insert(layer);
@@ -299,12 +299,12 @@ impl Win32Metadata {
     }
 }
 
-/// Streams in the tar that have an attribute each; of those beyond them [`PACKED_STREAMS`] share one. Linux
-/// lists 64 KiB of names of a file's attributes, and an index holds 256 KiB of them beside an inode.
+/// Streams in the tar that get an attribute each; of further ones, [`PACKED_STREAMS`] share one. Linux lists
+/// 64 KiB of names of a file's attributes, and an index holds 256 KiB of them beside an inode.
 const LONE_STREAMS: usize = 64;
 const PACKED_STREAMS: usize = 32;
-/// Most bytes that names of extended attributes take in the names of Linux' attributes, which have 64 KiB for
-/// all of a file.
+/// Most bytes of names of extended attributes to use in names of Linux attributes, which have 64 KiB for all
+/// of a file.
 pub(crate) const MAX_EA_NAMES: usize = 2 << 10;
 /// Longest value EROFS and Linux agree on, bytes.
 pub(crate) const MAX_VALUE: usize = erofs_index::XATTR_VALUE_MAX;
@@ -337,7 +337,7 @@ fn format_stream_origin(origin: Origin) -> String {
         .map_or_else(|| format!("-:{}", origin.offset), |layer| format!("{layer:016x}:{}", origin.offset))
 }
 
-/// Says of places of streams that belong to no named layer yet that they are in `layer`.
+/// Sets `layer` in the places of streams that do not name a layer yet.
 pub(crate) fn set_layer_of_streams(value: &[u8], layer: u64) -> Option<Vec<u8>> {
     let mut metadata = Win32Metadata { streams: split_streams(value)?, ..Win32Metadata::default() };
     metadata.set_layer(layer);

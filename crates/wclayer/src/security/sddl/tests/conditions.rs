@@ -1,5 +1,4 @@
-//! Conditions and resource attributes: Microsoft's examples, what Windows prints, and what is damaged or
-//! hostile.
+//! Conditions and resource attributes: Microsoft's examples, Windows' output, and damaged or hostile ones.
 
 use super::super::super::claim::{Claim, Values};
 use super::super::super::condition::{AND, Base, Class, Kind, NOT, OPERATORS, OR, Sign, Token, begin, end};
@@ -42,8 +41,7 @@ fn the_specifications_examples_have_its_bytes() {
     );
 }
 
-/// Source: \[MS-DTYP\] 2.5.1.4, 2.5.1.1; what Windows prints of them, Samba's
-/// `libcli/security/tests/windows`.
+/// Source: \[MS-DTYP\] 2.5.1.4, 2.5.1.1; for Windows' output, Samba's `libcli/security/tests/windows`.
 #[test]
 fn the_specifications_texts_are_read_and_printed_as_by_windows() {
     for (text, expected) in [
@@ -158,7 +156,7 @@ fn what_is_wrong_in_a_condition_is_named_with_its_position() {
     }
 }
 
-/// Bytes that mean the same as a text, but are not those that come of it, stay bytes.
+/// Bytes that mean the same as a text, but differ from the text's bytes, stay bytes.
 #[test]
 fn bytes_that_no_text_gives_have_no_text() {
     let with = |extra: Vec<u8>, ace_type| {
@@ -190,7 +188,7 @@ fn bytes_that_no_text_gives_have_no_text() {
     for length in 0..claim.len() {
         assert!(with(claim[..length].to_vec(), ace_types::SYSTEM_RESOURCE_ATTRIBUTE).is_err(), "{length}");
     }
-    // Sixteen thousand values, all the same text of 64 KiB: nothing of that size is made of it.
+    // Thousands of values, all the same long text: refused, since reading would copy it for each.
     let count = 8_000_u32;
     let mut values = Vec::new();
     for number in [16 + 4 * count, 3, 0, count] {
@@ -293,7 +291,7 @@ fn any_term() -> impl Strategy<Value = Vec<Token>> {
     ]
 }
 
-/// The bytes of a condition as text gives them.
+/// The bytes of a condition made from text.
 pub(super) fn any_condition() -> impl Strategy<Value = Vec<u8>> {
     let expression = any_term().prop_recursive(5, 16, 2, |inner| {
         let logical = prop_oneof![Just(&AND), Just(&OR)];
@@ -315,7 +313,7 @@ pub(super) fn any_condition() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The bytes of an attribute as text gives them.
+/// The bytes of an attribute made from text.
 pub(super) fn any_claim() -> impl Strategy<Value = Vec<u8>> {
     let values = prop_oneof![
         vec(any::<i64>(), 0..4).prop_map(Values::Int),

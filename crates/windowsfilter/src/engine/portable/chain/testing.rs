@@ -1,4 +1,4 @@
-//! Layers for tests: indexes as the importer writes them, over tars that are nothing but contents.
+//! Layers for tests: indexes as the importer writes them, over tars that hold only contents.
 
 use crate::engine::portable::xattrs::StreamForm;
 use std::collections::HashMap;
@@ -16,13 +16,13 @@ use crate::error::Error;
 use crate::id::LayerId;
 use crate::temporary::Temporaries;
 
-/// An entry of a layer, by what it is.
+/// An entry of a layer, by its kind.
 #[derive(Clone, Debug)]
 pub(crate) enum E {
     Dir,
     Implicit,
     Opaque,
-    /// A directory that the layer also deletes.
+    /// A directory that the layer deletes and makes again.
     New,
     File(&'static str),
     /// A file with this true name.

@@ -1,4 +1,5 @@
-//! The index of a chain: reproducible, pointing into the right tars, and damage to a layer's index named.
+//! The index of a chain: reproducible, with places in the right tars, and errors that name a layer's damaged
+//! index.
 
 use super::testing::{Chain, E};
 use super::*;

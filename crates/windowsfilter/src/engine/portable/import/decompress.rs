@@ -1,7 +1,7 @@
-//! Decompressing a blob, whose first bytes tell how; media types are wrong too often.
+//! Decompresses a blob. Its first bytes tell the format; media types are wrong too often.
 //!
-//! gzip files may have several members and zstd files several frames. Anything behind the last one, or less
-//! than a whole one, is an error.
+//! gzip files may have several members and zstd files several frames. Anything behind the last one, or an
+//! incomplete one, is an error.
 
 mod parts;
 
@@ -17,13 +17,13 @@ use crate::compressed::CompressedFormat;
 use crate::error::Error;
 use crate::limits::{Exceeded, Limits};
 
-/// Largest zstd window that is accepted, as a power of two: 32 MiB, what the strongest levels of the
-/// compressors in image tools use, and all that a decoder's memory is bounded by. A frame's header may ask
-/// for a hundred thousand times as much.
+/// Largest zstd window that is accepted, as a power of two: 32 MiB, the window of the strongest levels of the
+/// compressors in image tools. Nothing else bounds a decoder's memory; a frame's header may ask for a hundred
+/// thousand times as much.
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 25;
 
-/// The thread: takes chunks of the blob and gives chunks of the tar, in buffers that come back through
-/// `empty`, as long as the ratio of the two stays below its limit.
+/// The thread's body: takes chunks of the blob and sends chunks of the tar, in buffers that come back through
+/// `empty`. Stops with an error when the ratio of the two exceeds its limit.
 pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>, limits: &Limits) {
     let read = Cell::new(0);
     let mut source = Source { chunks: blob, current: Vec::new(), position: 0, read: &read, failure: None };
@@ -38,7 +38,7 @@ pub(super) fn decompress(blob: Chunks, full: &Sender<Chunk>, empty: &Receiver<Ve
     }
 }
 
-/// A blob that is no more than its tar: its buffers go on as they are, others go back for them.
+/// An uncompressed blob: sends its buffers on as they are and gives others back in exchange.
 fn pass_on(mut source: Source<'_>, full: &Sender<Chunk>, empty: &Receiver<Vec<u8>>) {
     if let Some(failure) = source.failure.take() {
         let _ = full.send(Err(failure));
@@ -55,7 +55,7 @@ fn pass_on(mut source: Source<'_>, full: &Sender<Chunk>, empty: &Receiver<Vec<u8
     }
 }
 
-/// Passes on what the decoder gives; `check` is told how many bytes that are.
+/// Sends the decoder's output on; `check` gets the number of bytes.
 fn copy(
     mut decoder: impl Read,
     full: &Sender<Chunk>,
@@ -69,11 +69,11 @@ fn copy(
         let result = decoder.by_ref().take(CHUNK as u64).read_to_end(&mut buffer);
         length += buffer.len() as u64;
         if let Err(exceeded) = check(length) {
-            // The receiver takes it for what it is; one that is gone has its own error.
+            // The receiver reports it as it is; a receiver that is gone has its own error.
             let _ = full.send(Err(exceeded.into()));
             return Ok(());
         }
-        // What came out before an error goes on: a broken entry is a clearer message than a broken blob.
+        // Send on the output before an error: a broken entry makes a clearer message than a broken blob.
         if !buffer.is_empty() && full.send(Ok(buffer)).is_err() {
             return Ok(());
         }
@@ -93,7 +93,7 @@ fn damaged(format: CompressedFormat, source: io::Error) -> Error {
             format!("its {name} data are followed by something that is not {name}")
         }
         io::ErrorKind::UnexpectedEof => format!("its {name} data end too early"),
-        // The only words zstd has for it.
+        // zstd reports it only by this text.
         _ if source.to_string().contains("too much memory") => {
             "its zstd window is larger than 32 MiB; compress it again with a lower level, or without --long"
                 .to_owned()
@@ -108,7 +108,7 @@ struct Source<'a> {
     chunks: Chunks,
     current: Vec<u8>,
     position: usize,
-    /// Bytes that were taken.
+    /// Bytes read so far.
     read: &'a Cell<u64>,
     failure: Option<Error>,
 }

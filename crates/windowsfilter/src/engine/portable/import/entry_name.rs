@@ -1,8 +1,8 @@
-//! What the name of a tar entry means to a layer.
+//! Parses the names of tar entries.
 //!
 //! Tars of different makers spell one name as `Files/a`, `./Files/a`, `Files//a`, `Files\a` or `files/a/`. It
-//! is taken apart once, here; everything behind works with components. What no Windows path could be is
-//! refused rather than guessed at.
+//! is split once, here; all other code works with components. A name that cannot be a Windows path is
+//! refused, not guessed at.
 
 use wclayer::name;
 
@@ -15,15 +15,15 @@ const WHITEOUT: &[u8] = b".wh.";
 const AUFS: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// What a name means.
+/// The meaning of a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EntryName<'a> {
     /// Not part of a layer: outside its directories.
     Outside,
-    /// Not part of a layer: what aufs keeps for itself.
+    /// Not part of a layer: aufs' own files.
     Aufs,
-    /// Spelled like a deletion, but as a directory: `.wh.a/`. To the reference it deletes `a` in a directory
-    /// `.wh.a`, which is nothing.
+    /// Spelled like a deletion, but as a directory: `.wh.a/`. The reference would delete `a` in a directory
+    /// `.wh.a`, which does not exist.
     NoWhiteout,
     /// A file or directory.
     Path(Vec<&'a [u8]>),
@@ -31,11 +31,11 @@ pub(super) enum EntryName<'a> {
     Stream { host: Vec<&'a [u8]>, stream: &'a [u8] },
     /// The deletion of this path.
     Whiteout(Vec<&'a [u8]>),
-    /// This directory hides what lower layers have in it.
+    /// This directory hides its entries of lower layers.
     Opaque(Vec<&'a [u8]>),
 }
 
-/// Takes a name apart, or says what is wrong with it.
+/// Parses a name; the error says what is wrong with it.
 pub(super) fn parse(name: &[u8]) -> Result<EntryName<'_>, &'static str> {
     let (mut path, stream) = components(name)?;
     let Some(top) = path.first().and_then(|first| TOP.into_iter().find(|top| name::eq(top, first))) else {
@@ -74,15 +74,15 @@ pub(super) fn parse(name: &[u8]) -> Result<EntryName<'_>, &'static str> {
     }
 }
 
-/// No name of Windows has either in it: what was made on Windows may have the other one.
+/// Windows allows neither in a name, and a tar made on Windows may use the backslash.
 pub(in crate::engine::portable) fn is_separator(byte: &u8) -> bool {
     matches!(byte, b'/' | b'\\')
 }
 
-/// A path, and the stream of it that is meant.
+/// A path, and the stream that is meant.
 type Components<'a> = (Vec<&'a [u8]>, Option<&'a [u8]>);
 
-/// The components of a name, and the stream that the last one names.
+/// The components of a name, and the stream that the last one names, if any.
 fn components(name: &[u8]) -> Result<Components<'_>, &'static str> {
     if name.first().is_some_and(is_separator) {
         return Err("its name is absolute");

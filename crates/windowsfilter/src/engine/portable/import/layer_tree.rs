@@ -1,11 +1,11 @@
-//! What a tar says a layer is: a tree of names, each with the entry that it stands for when the tar has
-//! ended.
+//! The content of a layer by its tar: a tree of names, each with the entry that it stands for at the end of
+//! the tar.
 //!
 //! Names are nodes, kept in one array and found by parent and folded name, so the same file in any case is
-//! one node. A directory stands before what is in it. What an entry says is kept apart (`entries`): a hard
+//! one node. A directory stands before its entries. The fields of entries are kept apart (`entries`): a hard
 //! link gives its name to the entry that its target has *at that place of the tar*, and keeps it when the
-//! target's name gets another one. Of a target that the tar has not had yet, the layers below decide, so such
-//! a link is an entry of its own: [`NodeKind::Link`].
+//! target's name gets another one. A target that the tar has not had yet is looked up in the layers below, so
+//! such a link is an entry of its own: [`NodeKind::Link`].
 
 mod entries;
 mod findings;
@@ -31,10 +31,10 @@ use crate::error::{Error, shown};
 
 /// No entry.
 const NONE: u32 = u32::MAX;
-/// Bytes that a name takes beside its own: here, in the table of names, and in the index, which has an inode
-/// for each directory that the tar never names.
+/// Memory for a name besides its own bytes: here, in the table of names, and in the index, which needs an
+/// inode for each directory that the tar never names.
 const MEMORY_PER_NAME: usize = 104;
-/// Place of a node in the tree.
+/// Index of a node in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct NodeId(u32);
 
@@ -47,10 +47,10 @@ impl NodeId {
     }
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NodeKind {
-    /// Nothing: the name was deleted, or has only been heard of.
+    /// Nothing: the name was deleted, or only mentioned by other entries.
     Absent,
     /// A directory without an entry.
     Implicit,
@@ -71,12 +71,12 @@ pub(super) struct Node {
     pub(super) whiteout: bool,
     /// Lower layers' children are hidden.
     pub(super) opaque: bool,
-    /// A file has taken the place of this directory.
+    /// A file has replaced this directory.
     replaced: bool,
     /// It came as a hard link.
     linked: bool,
     pub(super) parent: NodeId,
-    /// What it stands for; of what has only been heard of, the streams that came before their file.
+    /// The entry it stands for; for a name that was only mentioned, the streams that came before their file.
     entry: u32,
 }
 const _: () = assert!(size_of::<Node>() <= 24);
@@ -131,7 +131,7 @@ impl LayerTree {
         }
     }
 
-    /// Takes in an entry; `data` are its bytes, of which only small streams are read.
+    /// Adds an entry. `data` are its bytes; only small streams are read.
     pub(super) fn add(&mut self, header: &Header, data: &mut dyn Read) -> Result<(), Error> {
         self.take_in(header, data)?;
         self.memory.check().map_err(|reason| entry_error(&header.name, header.offset, &reason))
@@ -210,11 +210,11 @@ impl LayerTree {
         }
     }
 
-    /// Gives a name to what the target is now.
+    /// Adds a name for the current entry of the target.
     fn add_link(&mut self, path: &[&[u8]], target: &[u8], link: &LayerEntry) -> Result<(), String> {
         let target = link_target(target)?;
         let found = self.find(&target).map(|node| self.nodes[node.index()]);
-        // Before the link's name is reached, which may be in a directory that only it makes.
+        // Look at the target before making the link's node: that may create directories.
         let (kind, shared) = match found.map(|node| (node.kind, node.entry)) {
             None | Some((NodeKind::Absent, _)) => (NodeKind::Link, None),
             Some((NodeKind::Directory | NodeKind::Implicit, _)) => {
@@ -231,7 +231,7 @@ impl LayerTree {
         }
         let entry = match shared {
             Some(entry) if kind != NodeKind::Link => entry,
-            // A name of a link that is still open is open as well, at its own place in the tar.
+            // A name for a link that is still open is an open link as well, with its own place in the tar.
             Some(other) => {
                 let target = self.entries.get(other).target().to_vec();
                 self.entries.add_link(target, link, &mut self.memory)
@@ -248,7 +248,7 @@ impl LayerTree {
         (node.kind, node.entry, node.linked) = (kind, entry.0, false);
     }
 
-    /// Takes the streams that came before their file; a file that is there already keeps its own.
+    /// Takes out the streams that came before their file. A file that exists already keeps its streams.
     fn early_streams(&mut self, node: NodeId) -> Vec<StreamRecord> {
         match self.nodes[node.index()] {
             Node { kind: NodeKind::Absent | NodeKind::Implicit, entry, .. } if entry != NONE => {
@@ -284,7 +284,7 @@ impl LayerTree {
         Ok(())
     }
 
-    /// The node of a path; made with the directories above it if it is new.
+    /// Returns the node of a path, creating it and the directories above it if needed.
     fn reach(&mut self, path: &[&[u8]]) -> Result<NodeId, String> {
         let mut node = NodeId::ROOT;
         for (depth, name) in path.iter().enumerate() {
@@ -315,7 +315,8 @@ impl LayerTree {
         Ok(node)
     }
 
-    /// Prepares a node for an entry: a later one replaces an earlier one, but what is in a directory stays.
+    /// Prepares a node for an entry. A later entry replaces an earlier one, but a directory over a directory
+    /// keeps its content.
     fn make_room(&mut self, node: NodeId, kind: NodeKind, name: &[u8]) -> Result<NodeId, &'static str> {
         match self.nodes[node.index()].kind {
             NodeKind::Directory | NodeKind::Implicit if kind == NodeKind::Directory => Ok(node),
@@ -327,8 +328,8 @@ impl LayerTree {
         }
     }
 
-    /// Gives the name of a directory to a new node; what is in the old one is gone, but for what hard links
-    /// elsewhere have of it.
+    /// Gives the name of a directory to a new node. The old one's content is gone, except for files that have
+    /// hard links elsewhere.
     fn replace(&mut self, node: NodeId, name: &[u8]) -> Result<NodeId, &'static str> {
         let old = self.nodes[node.index()];
         let hash = self.hash(old.parent, name);
@@ -340,7 +341,7 @@ impl LayerTree {
         let target = &mut self.nodes[new.index()];
         (target.whiteout, target.opaque) = (old.whiteout, old.opaque);
         if old.kind == NodeKind::Implicit {
-            // Streams of a file that is only now there.
+            // Streams that came before their file, which is this one.
             target.entry = old.entry;
         }
         Ok(new)
@@ -370,7 +371,7 @@ impl LayerTree {
         Ok(NodeId(id))
     }
 
-    /// Sets the spelling of a name, which folds to the same.
+    /// Changes the spelling of a name; it must fold to the same.
     fn spell(&mut self, node: NodeId, name: &[u8]) {
         if self.name(node) != name {
             let node = &mut self.nodes[node.index()];
@@ -391,12 +392,12 @@ impl LayerTree {
         self.by_name.find(hash, same).map(|&id| NodeId(id))
     }
 
-    /// The node of a path, if there is one.
+    /// The node of a path, if it exists.
     pub(super) fn find(&mut self, path: &[u8]) -> Option<NodeId> {
         path.split(|&byte| byte == b'/').try_fold(NodeId::ROOT, |node, name| self.child(node, name))
     }
 
-    /// Whether everything that an entry needs has come.
+    /// Fails if the tar has streams of a file, but no entry for the file.
     pub(super) fn check(&self) -> Result<(), Error> {
         for (id, node) in self.live() {
             let missing = matches!(node.kind, NodeKind::Absent | NodeKind::Implicit);
@@ -413,7 +414,7 @@ impl LayerTree {
         Ok(())
     }
 
-    /// The nodes that something still leads to, directories before what is in them; the root is left out.
+    /// The nodes that are still reachable, directories before their entries, without the root.
     pub(super) fn live(&self) -> impl Iterator<Item = (NodeId, Node)> {
         let mut dead = vec![false; self.nodes.len()];
         (1..self.nodes.len()).filter_map(move |index| {
@@ -432,13 +433,13 @@ impl LayerTree {
         &self.names[node.name_start..][..usize::from(node.name_length)]
     }
 
-    /// What a node stands for: none for what is [`NodeKind::Absent`] or [`NodeKind::Implicit`], but for
-    /// streams without a file.
+    /// The entry of a node. [`NodeKind::Absent`] and [`NodeKind::Implicit`] have none, unless streams came
+    /// for them.
     pub(super) fn entry(&self, node: &Node) -> Option<&Entry> {
         self.entry_id(node).map(|entry| self.entries.get(entry))
     }
 
-    /// See [`entry`](Self::entry): names with the same one are names of one file.
+    /// The ID of [`entry`](Self::entry). Names with the same ID are hard links of one file.
     pub(super) fn entry_id(&self, node: &Node) -> Option<EntryId> {
         (node.entry != NONE).then_some(EntryId(node.entry))
     }
@@ -463,7 +464,7 @@ impl LayerTree {
         entry_name::join(&parts)
     }
 
-    /// The targets of links that the layers below decide about, sorted.
+    /// The targets of links to be resolved in the layers below, sorted.
     pub(super) fn open_links(&self) -> Vec<Vec<u8>> {
         let links = self.live().filter(|(_, node)| node.kind == NodeKind::Link);
         let targets = links.filter_map(|(_, node)| self.entry(&node).map(|entry| entry.target().to_vec()));
@@ -477,12 +478,12 @@ fn hash_name(hasher: &RandomState, parent: NodeId, name: &[u8], folded: &mut Vec
     hasher.hash_one((parent.0, &folded[..]))
 }
 
-/// Why sparse files are refused: the index has one place for a file, and a sparse one's bytes are in several,
-/// some of them nowhere.
+/// Why sparse files are refused: the index has one place for a file, but the bytes of a sparse file are in
+/// several places or nowhere.
 const SPARSE: &str = "it is a sparse file, whose bytes do not stand in the tar as one piece, where they are read from: make the tar \
                       without --sparse";
 
-/// Refuses what Windows has nothing like.
+/// Refuses entries that Windows has no counterpart for.
 fn supported(header: &Header) -> Result<(), String> {
     let what = match header.type_flag {
         _ if header.sparse.is_some() => return Err(SPARSE.to_owned()),

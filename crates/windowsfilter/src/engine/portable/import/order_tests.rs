@@ -1,4 +1,4 @@
-//! The order of a tar's entries means nothing, as long as no two are about the same name, and hard links come
+//! The order of a tar's entries does not matter, as long as no two concern the same name and hard links come
 //! behind their targets.
 
 use std::io::Read;
@@ -32,7 +32,7 @@ const ENTRIES: [(u8, &str, &str, &str); 18] = [
     (b'0', "UtilityVM/Files/EFI/Microsoft/Boot/BCD", "", "boot"),
 ];
 
-/// What the index says, one line a name, without the places in the tar.
+/// The content of the index, one line a name, without the places in the tar.
 fn imported(order: &[usize]) -> Vec<String> {
     let mut writer = Writer::new(Vec::new());
     for &number in order {

@@ -5,15 +5,14 @@
 //!                          <-empty-                <-empty-                           <-empty-
 //! ```
 //!
-//! The two in the middle, which look at what the blob says, are confined on Linux (`linux/confine`): they
-//! compute, and what they find is written by threads that are not. The tar is written by that of
-//! `linux/direct_writer`, and the parsing thread only syncs it in the end. Elsewhere than on Linux nothing is
-//! confined, and the parsing thread writes the tar, too.
+//! The two in the middle parse the blob's content and are confined on Linux (`linux/confine`): they only
+//! compute, and unconfined threads write the results. The thread of `linux/direct_writer` writes the tar, and
+//! the parsing thread only syncs it at the end. Elsewhere than on Linux nothing is confined, and the parsing
+//! thread writes the tar, too.
 //!
-//! Every stage has a few buffers of 1 MiB that come back when they are used up, so memory is bounded whatever
-//! the blob says, and the slowest stage sets the pace. What a blob may inflate to is limited where it
-//! inflates and where the tar is hashed. An error travels the way the data goes. A stage whose receiver is
-//! gone stops.
+//! Every stage has a few buffers of 1 MiB that come back when they are used up, so memory is bounded for any
+//! blob, and the slowest stage sets the pace. The inflated size is limited by the decompressor and by the
+//! hasher of the tar. An error travels the way the data goes. A stage whose receiver is gone stops.
 
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +31,7 @@ use crate::limits::Limits;
 #[cfg(target_os = "linux")]
 pub(super) use layer_mounts::linux::confine::confine_this_thread;
 
-/// Elsewhere there is nothing like it.
+/// Other systems have no such filter.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn confine_this_thread() {}
 
@@ -46,7 +45,7 @@ const TAR_CHUNKS: usize = 8;
 /// The next bytes, or why there are none.
 pub(super) type Chunk = Result<Vec<u8>, Error>;
 
-/// Where chunks come from, and go back to when used up.
+/// Receives chunks, and sends used buffers back.
 pub(super) struct Chunks {
     full: Receiver<Chunk>,
     empty: Sender<Vec<u8>>,
@@ -57,7 +56,7 @@ impl Chunks {
         let (full_in, full) = bounded(count);
         let (empty, empty_out) = bounded(count);
         for _ in 0..count {
-            // There is room for all of them, and the other end is here.
+            // The channel has room for all of them, and its other end is in this function.
             let _ = empty.send(Vec::with_capacity(CHUNK));
         }
         (full_in, empty_out, Self { full, empty })
@@ -67,27 +66,27 @@ impl Chunks {
     /// given back.
     pub(super) fn next(&self, used: Vec<u8>) -> Option<Chunk> {
         if used.capacity() > 0 {
-            // Who does not take it any more is at its end.
+            // A sender that takes no buffers any more is done.
             let _ = self.empty.send(used);
         }
         self.full.recv().ok()
     }
 }
 
-/// What the threads have to know.
+/// The input of the threads.
 pub(super) struct BlobInfo<'a> {
-    /// What is known of its length: more bytes are an error.
+    /// Its length, if known: more bytes are an error.
     pub(super) length: Option<u64>,
     /// The layer's name for messages.
     pub(super) label: &'a str,
-    /// Hears of bytes that were read.
+    /// Is told the number of bytes read.
     pub(super) progress: &'a dyn Progress,
-    /// What the layer may be at most.
+    /// The limits for the layer.
     pub(super) limits: &'a Limits,
 }
 
-/// Lets `consume` read the tar, on a thread of its own, which it may confine. Beside its result comes the
-/// blob's digest and length, if the blob is not the tar itself.
+/// Runs `consume`, which reads the tar, on a thread of its own, which it may confine. Returns its result, and
+/// the blob's digest and length if the blob is not the tar itself.
 pub(super) fn run<T>(
     blob: Box<dyn Read + Send + '_>,
     info: BlobInfo<'_>,
@@ -123,7 +122,7 @@ where
     })
 }
 
-/// The thread: reads the blob, and hashes it unless that is done as the tar.
+/// The thread's body: reads the blob, and hashes it unless it is hashed as the tar.
 fn read_blob(
     mut blob: Box<dyn Read + Send + '_>,
     info: &BlobInfo<'_>,
@@ -161,8 +160,8 @@ fn read_blob(
     hasher.map(|hasher| (Digest::from_bytes(hasher.finalize().into()), length))
 }
 
-/// Why the blob could not be read. The changes of a sandbox are made while they are read, and their own
-/// errors come in those of `Read`.
+/// Turns an I/O error of the blob into ours. A sandbox's changes are computed while they are read, and their
+/// errors come wrapped in those of `Read`.
 fn unread(error: io::Error, label: &str) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
@@ -195,8 +194,8 @@ impl<'a> Tee<'a> {
         self.failure.take()
     }
 
-    /// Takes what is left, makes the file durable, and gives digest and length of all of it, and whether what
-    /// was left was more than zeros.
+    /// Consumes the rest and syncs the file. Returns digest and length of the whole, and whether the rest had
+    /// anything but zeros.
     pub(super) fn finish(mut self) -> Result<(Digest, u64, bool), Error> {
         let mut has_more = false;
         loop {

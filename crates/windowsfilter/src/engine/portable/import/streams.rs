@@ -1,4 +1,4 @@
-//! Named streams: which are kept in the index, and which stay in the tar.
+//! Decides which named streams are kept in the index, and which stay in the tar.
 
 use std::io::{self, Read};
 
@@ -11,14 +11,14 @@ use crate::error::Error;
 
 /// Most streams of a file.
 const MAX_STREAMS: usize = 3000;
-/// Most bytes of attribute names that a file's streams in the index take, of the 64 KiB that Linux lists of a
+/// Most bytes of attribute names for a file's streams in the index, out of the 64 KiB that Linux lists of a
 /// file (`XATTR_LIST_MAX`).
 const INLINE_NAMES: usize = 16 << 10;
-/// What an attribute's name has beside the stream's: `trusted.DosStream.`, `:$DATA` and a NUL.
+/// Bytes of an attribute's name around the stream's: `trusted.DosStream.`, `:$DATA` and a NUL.
 const NAME_FRAME: usize = 25;
 /// Most bytes of a file's streams that are kept in the index.
 const INLINE_PER_FILE: u64 = 64 << 10;
-/// Most bytes of all streams that are kept in the index, because memory has to hold them.
+/// Most bytes of all streams that are kept in the index: memory has to hold them.
 const INLINE_PER_LAYER: u64 = 16 << 20;
 /// Longest name that fits into an attribute's with `trusted.DosStream.` and `:$DATA`.
 const INLINE_NAME: usize = 231;
@@ -32,7 +32,7 @@ pub(super) struct StreamRecord {
     pub(super) content: StreamContent,
 }
 
-/// Counts what is kept in the index.
+/// Counts the bytes kept in the index.
 #[derive(Debug, Default)]
 pub(super) struct InlineBudget {
     used: u64,

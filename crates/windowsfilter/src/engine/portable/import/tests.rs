@@ -1,4 +1,4 @@
-//! What importing does, rule by rule, and that no tar makes it panic.
+//! The rules of importing, one by one, and that no tar makes it panic.
 
 mod places;
 
@@ -420,8 +420,8 @@ fn a_tar_without_its_last_padding_is_still_indexed_anew_and_spooled() {
     assert_eq!(spool(dir.path(), request, &Limits::default()).unwrap().diff_id, diff_id);
 }
 
-/// Cases with an entry that the reference hands on, and that no Windows layer can hold, or whose last file
-/// Linux could not read.
+/// Cases that the reference accepts and we refuse: an entry that no Windows layer can hold, or a last file
+/// that Linux could not read.
 const STRICTER: [&str; 11] = [
     "ads-odd",
     "attributes-vs-type",
@@ -489,14 +489,15 @@ fn metadata_that_would_fill_the_memory_are_refused() {
     }
 }
 
-/// What the threads of an import may do, seen from the blob that they read and from what they report.
+/// The confinement of the import's threads, observed from the blob that they read and from the progress they
+/// report.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_threads_that_parse_a_layer_can_open_nothing() {
     use std::io::ErrorKind;
     use std::sync::Mutex;
 
-    /// Tries to open a file wherever it is told of entries.
+    /// Tries to open a file whenever it hears of entries.
     struct Opens(Mutex<Vec<(String, Option<ErrorKind>)>>);
     impl Progress for Opens {
         fn entries(&self, _: u64) {
@@ -521,7 +522,7 @@ fn the_threads_that_parse_a_layer_can_open_nothing() {
             self.0.read(&mut buffer[..some])
         }
     }
-    // More than the buffers on the way hold, so that at its end both threads have taken something.
+    // More than the buffers on the way hold, so that both threads have taken some of it by its end.
     let blob = Tar::new().file("Files/a", &"x".repeat(24 << 20)).bytes();
     let mut looks = Looks(&blob[..], Mutex::default());
     let opens = Opens(Mutex::default());

@@ -1,6 +1,6 @@
-//! A layer's tree as an EROFS image whose files lie in the tar.
+//! Writes a layer's tree as an EROFS image whose file data lie in the tar.
 //!
-//! What the attributes mean is said in [`crate::metadata`].
+//! [`crate::metadata`] describes the attributes.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::engine::portable::long_names::{self, is_long, linux_name};
 use crate::engine::portable::xattrs::{IMPLICIT, LINK, NEW, OPAQUE, Origin, Stream, Win32Metadata, Xattr};
 use crate::error::Error;
 
-/// Writes the index and gives its digest, and the targets of hard links that the layers below decide about.
+/// Writes the index. Returns its digest and the targets of hard links to be resolved in the layers below.
 pub(super) fn write(
     tree: LayerTree,
     diff_id: DiffId,
@@ -28,7 +28,7 @@ pub(super) fn write(
     if matches!(index, IndexFile::None) {
         return Ok((None, parent_links));
     }
-    // What is in the store already stays readable without a mount, so its index is made all the same.
+    // A layer that is in the store already stays readable without a mount, so rebuild its index all the same.
     if matches!(index, IndexFile::New(_)) {
         check_last_block(&tree, tar_size)?;
     }
@@ -45,8 +45,7 @@ pub(super) fn write(
     Ok((digest, parent_links))
 }
 
-/// Linux reads a file from its tar in whole blocks, and gives an I/O error for one that the tar has only in
-/// part.
+/// Linux reads a file from its tar in whole blocks; a block that the tar has only in part is an I/O error.
 fn check_last_block(tree: &LayerTree, tar_size: u64) -> Result<(), Error> {
     let part = tar_size % BLOCK_SIZE as u64;
     let in_part = |entry: &Entry| {
@@ -73,11 +72,11 @@ struct Indexer<'a> {
     tree: &'a LayerTree,
     builder: &'a mut ImageBuilder,
     tar: DeviceId,
-    /// The nodes whose names Linux cannot hold, by what they are names of.
+    /// The nodes whose names Linux cannot hold, by the inode that they name.
     long_names: HashMap<Named, Vec<NodeId>>,
 }
 
-/// What an inode is made of.
+/// The source of an inode.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Named {
     Entry(EntryId),
@@ -90,7 +89,7 @@ impl Indexer<'_> {
         self.tree.entry_id(node).map_or(Named::Node(id), Named::Entry)
     }
 
-    /// The names of an inode that Linux cannot hold, as the attribute has them.
+    /// The names of an inode that Linux cannot hold, as the attribute's value.
     fn true_names(&self, id: NodeId, node: &Node) -> Option<Vec<u8>> {
         let nodes = self.long_names.get(&self.named(id, node))?;
         long_names::join(nodes.iter().map(|&node| self.tree.name(node)))
@@ -115,7 +114,7 @@ impl Indexer<'_> {
             if let Some(entry) = self.tree.entry_id(&node) {
                 by_entry[entry.index()] = inode;
             }
-            // Directories come before what is in them.
+            // Directories come before their entries.
             if let (Some(directory), Some(inode)) = (by_node[node.parent.index()], inode) {
                 let name = linux_name(self.tree.name(id));
                 self.builder.link(directory, &name, inode).map_err(|error| fail(&error))?;
@@ -124,7 +123,7 @@ impl Indexer<'_> {
         Ok(())
     }
 
-    /// The inode of a node; none if there is nothing to see of it.
+    /// The inode of a node; `None` if the node is not visible.
     fn inode(&mut self, id: NodeId, node: &Node) -> Result<Option<InodeId>, BuildError> {
         let entry = self.tree.entry(node);
         let (kind, mode) = match (node.kind, entry) {
@@ -211,8 +210,8 @@ fn reason(error: &BuildError) -> String {
     format!("it cannot be indexed: {error}")
 }
 
-/// Something to read that leads nowhere: a single component, where the target's separators are Windows'.
-/// Where a link leads is for the view to say, from the reparse data.
+/// A readable text that leads nowhere: a single component, with Windows' separators. The view computes the
+/// real target from the reparse data.
 fn symlink_text(target: &[u8]) -> Vec<u8> {
     let separators = |&byte: &u8| match byte {
         b'/' => b'\\',

@@ -1,4 +1,4 @@
-//! Where links of Windows lead in a view: each form of a target, and that none leads out.
+//! The targets of Windows links in a view: each form, and that none leads out.
 
 use super::*;
 use crate::engine::portable::chain::testing::{Chain, E};
@@ -160,7 +160,7 @@ impl Names for Random {
     }
 }
 
-/// The texts of all links, found out one after the other.
+/// The texts of all links, computed one after the other.
 fn texts(tree: &Random, root: u32) -> Vec<Option<Vec<u8>>> {
     let mut links = Links::new(tree);
     let mut text = |node| {
@@ -276,7 +276,7 @@ fn forty_links_on_the_way_are_followed_and_no_more() {
     }
 }
 
-/// Counts what is asked of a tree.
+/// Counts the calls of a tree.
 struct Counting<'a>(&'a Random, std::cell::Cell<usize>);
 
 impl Names for Counting<'_> {
@@ -316,7 +316,7 @@ fn links_that_lead_through_a_chain_of_links_follow_it_once() {
         let mut tree = chained(chain);
         let users = |n| (1, format!("u{n}").into_bytes(), Some(b"C:\\c0\\zz".to_vec()));
         tree.0.extend((0..300).map(users));
-        // For each link its own target and names, for each of the chain one name more to follow it.
+        // Each link costs its own target and names, and each of its users one name more.
         assert!(work(&tree) <= 3 * chain + 3 * 300, "{}", work(&tree));
     }
 }

@@ -1,8 +1,8 @@
-//! Links to what their tar has nothing for before them: names of a file that a lower layer has.
+//! Hard links whose target is not before them in their tar: names of a file of a lower layer.
 //!
-//! A layer can link to a file and delete or replace it in one go, and the link keeps the content. So a target
-//! is what the layers below showed under its name before this layer hid anything of them. Only if they have
-//! nothing there it is what the tar has later.
+//! A layer can link to a file and delete or replace it at once, and the link keeps the content. So a target
+//! is looked up in the layers below as they were before this layer hid anything. Only if they have no such
+//! name, it is looked up among the later entries of the tar.
 
 use std::collections::HashMap;
 
@@ -13,9 +13,9 @@ use super::{Kind, Layer, TOP, Tree};
 use crate::engine::portable::xattrs::Win32Metadata;
 use crate::error::{Error, shown};
 
-/// Where the link's own entry is in the tar.
+/// The place of the link's own entry in the tar.
 const ORIGIN: &[u8] = b"win32.origin";
-/// A link whose file is still to be found.
+/// A link whose file is not looked up yet.
 pub(super) struct OpenLink {
     pub(super) node: u32,
     /// Its inode in the layer's index.
@@ -23,7 +23,7 @@ pub(super) struct OpenLink {
     pub(super) target: Vec<u8>,
 }
 
-/// What the layer has hidden of those below, by directory and folded name.
+/// Nodes of the layers below that this layer has hidden, by directory and folded name.
 type Hidden = HashMap<(u32, Vec<u8>), u32>;
 
 impl Tree<'_> {
@@ -33,8 +33,8 @@ impl Tree<'_> {
             return Ok(());
         }
         let hidden = self.hidden();
-        // By which of them a link was last met on the way: each is followed once, however long the chains
-        // are.
+        // For each link, the open link from which it was last reached. So each is followed once, however long
+        // the chains are.
         let mut met_from = vec![None; open.len()];
         for (number, first) in open.iter().enumerate() {
             let mut chain = vec![first.node];
@@ -75,7 +75,7 @@ impl Tree<'_> {
         components(path).try_fold(TOP, |directory, name| self.find(directory, name))
     }
 
-    /// As [`find_path`](Self::find_path), among the layers below as they were before this one.
+    /// Like [`find_path`](Self::find_path), but in the layers below as they were before this one.
     fn find_below(&self, hidden: &Hidden, path: &[u8]) -> Option<u32> {
         components(path).try_fold(TOP, |directory, name| {
             let still_there = || self.find(directory, name).filter(|&node| node < self.first);
@@ -90,7 +90,7 @@ impl Tree<'_> {
         });
         Error::Entry {
             entry: shown(&self.path(link.node)),
-            // An index that cannot be read any more has given the link all the same.
+            // The index was readable when the link was found; if it no longer is, say 0.
             offset: origin.ok().flatten().map_or(0, |origin| origin.offset),
             reason: format!("layer {} has a hard link here to {:?}, {reason}", layer.id, shown(target)),
         }

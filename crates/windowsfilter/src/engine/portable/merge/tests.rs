@@ -156,11 +156,11 @@ fn a_directory_that_is_deleted_and_there_again_is_a_new_one_with_its_own_spellin
         lines,
         ["Files/ 0", "Files/WEB/ 2", "Files/WEB/SUB/ 1", "Files/WEB/home = home", "Files/WEB/more = more"]
     );
-    // What it hides can still be linked to by the layer that does.
+    // The layer that hides a file can still link to it.
     let base: &[(&str, E)] = &[("Files/d/x", E::File("x"))];
     let lines = merged(&[base, &[("Files/D", E::New), ("Files/l", E::Link("Files/d/x"))]]);
     assert_eq!(lines[1..], ["Files/D/ 1", "Files/l = x"]);
-    // Where nothing is below, it is a directory like any other.
+    // Over no lower directory, it is like any other.
     assert_eq!(merged(&[&[("Files/D", E::New)], &[("Files/d", E::Dir)]]), ["Files/ 0", "Files/D/ 1"]);
     assert_eq!(merged(&[&[("Files/d", E::File("f"))], &[("Files/D", E::New)]]), ["Files/ 0", "Files/D/ 1"]);
 }
@@ -209,7 +209,7 @@ fn a_hard_link_keeps_what_its_own_layer_hides() {
     let chain = Chain::new(&[base, top]);
     let one = chain.view().lookup(b"one", Follow::OnTheWay).unwrap().unwrap();
     assert_eq!(one.info.nlink, 2);
-    // What is on top of them both hides things, too.
+    // A third layer on top hides entries of both.
     assert_eq!(merged(&[base, top, &[("Files/f", E::File("late"))]])[1], "Files/f = late");
 }
 

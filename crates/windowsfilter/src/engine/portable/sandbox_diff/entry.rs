@@ -1,4 +1,5 @@
-//! Win32 metadata of what a sandbox has: what copy-up carried, and what Windows would give a new file.
+//! Win32 metadata of a sandbox's entries: those that copy-up carried, and those that Windows would give a new
+//! file.
 
 use layer_mounts::linux::upper::{Attribute, UpperKind};
 
@@ -21,13 +22,13 @@ use super::tree::{Tree, TreeNode};
 /// there.
 pub(super) const EXT4_SECONDS: (i64, i64) = (i32::MIN as i64, i32::MAX as i64 + (3 << 32));
 
-/// What extended attributes of an upper entry say.
+/// Reads the extended attributes of an upper entry.
 pub(super) fn metadata_of(xattrs: &[Attribute]) -> Win32Metadata {
     let attributes = xattrs.iter().filter_map(|(name, value)| Some((windows_attribute(name)?, &value[..])));
     Win32Metadata::from_xattrs(attributes)
 }
 
-/// What extended attributes of the entry at `path` say; streams of the sandbox have the form `streams`.
+/// Reads the extended attributes of the entry at `path`. Streams of the sandbox have the form `streams`.
 pub(super) fn read_metadata(
     upper: &impl Upper,
     path: &[u8],
@@ -38,7 +39,7 @@ pub(super) fn read_metadata(
     Ok(metadata_of(&xattrs))
 }
 
-/// Makes streams among attributes plain, which have the form `streams`.
+/// Converts streams among the attributes from the form `streams` to plain.
 pub(super) fn make_plain(streams: StreamForm, xattrs: &mut [Attribute]) {
     for (name, value) in xattrs {
         if let Some(name) = windows_attribute(name) {
@@ -47,8 +48,8 @@ pub(super) fn make_plain(streams: StreamForm, xattrs: &mut [Attribute]) {
     }
 }
 
-/// Whether an attribute of this full name says something of the file on Windows. Others are not read: there
-/// may be any number.
+/// Whether an attribute of this full name is part of the Windows metadata. Others are not read: there may be
+/// any number.
 pub(super) fn is_windows_attribute(name: &[u8]) -> bool {
     windows_attribute(name).is_some_and(|name| xattrs::Attribute::of(name).is_some())
 }
@@ -58,13 +59,13 @@ pub(super) fn windows_attribute(name: &[u8]) -> Option<&[u8]> {
     name.strip_prefix(b"user.").or_else(|| name.strip_prefix(b"trusted."))
 }
 
-/// An entry as it goes into the tar, and what follows from it for what is in it.
+/// An entry as it goes into the tar, with its streams.
 pub(super) struct Described {
     pub(super) entry: LayerEntry,
     pub(super) streams: Vec<Stream>,
 }
 
-/// What is to be described.
+/// The entry to describe.
 pub(super) struct Subject<'a> {
     pub(super) item: &'a Entry,
     pub(super) node: &'a TreeNode,
@@ -72,7 +73,7 @@ pub(super) struct Subject<'a> {
     pub(super) path: Vec<u8>,
     /// Its name in the tar.
     pub(super) name: Vec<u8>,
-    /// What its attributes say.
+    /// The metadata in its attributes.
     pub(super) own: Win32Metadata,
 }
 
@@ -82,7 +83,7 @@ impl Subject<'_> {
     }
 }
 
-/// Everything of an entry but its data. `directory` is what it inherits from the directory it is in.
+/// Everything of an entry but its data. `directory` is the inheritance of its directory.
 pub(super) fn describe<P: Parent>(
     subject: &Subject<'_>,
     parent: &P,
@@ -112,8 +113,8 @@ pub(super) fn describe<P: Parent>(
         _ => {}
     }
     if inherits(&metadata) {
-        // To Windows a link to a directory is a directory: it is made with FILE_DIRECTORY_FILE, which decides
-        // what is inherited ("Assigning Security to a New File on IRP_MJ_CREATE", Windows driver
+        // Windows treats a link to a directory as a directory: it is made with FILE_DIRECTORY_FILE, which
+        // decides what is inherited ("Assigning Security to a New File on IRP_MJ_CREATE", Windows driver
         // documentation).
         let is_directory = entry.attributes & FILE_ATTRIBUTE_DIRECTORY != 0;
         let inherited = directory.of_new(is_directory).map_err(|error| entry_error(&subject.name, error))?;
@@ -125,7 +126,7 @@ pub(super) fn describe<P: Parent>(
     Ok(Described { entry, streams: metadata.streams })
 }
 
-/// What was recorded of an entry. A file written under another spelling is the parent's file with new
+/// The recorded metadata of an entry. A file written under another spelling is the parent's file with new
 /// content.
 pub(super) fn recorded(parent: &impl Parent, subject: &Subject<'_>) -> Result<Win32Metadata, Error> {
     let own = subject.own.clone();
@@ -164,7 +165,7 @@ pub(super) fn same_kind(upper: &UpperKind, lower: ParentKind) -> bool {
     }
 }
 
-/// The recorded attributes, or those of a new file; either way those the kind of file demands.
+/// The recorded attributes or those of a new file, adjusted to the kind of file.
 fn attributes(kind: &UpperKind, recorded: Option<u32>) -> u32 {
     match kind {
         UpperKind::Directory { .. } => recorded.unwrap_or(0) | FILE_ATTRIBUTE_DIRECTORY,
@@ -173,7 +174,7 @@ fn attributes(kind: &UpperKind, recorded: Option<u32>) -> u32 {
     }
 }
 
-/// The inode's time, unless copy-up had to change what the parent has.
+/// The inode's time, or the parent's if copy-up had to clamp that.
 fn last_write(subject: &Subject<'_>, is_new: bool) -> FileTime {
     let (seconds, nanos) = subject.node.mtime;
     if let Some(lower) = subject.item.lower.as_ref().filter(|_| !is_new) {
@@ -187,9 +188,9 @@ fn last_write(subject: &Subject<'_>, is_new: bool) -> FileTime {
     FileTime::from_unix(seconds, nanos)
 }
 
-/// Makes an entry a link: the recorded one, or a new one. Nobody can change the text of a link, so what was
-/// recorded of it holds wherever it has been moved to, though its text may lead elsewhere from there: on
-/// Windows the target of a junction stays as well.
+/// Makes an entry a link: the recorded one, or a new one. The text of a link cannot change, so its recorded
+/// data stay valid wherever it is moved, even if its text leads elsewhere from there: on Windows the target
+/// of a junction stays as well.
 fn make_link<P: Parent>(
     links: &mut Links<'_, P>,
     subject: &Subject<'_>,
@@ -216,8 +217,8 @@ fn make_link<P: Parent>(
     Ok(())
 }
 
-/// Whether a link is a directory to Windows: that of a new one leads to one, or it has been given data that
-/// say so.
+/// Whether Windows treats a link as a directory: recorded data say so or, without them, its text leads to
+/// one.
 pub(super) fn leads_to_directory<P: Parent>(
     links: &mut Links<'_, P>,
     node: &TreeNode,
@@ -231,7 +232,7 @@ pub(super) fn leads_to_directory<P: Parent>(
     Ok(is_mount_point || says_directory(recorded))
 }
 
-/// Whether what is known of a link says that it is a directory to Windows.
+/// Whether the recorded attributes of a link mark it as a directory.
 pub(super) fn says_directory(metadata: &Win32Metadata) -> bool {
     metadata.attributes.is_some_and(|bits| bits & FILE_ATTRIBUTE_DIRECTORY != 0)
 }

@@ -1,4 +1,4 @@
-//! What the difference asks of the layers below a sandbox.
+//! The layers below a sandbox, as the diff reads them.
 
 use std::io::Read;
 
@@ -8,12 +8,12 @@ use crate::engine::portable::view::{Node, View};
 use crate::engine::portable::xattrs::{Stream, Win32Metadata};
 use crate::error::Error;
 
-/// What a name of the view is.
+/// The kind of an entry of the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParentKind {
     /// A directory.
     Directory,
-    /// A symbolic link, whatever Windows calls it.
+    /// A symbolic link on Linux; on Windows any kind of link.
     Symlink,
     /// A file.
     File,
@@ -29,14 +29,14 @@ impl ParentKind {
     }
 }
 
-/// Something the view has.
+/// An entry of the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentNode {
-    /// By which the parent finds it again.
+    /// The parent's handle to find it again.
     pub id: u64,
     /// Its name, as the view spells it; empty for the root.
     pub name: Vec<u8>,
-    /// What it is.
+    /// Its kind.
     pub kind: ParentKind,
     /// Last write: seconds since 1970 and nanoseconds.
     pub mtime: (i64, u32),
@@ -48,22 +48,22 @@ impl ParentNode {
     }
 }
 
-/// The view a sandbox stands on. Every call may meet a damaged one.
+/// The view below a sandbox. It may be damaged, so every call can fail.
 #[allow(clippy::missing_errors_doc, reason = "said above")]
 pub trait Parent {
     /// Its root, `C:\`.
     fn root(&self) -> Result<ParentNode, Error>;
-    /// What has this name in a directory, in any case.
+    /// The entry of this name in a directory, without regard to case.
     fn child(&self, directory: &ParentNode, name: &[u8]) -> Result<Option<ParentNode>, Error>;
-    /// What is in a directory.
+    /// The entries of a directory.
     fn list(&self, directory: &ParentNode) -> Result<Vec<ParentNode>, Error>;
-    /// What Windows knows of it.
+    /// Its Win32 metadata.
     fn metadata(&self, node: &ParentNode) -> Result<Win32Metadata, Error>;
-    /// Text of a link, as Linux sees it.
+    /// The text of a link on Linux.
     fn link_target(&self, node: &ParentNode) -> Result<Vec<u8>, Error>;
-    /// Whether a stream that metadata name is exactly one that a file here has.
+    /// Whether a file here has exactly this stream.
     fn has_stream(&self, stream: &Stream) -> Result<bool, Error>;
-    /// The content of a stream that metadata name.
+    /// The content of a stream in a node's metadata.
     fn open_stream<'a>(&'a self, stream: &'a Stream) -> Result<Box<dyn Read + 'a>, Error>;
 }
 
@@ -73,7 +73,7 @@ impl Parent for View {
     }
 
     fn child(&self, directory: &ParentNode, name: &[u8]) -> Result<Option<ParentNode>, Error> {
-        // To Linux a backslash is a letter; nothing in a view has it.
+        // On Linux a backslash is an ordinary character; no name of a view has one.
         if name.contains(&b'\\') {
             return Ok(None);
         }
@@ -110,7 +110,7 @@ fn found(node: &Node) -> ParentNode {
     ParentNode { id: node.info.nid.0, name: node.shown_name().to_vec(), kind, mtime: node.info.mtime }
 }
 
-/// What was found before. Its path is no more than its name: it is for messages only.
+/// Finds a node again. Its path is only its name, for messages.
 fn again(view: &View, node: &ParentNode) -> Result<Node, Error> {
     view.node(node.id, node.name.clone())
 }

@@ -1,14 +1,14 @@
-//! Which names a sandbox's layer has: what is added, changed and deleted, spelled as Windows would find it.
+//! Plans the names of a sandbox's layer: additions, changes and deletions, in Windows' spelling.
 //!
 //! Linux tells `a` from `A`, Windows does not. So each upper name is compared with its neighbours and with
 //! the parent's names without regard to case:
 //!
-//! * a name the parent has in another case is the parent's, and gets its spelling, unless the sandbox deleted
-//!   that;
-//! * a deleted name that came back, in whatever case, is a replacement and no deletion, as a layer can say
-//!   only one thing of a name;
-//! * what a replaced or opaque directory hides is deleted name by name, all the way down, as Windows layers
-//!   have no opaque directories.
+//! * a name that the parent has in another case is the parent's, and gets the parent's spelling, unless the
+//!   sandbox deleted that;
+//! * a deleted name that came back, in any case, is a replacement and not a deletion, because a layer can
+//!   have only one of both for a name;
+//! * the names that a replaced or opaque directory hides are deleted one by one, all the way down, because
+//!   Windows layers have no opaque directories.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -29,7 +29,7 @@ use super::source::Upper;
 use super::symlinks::Links;
 use super::tree::{Tree, TreeNode};
 
-/// What is to be written, in order.
+/// The items to write, in order.
 pub(super) struct Plan {
     pub(super) items: Vec<Item>,
 }
@@ -37,35 +37,35 @@ pub(super) struct Plan {
 /// One name of the layer.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// The parent's file of this name is deleted.
+    /// Deletes the parent's file of this name.
     Whiteout {
         name: Vec<u8>,
         /// Item of the directory it is in.
         directory: usize,
     },
-    /// Something the sandbox has.
+    /// An entry of the sandbox.
     Entry(Entry),
 }
 
-/// Something the sandbox has, and what the parent has in its place.
+/// An entry of the sandbox, with the parent's entry of the same name.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Its name in the tar, the last of its path.
     pub(super) name: Vec<u8>,
     /// Its node in the tree.
     pub(super) node: usize,
-    /// What the parent has under this name, hidden or not.
+    /// The parent's entry of this name, hidden or not.
     pub(super) lower: Option<ParentNode>,
-    /// The parent's file was deleted before this one took its name.
+    /// The sandbox deleted the parent's file before it made this one.
     pub(super) replaced: bool,
-    /// Another name beside it means the same file to Windows, so no layer can be made.
+    /// Windows takes another name beside it for the same, so no layer can be made.
     twin: bool,
     /// Item of the directory it is in; its own for the root.
     pub(super) directory: usize,
 }
 
 impl Entry {
-    /// Whether this is the parent's file under another spelling, written without looking for that.
+    /// Whether this is the parent's file in another case: on Linux a new file, on Windows the same one.
     pub(super) fn is_same_in_other_case(&self, node: &TreeNode) -> bool {
         !self.replaced && self.lower.as_ref().is_some_and(|lower| *lower.name != *node.name)
     }
@@ -105,8 +105,8 @@ fn path_of(items: &[Item], item: usize) -> Vec<u8> {
     names.join(&b'/')
 }
 
-/// Plans the layer of everything in `tree`, which is what `upper` has. What a Windows layer cannot hold is
-/// added to `problems`.
+/// Plans the layer of `tree`, which was read from `upper`. Adds to `problems` what a Windows layer cannot
+/// hold.
 pub(super) fn plan(
     tree: &Tree,
     upper: &impl Upper,
@@ -125,7 +125,7 @@ pub(super) fn plan(
         directory: Plan::ROOT,
     };
     planning.check_security(Tree::ROOT, root.lower.as_ref())?;
-    // What is next in order is last.
+    // A stack: the next item is the last one.
     let mut coming = vec![Item::Entry(root)];
     while let Some(item) = coming.pop() {
         let number = planning.items.len();
@@ -158,13 +158,13 @@ struct Planning<'a, U, P> {
 }
 
 impl<U: Upper, P: Parent> Planning<'_, U, P> {
-    /// What is in the directory that is item `number`.
+    /// The items in the directory that is item `number`.
     fn inside(&mut self, number: usize) -> Result<Vec<Item>, Error> {
         let Item::Entry(entry) = &self.items[number] else { return Ok(Vec::new()) };
         let (tree, parent, index) = (self.tree, self.parent, entry.node);
         let node = &tree.nodes[index];
         let lower = entry.lower.clone().filter(ParentNode::is_directory);
-        // What the parent has in it is deleted once only, whatever the directory is called besides.
+        // The parent's entries are deleted only once, even if the directory has a twin.
         let hides = (entry.replaced || node.is_opaque()) && !entry.twin;
         let (gone, live): (Vec<usize>, Vec<usize>) =
             node.children.iter().partition(|&&child| tree.nodes[child].is_whiteout());
@@ -213,7 +213,7 @@ impl<U: Upper, P: Parent> Planning<'_, U, P> {
         Ok(inside)
     }
 
-    /// Counts what an item takes.
+    /// Counts the memory of an item.
     fn remember(&mut self, name: &[u8], lower: Option<&ParentNode>, directory: usize) -> Result<(), Error> {
         self.memory.take(size_of::<Item>() + name.len() + lower.map_or(0, |lower| lower.name.len()));
         self.memory.check().map_err(|reason| {
@@ -222,7 +222,7 @@ impl<U: Upper, P: Parent> Planning<'_, U, P> {
         })
     }
 
-    /// What Windows calls a name of the view.
+    /// The Windows name of an entry of the view.
     fn lower_name(&self, lower: &ParentNode) -> Result<Vec<u8>, Error> {
         if !lower.name.contains(&b'~') {
             return Ok(lower.name.clone());
@@ -230,8 +230,8 @@ impl<U: Upper, P: Parent> Planning<'_, U, P> {
         Ok(true_name(&lower.name, &self.parent.metadata(lower)?).into_owned())
     }
 
-    /// Looks at a security descriptor that cannot be read. What came from the parent, from under this name or
-    /// another, is taken as it is.
+    /// Reports a security descriptor that cannot be parsed, unless it came from the parent, under this name
+    /// or another.
     fn check_security(&mut self, node: usize, lower: Option<&ParentNode>) -> Result<(), Error> {
         if !self.tree.nodes[node].odd_security {
             return Ok(());
@@ -250,8 +250,8 @@ impl<U: Upper, P: Parent> Planning<'_, U, P> {
     }
 }
 
-/// The name a shortened one stands for. The view shortens a name to its start, `~` and a hash; metadata that
-/// say the true name may have been carried to another file, which then has a name of its own.
+/// The true name of a shortened one. The view shortens a name to its start, `~` and a hash. The attribute
+/// with the true name may have been moved to another file along with it; that file's own name counts then.
 pub(super) fn true_name<'a>(shown: &'a [u8], metadata: &Win32Metadata) -> Cow<'a, [u8]> {
     let start = shown.iter().rposition(|&byte| byte == b'~').map(|tilde| &shown[..tilde]);
     match (&metadata.true_name, start) {

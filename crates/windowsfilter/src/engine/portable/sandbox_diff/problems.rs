@@ -1,4 +1,5 @@
-//! What a Linux sandbox can have and a Windows layer cannot: found all at once, before anything is written.
+//! Finds everything in a Linux sandbox that a Windows layer cannot hold, all at once and before anything is
+//! written.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ const WHITEOUT_PREFIX: &[u8] = b".wh.";
 /// have to stay below the 1 MiB that Go's `archive/tar` reads. NTFS itself gives a file 64 KiB.
 const MAX_EAS: usize = 512 << 10;
 
-/// So many are told; of more, how many there are.
+/// Problems to list; of the rest, only the number is told.
 const TOLD: usize = 200;
 
 /// Everything that keeps a sandbox from becoming a layer, one sentence each.
@@ -34,9 +35,9 @@ const TOLD: usize = 200;
 pub(super) struct Problems {
     told: Vec<String>,
     untold: u64,
-    /// Attributes that no layer has are problems.
+    /// Whether attributes that no layer can hold are problems.
     strict: bool,
-    /// Who is told of them otherwise.
+    /// Otherwise, collects them.
     left_out: Option<Arc<LeftOut>>,
 }
 
@@ -45,8 +46,8 @@ impl Problems {
         Self { told: Vec::new(), untold: 0, strict: options.strict, left_out: options.left_out.clone() }
     }
 
-    /// Looks at one entry. `name` is what Windows would call it; the parent's names are taken as they are.
-    /// `path` gives its path.
+    /// Checks one entry. `name` is its name on Windows; names that come from the parent are not checked.
+    /// `path` returns its path.
     pub(super) fn check(&mut self, node: &TreeNode, path: impl Fn() -> Vec<u8>, name: &[u8], is_new: bool) {
         if node.is_linked_file() && node.links > MAX_NAMES {
             let problem = format!("has {} names; a file on NTFS has at most {MAX_NAMES}", node.links);
@@ -62,8 +63,8 @@ impl Problems {
         }
     }
 
-    /// Looks at an entry that means something the parent has. Of another kind under another spelling, Windows
-    /// would not have let it be made; here it would take the other's place, with all that is in it.
+    /// Checks an entry whose name the parent has, too. If kind and spelling both differ, Windows would have
+    /// refused to create it; in a layer it would replace the parent's entry, with everything in that.
     pub(super) fn check_case(&mut self, node: &TreeNode, path: impl Fn() -> Vec<u8>, lower: &ParentNode) {
         if *node.name != *lower.name && !same_kind(&node.kind, lower.kind) {
             let what = lower.kind.with_article();
@@ -71,7 +72,7 @@ impl Problems {
         }
     }
 
-    /// Looks at the attributes of an entry: for values that say nothing, and for those that no layer has.
+    /// Checks the attributes of an entry: for invalid values, and for attributes that no layer can hold.
     pub(super) fn check_attributes(&mut self, entry: &UpperEntry) {
         for (full_name, value) in &entry.xattrs {
             let judged = windows_attribute(full_name).map(|name| Win32Metadata::judge(name, value));
@@ -90,9 +91,9 @@ impl Problems {
         }
     }
 
-    /// Looks at the streams of an entry. One whose bytes are in a layer has to be exactly what a file of the
-    /// parent has: else whoever can set an attribute would read whatever lies in a layer's tar, or have all
-    /// of it copied as often as he likes.
+    /// Checks the streams of an entry. A stream whose bytes are in a layer has to be exactly one that a file
+    /// of the parent has. Otherwise anyone who can set an attribute could read anything in a layer's tar, or
+    /// have all of it copied any number of times.
     pub(super) fn check_streams(
         &mut self,
         path: &[u8],
@@ -123,8 +124,7 @@ impl Problems {
         Ok(())
     }
 
-    /// Looks at the extended attributes that Windows is to know, of which an attribute of Linux can have too
-    /// much.
+    /// Checks the extended attributes for Windows: a Linux attribute can hold more than a layer's header.
     pub(super) fn check_eas(&mut self, path: &[u8], metadata: &Win32Metadata) {
         match ea::encode(&metadata.eas) {
             Err(error) => self.add(path, &format!("cannot be had by Windows: {error}")),
@@ -139,7 +139,7 @@ impl Problems {
         }
     }
 
-    /// Looks at a link of which nothing is recorded that Windows would follow: its text has to become that.
+    /// Checks a link without recorded reparse data: its text has to be convertible to a Windows target.
     pub(super) fn check_link(&mut self, path: &[u8], kind: &UpperKind, recorded: Option<&[u8]>) {
         if let (UpperKind::Symlink { target }, None) = (kind, recorded)
             && let Err(error) = reparse_data(target)
@@ -174,8 +174,8 @@ fn is_of_linux(full_name: &[u8]) -> bool {
         || full_name.strip_prefix(b"security.").is_some_and(|name| NAMES.contains(&name))
 }
 
-/// What keeps a name from being a stream's. Source: "Naming Files, Paths, and Namespaces" (Win32): more
-/// characters than in names of files, but not these.
+/// Why a name cannot be a stream's. Source: "Naming Files, Paths, and Namespaces" (Win32): more characters
+/// than in names of files, but not these.
 fn stream_problem(name: &[u8]) -> Option<&'static str> {
     if name.is_empty() {
         return Some("is empty");

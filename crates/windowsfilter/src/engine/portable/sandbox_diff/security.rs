@@ -1,5 +1,4 @@
-//! Security descriptors of what a sandbox made: what Windows would give it, by inheritance from the directory
-//! it is in.
+//! Security descriptors of new entries in a sandbox, inherited from their directory as on Windows.
 
 use std::cell::OnceCell;
 
@@ -16,24 +15,24 @@ use super::problems::Problems;
 use super::symlinks::Links;
 use super::tree::TreeNode;
 
-/// Descriptor of `C:\` in a server's container, for a parent that does not say what its root has. The ACEs
-/// and their order are those that `icacls C:\` prints in `servercore:ltsc2022` (moby/buildkit, issue 4731).
+/// Descriptor of `C:\` in a server's container, for a parent whose root has no descriptor. The ACEs and their
+/// order are those that `icacls C:\` prints in `servercore:ltsc2022` (moby/buildkit, issue 4731).
 const ROOT_SDDL: &str = "O:SYG:SYD:PAI(A;OICI;FA;;;BA)(A;OICI;FA;;;SY)(A;OICIIO;GA;;;CO)(A;OICI;0x1200a9;;;BU)\
                          (A;CI;0x4;;;BU)(A;CIIO;0x2;;;BU)(A;;0x1200a9;;;WD)";
 
-/// Owner of what is made in a container by its usual user, ContainerAdministrator: `dir /q` shows
+/// Owner of files that a container's usual user, ContainerAdministrator, makes: `dir /q` shows
 /// `BUILTIN\Administrators` (jenkinsci/docker-workflow-plugin, pull request 117).
 const OWNER: Sid = Sid::ADMINISTRATORS;
 
-/// Its primary group: `Get-Acl` shows `O:BAG:SY` of what is made in a container (Kubernetes, "Projected
+/// Their primary group: `Get-Acl` shows `O:BAG:SY` for files made in a container (Kubernetes, "Projected
 /// Volumes"). Windows itself does not look at the group.
 const GROUP: Sid = Sid::SYSTEM;
 
-/// What the entries of one directory inherit.
+/// The descriptors that the entries of one directory inherit.
 #[derive(Debug)]
 pub(super) struct Inheritance {
     descriptor: SecurityDescriptor,
-    /// There is no directory above: what inherits is the root, which gets the descriptor itself.
+    /// No directory is above: only the root inherits from this, and gets the descriptor itself.
     is_above_root: bool,
     file: OnceCell<Result<Vec<u8>, SecurityError>>,
     directory: OnceCell<Result<Vec<u8>, SecurityError>>,
@@ -44,9 +43,9 @@ impl Inheritance {
         Self { descriptor, is_above_root, file: OnceCell::new(), directory: OnceCell::new() }
     }
 
-    /// What the sandbox's root gets, should nobody have recorded anything of it.
+    /// The descriptor of the sandbox's root, if none is recorded.
     pub(super) fn above_root() -> Self {
-        // The text is a constant that a test reads.
+        // The text is a constant; a test parses it.
         let root = SecurityDescriptor::from_sddl(ROOT_SDDL)
             .unwrap_or_else(|_| unreachable!("ROOT_SDDL is well-formed"));
         Self::new(root, true)
@@ -65,20 +64,20 @@ impl Inheritance {
         cell.get_or_init(|| self.child(is_directory).to_bytes()).as_deref()
     }
 
-    /// What a directory in this one passes on: its own descriptor, or where it has none (or none that can be
-    /// read), what it would have inherited.
+    /// The inheritance of a directory in this one: from its own descriptor or, if it has none that can be
+    /// parsed, from the one that it would have inherited.
     fn inside(&self, own: Option<&[u8]>) -> Self {
         let own = own.and_then(|bytes| SecurityDescriptor::parse(bytes).ok());
         Self::new(own.unwrap_or_else(|| self.child(true)), false)
     }
 }
 
-/// Most bytes of the descriptors of the directories that an entry is in, one for each. In memory they take
-/// some ten times as much.
+/// Most bytes of descriptors of the directories above an entry, together. In memory they take about ten times
+/// as much.
 const BYTES_MAX: usize = 8 << 20;
 
-/// What the directories on the way to an entry pass on. Entries are visited depth first, so no others are
-/// kept.
+/// The inheritance of each directory above the current entry. Entries are visited depth first, so no others
+/// are kept.
 #[derive(Debug)]
 pub(super) struct Directories {
     above_root: Inheritance,
@@ -92,8 +91,8 @@ impl Directories {
         Self { above_root: Inheritance::above_root(), open: Vec::new(), bytes: 0 }
     }
 
-    /// What entries of the directory with this item inherit; of the root's own item, which is in no
-    /// directory: what it gets.
+    /// The inheritance of entries in the directory with this item. For the root's own item, which is in no
+    /// directory, it has the root's own descriptor.
     pub(super) fn of(&mut self, directory: usize) -> &Inheritance {
         while let Some((.., bytes)) = self.open.pop_if(|(item, ..)| *item != directory) {
             self.bytes -= bytes;
@@ -105,10 +104,10 @@ impl Directories {
         self.open.last().map_or(&self.above_root, |(_, inside, _)| inside)
     }
 
-    /// Goes into the directory of this name in the innermost one, which has its `own` descriptor or none.
+    /// Enters the directory `name` in the innermost one. `own` is its descriptor, if it has one.
     ///
     /// # Errors
-    /// When there are more descriptors on the way than memory should hold.
+    /// The descriptors of the open directories exceed [`BYTES_MAX`].
     pub(super) fn enter(&mut self, item: usize, name: &[u8], own: Option<&[u8]>) -> Result<(), Error> {
         let inside = self.innermost().inside(own);
         let bytes = own.map_or_else(|| self.innermost().of_new(true).map_or(0, <[u8]>::len), <[u8]>::len);
@@ -123,8 +122,8 @@ impl Directories {
         Ok(())
     }
 
-    /// Says of a new entry, item `number`, that it inherits more than a descriptor can hold; remembers what a
-    /// directory passes on. `read` gives what the entry's attributes say, where that matters.
+    /// Reports item `number`, if it is new and inherits more than a descriptor can hold; remembers the
+    /// inheritance of a directory. `read` reads the entry's attributes, and is only called if they matter.
     pub(super) fn check<'a, P: Parent>(
         &mut self,
         (number, item, node): (usize, &'a Entry, &'a TreeNode),
@@ -160,8 +159,8 @@ impl Directories {
     }
 }
 
-/// Whether an entry gets its descriptor by inheritance. What the parent's tar had none for was never new;
-/// none is invented.
+/// Whether an entry gets its descriptor by inheritance. An entry from the parent that has none in its tar is
+/// not new, and gets none.
 pub(super) fn inherits(metadata: &Win32Metadata) -> bool {
     metadata.origin.is_none() && metadata.security.is_none()
 }

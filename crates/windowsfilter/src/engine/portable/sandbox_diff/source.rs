@@ -1,4 +1,4 @@
-//! What a sandbox changed, wherever it is read from.
+//! The source of a sandbox's changes.
 
 use std::io::Read;
 
@@ -13,26 +13,26 @@ pub trait Upper {
     /// The directory itself.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The directory cannot be read.
     fn root(&self, wanted: Wanted) -> Result<UpperEntry, Error>;
 
-    /// All entries, with those attributes that are `wanted`: each directory right before what is in it, names
-    /// in the order of their bytes.
+    /// All entries, with those attributes that are `wanted`. Each directory comes right before its entries;
+    /// names are in byte order.
     ///
     /// # Errors
-    /// When it cannot be read. More than `most` entries are an error of the walk, [`Error::Limit`].
+    /// The directory cannot be read. More than `most` entries are an error of the walk, [`Error::Limit`].
     fn walk(&self, wanted: Wanted, most: Option<u64>) -> Result<Walk<'_>, Error>;
 
     /// The attributes of an entry that are `wanted`.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// The attributes cannot be read.
     fn attributes(&self, path: &[u8], wanted: Wanted) -> Result<Vec<Attribute>, Error>;
 
     /// The content of a regular file.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// The file cannot be opened.
     fn open_file(&self, path: &[u8]) -> Result<Box<dyn Read>, Error>;
 }
 

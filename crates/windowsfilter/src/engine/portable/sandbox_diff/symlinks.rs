@@ -1,11 +1,11 @@
 //! Symbolic links made on Linux, as Windows links.
 //!
-//! Windows wants to know of a link whether it leads to a directory, so targets are followed here, in the
-//! sandbox and the parent together and without regard to case. The root of an absolute link is the sandbox's,
-//! `C:\`.
+//! On Windows a link records whether it leads to a directory, so targets are followed here, in the sandbox
+//! and the parent together and without regard to case. The root of an absolute link is the sandbox's, `C:\`.
 //!
-//! Any number of links may lead through the same directories and through each other. So what was found once
-//! is remembered: a *place* is what has a name in another place, and of a link it is known where it ends.
+//! Any number of links may lead through the same directories and through each other. So results are
+//! remembered: a *place* is an entry with a name in another place, and the end of each link is looked up
+//! once.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -20,11 +20,11 @@ use super::entry::says_directory;
 use super::parent::{Parent, ParentKind, ParentNode};
 use super::tree::{Tree, TreeNode};
 
-/// Links followed before a target counts as a loop; what Linux does (`MAXSYMLINKS`).
+/// Links followed before a target counts as a loop; Linux' limit (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
-/// Names looked up on the way, through all links. More cannot be in a text that Linux takes (`PATH_MAX`).
+/// Names looked up on the way, through all links: as many as a text on Linux can have (`PATH_MAX`).
 const MAX_STEPS: usize = 4095;
-/// Places that are remembered; some 300 bytes each. Of more, all are forgotten between two links.
+/// Places to remember, some 300 bytes each. If there are more, all are forgotten before the next link.
 const MAX_PLACES: usize = 1 << 16;
 
 /// The reparse buffer of a link with this text.
@@ -41,9 +41,9 @@ pub(super) struct Links<'a, P> {
     tree: &'a Tree,
     parent: &'a P,
     places: Vec<Place>,
-    /// Where a link ends; `None`: nowhere, too far away, or not known yet because it is just being followed.
+    /// Where a link ends; `None`: nowhere, too far away, or still being followed.
     ends: HashMap<PlaceId, Option<Way>>,
-    /// The directory of the link before, and its place: links come directory by directory.
+    /// The directory of the previous link, and its place: links come directory by directory.
     last: Option<(usize, PlaceId)>,
     folded: Vec<u8>,
 }
@@ -52,18 +52,18 @@ type PlaceId = u32;
 
 const ROOT: PlaceId = 0;
 
-/// What a name means in the sandbox and the parent together.
+/// The meaning of a name in the sandbox and the parent together.
 struct Place {
     /// The directory it is in; the root's is itself.
     up: PlaceId,
-    /// What the sandbox has here.
+    /// The sandbox's entry.
     node: Option<usize>,
-    /// What the parent has here, if it can be seen.
+    /// The parent's entry, if it is visible.
     lower: Option<ParentNode>,
     kind: ParentKind,
     /// A link that Windows knows as a directory.
     is_directory_link: bool,
-    /// What was looked up in it, by folded name.
+    /// Its entries that were looked up, by folded name.
     children: HashMap<Box<[u8]>, PlaceId, foldhash::quality::RandomState>,
 }
 
@@ -73,7 +73,7 @@ impl Place {
     }
 }
 
-/// What was reached, and through how many links and names.
+/// Where a walk arrived, and through how many links and names.
 #[derive(Clone, Copy)]
 struct Way {
     to: PlaceId,
@@ -89,12 +89,12 @@ impl Way {
     }
 }
 
-/// A text that is being followed.
+/// A link's text that is being followed.
 struct Walk {
-    /// The link that it is of.
+    /// The link that has this text.
     link: Option<PlaceId>,
     text: Vec<u8>,
-    /// Bytes of it that are behind.
+    /// Bytes of it that are done.
     done: usize,
     way: Way,
 }
@@ -131,8 +131,8 @@ impl<'a, P: Parent> Links<'a, P> {
         Self { tree, parent, places: Vec::new(), ends: HashMap::new(), last: None, folded: Vec::new() }
     }
 
-    /// Whether a link with this text, in the directory that is this node of the tree, leads to a directory.
-    /// One to nowhere does not.
+    /// Whether a link with this text, in the tree's node `directory`, leads to a directory. A dangling link
+    /// does not.
     pub(super) fn leads_to_directory(&mut self, directory: usize, text: &[u8]) -> Result<bool, Error> {
         if self.places.len() > MAX_PLACES || self.places.is_empty() {
             self.start_anew()?;
@@ -142,8 +142,8 @@ impl<'a, P: Parent> Links<'a, P> {
         let mut too_far = false;
         while let Some(walk) = walks.back_mut() {
             let at = walk.way.to;
-            // Where a link ends that Windows knows as a directory, it is followed only if there is a name
-            // behind it.
+            // A walk may end at a link that Windows treats as a directory. It is followed only if a name
+            // comes behind it.
             if walk.has_more() && self.places[at as usize].kind == ParentKind::Symlink {
                 if !self.follow(at, &mut walks, &mut too_far)? {
                     return Ok(false);
@@ -169,7 +169,7 @@ impl<'a, P: Parent> Links<'a, P> {
                 _ if walk.way.steps > MAX_STEPS => return Ok(false),
                 ParentKind::File => return Ok(false),
                 ParentKind::Directory => walk.way.to = found,
-                // It is one wherever it leads: a mount point of another volume, say.
+                // A directory wherever it leads: a mount point of another volume, for example.
                 ParentKind::Symlink if place.is_directory_link && !walk.has_more() => walk.way.to = found,
                 ParentKind::Symlink => {
                     if !self.follow(found, &mut walks, &mut too_far)? {
@@ -181,8 +181,8 @@ impl<'a, P: Parent> Links<'a, P> {
         Ok(false)
     }
 
-    /// Goes where a link leads, or lets the last of `walks` wait until that is known; the answer is whether
-    /// it leads anywhere.
+    /// Moves the last of `walks` to the end of `link`, or pushes a walk that finds the end first. Returns
+    /// `false` if the link is known to lead nowhere.
     fn follow(
         &mut self,
         link: PlaceId,
@@ -195,13 +195,13 @@ impl<'a, P: Parent> Links<'a, P> {
             walk.way = way;
             return Ok(true);
         }
-        // Should it get nowhere, nor do those that wait for it; that is what is said of all of them until
-        // they arrive, which ends circles, too.
+        // If it leads nowhere, neither do the walks that wait for it. So all count as leading nowhere until
+        // they arrive, which also ends loops.
         self.ends.insert(link, None);
         let directory = self.places[link as usize].up;
         walks.push_back(Walk::new(Some(link), self.text(link)?, directory));
         if walks.len() > MAX_LINKS + 1 {
-            // Too many links before it as they are; the others may still arrive.
+            // The first of the waiting walks has too many links to follow; the others may still arrive.
             walks.pop_front();
             *too_far = true;
         }
@@ -241,7 +241,7 @@ impl<'a, P: Parent> Links<'a, P> {
         for node in above.into_iter().rev() {
             match self.step(place, &tree.nodes[node].name)? {
                 Some(found) => place = found,
-                // Another name beside it means the same to Windows: no layer is made of that.
+                // Another name beside it is the same to Windows: no layer is made of that.
                 None => break,
             }
         }
@@ -249,7 +249,7 @@ impl<'a, P: Parent> Links<'a, P> {
         Ok(place)
     }
 
-    /// One name further from a place.
+    /// Looks up one name in a place.
     fn step(&mut self, at: PlaceId, name: &[u8]) -> Result<Option<PlaceId>, Error> {
         match name {
             b"." => return Ok(Some(at)),
@@ -284,8 +284,8 @@ impl<'a, P: Parent> Links<'a, P> {
             (None, Some(lower)) => lower.kind,
             (None, None) => return Ok(None),
         };
-        // Of a directory of the sandbox the parent's of the same name is a part; anything else of it is
-        // hidden.
+        // A directory of the sandbox merges with the parent's directory of the same name and hides anything
+        // else.
         let lower = lower.filter(|lower| own.node.is_none() || (kind == lower.kind && lower.is_directory()));
         let is_directory_link = match (node, &lower) {
             _ if kind != ParentKind::Symlink => false,
@@ -297,7 +297,7 @@ impl<'a, P: Parent> Links<'a, P> {
         Ok(Some(Place { up: at, node: own.node, lower, kind, is_directory_link, children }))
     }
 
-    /// What a link says.
+    /// The text of a link.
     fn text(&self, link: PlaceId) -> Result<Vec<u8>, Error> {
         let place = &self.places[link as usize];
         match (place.node.map(|node| &self.tree.nodes[node].kind), &place.lower) {

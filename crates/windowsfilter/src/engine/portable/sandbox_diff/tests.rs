@@ -1,4 +1,4 @@
-//! What becomes of each kind of change. The upper directories are real, made as overlayfs makes them; the
+//! Each kind of change and its result. The upper directories are real, written as overlayfs writes them; the
 //! parent is a list of paths.
 
 mod costs;
@@ -61,7 +61,7 @@ impl Model {
         let (path, found) = self.0.iter().nth(node.id as usize - 1).unwrap();
         (path, found)
     }
-    /// What lies right in a directory, with its number.
+    /// The direct entries of a directory.
     fn inside(&self, directory: &ParentNode) -> Vec<ParentNode> {
         let prefix = if directory.id == 0 { String::new() } else { format!("{}/", self.get(directory).0) };
         let nodes = self.0.iter().enumerate().filter_map(|(number, (path, node))| {
@@ -134,7 +134,7 @@ impl Upper {
         rustix::fs::lsetxattr(self.path(name), key, value, XattrFlags::empty()).unwrap();
         self
     }
-    /// As copy-up leaves them.
+    /// Sets the attributes that copy-up leaves.
     fn metadata(&self, name: &str, metadata: &Win32Metadata) -> &Self {
         let is_link = std::fs::symlink_metadata(self.path(name)).unwrap().is_symlink();
         let (namespace, prefix) =
@@ -196,7 +196,7 @@ fn write<W: Write>(upper: &UpperDirectory, parent: &impl Parent, out: W) -> Resu
     write_diff(upper, parent, StreamForm::Plain, &DiffOptions::default(), out)
 }
 
-/// What a reader of the tar finds.
+/// An entry as a reader of the tar finds it.
 #[derive(Debug)]
 struct TarEntry {
     name: String,

@@ -1,8 +1,8 @@
 //! The upper directory as a tree in memory: names have to be compared with their neighbours before any is
 //! written.
 //!
-//! Whoever works in the sandbox decides what is here, so of an entry only that is kept what the comparison
-//! needs. Its attributes are looked at once, and read again when it is written.
+//! Its content is untrusted, so only what the comparison needs is kept of an entry. Attributes are checked
+//! once, and read again when the entry is written.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
@@ -24,24 +24,24 @@ use super::plan::{is_linked, true_name};
 use super::problems::Problems;
 use super::source::Upper;
 
-/// Entries that are read without asking whether anybody still waits for them.
+/// Entries to read between two calls of `is_wanted`.
 const ENTRIES_UNASKED: usize = 1024;
 
 /// Everything a sandbox changed.
 pub(super) struct Tree {
-    /// The root first, each directory before what is in it.
+    /// The root first, each directory before its entries.
     pub(super) nodes: Vec<TreeNode>,
     /// Nodes by directory and folded name.
     by_name: HashTable<u32>,
     hasher: foldhash::quality::RandomState,
-    /// How the sandbox has streams.
+    /// The form of streams in the sandbox.
     pub(super) streams: StreamForm,
 }
 
 /// One entry of the tree.
 #[derive(Debug)]
 pub(super) struct TreeNode {
-    /// As Linux has it; empty for the root.
+    /// Its name on Linux; empty for the root.
     pub(super) name: Box<[u8]>,
     /// The directory it is in; the root's is itself.
     pub(super) parent: usize,
@@ -49,18 +49,18 @@ pub(super) struct TreeNode {
     pub(super) mtime: (i64, u32),
     pub(super) inode: u64,
     pub(super) links: u64,
-    /// Nodes of what is in it, by the bytes of their names.
+    /// The nodes in it, in byte order of their names.
     pub(super) children: Vec<usize>,
-    /// What Windows calls it, where [`TreeNode::name`] is a shortened name.
+    /// Its name on Windows, if [`TreeNode::name`] is a shortened one.
     true_name: Option<Box<[u8]>>,
-    /// Whether its attributes say that it is a directory to Windows.
+    /// Whether its attributes mark it as a directory on Windows.
     pub(super) says_directory: bool,
-    /// Whether it has a security descriptor that cannot be read.
+    /// Whether it has a security descriptor that cannot be parsed.
     pub(super) odd_security: bool,
 }
 
 impl TreeNode {
-    /// What Windows calls it, unless the parent knows better.
+    /// Its name on Windows, unless the parent has another spelling.
     pub(super) fn windows_name(&self) -> &[u8] {
         self.true_name.as_deref().unwrap_or(&self.name)
     }
@@ -77,18 +77,18 @@ impl TreeNode {
         matches!(self.kind, UpperKind::Directory { .. })
     }
 
-    /// Whether it can be a further name of a file.
+    /// Whether it can be a hard link of another file.
     pub(super) fn is_linked_file(&self) -> bool {
         is_linked(self.links, &self.kind)
     }
 }
 
-/// What a directory of the sandbox says of a name, in any case.
+/// The meaning of a name, in any case, in a directory of the sandbox.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Named {
-    /// What has the name; of several, which Windows would not tell apart, one.
+    /// The node of that name. Of several that Windows would not tell apart, one of them.
     pub(super) node: Option<usize>,
-    /// Whether what the parent has of this name is deleted.
+    /// Whether the parent's entry of this name is deleted.
     pub(super) deleted: bool,
 }
 
@@ -96,11 +96,11 @@ impl Tree {
     /// Index of the root in [`Tree::nodes`].
     pub(super) const ROOT: usize = 0;
 
-    /// Reads everything; streams have the form `streams`. What attributes say that they cannot say is added
-    /// to `problems`. Now and then `is_wanted` is asked, whose error ends it.
+    /// Reads everything; streams have the form `streams`. Adds invalid attributes to `problems`. Calls
+    /// `is_wanted` now and then, and stops with its error.
     ///
     /// # Errors
-    /// More than `limits` allow, or than `memory` has; a damaged parent.
+    /// More than `limits` or `memory` allow; a damaged parent.
     pub(super) fn read(
         upper: &impl Upper,
         parent: &impl Parent,
@@ -113,7 +113,7 @@ impl Tree {
         let size = TarSize::new(*limits);
         let mut reading = Reading { tree, parent, size, memory, problems, inodes: HashSet::new() };
         reading.add(Self::ROOT, upper.root(is_windows_attribute)?)?;
-        // The directories that the walk is in.
+        // The directories above the walk's current entry.
         let mut open = vec![Self::ROOT];
         for entry in upper.walk(is_windows_attribute, limits.entries)? {
             let entry = entry?;
@@ -142,7 +142,7 @@ impl Tree {
         names.join(&b'/')
     }
 
-    /// What the node `directory` says of a name in any case.
+    /// Looks up a name in the node `directory`, without regard to case.
     pub(super) fn named(&self, directory: usize, name: &[u8]) -> Named {
         let mut named = Named::default();
         for &node in self.by_name.iter_hash(self.hash(directory, name)) {
@@ -191,7 +191,7 @@ struct Reading<'a, P> {
     size: TarSize,
     memory: &'a mut Memory,
     problems: &'a mut Problems,
-    /// Files with several names that were met.
+    /// Inodes of files with several names, met so far.
     inodes: HashSet<u64>,
 }
 
@@ -220,7 +220,7 @@ impl<P: Parent> Reading<'_, P> {
         };
         let target = if let UpperKind::Symlink { target } = &node.kind { target.len() } else { 0 };
         let names = node.name.len() + node.true_name.as_ref().map_or(0, |name| name.len());
-        // What it is in the list of its directory and in the table comes on top.
+        // The three words are its places in its directory's list and in the table.
         self.memory.take(size_of::<TreeNode>() + 3 * size_of::<usize>() + names + target);
         self.memory.check().map_err(|reason| Error::Entry {
             entry: shown(&entry.path),
@@ -230,7 +230,7 @@ impl<P: Parent> Reading<'_, P> {
         Ok(self.tree.insert(node))
     }
 
-    /// Counts what the entry will be in the tar, as far as that can be known.
+    /// Adds the entry's size in the tar, as far as it is known.
     fn add_size(&mut self, entry: &UpperEntry, metadata: &Win32Metadata) -> Result<(), Error> {
         let linked = is_linked(entry.links, &entry.kind);
         let content = match entry.kind {

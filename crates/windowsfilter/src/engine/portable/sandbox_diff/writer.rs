@@ -21,18 +21,18 @@ use super::source::Upper;
 use super::symlinks::Links;
 use super::tree::Tree;
 
-/// What the tar is written from.
+/// The plan and the sources to write the tar from.
 pub(super) struct DiffWriter<'a, U, P, W> {
     pub(super) upper: &'a U,
     pub(super) tree: &'a Tree,
     pub(super) parent: &'a P,
     pub(super) plan: &'a Plan,
     pub(super) links: Links<'a, P>,
-    /// No time may be later.
+    /// Later times are clamped to this.
     pub(super) newest: Option<FileTime>,
     pub(super) limits: DiffLimits,
     pub(super) tar: Writer<W>,
-    /// Item of each file with several names that is written already, by inode.
+    /// Files with several names that are written already: inode to item.
     files: HashMap<u64, usize>,
     directories: Directories,
 }
@@ -59,7 +59,7 @@ impl<'a, U: Upper, P: Parent, W: Write> DiffWriter<'a, U, P, W> {
         }
     }
 
-    /// Writes everything and gives `out` back.
+    /// Writes everything and returns `out`.
     pub(super) fn write(mut self) -> Result<W, Error> {
         self.write_hives()?;
         for (number, item) in self.plan.items.iter().enumerate() {
@@ -75,7 +75,7 @@ impl<'a, U: Upper, P: Parent, W: Write> DiffWriter<'a, U, P, W> {
         Ok(self.tar.finish()?)
     }
 
-    /// A sandbox made on Linux changes no registry, but a layer has the directory.
+    /// A sandbox on Linux does not change the registry, but every layer has the directory.
     fn write_hives(&mut self) -> Result<(), Error> {
         let (seconds, nanos) = self.tree.nodes[Tree::ROOT].mtime;
         let time = self.capped(FileTime::from_unix(seconds, nanos));
@@ -112,8 +112,8 @@ impl<'a, U: Upper, P: Parent, W: Write> DiffWriter<'a, U, P, W> {
         self.write_streams(&described)
     }
 
-    /// Refuses to write so many bytes behind a header, if the tar would become too large. What can be known
-    /// of that beforehand was looked at when the tree was read; headers are known only now.
+    /// Refuses to write `content` bytes behind a header if the tar would become too large. Reading the tree
+    /// checked the sizes known then; the sizes of headers are known only now.
     fn check_size(&self, name: &[u8], content: u64) -> Result<(), Error> {
         let offset = self.tar.position();
         tar_size::check(&self.limits, name, offset, offset.saturating_add(content))

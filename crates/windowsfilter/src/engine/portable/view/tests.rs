@@ -5,7 +5,7 @@ use crate::engine::Follow;
 use crate::engine::portable::chain::testing::{Chain, E};
 use crate::engine::portable::long_names::linux_name;
 
-/// What the view calls a name that is too long.
+/// The view's name for one that is too long.
 fn short() -> String {
     String::from_utf8(linux_name("ö".repeat(200).as_bytes())).unwrap()
 }
@@ -128,7 +128,7 @@ fn a_short_or_missing_tar_is_named_with_layer_and_path() {
     let node = view.lookup(b"users/me/a.txt", Follow::OnTheWay).unwrap().unwrap();
     let error = view.open_file(&node).unwrap().read(&mut [0; 10]).unwrap_err().to_string();
     assert!(error.contains("Users/me/A.txt") && error.contains("layer1"), "{error}");
-    // It has index and tar open, which Wine neither replaces nor removes then.
+    // It holds index and tar open, and Wine neither replaces nor removes open files.
     drop(view);
     std::fs::remove_file(&tar).unwrap();
     let view = chain.view();

@@ -1,5 +1,5 @@
-//! `user.DOSATTRIB`: text that we and Wine write, and the records of Samba and of the kernel's SMB server,
-//! for sandboxes that are shared.
+//! `user.DOSATTRIB`: the text that we and Wine write, and the records of Samba and of the kernel's SMB
+//! server, for shared sandboxes.
 //!
 //! ```text
 //! 0x20                             hexadecimal text, Samba's first form, which it still reads
@@ -11,28 +11,28 @@
 //! ```
 //!
 //! Everything is little-endian. Source: Samba `librpc/idl/xattr.idl` (`xattr_DOSATTRIB`) and
-//! `librpc/ndr/ndr_xattr.c`; what is taken of which version, `parse_dos_attribute_blob` in
+//! `librpc/ndr/ndr_xattr.c`; for the fields used of each version, `parse_dos_attribute_blob` in
 //! `source3/smbd/dosmode.c`.
 
 use std::borrow::Cow;
 
 use wclayer::filetime::FileTime;
 
-/// Flags of what is valid: `XATTR_DOSINFO_ATTRIB`, `XATTR_DOSINFO_CREATE_TIME`.
+/// Flags of valid fields: `XATTR_DOSINFO_ATTRIB`, `XATTR_DOSINFO_CREATE_TIME`.
 const VALID_ATTRIBUTES: u32 = 0x1;
 const VALID_CREATED: u32 = 0x10;
 
-/// What such an attribute says.
+/// The content of such an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DosAttributes {
     /// `FILE_ATTRIBUTE_*`.
     pub(super) attributes: Option<u32>,
-    /// When the file was created, as the SMB server knows it.
+    /// When the file was created, by the SMB server's record.
     pub(super) created: Option<FileTime>,
 }
 
-/// Where things are in the info of a version, bytes from its start. Its first 4 bytes are the flags of what
-/// is valid, if it has them.
+/// Offsets of fields in the info of a version, in bytes. The first 4 bytes are the flags of valid fields, if
+/// it has them.
 struct Info {
     has_flags: bool,
     attributes: usize,
@@ -43,7 +43,7 @@ impl Info {
     fn of(version: u16) -> Option<Self> {
         Some(match version {
             1 => Self { has_flags: false, attributes: 0, created: Some(24) },
-            // Its flags mean something else, so Samba does not take its time.
+            // Its flags mean something else, so Samba ignores its time.
             2 => Self { has_flags: false, attributes: 4, created: None },
             3 => Self { has_flags: true, attributes: 4, created: Some(28) },
             4 => Self { has_flags: true, attributes: 4, created: Some(16) },
@@ -61,10 +61,10 @@ pub(super) fn parse(value: &[u8]) -> Option<DosAttributes> {
     }
 }
 
-/// What is wrong with a value that is neither form.
+/// Describes a value that has neither form.
 pub(super) fn problem(value: &[u8]) -> Cow<'static, str> {
     match value {
-        // What `setfattr -v 0x22` writes, which means bytes.
+        // `setfattr -v 0x22` writes this byte, not the text.
         [byte] => {
             format!("the byte {byte:#04x}, not the text \"{byte:#04x}\": setfattr -n user.DOSATTRIB -v '\"{byte:#04x}\"'").into()
         }
@@ -93,7 +93,7 @@ fn record(value: &[u8], at: usize) -> Option<DosAttributes> {
         Some(at) => u64::from_le_bytes(array(info, at)?),
         None => 0,
     };
-    // Both are what Samba takes for no time.
+    // Samba takes both for "no time".
     let is_time = valid & VALID_CREATED != 0 && created != 0 && created != u64::MAX;
     Some(DosAttributes {
         attributes: (valid & VALID_ATTRIBUTES != 0).then_some(attributes),

@@ -1,11 +1,11 @@
-//! How an alternate stream stands in its attribute, which depends on the SMB server that reads it.
+//! The form of an alternate stream in its attribute, which depends on the SMB server that reads it.
 //!
-//! Samba's `streams_xattr` stores one byte more than the stream has, since an attribute must not be empty: 0,
-//! or from Samba 4.20 on the number of further attributes that a long stream is spread over. It takes the
-//! last byte away when it reads, whatever it is. The kernel's SMB server and whoever uses `setfattr` have the
-//! bytes of the stream alone.
+//! Samba's `streams_xattr` appends one byte to the stream, since an attribute must not be empty: 0 or, from
+//! Samba 4.20 on, the number of further attributes that a long stream is spread over. When it reads, it drops
+//! the last byte without looking at it. The kernel's SMB server and users of `setfattr` write only the bytes
+//! of the stream.
 //!
-//! Source: Samba, `source3/modules/vfs_streams_xattr.c`. `docs/attributes.md` tells users.
+//! Source: Samba, `source3/modules/vfs_streams_xattr.c`. `docs/attributes.md` has the user's side.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,15 +16,15 @@ use super::MAX_VALUE;
 const PREFIX: &[u8] = b"DosStream.";
 /// End of the names of streams.
 const SUFFIX: &[u8] = b":$DATA";
-/// A stream of which nothing may be added, because it fills its attribute.
+/// A stream that fills its attribute, so that no byte can be appended.
 const WHOLE: &[u8] = b"win32.whole.";
 
-/// How a mounted view shows streams, and how what is written to a sandbox is read.
+/// The form in which a mounted view shows streams, and in which a sandbox's streams are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamForm {
-    /// With a NUL at the end, as Samba's `streams_xattr` has them. A NUL at the end of what was written is
-    /// taken away; a value without one was not written by Samba, and is the stream.
+    /// With a NUL at the end, as Samba's `streams_xattr` has them. Reading drops a NUL at the end; a value
+    /// without one was not written by Samba, and is the stream as it is.
     #[default]
     Samba,
     /// The bytes of the stream.
@@ -35,7 +35,7 @@ impl StreamForm {
     /// All, as options name them.
     pub const NAMES: [(&'static str, Self); 2] = [("samba", Self::Samba), ("plain", Self::Plain)];
 
-    /// Gives an attribute of an index the form in which a view shows it. Other attributes stay.
+    /// Converts an attribute of an index to this form, for a view. Leaves other attributes alone.
     pub(crate) fn show(self, name: &mut Vec<u8>, value: &mut Vec<u8>) {
         if self == Self::Plain {
             return;
@@ -48,7 +48,8 @@ impl StreamForm {
         }
     }
 
-    /// Takes from an attribute of a view or sandbox what is not the stream's. Other attributes stay.
+    /// Removes from an attribute of a view or sandbox the byte that this form adds. Leaves other attributes
+    /// alone.
     pub(crate) fn take(self, name: &[u8], value: &mut Vec<u8>) {
         if self == Self::Samba && stream_name(name).is_some() && value.last() == Some(&0) {
             value.pop();

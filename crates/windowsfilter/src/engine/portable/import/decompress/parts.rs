@@ -1,4 +1,5 @@
-//! Members of a gzip file and frames of a zstd file, one after the other, and nothing else behind them.
+//! Decodes the members of a gzip file or the frames of a zstd file, one after the other. Anything else behind
+//! them is an error.
 
 use std::io::{self, BufRead, Read};
 
@@ -7,18 +8,19 @@ use flate2::bufread::GzDecoder;
 use super::MAX_ZSTD_WINDOW_LOG;
 use crate::compressed::CompressedFormat;
 
-/// Bytes that tell what begins.
+/// Bytes that tell a member from a frame.
 const MAGIC: usize = 4;
 
-/// What is behind a member or frame is neither. How much of it there is makes no difference.
+/// The first bytes of something behind the last member or frame that is neither. How much follows makes no
+/// difference.
 #[derive(Debug, thiserror::Error)]
 #[error("it begins with {0:02x?}")]
 pub(super) struct Followed(Vec<u8>);
 
-/// A source of which the next bytes can be looked at, wherever its buffers end.
+/// A source whose next bytes can be peeked at, across the ends of its buffers.
 pub(super) struct Ahead<R> {
     source: R,
-    /// What was looked at and is still to be read.
+    /// Bytes that were peeked at and not yet read.
     head: Vec<u8>,
 }
 
@@ -83,7 +85,7 @@ impl<R: BufRead> Decoder<R> {
     }
 }
 
-/// What all of them decode to.
+/// Reads the decoded bytes of all of them.
 pub(super) struct Parts<R: BufRead> {
     format: CompressedFormat,
     /// None behind the last one.

@@ -1,5 +1,5 @@
-//! What the entries of a tar say, one for all names of a file. About 80 bytes each; what is rare (links,
-//! streams, extended attributes) has a place of its own.
+//! The entries of a tar, one for all names of a file. About 80 bytes each; rare fields (links, streams,
+//! extended attributes) are stored apart.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use wclayer::layer_tar::{EntryKind, LayerEntry};
 use super::{Memory, NONE, NodeKind};
 use crate::engine::portable::import::streams::StreamRecord;
 
-/// Place of an entry among the others.
+/// Index of an entry in [`Entries`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in super::super) struct EntryId(pub(super) u32);
 
@@ -21,12 +21,12 @@ impl EntryId {
     }
 }
 
-/// What an entry says.
+/// The fields of an entry.
 #[derive(Debug)]
 pub(in super::super) struct Entry {
     pub(in super::super) kind: NodeKind,
     pub(in super::super) attributes: u32,
-    /// Place of its security descriptor, or [`NONE`].
+    /// Index of its security descriptor, or [`NONE`].
     security: u32,
     pub(in super::super) offset: u64,
     pub(in super::super) data_offset: u64,
@@ -39,7 +39,7 @@ pub(in super::super) struct Entry {
 }
 const _: () = assert!(size_of::<Entry>() <= 80);
 
-/// What few entries have.
+/// Fields that few entries have.
 #[derive(Debug, Default)]
 struct Rare {
     eas: Vec<ExtendedAttribute>,
@@ -50,7 +50,7 @@ struct Rare {
 }
 
 impl Rare {
-    /// Bytes it takes in memory; its streams are counted as they come.
+    /// Bytes it takes in memory, without its streams, which are counted as they come.
     fn memory(&self) -> usize {
         let eas: usize =
             self.eas.iter().map(|ea| size_of::<ExtendedAttribute>() + ea.name.len() + ea.value.len()).sum();
@@ -106,7 +106,7 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// Adds an entry that is no hard link.
+    /// Adds an entry that is not a hard link.
     pub(super) fn add(
         &mut self,
         kind: NodeKind,
@@ -141,7 +141,7 @@ impl Entries {
             entry.rare = Some(Box::new(rare));
         }
         self.all.push(entry);
-        // Each has a node or a header of its own, and of these there are fewer than 32 bits can count.
+        // Each has a node or a header of its own, and 32 bits can count those.
         EntryId(self.all.len() as u32 - 1)
     }
 

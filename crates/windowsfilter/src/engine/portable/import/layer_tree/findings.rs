@@ -1,8 +1,8 @@
-//! What is odd about a tar but no error, for the user; and whether it is a layer at all.
+//! Collects oddities of a tar that are not errors, for the user, and checks that it is a layer at all.
 
 use crate::error::{Error, TarContent, shown};
 
-/// Names that are shown of all of a kind.
+/// Names to show of each kind.
 const SHOWN: usize = 5;
 
 /// How often something was found, and the first names of it.
@@ -20,13 +20,13 @@ impl Names {
         }
     }
 
-    /// The first ones, in words.
+    /// Lists the first names as text.
     fn list(&self) -> String {
         let more = if self.count > self.first.len() as u64 { ", …" } else { "" };
         self.first.join(", ") + more
     }
 
-    /// `one` is what one of them is called.
+    /// `one` is the singular noun for them.
     fn note(&self, one: &str, what: &str) -> Option<String> {
         let called = match self.count {
             1 => one.to_owned(),
@@ -36,11 +36,11 @@ impl Names {
     }
 }
 
-/// What was found.
+/// The findings so far.
 #[derive(Debug, Default)]
 pub(in super::super) struct Findings {
     passed_over: Names,
-    /// Entries of which the layer consists, and others.
+    /// Entries that belong to the layer, and others.
     inside: u64,
     outside: u64,
     looks_like: Option<TarContent>,
@@ -50,20 +50,20 @@ pub(in super::super) struct Findings {
 }
 
 impl Findings {
-    /// Takes an entry that is in one of a layer's directories, or means something there.
+    /// Counts an entry that is in one of a layer's directories, or means something there.
     pub(super) fn inside(&mut self) {
         self.inside += 1;
     }
 
-    /// Takes what aufs keeps for itself in a layer's directories.
+    /// Counts a file of aufs in a layer's directories.
     pub(super) fn of_aufs(&mut self, name: &[u8]) {
         self.inside += 1;
         self.passed_over.add(name);
     }
 
-    /// Takes an entry outside a layer's directories.
+    /// Counts an entry outside a layer's directories.
     pub(super) fn outside(&mut self, name: &[u8]) {
-        // The top itself, which many tars have, says nothing.
+        // Many tars have an entry for the top itself; it means nothing.
         let Some(first) =
             name.split(|byte| matches!(byte, b'/' | b'\\')).find(|part| !matches!(*part, b"" | b"."))
         else {
@@ -77,8 +77,8 @@ impl Findings {
         }
     }
 
-    /// Refuses what has entries, but none of a layer: it would be a layer that shows nothing, and nobody
-    /// wants that.
+    /// Refuses a tar that has entries, but none of a layer: it would make a layer that shows nothing, which
+    /// is never intended.
     pub(in super::super) fn check(&self, take_any: bool) -> Result<(), Error> {
         if take_any || self.outside == 0 || self.inside > 0 {
             return Ok(());
@@ -90,7 +90,7 @@ impl Findings {
         })
     }
 
-    /// What was passed over or is not as it seems, for the user.
+    /// Notes for the user: entries that were skipped, or are not as they seem.
     pub(in super::super) fn notes(&self) -> Vec<String> {
         let notes = [
             (&self.passed_over, "entry", "outside Files, Hives and UtilityVM, kept in the tar but not shown"),

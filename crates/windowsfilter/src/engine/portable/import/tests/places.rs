@@ -1,4 +1,4 @@
-//! What an entry means at its place of the tar: hard links, replacements, deletions.
+//! An entry's meaning depends on its place in the tar: hard links, replacements, deletions.
 
 use erofs_index::{FileType, Namespace};
 
@@ -24,7 +24,7 @@ fn a_deletion_of_a_directory_that_is_also_there_makes_it_a_new_one() {
     assert!(layer.find("Hives").is_none());
     let notes = &layer.imported.notes;
     assert!(notes[0].contains("Hives/.wh.System_Delta"), "{notes:?}");
-    // Only of the one behind what it names could somebody think that it deletes it.
+    // Only a deletion behind the entry that it names could be taken to delete that entry.
     assert_eq!(
         notes[1],
         "1 deletion of what the layer itself has, which stays; what is below is hidden: Files/.wh.before"
@@ -87,7 +87,7 @@ fn what_a_link_names_before_it_is_there_is_for_the_layers_below_to_say() {
     let target = |path| layer.xattr(path, Namespace::Trusted, "win32.link").unwrap();
     assert_eq!(target("Files/one"), b"Files/TWO");
     assert_eq!(target("Files/two"), b"Files/data");
-    // A name of a link is what that link is.
+    // A further name of a link is the same link.
     assert_eq!(target("Files/three"), b"Files/TWO");
     assert_eq!(layer.imported.parent_links, [&b"Files/TWO"[..], b"Files/data"]);
 }
@@ -131,7 +131,7 @@ fn a_link_keeps_its_file_whatever_comes_in_the_place_of_its_target() {
     assert_eq!(layer.find("Files/E").unwrap().kind, FileType::Directory);
     assert_eq!(layer.find("Files/t").unwrap().kind, FileType::Symlink);
     assert_eq!(layer.read("Files/s"), b"no link");
-    // Streams stay with the file that they were of.
+    // Streams stay with their file.
     assert_eq!((layer.metadata("Files/l").streams.len(), layer.metadata("Files/x").streams.len()), (1, 0));
 }
 
@@ -139,7 +139,7 @@ fn a_link_keeps_its_file_whatever_comes_in_the_place_of_its_target() {
 fn a_link_in_a_directory_that_is_replaced_is_gone_and_its_file_is_not() {
     let layer = Tar::new().file("Files/x", "x").link("Files/d/l", "Files/x").file("Files/D", "file").import();
     assert_eq!((layer.read("Files/x"), layer.find("Files/x").unwrap().nlink), (b"x".to_vec(), 1));
-    // What only a name in such a directory wanted of the layers below is not wanted any more.
+    // The link in the replaced directory is gone, so it needs no target in the layers below.
     let layer = Tar::new().link("Files/d/l", "Files/none").file("Files/d", "file").import();
     assert!(layer.imported.parent_links.is_empty());
 }

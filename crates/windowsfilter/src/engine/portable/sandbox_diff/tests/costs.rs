@@ -1,5 +1,5 @@
-//! What a sandbox costs whoever reads it, however hostile it is. The upper directories are made up as they
-//! are read: what is to be far larger than memory and disk cannot be one of either.
+//! The cost of reading a sandbox, however hostile it is. The upper directories are generated while they are
+//! read, since they have to be far larger than memory and disk.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::engine::portable::sandbox_diff::Upper;
 use crate::limits::{Exceeded, Limit};
 
-/// An upper directory of so many entries, each as `entry` says; all lie in the root.
+/// A generated upper directory: this many entries, each made by `entry`, all in the root.
 struct MadeUp<F> {
     count: u64,
     entry: F,
@@ -36,7 +36,7 @@ impl<F: Fn(u64) -> Entry> Upper for MadeUp<F> {
         Ok(Box::new((0..self.count).map(move |n| Ok(upper_entry(n + 1, (self.entry)(n), wanted)))))
     }
     fn attributes(&self, path: &[u8], wanted: Wanted) -> Result<Vec<Attribute>, Error> {
-        // All names end in their number, but for the root's.
+        // All names but the root's end in their number.
         let name = std::str::from_utf8(path).unwrap();
         let digits = &name[name.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
         let Ok(number) = digits.parse() else { return Ok(vec![]) };
@@ -56,7 +56,7 @@ fn attributes(names: impl Iterator<Item = String>) -> Vec<Attribute> {
     names.map(|name| (name.into_bytes(), vec![b'x'; 64 << 10])).collect()
 }
 
-/// Most memory that this process has had, bytes.
+/// Peak memory of this process, in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -73,7 +73,7 @@ fn changed(upper: &impl Upper) -> Result<usize, Error> {
 
 #[test]
 fn attributes_of_any_number_and_size_take_no_memory() {
-    // Descriptors and streams are known, so they are looked at; 1.5 GiB of them.
+    // Descriptors and streams are attributes that are read: 1.5 GiB of them.
     let upper = made_up(500, |n| {
         let streams = (0..48).map(|stream| format!("user.DosStream.{stream}:$DATA"));
         (format!("{n:06}"), file(0), attributes(streams.chain(["user.win32.sd".to_owned()])))
@@ -167,14 +167,14 @@ fn a_stream_that_many_files_name_counts_for_each_of_them() {
 
 #[test]
 fn a_full_sandbox_is_not_too_large_for_itself() {
-    // As many files as ext4 makes inodes, and as large as they can be.
+    // As many files as ext4 has inodes, each of the largest size.
     const SIZE: u64 = 1 << 30;
     let upper = made_up(SIZE / 32_768, |n| (n.to_string(), file(32_768 - 1024), vec![]));
     let limits = DiffLimits { sandbox: Some(SIZE), ..DiffLimits::default() };
     write(&upper, &Model::default(), limits, io::sink()).unwrap();
 }
 
-/// A parent that counts what it is asked.
+/// A parent that counts the calls.
 struct Counting {
     model: Model,
     asked: Cell<u64>,
@@ -214,7 +214,7 @@ impl Parent for Counting {
     }
 }
 
-/// What the parent is asked for the links of `upper`.
+/// Calls of the parent for the links of `upper`.
 fn asked_for(upper: &impl Upper, model: Model) -> u64 {
     let parent = Counting::new(model);
     write(upper, &parent, DiffLimits::default(), io::sink()).unwrap();
@@ -233,14 +233,15 @@ fn what_links_lead_through_is_looked_up_once() {
         let target = texts[(n % 3) as usize].clone().into_bytes();
         (format!("link{n}"), UpperKind::Symlink { target }, vec![])
     });
-    // A name of each link, and some for the directories.
+    // One name for each link, and a few for the directories.
     let asked = asked_for(&upper, model());
     assert!(asked < 300 + 30, "{asked}");
 }
 
 #[test]
 fn links_through_links_are_followed_once_and_end_where_they_ended() {
-    // Each leads through the one before, so the forty-first is too far, and so is whatever leads through it.
+    // Each leads through the one before, so the forty-first is too far, and so is every link that leads
+    // through it.
     let upper = made_up(300, |n| {
         let target = if n == 0 { ".".to_owned() } else { format!("{:03}/.", n - 1) };
         (format!("{n:03}"), UpperKind::Symlink { target: target.into_bytes() }, vec![])

@@ -1,4 +1,4 @@
-//! What a sandbox deletes, as the whiteouts of its layer.
+//! Deletions in a sandbox, as whiteouts in its layer.
 
 use super::*;
 

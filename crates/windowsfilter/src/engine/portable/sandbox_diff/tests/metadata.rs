@@ -1,4 +1,4 @@
-//! Win32 metadata of what a sandbox changes: kept, or what Windows would give.
+//! Win32 metadata of a sandbox's changes: kept, or as Windows would set them.
 
 use super::*;
 use crate::engine::portable::xattrs::Origin;
@@ -86,7 +86,7 @@ fn a_file_of_the_parent_that_an_smb_server_changed_keeps_the_time_it_was_made() 
     assert_eq!((layer.attributes, Some(layer.creation_time)), (0x23, copied_up().created));
 }
 
-/// The root is that which `icacls C:\` prints in Windows Server's containers.
+/// The root's descriptor is the one that `icacls C:\` prints in Windows Server's containers.
 #[test]
 fn the_descriptor_of_a_root_nobody_described_is_that_of_windows_server() {
     let upper = Upper::new();
@@ -127,8 +127,8 @@ fn long_list(flags: u8) -> Vec<u8> {
 fn lists_that_outgrow_a_descriptor_are_named_with_all_that_is_wrong() {
     let both = ace_flags::OBJECT_INHERIT | ace_flags::CONTAINER_INHERIT;
     let with_list = |flags| Win32Metadata { security: Some(long_list(flags)), ..copied_up() };
-    // Directories of the parent, written to by names in another case: not every file system holds so long an
-    // attribute.
+    // The lists belong to directories of the parent, which the sandbox names in another case: not every file
+    // system holds so long an attribute.
     let parent = Model::default().folder("Twice").with("Twice", with_list(both));
     let parent = parent.folder("Directories").with("Directories", with_list(ace_flags::CONTAINER_INHERIT));
     let upper = Upper::new();

@@ -59,7 +59,7 @@ fn links_whose_text_windows_cannot_have_are_listed_with_the_other_problems() {
     for (name, target) in [("bytes", OsStr::from_bytes(b"d/\xFFx")), ("halves", halves)] {
         std::os::unix::fs::symlink(target, upper.path(name)).unwrap();
     }
-    // What was recorded of a link holds, whatever its text.
+    // A link's recorded data count, whatever its text.
     let recorded = Win32Metadata { reparse: Some(encode_go("there", false).unwrap()), ..Default::default() };
     std::os::unix::fs::symlink(OsStr::from_bytes(b"\xFF"), upper.path("recorded")).unwrap();
     upper.metadata("recorded", &recorded).node("pipe", FileType::Fifo, (0, 0));
@@ -84,7 +84,7 @@ fn dacl(entry: &TarEntry) -> String {
     SecurityDescriptor { owner: None, group: None, ..descriptor }.to_sddl().unwrap()
 }
 
-/// Directories and files inherit different ACEs here: of what a link is, its descriptor tells.
+/// Directories and files inherit different ACEs here, so a link's descriptor tells what Windows takes it for.
 #[test]
 fn a_link_inherits_as_what_it_is_to_windows() {
     let root = SecurityDescriptor::from_sddl("D:AI(A;CI;FA;;;SY)(A;OI;FR;;;BU)").unwrap().to_bytes().unwrap();
@@ -120,7 +120,7 @@ fn a_copied_up_link_is_what_it_was_wherever_it_has_been_moved_to() {
         Win32Metadata { attributes: Some(0x2416), reparse: Some(buffer.clone()), ..Default::default() };
     let parent = Model::default().folder("Users").folder("d").link("same", "Users").link("other", "Users");
     let upper = Upper::new();
-    // What `mv` leaves: the same link elsewhere.
+    // The result of `mv`: the same link elsewhere.
     upper.folder("d").link("same", "Users").metadata("same", &metadata).link("d/moved", "Users");
     upper.metadata("d/moved", &metadata).link("other", "elsewhere");
     for name in ["Files/same", "Files/d/moved"] {

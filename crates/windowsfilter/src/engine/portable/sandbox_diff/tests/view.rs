@@ -122,7 +122,7 @@ fn a_stream_in_a_layer_has_to_be_one_that_a_file_there_has() {
             "{problems:?}"
         );
     }
-    // Itself it may be anywhere, but once in a file only.
+    // The stream itself may be in any file, but only once in each.
     assert_eq!(problems(vec![stream.clone(), stream.clone()]), [r#""new" has more than one stream "s""#]);
     let upper = Upper::new();
     upper.file("moved", "").metadata("moved", &copied);
