@@ -1,5 +1,5 @@
-//! Win32 backup streams: what is read and written again reads the same, seeking finds the records that
-//! reading finds, and a file with these streams goes into a layer's tar or is refused.
+//! Win32 backup streams: reading, writing and reading again gives the same; seeking finds the same records
+//! as reading; a file with these streams goes into a layer's tar or is refused.
 #![no_main]
 
 use std::io::{self, Cursor};
@@ -40,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Bytes of a tar that are written: sparse blocks can claim holes without end.
+/// Bounded output: sparse blocks can claim endless holes.
 struct Bounded(Vec<u8>);
 
 impl io::Write for Bounded {
@@ -56,7 +56,7 @@ impl io::Write for Bounded {
     }
 }
 
-/// A tar that is written is whole, and its entry one of a layer.
+/// A written tar is complete, and its entry is valid in a layer.
 fn into_tar(size: u64, source: BackupSource<'_>, extended: bool) {
     let out = Bounded(Vec::new());
     let mut writer = if extended { layer_tar::Writer::extended(out) } else { layer_tar::Writer::new(out) };
@@ -71,7 +71,7 @@ fn into_tar(size: u64, source: BackupSource<'_>, extended: bool) {
     let header = reader.next().expect("our own tar").expect("its entry");
     let entry = layer_tar::LayerEntry::from_header(&header).expect("our own entry");
     while let Some(header) = reader.next().expect("our own tar") {
-        // The reference makes a file of a stream whose name does not begin with a colon.
+        // The reference turns a stream whose name does not begin with a colon into a file.
         assert!(!extended || layer_tar::attached_stream(&entry, &header).is_some());
     }
 }

@@ -1,5 +1,5 @@
-//! A home of Docker's that somebody else wrote: whatever its records say, looking into it ends, tells each
-//! layer once, and changes nothing.
+//! An untrusted Docker home: whatever its records contain, reading it terminates, lists each layer once,
+//! and changes nothing.
 #![no_main]
 
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(tree(&root), before);
 });
 
-/// What is true of every home.
+/// Checks that hold for every home.
 fn check(store: &DockerStore) {
     let summary = &store.summary;
     let sums = [summary.in_use, summary.orphan, summary.half_removed, summary.unknown];
@@ -44,8 +44,8 @@ fn check(store: &DockerStore) {
     }
 }
 
-/// A plan removes what nothing needs, each before what it stands on, and its script has names of
-/// layers only in quotes and comments.
+/// A plan removes unneeded layers, each before its parents, and its script has names of layers only in
+/// quotes and comments.
 fn check_plan(store: &DockerStore) {
     let Ok(plan) = Plan::new(store) else { return };
     let mut gone = HashSet::new();
@@ -62,7 +62,7 @@ fn check_plan(store: &DockerStore) {
     }
 }
 
-/// Names and lengths of everything in `dir`; links are not followed.
+/// Names and lengths of everything in `dir`, without following links.
 fn tree(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];

@@ -1,13 +1,12 @@
-//! The reader of EROFS images: any bytes are an image whose every part can be asked for, or an error; nothing
-//! runs on.
+//! The reader of EROFS images: any bytes are an image whose every part can be read, or an error; everything
+//! terminates.
 #![no_main]
 
 use erofs_index::{Image, InodeInfo, Namespace, Nid, ReadAt};
 use libfuzzer_sys::fuzz_target;
 
 const SUPERBLOCK: usize = 1024;
-/// Directories may be linked so that a walk of a small image is as long as one likes; its length is the
-/// caller's to bound.
+/// A small image may link directories so that a walk is arbitrarily long; the caller has to bound it.
 const ENTRIES: usize = 4096;
 
 fuzz_target!(|input: &[u8]| {
@@ -25,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Makes the superblock's checksum right, so that what lies behind it is reached. Source:
+/// Fixes the superblock's checksum, so that mutations reach the rest. Source:
 /// `erofs_superblock_csum_verify` (Linux, fs/erofs/super.c): CRC-32C from all ones, not inverted, over the
 /// block from the superblock on, the field as zero.
 fn seal(bytes: &mut [u8]) {

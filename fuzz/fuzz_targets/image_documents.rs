@@ -1,5 +1,5 @@
-//! Images whose documents name each other rightly, so that what they say is believed: such an image is taken
-//! and comes out again as the same one, or leaves nothing.
+//! Images with consistent digests, so that their documents are accepted: such an image is imported and
+//! exports as the same one, or leaves nothing.
 #![no_main]
 
 use std::io::Cursor;
@@ -48,7 +48,7 @@ fn comes_out_again(images: &ImageStore, record: &ImageRecord, dir: &Path) {
     assert!(summaries.iter().all(|summary| summary.problem.is_none()), "{summaries:?}");
     images.inspect(&record.reference).expect("an image that was taken");
     assert_eq!(images.fsck(false).expect("a store"), []);
-    // Nothing but its own manifest is called by a digest, and `docker save` keeps none.
+    // A name with a digest needs the same manifest, and `docker save` keeps none.
     let formats = if record.reference.contains('@') { &FORMATS[..1] } else { &FORMATS[..] };
     for (number, &format) in formats.iter().enumerate() {
         let out = dir.join(format!("out-{number}"));
@@ -65,14 +65,14 @@ fn comes_out_again(images: &ImageStore, record: &ImageRecord, dir: &Path) {
         assert!(import(&again, Source::Path(out)), "an image that we wrote");
         let again = names(&again).remove(0);
         assert_eq!((again.image_id, &again.layers), (record.image_id, &record.layers));
-        // Archives have the tag that a name without one means.
+        // Archives have the default tag if the name has none.
         let reference =
             |record: &ImageRecord| Reference::parse(&record.reference).expect("a name that was taken");
         assert_eq!(reference(&again), reference(record));
     }
 }
 
-/// The records of the one image that is there, one for each of its names.
+/// The records of the only image, one for each of its names.
 fn names(images: &ImageStore) -> Vec<ImageRecord> {
     let records = images.records().expect("a store");
     assert!(records.windows(2).all(|pair| pair[0].image_id == pair[1].image_id), "{records:?}");

@@ -1,5 +1,5 @@
-//! Images as archives (OCI, `docker save`) and their documents: any bytes are an image or one error, and no
-//! bytes leave anything half done.
+//! Images as archives (OCI, `docker save`) and their documents: any bytes are an image or one error, and
+//! never leave anything half done.
 #![no_main]
 
 use std::io::Cursor;

@@ -1,5 +1,5 @@
-//! The whole import of layer blobs, compressed or not, each on top of the one before: what is refused leaves
-//! nothing; what is taken verifies, comes out as it came in, and everything can be read of it.
+//! The whole import of layer blobs, compressed or not, each on top of the one before: a refused blob leaves
+//! nothing; an accepted one verifies, exports unchanged, and is readable.
 #![no_main]
 
 use std::io::{Cursor, Read};
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use windowsfilter::{Driver, LayerId, LayerStore, StorageOptions};
 use windowsfilter_fuzz::view;
 
-/// Stands between two layers of an input.
+/// Separates two layers of an input.
 const NEXT: &[u8] = b"=next layer=";
 const MOST_LAYERS: usize = 4;
 
@@ -50,7 +50,7 @@ fn take(store: &LayerStore, id: &LayerId, parent: Option<&LayerId>, blob: &[u8])
         let compressed = blob.starts_with(&[0x1f, 0x8b]) || blob.get(1..4) == Some(&[0xb5, 0x2f, 0xfd]);
         assert!(compressed || tar == blob || blob.get(1..4) == Some(&[0x2a, 0x4d, 0x18]));
         store.changes(id).expect("what its tar says");
-        // Not every chain can be mounted: links that lead to nothing are refused then.
+        // Not every chain can be mounted: links without a target are refused then.
         if let Ok(view) = store.view(id) {
             view::read_everything(&view);
         }

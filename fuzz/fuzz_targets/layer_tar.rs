@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use wclayer::layer_tar::{EntryKind, LayerEntry, LayerSink, Writer, import};
 use wclayer::tar::Reader;
 
-/// Backup streams longer than this are holes that somebody claims.
+/// Longer backup streams are claimed holes.
 const LIMIT: usize = 4 << 20;
 
 struct Sink(usize);
@@ -42,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Whatever was read from one tar can be written into another and is the same there.
+/// Anything read from one tar can be written into another and reads the same there.
 fn reads_back(entry: &LayerEntry) {
     let mut writer = Writer::extended(Vec::new());
     if writer.write_file(entry, &mut io::empty()).is_err() {

@@ -1,5 +1,5 @@
-//! Filters of a List, a line each behind the name and a label of the snapshot that they are asked about: they
-//! are read and asked, or refused.
+//! Filters of a List, one per line, after a snapshot's name and label to apply them to: they are parsed and
+//! applied, or refused.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

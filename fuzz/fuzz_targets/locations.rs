@@ -1,5 +1,5 @@
-//! References to images, and paths inside them. A reference completes to one that is complete; what is found
-//! by a path is found again by the path it has then.
+//! References to images, and paths inside them. A completed reference is complete; a node found by a path
+//! is found again by its canonical path.
 //!
 //! An input is a reference, a NUL, and a path.
 #![no_main]

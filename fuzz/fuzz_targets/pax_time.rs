@@ -1,4 +1,4 @@
-//! PAX times: what parses is formatted as the same time.
+//! PAX times: a parsed time formats as the same time.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

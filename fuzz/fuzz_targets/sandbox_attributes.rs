@@ -1,5 +1,5 @@
-//! Attributes of one file in a sandbox: what they say comes out of the layer again, or is listed as what no
-//! file can have.
+//! Attributes of one file in a sandbox: they come out of the layer again, or are listed as invalid for any
+//! file.
 #![no_main]
 
 use std::io::Read;

@@ -1,5 +1,5 @@
-//! What a sandbox has changed becomes a layer, or the error says everything that is in the way before a byte
-//! is written. The layer is taken in by import, and can be read.
+//! A sandbox's changes become a layer, or the error lists everything that prevents it before a byte is
+//! written. The layer can be imported and read.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ fn take(tar: &[u8], sandbox: &Sandbox) {
         let seen: BTreeSet<_> = shown(&top).into_iter().map(|(path, _)| path).collect();
         assert_eq!(seen, sandbox.expected());
     }
-    // Who reads a layer uses it.
+    // A reader of a layer keeps it in use.
     drop(top);
     base.store.remove(&id).expect("a layer that nobody uses");
 }

@@ -1,4 +1,4 @@
-//! SDDL text: what parses is written as text that means the same.
+//! SDDL text: parsed text is written as text with the same meaning.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

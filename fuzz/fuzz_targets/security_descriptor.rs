@@ -1,4 +1,4 @@
-//! Self-relative security descriptors: parse, build, parse is parse; every descriptor that parses can be
+//! Self-relative security descriptors: parse, build, parse is parse; every parsed descriptor can be
 //! inherited from and shown.
 #![no_main]
 

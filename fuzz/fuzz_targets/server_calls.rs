@@ -1,10 +1,10 @@
-//! containerd's calls in any order, with restarts of the server between them: it does what a naive model
-//! says, and its store is in order after each.
+//! containerd's calls in any order, with restarts of the server in between: it matches a naive model, and
+//! its store is consistent after each restart.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes of calls that are made: a longer input only takes longer.
+/// Most calls to make: a longer input only takes longer.
 const CALLS: usize = 200;
 
 fuzz_target!(|input: &[u8]| {

@@ -1,5 +1,5 @@
-//! Labels of a snapshot, and an Update of them. Each line is `=name value` of a label it has, `+name value`
-//! of one that is given, or a path of the update: what the paths name is as it is given, and nothing else
+//! Labels of a snapshot, and an Update of them. Each line is `=name value` for a present label, `+name
+//! value` for a given one, or a path of the update: named labels are set as given, and nothing else
 //! changes.
 #![no_main]
 

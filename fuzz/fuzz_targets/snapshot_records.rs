@@ -1,7 +1,7 @@
-//! Records of snapshots with other bytes in some places, or cut: they are read as what they were, or refused.
+//! Snapshot records with changed bytes, or truncated: they are read unchanged, or refused.
 //!
-//! An input is the length they are cut to, if that is less (three bytes), and changes: a place (three bytes)
-//! and what is combined with the byte there.
+//! An input is the length to truncate to, if smaller (three bytes), and changes: a position (three bytes)
+//! and a value to combine with the byte there.
 #![no_main]
 
 use std::fs;

@@ -1,9 +1,8 @@
-//! The store's own files with other bytes in some places, or cut: `fsck` finds every change in a sealed
-//! record and in the superblock of a sandbox, and whatever is damaged, everything can be listed and looked
-//! at.
+//! The store's own files with changed bytes, or truncated: `fsck` finds every change in a sealed record and
+//! in a sandbox's superblock, and everything can still be listed and inspected, whatever the damage.
 //!
-//! An input is the number of a file, the length that it is cut to, if that is less (three bytes), and
-//! changes: a place (three bytes) and what is combined with the byte there.
+//! An input is the number of a file, the length to truncate to, if smaller (three bytes), and changes: a
+//! position (three bytes) and a value to combine with the byte there.
 #![no_main]
 
 use std::fs;
@@ -15,9 +14,9 @@ use libfuzzer_sys::fuzz_target;
 use windowsfilter::{Driver, LayerId, LayerStore, StorageOptions};
 use windowsfilter_fuzz::sandbox::layer;
 
-/// Layers of the store, each on the one before, and the sandbox.
+/// Layers of the store, each on top of the one before, and the sandbox.
 const IDS: [&str; 3] = ["base", "top", "box"];
-/// Files of them, and the bytes of which any change is damage.
+/// Their files, and the ranges of bytes in which any change is damage.
 const FILES: [(&str, &str, Range<usize>); 7] = [
     ("base", "layer.json", 0..usize::MAX),
     ("top", "layer.json", 0..usize::MAX),
@@ -28,7 +27,7 @@ const FILES: [(&str, &str, Range<usize>); 7] = [
     ("top", "owners.json", 0..0),
 ];
 
-/// A store, and what its files are.
+/// A store and its files' contents.
 struct Good {
     root: tempfile::TempDir,
     store: LayerStore,

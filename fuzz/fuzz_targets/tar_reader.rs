@@ -14,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
         assert!(header.offset >= end, "entry at {} begins inside of the one before", header.offset);
         assert!(header.data_offset <= input.len() as u64);
         end = header.data_offset;
-        // Sparse files are as long as they say; their holes cost nothing to read, but time.
+        // Sparse files may claim any length; reading their holes costs only time.
         let mut data = reader.data().take(1 << 20);
         if std::io::copy(&mut data, &mut std::io::sink()).is_err() {
             break;

@@ -1,5 +1,5 @@
-//! The transport directory: a layer tar goes in and comes out again, and a directory that somebody else wrote
-//! is read or refused.
+//! The transport directory: a layer tar goes in and comes out again, and an untrusted directory is read or
+//! refused.
 #![no_main]
 
 use std::io::Write;
@@ -31,7 +31,7 @@ fn through_a_directory(tar: &[u8]) {
     }
 }
 
-/// `input` as what may be in such a directory: deletions, a file's and a directory's metadata.
+/// Interprets `input` as content of such a directory: deletions, a file's and a directory's metadata.
 fn foreign_directory(input: &[u8]) {
     let (tombstones, stored) = input.split_at(input.len() / 3);
     let mut directory = InMemory::default();

@@ -1,6 +1,7 @@
-//! A list of files as bytes: `path NUL content NUL`, as often as there are files.
+//! A list of files as bytes: `path NUL content NUL`, for each file.
 //!
-//! Documents name each other by digests, IDs and lengths, which no chance would write. So they stand here as:
+//! Documents name each other by digests, IDs and lengths, which mutation would never find. So they are
+//! written as:
 //!
 //! | in a path or in a content | is |
 //! | --- | --- |
@@ -10,9 +11,9 @@
 //! | `%#n` | that file's length in bytes |
 //! | `%=n` | the digest of the tar that the file is |
 //!
-//! A content that begins with `%T` is a layer's tar, one with `%G` the same compressed: the rest of it is the
-//! name of the one file in it. A path that ends in `/` is a directory, and one that begins with `>` a link to
-//! what its content says.
+//! Content that begins with `%T` is a layer's tar, with `%G` the same compressed: the rest is the name of
+//! the one file in it. A path that ends in `/` is a directory, and one that begins with `>` a link to its
+//! content.
 
 use std::fs;
 use std::io::Write;
@@ -20,18 +21,18 @@ use std::path::{Component, Path};
 
 use windowsfilter::Digest;
 
-/// Files that are made of one input.
+/// Most files of one input.
 const MOST: usize = 32;
 
-/// One of them, written out.
+/// A file, expanded.
 pub struct File {
-    /// Relative; it may be one that no file can have.
+    /// Relative; it may be invalid as a file's path.
     pub path: String,
-    /// What is in it.
+    /// The content.
     pub content: Vec<u8>,
-    /// Whether the content is where a link leads.
+    /// Whether the content is a link's target.
     is_link: bool,
-    /// The digest of what the content is when it is not compressed.
+    /// The digest of the uncompressed content.
     tar: Digest,
 }
 
@@ -43,7 +44,7 @@ pub fn read(input: &[u8]) -> Vec<File> {
         && let (Some(path), Some(content)) = (pieces.next(), pieces.next())
     {
         let (content, tar) = written_out(content, &files);
-        // A path may have the digest of its own content.
+        // A path may contain the digest of its own content.
         files.push(File { path: String::new(), content, is_link: false, tar });
         let path = String::from_utf8_lossy(&expand(path, &files)).into_owned();
         if let Some(file) = files.last_mut() {
@@ -54,7 +55,7 @@ pub fn read(input: &[u8]) -> Vec<File> {
     files
 }
 
-/// The content, and the digest of what it is when it is not compressed.
+/// The expanded content, and the digest of its uncompressed form.
 fn written_out(content: &[u8], before: &[File]) -> (Vec<u8>, Digest) {
     let (plain, is_compressed) = match content {
         [b'%', b'T', name @ ..] => (layer(&String::from_utf8_lossy(name)), false),
@@ -79,7 +80,7 @@ fn layer(name: &str) -> Vec<u8> {
     tar.into_inner().expect("memory")
 }
 
-/// A name that cannot be in a tar is left out.
+/// Skips names that a tar cannot have.
 fn append(tar: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, content: &[u8]) {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(kind);
@@ -124,13 +125,13 @@ impl File {
         }
     }
 
-    /// Makes the file below `root`, where its name can be had: some names are in each other's way.
+    /// Creates the file below `root`, if possible: some names conflict.
     pub fn make(&self, root: &Path) {
         let relative = Path::new(&self.path);
         if !relative.components().all(|component| matches!(component, Component::Normal(_))) {
             return;
         }
-        // What leads through a link made before would leave `root`.
+        // A path through an earlier link would leave `root`.
         if relative.ancestors().any(|above| root.join(above).is_symlink()) {
             return;
         }
@@ -148,7 +149,7 @@ impl File {
     }
 }
 
-/// The files as an archive, in their order.
+/// The files as an archive, in order.
 pub fn archive(files: &[File]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for file in files {

@@ -1,11 +1,11 @@
-//! Inputs that are several files: what the targets need that read directories and archives.
+//! Inputs that consist of several files, for targets that read directories and archives.
 
 pub mod files;
 pub mod sandbox;
 pub mod view;
 
-/// A file with changes, as an input says them: the length that it is cut to, if that is less (three bytes),
-/// and of each change a place (three bytes) and what is combined with the byte there.
+/// A file with the changes in an input: the length to truncate to, if smaller (three bytes), and for each
+/// change a position (three bytes) and a value to combine with the byte there.
 pub fn changed(file: &[u8], input: &[u8]) -> Vec<u8> {
     let mut bytes = file.to_vec();
     let place = |bytes: &[u8]| bytes.iter().fold(0, |place, byte| place << 8 | usize::from(*byte));

@@ -1,7 +1,6 @@
-//! A sandbox in memory, as an input says it, on a layer that is always the same.
+//! A sandbox in memory, described by an input, on a fixed layer.
 //!
-//! An input is a list of entries, each two strings that end with a NUL: what it is and its path, and what
-//! belongs to it.
+//! An input is a list of entries, each two NUL-terminated strings: kind and path, and the value.
 //!
 //! | first letter | what it is | the second string |
 //! | --- | --- | --- |
@@ -26,7 +25,7 @@ use wclayer::name;
 use windowsfilter::support::sandbox_diff::{Upper, Walk};
 use windowsfilter::{Driver, Error, LayerId, LayerStore, Node, StorageOptions, View};
 
-/// What the layer below has, by paths below `Files`; directories end with a slash, links have a target.
+/// The lower layer's files, by paths below `Files`; directories end with a slash, links have a target.
 const BELOW: &[(&str, &str)] = &[
     ("Dir/", ""),
     ("Dir/Gone.txt", ""),
@@ -38,7 +37,7 @@ const BELOW: &[(&str, &str)] = &[
     ("Windows/System32/", ""),
     ("Windows/System32/a.dll", ""),
 ];
-/// A stream of `Dir/Old.txt` that is too large to be anywhere but in the tar.
+/// Length of a stream of `Dir/Old.txt` that is too large for the index.
 const STREAM: usize = 100_000;
 
 /// The store with the layer.
@@ -47,12 +46,12 @@ pub struct Base {
     pub store: LayerStore,
     /// The layer's ID.
     pub id: LayerId,
-    /// What it shows.
+    /// Its view.
     pub view: View,
     _root: tempfile::TempDir,
 }
 
-/// The layer that all sandboxes stand on.
+/// The layer below all sandboxes.
 pub fn base() -> &'static Base {
     static BASE: OnceLock<Base> = OnceLock::new();
     BASE.get_or_init(|| {
@@ -65,7 +64,7 @@ pub fn base() -> &'static Base {
     })
 }
 
-/// A layer that has everything of [`BELOW`], and a file with a stream.
+/// A layer with everything in [`BELOW`], and a file with a stream.
 pub fn layer() -> Vec<u8> {
     let time = FileTime::from_unix(1_600_000_000, 0);
     let entry = |name: &str, attributes| {
@@ -100,10 +99,10 @@ pub fn layer() -> Vec<u8> {
     tar.finish().expect("a vector")
 }
 
-/// What a sandbox has.
+/// The content of a sandbox.
 #[derive(Debug, Default)]
 pub struct Sandbox {
-    /// By path, so that each directory is before what is in it.
+    /// By path, so that each directory precedes its content.
     entries: BTreeMap<Vec<Vec<u8>>, Entry>,
     inodes: u64,
 }
@@ -117,7 +116,7 @@ struct Entry {
 }
 
 impl Sandbox {
-    /// Reads an input; what cannot be is left out.
+    /// Parses an input; skips impossible entries.
     pub fn read(input: &[u8]) -> Self {
         let mut sandbox = Self::default();
         sandbox.add(Vec::new(), UpperKind::Directory { opaque: false }, &[]);
@@ -165,7 +164,7 @@ impl Sandbox {
         }
     }
 
-    /// Makes the directories above a name; the answer is whether it can be.
+    /// Creates the directories above a name. Returns whether that is possible.
     fn make_room(&mut self, names: &[Vec<u8>]) -> bool {
         for length in 1..names.len() {
             match self.entries.get(&names[..length]) {
@@ -198,14 +197,13 @@ impl Sandbox {
         }
     }
 
-    /// Whether attributes say nothing that makes a file another kind or gives it another name.
+    /// Whether no attribute changes a file's kind or name.
     pub fn is_what_it_seems(&self) -> bool {
         let names = self.entries.values().flat_map(|entry| entry.attributes.keys());
         names.into_iter().all(|name| !name.ends_with(b"win32.reparse") && !name.ends_with(b"win32.name"))
     }
 
-    /// The paths, case folded, that are to be seen: those of the layer below, and what the sandbox makes of
-    /// them.
+    /// The paths, case folded, that the view must show: the lower layer's, as changed by the sandbox.
     pub fn expected(&self) -> BTreeSet<Vec<Vec<u8>>> {
         let fold = |names: &[Vec<u8>]| names.iter().map(|name| name::fold(name)).collect::<Vec<_>>();
         let view = &base().view;
@@ -221,10 +219,10 @@ impl Sandbox {
             let replaces = self.entries.iter().any(|(other, twin)| {
                 other != names && twin.kind == UpperKind::Whiteout && fold(other) == path
             });
-            // The root is always there, and not listed.
+            // The root always exists and is not listed.
             let lasting = path.is_empty() || there.get(&path) == Some(&true) && !replaces;
             match entry.kind {
-                // One that came back in another case is a replacement, which its own entry makes.
+                // A name that came back in another case is a replacement, made by its own entry.
                 UpperKind::Whiteout => {
                     let back = |(other, twin): (&Vec<Vec<u8>>, &Entry)| {
                         twin.kind != UpperKind::Whiteout && fold(other) == path
@@ -251,7 +249,7 @@ impl Sandbox {
     }
 }
 
-/// The names of a path, if it can be one.
+/// The components of a path, if it is valid.
 fn names(path: &[u8]) -> Option<Vec<Vec<u8>>> {
     if path.is_empty() {
         return Some(Vec::new());
@@ -286,7 +284,7 @@ impl Upper for Sandbox {
     }
 }
 
-/// What a view shows: paths, case folded, and whether they are directories.
+/// The view's paths, case folded, and whether they are directories.
 pub fn shown(view: &View) -> Vec<(Vec<Vec<u8>>, bool)> {
     let mut all = Vec::new();
     let mut directories: Vec<(Vec<Vec<u8>>, Node)> = vec![(Vec::new(), view.root())];

@@ -1,12 +1,12 @@
-//! Reading everything of a view.
+//! Reads everything in a view.
 
 use std::io::Read;
 
 use windowsfilter::{Follow, Node, NodeKind, View};
 
-/// Nodes that are visited: inputs are small, but a file can have many names.
+/// Most nodes to visit: inputs are small, but a file can have many names.
 const MOST_NODES: usize = 5_000;
-/// Bytes that are read of a file: a small tar can claim holes without end.
+/// Most bytes to read of a file: a small tar can claim endless holes.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Visits every name, and finds each again by its path.
@@ -32,7 +32,7 @@ pub fn read_everything(view: &View) {
 
 fn read(view: &View, node: &Node) {
     let metadata = view.metadata(node).expect("a node of the view");
-    // A directory may be there only because something is in it.
+    // A directory may exist only because it contains something.
     let is_directory = node.is_directory();
     assert!(is_directory || metadata.origin.is_some(), "every file comes from a layer");
     for stream in &metadata.streams {

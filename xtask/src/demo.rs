@@ -1,7 +1,7 @@
-//! `cargo xtask demo`: the whole tool at work, step by step, with ordinary commands a reader could type.
+//! `cargo xtask demo`: the whole tool at work, step by step, with ordinary commands that a reader can type.
 //!
-//! Everything happens in a directory of its own that is removed at the end. A step that fails ends the demo;
-//! whatever is mounted by then is unmounted.
+//! Everything happens in a directory of its own that is removed at the end. A step that fails ends the demo
+//! and unmounts everything.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 /// Runs the demo.
 ///
 /// # Errors
-/// The first step that fails, or whose result is not what was to be shown.
+/// The first step that fails, or has an unexpected result.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing("the demo mounts file systems: run it as root".into()));
@@ -82,8 +82,8 @@ impl Demo {
         command
     }
 
-    /// Runs the tool after printing the command as a reader would type it, without where the binary and store
-    /// are.
+    /// Prints the command as a reader would type it, without the paths of binary and store, and runs the
+    /// tool.
     fn show<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<()> {
         println!("$ {}", shown(&self.tool(args)));
         run_unannounced(Command::new(&self.binary).args(args).env("WINDOWSFILTER_ROOT", self.path("store")))
@@ -150,7 +150,7 @@ impl Demo {
         Self::title("Export, import under another name, compare");
         let export = self.path("export.tar").to_string_lossy().into_owned();
         self.show(&["image", "export", CHANGED, &export, "--format", "oci-archive", "--compress", "gzip"])?;
-        // Into a store that has none of the layers, so that every byte comes from the export.
+        // A store without any of the layers, so that every byte comes from the export.
         let other = self.path("other-store").to_string_lossy().into_owned();
         self.show(&["--root", &other, "image", "import", &export, "--ref", COPY])?;
         let ours = self.ask(&["image", "inspect", CHANGED])?;

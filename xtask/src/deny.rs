@@ -1,4 +1,4 @@
-//! `cargo deny`: licences, bans and sources always; advisories when their database can be had.
+//! `cargo deny`: always checks licences, bans and sources; advisories if their database is available.
 //!
 //! The advisory database is a git repository on the network. A machine that cannot reach it still checks
 //! everything else, and says that it did not check advisories.
@@ -13,7 +13,7 @@ use programs::workspace;
 /// Runs the checks.
 ///
 /// # Errors
-/// When a check fails, or `cargo deny` can be neither found nor built.
+/// If a check fails, or `cargo deny` can be neither found nor built.
 pub(crate) fn run_checks() -> Result<()> {
     let program = cargo_deny()?;
     let deny = || {

@@ -1,11 +1,10 @@
-//! `cargo xtask fuzz`: the fuzz targets in `fuzz/`, built for coverage by the toolchain at hand and run for a
-//! while each.
+//! `cargo xtask fuzz`: builds the fuzz targets in `fuzz/` for coverage with the present toolchain, and runs
+//! each for a while.
 //!
 //! `fuzz/` has the layout of cargo-fuzz, so `cargo +nightly fuzz run TARGET` works as well. This task needs
-//! no other toolchain: the flags are those of cargo-fuzz that stable compilers take, without a sanitizer,
-//! which safe Rust does not need. Inputs come from `fuzz/corpus`, from the vectors, and from what earlier
-//! runs found, all in `target/fuzz/corpus`. `fuzz/regressions` has every input that once broke something; it
-//! runs first.
+//! no other toolchain: it uses cargo-fuzz's flags that stable compilers accept, without a sanitizer, which
+//! safe Rust does not need. Inputs come from `fuzz/corpus`, from the vectors, and from earlier runs, all in
+//! `target/fuzz/corpus`. `fuzz/regressions` has every input that once broke something; it runs first.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,22 +37,22 @@ pub(crate) struct Args {
     minimise: bool,
 }
 
-/// What cargo-fuzz gives rustc, less the sanitizer.
+/// cargo-fuzz's flags for rustc, without the sanitizer.
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0";
 const TRIPLE: &str = concat!("x86_64", "-unknown-linux-gnu");
 /// Longest input, bytes: a tar with some entries.
 const LONGEST: u32 = 64 << 10;
-/// Longest input of targets whose documents may be so large.
+/// Longest input of targets with large documents.
 const LONGEST_DOCUMENT: u32 = 16 << 20;
-/// These targets.
+/// The targets with large documents.
 const OF_DOCUMENTS: [&str; 3] = ["docker_store", "image_documents", "sandbox_attributes"];
 
 /// Builds and runs.
 ///
 /// # Errors
-/// A target that does not build, or finds something: the input is named in its output.
+/// A target does not build, or finds something: its output names the input.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let all = targets()?;
     if let Some(unknown) = args.targets.iter().find(|target| !all.contains(target)) {
@@ -108,13 +107,13 @@ fn corpus(target: &str) -> PathBuf {
     work_dir().join("corpus").join(target)
 }
 
-/// Runs what once broke the target.
+/// Runs the inputs that once broke the target.
 fn regressions(target: &str) -> Result<()> {
     let dir = fuzz_dir().join("regressions").join(target);
     if dir.is_dir() { output(program(target).arg("-runs=0").arg(&dir)).map(drop) } else { Ok(()) }
 }
 
-/// Runs the targets, a few at a time, and gives what those said that found something.
+/// Runs the targets, a few at a time, and returns the output of those with findings.
 fn run_all(targets: &[String], args: &Args) -> Result<Vec<String>> {
     let mut failures = Vec::new();
     for some in targets.chunks(args.jobs.max(1)) {
@@ -147,7 +146,7 @@ fn longest(target: &str) -> String {
     format!("-max_len={bytes}")
 }
 
-/// Merges everything that was found into the smallest corpus.
+/// Merges all inputs into the smallest corpus.
 fn minimise(target: &str) -> Result<()> {
     let fresh = minimised().join(target);
     if fresh.exists() {
@@ -162,7 +161,7 @@ fn minimised() -> PathBuf {
     work_dir().join("minimised")
 }
 
-/// Has the test bed write or keep the corpora of these targets below `dir`.
+/// Lets the test bed write or keep the corpora of these targets below `dir`.
 fn corpora(task: &str, dir: &Path, targets: &[String]) -> Result<()> {
     run_unannounced(Profile::Dev.command(&[TESTBED])?.arg(task).arg(dir).args(targets))
 }

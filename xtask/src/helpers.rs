@@ -1,4 +1,4 @@
-//! Tasks that are programs of other crates: they are built, and get the arguments as they are.
+//! Tasks that are programs of other crates: builds them and passes the arguments on.
 
 use programs::error::{Error, Result};
 use programs::process::{is_root, run_unannounced};
@@ -28,17 +28,17 @@ impl Args {
 /// Kills, starves and races the tool.
 ///
 /// # Errors
-/// When something was found, or nothing could be run.
+/// If there are findings, or nothing could be run.
 pub(crate) fn torture(args: &Args) -> Result<()> {
     prepare(args, "torture mounts file systems")?;
     let mut torture = Profile::Dev.command(&[TESTBED, COMMAND])?;
     run_unannounced(torture.arg("torture").args(&args.arguments))
 }
 
-/// Measures the tool as users get it.
+/// Measures the tool in the release build.
 ///
 /// # Errors
-/// When a contestant fails.
+/// If a contestant fails.
 pub(crate) fn bench(args: &Args) -> Result<()> {
     prepare(args, "the benchmarks mount and empty caches")?;
     let mut bench = Profile::Release.command(&[TESTBED, COMMAND])?;
@@ -61,7 +61,7 @@ fn prepare(args: &Args, why: &str) -> Result<()> {
 /// Writes an image.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub(crate) fn sample_image(args: &Args) -> Result<()> {
     if args.has("--real-binaries") {
         packages::ensure()?;
@@ -69,10 +69,10 @@ pub(crate) fn sample_image(args: &Args) -> Result<()> {
     samples("sample-image", args)
 }
 
-/// Writes the store of a Docker.
+/// Writes a Docker store.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub(crate) fn sample_docker_store(args: &Args) -> Result<()> {
     samples("sample-docker-store", args)
 }
@@ -81,10 +81,10 @@ fn samples(task: &str, args: &Args) -> Result<()> {
     run_unannounced(Profile::Dev.command(&[SAMPLES])?.arg(task).args(&args.arguments))
 }
 
-/// Generates the code of containerd's services anew.
+/// Generates the code of containerd's services again.
 ///
 /// # Errors
-/// When a protocol is malformed.
+/// If a protocol is malformed.
 pub(crate) fn grpc() -> Result<()> {
     run_unannounced(workspace::cargo().args(["run", "--locked", "--package", "grpc-code"]))
 }
@@ -92,7 +92,7 @@ pub(crate) fn grpc() -> Result<()> {
 /// Checks this Windows.
 ///
 /// # Errors
-/// When this is no Windows, or a row does not hold.
+/// If this is not Windows, or a row does not hold.
 pub(crate) fn windows_host_check(args: &Args) -> Result<()> {
     run_unannounced(Profile::Dev.command(&[HOST_CHECK, COMMAND])?.args(&args.arguments))
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask`: see `cargo xtask --help`. One file a task; those that are programs of other crates are in
-//! `helpers.rs`.
+//! `cargo xtask`: see `cargo xtask --help`. One file per task; tasks that are programs of other crates are
+//! in `helpers.rs`.
 
 mod demo;
 mod deny;

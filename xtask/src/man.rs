@@ -1,5 +1,5 @@
-//! `cargo xtask man`: manual pages, by an example of the command's crate, which has the command line's own
-//! definition.
+//! `cargo xtask man`: writes manual pages with an example of the command's crate, which has the command
+//! line's definition.
 
 use std::path::PathBuf;
 
@@ -16,13 +16,13 @@ pub(crate) struct Args {
     dir: Option<PathBuf>,
 }
 
-/// Writes the pages and says where they are.
+/// Writes the pages and prints their place.
 ///
 /// # Errors
-/// When they cannot be written.
+/// If they cannot be written.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let dir = args.dir.clone().unwrap_or_else(|| workspace::target_dir().join("man"));
-    // The example runs at the top of the repository, and `dir` is meant from here.
+    // The example runs at the top of the repository, but `dir` is relative to here.
     let dir = std::path::absolute(&dir).unwrap_or(dir);
     let mut example = workspace::cargo();
     run_command(example.args(["run", "--package", COMMAND_PACKAGE, "--example", "man", "--"]).arg(&dir))

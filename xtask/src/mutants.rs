@@ -1,10 +1,9 @@
-//! `cargo xtask mutants`: changes the code one place at a time, and shows which changes no test of its crate
-//! notices.
+//! `cargo xtask mutants`: changes the code one place at a time, and shows the changes that no test of its
+//! crate notices.
 //!
-//! cargo-mutants works on a copy of the workspace, with a build directory of its own, and leaves what it
-//! found in `target/mutants.out`. It takes hours for a crate, so it is no part of `.ci/run`: shards divide
-//! the work. Tests that change nothing but themselves, benchmarks and what only Windows compiles are left
-//! out.
+//! cargo-mutants works on a copy of the workspace, with a build directory of its own, and writes its
+//! results to `target/mutants.out`. It takes hours for a crate, so it is not part of `.ci/run`: shards
+//! divide the work. Test code, benchmarks and code that only Windows compiles are left out.
 
 use std::process::Command;
 
@@ -15,14 +14,14 @@ use programs::workspace;
 
 use crate::{packages, test};
 
-/// Least seconds a test run may take before a mutant counts as caught because it hangs: a loaded machine is
-/// slower than the first run was.
+/// Shortest timeout of a test run, seconds, after which a mutant counts as caught because it hangs: a
+/// loaded machine is slower than in the first run.
 const MINIMUM_TIMEOUT: &str = "120";
 
-/// Files whose mutants say nothing.
+/// Files whose mutants are irrelevant.
 const EXCLUDED: [&str; 4] = ["**/tests/**", "**/tests.rs", "**/windows/**", "**/no_host.rs"];
 
-/// Functions whose mutants say nothing: what people read of a value while they debug.
+/// Functions whose mutants are irrelevant: debug output.
 const EXCLUDED_FUNCTIONS: [&str; 1] = ["impl (fmt::)?Debug for"];
 
 /// Change the code one place at a time, and show which changes no test notices.
@@ -45,7 +44,7 @@ pub(crate) struct Args {
 /// Runs cargo-mutants.
 ///
 /// # Errors
-/// When a mutant is missed, when the tests fail without any, or when what they need cannot be installed.
+/// A mutant is missed, the tests fail without any, or the tests' tools cannot be installed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     packages::ensure()?;
     let mut mutants = Command::new(cargo_mutants()?);
@@ -53,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     mutants.args(["--output", "target", "--no-shuffle", "--minimum-test-timeout", MINIMUM_TIMEOUT]);
     let runner = if find("cargo-nextest").is_some() { "nextest" } else { "cargo" };
     mutants.args(["--test-tool", runner]);
-    // Lints that are errors would catch mutants that no test catches.
+    // Deny-level lints would catch mutants that no test catches.
     mutants.arg("--cap-lints=true");
     mutants.args(EXCLUDED.iter().flat_map(|glob| ["--exclude", glob]));
     mutants.args(EXCLUDED_FUNCTIONS.iter().flat_map(|function| ["--exclude-re", function]));

@@ -1,15 +1,15 @@
-//! The Debian packages that tests, demo and benchmarks use, installed when they are missing.
+//! The Debian packages that tests, demo and benchmarks use; installs missing ones.
 //!
-//! Nothing is prepared by hand on a fresh machine: every task that needs a program calls [`ensure`] first.
-//! Without root nothing is installed; the error is the command to run. Tools that Debian has only in a newer
-//! release or not at all are in [`crate::tools`].
+//! A fresh machine needs no preparation: every task that needs a program calls [`ensure`] first. Without
+//! root nothing is installed, and the error has the command to run. [`crate::tools`] has tools that Debian
+//! has only in a newer release or not at all.
 
 use std::process::Command;
 
 use programs::error::{Error, Result};
 use programs::process::{find, is_root, output, run};
 
-/// A package and what it is for.
+/// A package and its purpose.
 struct Package {
     name: &'static str,
     why: &'static str,
@@ -48,11 +48,11 @@ const PACKAGES: &[Package] = &[
     package("zstd", "compressed images in tests"),
 ];
 
-/// Installs what is missing.
+/// Installs missing packages.
 ///
 /// # Errors
-/// [`Error::Missing`] with the command to run when this process may not install or this is no Debian;
-/// [`Error::Failed`] when apt-get failed twice.
+/// [`Error::Missing`] with the command to run if this process may not install or this is not Debian;
+/// [`Error::Failed`] if apt-get fails twice.
 pub(crate) fn ensure() -> Result<()> {
     let missing = missing()?;
     if missing.is_empty() {
@@ -87,23 +87,23 @@ fn is_installed(name: &str) -> bool {
         .is_ok_and(|status| status == "installed")
 }
 
-/// Installs; package lists are fetched only when the ones at hand do not lead to the packages.
+/// Installs; updates package lists only if the present ones fail.
 fn install(names: &[&str]) -> Result<()> {
     let first = run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(names));
     let Err(error) = first else { return Ok(()) };
     println!("{error}; trying once more with fresh package lists");
-    // Fails also when only a source that we do not need cannot be reached: the second install decides.
+    // It also fails if only an unneeded source is unreachable: the second install decides.
     if let Err(error) = run(apt_get().arg("update")) {
         println!("{error}");
     }
     run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(names))
 }
 
-/// Little output, patience with another apt-get and with a mirror.
+/// Little output, and patience with another apt-get and with a mirror.
 pub(crate) const APT_OPTIONS: [&str; 7] =
     ["-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=2"];
 
-/// apt-get that asks nothing and waits for another apt-get instead of failing.
+/// apt-get without questions, which waits for another apt-get instead of failing.
 pub(crate) fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").stdin(std::process::Stdio::null());

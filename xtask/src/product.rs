@@ -1,7 +1,7 @@
-//! The product and its helpers, built by cargo, whose progress the reader sees.
+//! Builds the product and its helpers with cargo, whose progress the reader sees.
 //!
-//! All tasks but `bench` build by the profile that the tests are built by, so that a machine builds each
-//! crate once. `bench` measures what users get: the release.
+//! All tasks except `bench` use the tests' profile, so that a machine builds each crate once. `bench`
+//! measures the release build.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,20 +13,20 @@ use programs::workspace;
 /// A profile in `Cargo.toml`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Profile {
-    /// That of the tests.
+    /// The tests' profile.
     Dev,
-    /// That of users.
+    /// The users' profile.
     Release,
 }
 
 impl Profile {
     /// Builds these programs.
     ///
-    /// All packages that have programs are named each time: which features a dependency is built with follows
-    /// from the packages that are named, and so all tasks share what is built.
+    /// Always names all packages with programs: dependencies' features follow from the named packages, so
+    /// this lets all tasks share the builds.
     ///
     /// # Errors
-    /// When they do not build.
+    /// If they do not build.
     pub(crate) fn build(self, programs: &[&str]) -> Result<()> {
         let mut build = workspace::cargo();
         build.args(["build", "--locked"]).args(PACKAGES.iter().flat_map(|package| ["--package", package]));
@@ -36,7 +36,7 @@ impl Profile {
         run_unannounced(build.args(programs.iter().flat_map(|program| ["--bin", program])))
     }
 
-    /// Where a built program is.
+    /// The path of a built program.
     pub(crate) fn program(self, name: &str) -> PathBuf {
         let dir = match self {
             Self::Dev => "debug",
@@ -45,10 +45,10 @@ impl Profile {
         workspace::target_dir().join(dir).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 
-    /// Builds the programs and gives the first of them.
+    /// Builds the programs and returns the first.
     ///
     /// # Errors
-    /// When they do not build.
+    /// If they do not build.
     pub(crate) fn command(self, programs: &[&str]) -> Result<Command> {
         self.build(programs)?;
         Ok(Command::new(self.program(programs.first().copied().unwrap_or_default())))
@@ -61,7 +61,7 @@ pub(crate) const COMMAND_PACKAGE: &str = "windowsfilter-cli";
 pub(crate) const COMMAND: &str = "windowsfilter";
 /// Makes images and stores; program and package.
 pub(crate) const SAMPLES: &str = "sample-images";
-/// Tries the command; program and package.
+/// Tests the command; program and package.
 pub(crate) const TESTBED: &str = "testbed";
 /// Checks a Windows host; program and package.
 pub(crate) const HOST_CHECK: &str = "windows-host-check";

@@ -1,10 +1,9 @@
-//! `cargo xtask readme`: the README's quick start, run as a reader would run it, so that what it shows is
-//! what happens.
+//! `cargo xtask readme`: runs the README's quick start as a reader would, so that its output stays true.
 //!
-//! Between the markers every line `$ command` of a `console` block is run, in order, in a scratch directory
-//! and with a store of its own; what it prints takes the place of the lines below it. `--check` runs the same
-//! and compares: words with digits in them (digests, times, sizes of what was just made) may differ,
-//! everything else may not.
+//! Between the markers it runs every line `$ command` of a `console` block, in order, in a scratch
+//! directory and with a store of its own, and replaces the lines below by the output. `--check` runs the
+//! same and compares: words with digits in them (digests, times, sizes of new files) may differ, everything
+//! else may not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,19 +27,19 @@ pub(crate) struct Args {
 
 const START: &str = "<!-- quick-start:start -->";
 const END: &str = "<!-- quick-start:end -->";
-/// What the README shows in place of the scratch directory.
+/// The README's replacement for the scratch directory.
 const HOME: &str = "/home/you";
 
 /// Runs the quick start and rewrites or checks the README.
 ///
 /// # Errors
-/// A command that fails, or that prints something else than the README says.
+/// A command fails, or prints something else than the README says.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing("the quick start mounts file systems: run it as root".into()));
     }
     packages::ensure()?;
-    // What `cargo xtask` builds in the quick start, too, so that nothing is built there.
+    // `cargo xtask` builds these in the quick start; build them before, so that its output has no build.
     Profile::Dev.build(&[COMMAND, SAMPLES])?;
     let shell = Shell::new(&Profile::Dev.program(COMMAND))?;
     let path = workspace::root().join("README.md");
@@ -60,7 +59,7 @@ fn parts<'a>(text: &'a str, path: &Path) -> Result<(&'a str, &'a str, &'a str)> 
     Ok((before, inside, after))
 }
 
-/// `text` with the output of every command replaced by what `run` says it prints now.
+/// `text` with each command's output replaced by that of `run`.
 fn rerun(text: &str, mut run: impl FnMut(&str) -> Result<String>) -> Result<String> {
     let mut fresh = String::new();
     let mut in_console = false;
@@ -90,7 +89,7 @@ fn compare(shown: &str, fresh: &str) -> Result<()> {
     )))
 }
 
-/// The text with `#` for every word that may differ from run to run.
+/// The text with `#` for every word that may differ between runs.
 fn steady(text: &str) -> String {
     let word = |word: &str| {
         if word.contains(|c: char| c.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() }
@@ -119,11 +118,11 @@ impl Shell {
         Ok(Self { dir, path })
     }
 
-    /// What `line` prints, both streams, as somebody at a terminal reads it.
+    /// The output of `line`, both streams, as on a terminal.
     fn run(&self, line: &str) -> Result<String> {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("exec 2>&1\n{line}")]).current_dir(&self.dir);
-        // Cargo's lines, and the command line it runs, are no part of what is shown.
+        // Hides cargo's own lines and the command line it runs.
         command.env("CARGO_TERM_QUIET", "true");
         command.env("PATH", &self.path).env("WINDOWSFILTER_ROOT", self.dir.join("store"));
         let start = |source| Error::Start { program: line.to_owned(), source };

@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything that tests use is there first, then all of them run.
+//! `cargo xtask test`: installs everything that tests use, then runs all of them.
 //!
-//! Tests that mount need root: without it those with a containerd leave themselves out, and say so; the
-//! others fail. CI must be root, so that nothing is left out there unnoticed.
+//! Tests that mount need root: without it those with a containerd skip themselves with a message; the
+//! others fail. CI must be root, so that no test is skipped unnoticed.
 
 use std::path::PathBuf;
 
@@ -19,10 +19,10 @@ pub(crate) struct Args {
     arguments: Vec<String>,
 }
 
-/// What tests find by environment variables, because it is no part of the machine.
+/// Tools that tests find by environment variables, because they are not part of the machine.
 ///
 /// # Errors
-/// When one of them can be neither found nor made.
+/// If one of them can be neither found nor built.
 pub(crate) fn tools() -> Result<Vec<(&'static str, PathBuf)>> {
     let containerds = tools::containerds()?;
     Ok(vec![
@@ -38,7 +38,7 @@ pub(crate) fn tools() -> Result<Vec<(&'static str, PathBuf)>> {
 /// Runs the tests.
 ///
 /// # Errors
-/// When a test fails, when CI is not root, or when what tests need cannot be installed.
+/// A test fails, CI is not root, or the tests' tools cannot be installed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         if workspace::is_ci() {
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     run_command(tests.arg("--workspace"))?;
     if runner[0] == "nextest" {
-        // nextest leaves out the examples in the documentation.
+        // nextest does not run the examples in the documentation.
         run_command(workspace::cargo().args(["test", "--doc", "--workspace"]).envs(tools()))?;
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! Tools that the machine's Debian has not, or not as new. They live in `target/tools` and change nothing
-//! else on the machine.
+//! Tools that the machine's Debian lacks or has only in an older version. They are in `target/tools` and
+//! change nothing else on the machine.
 //!
-//! * A newer `fsck.erofs`. Debian 12's 1.5 knows blocks of 4,096 bytes only, Debian 13's 1.8.6 crashes on the
-//!   checksum of images with smaller ones.
-//! * Two containerds, so that the snapshotter is tested with the oldest major version it supports and the
-//!   newest; a registry; containerd's own suite for snapshotters (`suite.rs`); and a Docker, whose BuildKit
-//!   builds images with it.
+//! * A newer `fsck.erofs`. Debian 12's 1.5 supports only blocks of 4,096 bytes, Debian 13's 1.8.6 crashes
+//!   on the checksum of images with smaller ones.
+//! * Two containerds, to test the snapshotter with the oldest supported major version and the newest; a
+//!   registry; containerd's own suite for snapshotters (`suite.rs`); and a Docker, whose BuildKit builds
+//!   images with it.
 //! * `cargo deny` and `cargo mutants`, built from source unless they are installed. An unoptimised build
 //!   takes a minute each and is fast enough.
 
@@ -23,8 +23,8 @@ use release::Release;
 pub(crate) use release::debian_mirror;
 pub(crate) use suite::snapshotter_suite;
 
-/// containerd 1.7, which has no transfer service to speak of; the registry; Go and what containerd's suite is
-/// built from.
+/// containerd 1.7, whose transfer service is hardly usable; the registry; Go and the packages to build
+/// containerd's suite.
 const TRIXIE: Release = Release {
     suite: "trixie",
     purpose: "",
@@ -39,7 +39,7 @@ const TRIXIE: Release = Release {
     programs: &["usr/bin/containerd", "usr/bin/ctr", "usr/bin/docker-registry", "usr/lib/go/bin/go"],
 };
 
-/// containerd 2 and an erofs-utils that is new enough.
+/// containerd 2 and a new enough erofs-utils.
 const FORKY: Release = Release {
     suite: "forky",
     purpose: "",
@@ -47,8 +47,8 @@ const FORKY: Release = Release {
     programs: &["usr/bin/containerd", "usr/bin/ctr", "usr/bin/fsck.erofs", "usr/bin/mkfs.erofs"],
 };
 
-/// A Docker with the BuildKit that is in it: no Debian has `buildkitd`. In a directory of its own, as it
-/// comes with half a system.
+/// A Docker with its BuildKit: Debian has no `buildkitd`. In a directory of its own, because it brings half
+/// a system along.
 const DOCKER: Release = Release {
     suite: "forky",
     purpose: "-docker",
@@ -56,14 +56,15 @@ const DOCKER: Release = Release {
     programs: &["usr/sbin/dockerd", "usr/sbin/runc", "usr/libexec/docker/cli-plugins/docker-buildx"],
 };
 
-/// First version that sums the superblock of images with 512-byte blocks without crashing.
+/// First version that checksums the superblock of images with 512-byte blocks without crashing.
 const EROFS_WANTED: (u32, u32) = (1, 9);
 
-/// A `fsck.erofs` that can judge our indexes: the system's when it is new enough, else one in `target/tools`.
+/// A `fsck.erofs` that can check our indexes: the system's if it is new enough, otherwise one in
+/// `target/tools`.
 ///
 /// # Errors
-/// [`Error::Missing`] when apt has no Debian source to derive the newer one from; what apt-get and dpkg-deb
-/// fail with.
+/// [`Error::Missing`] if apt has no Debian source to derive the newer one from; failures of apt-get and
+/// dpkg-deb.
 pub(crate) fn fsck_erofs() -> Result<PathBuf> {
     if let Some(system) = find("fsck.erofs")
         && erofs_version(&system).is_some_and(|version| version >= EROFS_WANTED)
@@ -93,7 +94,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// What the tests and benchmarks with a real containerd need.
+/// The programs for tests and benchmarks with a real containerd.
 #[derive(Clone, Debug)]
 pub(crate) struct Containerds {
     /// Directory with `containerd` and `ctr` 1.7.
@@ -107,7 +108,7 @@ pub(crate) struct Containerds {
 /// Both containerds and a registry, unpacked in `target/tools`.
 ///
 /// # Errors
-/// As [`fsck_erofs`].
+/// Like [`fsck_erofs`].
 pub(crate) fn containerds() -> Result<Containerds> {
     TRIXIE.ensure()?;
     Ok(Containerds {
@@ -120,33 +121,33 @@ pub(crate) fn containerds() -> Result<Containerds> {
 /// Directory with `containerd`, `ctr` and `mkfs.erofs`; containerd is 2.1 or newer.
 ///
 /// # Errors
-/// As [`fsck_erofs`].
+/// Like [`fsck_erofs`].
 pub(crate) fn containerd_2() -> Result<PathBuf> {
     FORKY.ensure()?;
     Ok(FORKY.programs_dir())
 }
 
-/// Directory with `dockerd`, `docker-buildx`, and the `runc` without which BuildKit does not start.
+/// Directory with `dockerd`, `docker-buildx`, and `runc`, which BuildKit needs to start.
 ///
 /// # Errors
-/// As [`fsck_erofs`].
+/// Like [`fsck_erofs`].
 pub(crate) fn docker() -> Result<PathBuf> {
     DOCKER.ensure()?;
     Ok(DOCKER.programs_dir())
 }
 
-/// `cargo deny`: the installed one, else one built into `target/tools`.
+/// `cargo deny`: the installed one, otherwise one built into `target/tools`.
 ///
 /// # Errors
-/// What `cargo install` fails with.
+/// Failures of `cargo install`.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
     cargo_tool("cargo-deny")
 }
 
-/// `cargo mutants`: the installed one, else one built into `target/tools`.
+/// `cargo mutants`: the installed one, otherwise one built into `target/tools`.
 ///
 /// # Errors
-/// What `cargo install` fails with.
+/// Failures of `cargo install`.
 pub(crate) fn cargo_mutants() -> Result<PathBuf> {
     cargo_tool("cargo-mutants")
 }

@@ -1,5 +1,5 @@
-//! The task runner stays small and knows no crate of the product, or `cargo xtask` would say nothing before
-//! the product is built; and the product needs nothing that only helps to make it.
+//! The task runner stays small and depends on no crate of the product, since otherwise `cargo xtask` would
+//! first build the product; and the product depends on nothing that only helps to build it.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -11,17 +11,17 @@ use programs::process::output;
 use programs::workspace::{cargo, root};
 use serde_json::Value;
 
-/// Lines that all of `xtask/` may have.
+/// Most lines in all of `xtask/`.
 const LINES: usize = 3000;
-/// What generates code belongs to `grpc-code`, whose output is kept in the repository.
+/// Code generators belong to `grpc-code`, whose output is kept in the repository.
 const GENERATORS: [&str; 4] = ["prost-build", "protox", "tonic-build", "tonic-prost-build"];
 
-/// A dependency: its name, and whether only tests need it.
+/// A dependency's name, and whether only tests need it.
 type Dependency = (String, bool);
 
 /// A crate of this repository.
 struct Member {
-    /// It belongs to the product: it can be published.
+    /// Whether it belongs to the product: then it can be published.
     is_product: bool,
     dependencies: Vec<Dependency>,
 }

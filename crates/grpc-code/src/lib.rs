@@ -1,8 +1,8 @@
 //! Generates the code of containerd's services from `crates/windowsfilter-containerd/proto`, without
 //! `protoc`.
 //!
-//! The code is kept in the repository (`cargo xtask grpc` writes it), so that nobody who builds the command
-//! builds the generator. The test here fails when code and protocols do not agree.
+//! The code is kept in the repository (`cargo xtask grpc` writes it), so that building the command does not
+//! build the generator. The test here fails when code and protocols do not agree.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use programs::error::{Error, IoContext as _, Result, chain};
 use programs::workspace;
 
-/// What our server answers and what it asks; what they import comes along.
+/// Our server's services and those it calls; their imports are generated too.
 const SERVICES: [&str; 4] =
     ["services/snapshots.proto", "services/diff.proto", "services/content.proto", "services/leases.proto"];
 
@@ -23,7 +23,7 @@ pub fn kept() -> PathBuf {
 /// Writes the code into `dir`, a file for each package of the protocols.
 ///
 /// # Errors
-/// When a protocol is malformed, or `dir` cannot be written.
+/// If a protocol is malformed, or `dir` cannot be written.
 pub fn generate(dir: &Path) -> Result<()> {
     let protocols = workspace::root().join("crates/windowsfilter-containerd/proto");
     let descriptors = protox::compile(SERVICES, [&protocols])

@@ -1,4 +1,4 @@
-//! `cargo xtask grpc`: writes the code anew.
+//! `cargo xtask grpc`: generates the code again.
 
 use std::process::ExitCode;
 

@@ -10,7 +10,7 @@ pub enum Error {
     /// A program could not be started.
     #[error("cannot run {program:?}")]
     Start {
-        /// Program as it was looked up.
+        /// The program's name, as given.
         program: String,
         /// Why it could not be started.
         source: std::io::Error,
@@ -28,23 +28,23 @@ pub enum Error {
     /// Reading or writing a path failed.
     #[error("{}", path.display())]
     Io {
-        /// What was read or written.
+        /// The path.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// Something this machine or this repository lacks.
+    /// This machine or repository lacks something.
     #[error("{0}")]
     Missing(String),
-    /// A result that is not what the task demands.
+    /// A result that does not meet the task's requirements.
     #[error("{0}")]
     Unexpected(String),
-    /// JSON that another program or an earlier run wrote is not what was agreed on.
+    /// Unexpected JSON from another program or an earlier run.
     #[error("{what}")]
     Json {
-        /// Where the JSON came from.
+        /// The source of the JSON.
         what: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: serde_json::Error,
     },
 }

@@ -1,6 +1,6 @@
-//! How the tasks, the test bed and tests run other programs, and where things are in this repository.
+//! Running other programs, and paths in this repository, for the tasks, the test bed and tests.
 //!
-//! It knows nothing of layers: `cargo xtask` is built on it before anything of the product is.
+//! It does not depend on the product: `cargo xtask` needs it before anything of the product is built.
 
 pub mod error;
 pub mod mounts;

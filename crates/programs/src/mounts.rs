@@ -1,4 +1,4 @@
-//! What is mounted below a directory.
+//! Mounts below a directory.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::process::output;
 /// The mount points below `dir`, outermost first.
 ///
 /// # Errors
-/// When the mount table cannot be read.
+/// If the mount table cannot be read.
 pub fn below(dir: &Path) -> Result<Vec<String>> {
     let table = Path::new("/proc/self/mountinfo");
-    // Mounts of others may have any bytes in their names.
+    // Foreign mount points may contain any bytes.
     let text = fs::read(table).at(table)?;
     let text = String::from_utf8_lossy(&text);
     let points = text.lines().filter_map(|line| line.split(' ').nth(4));

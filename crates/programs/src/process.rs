@@ -1,4 +1,4 @@
-//! Running other programs: shown to the reader first when they are the point, quietly when they are a means.
+//! Runs other programs: with the command line shown if the reader should see it, otherwise quietly.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -43,7 +43,7 @@ pub fn run_unannounced(command: &mut Command) -> Result<()> {
     Err(Error::Failed { command: shown(command), status, output: String::new() })
 }
 
-/// Runs and returns what was printed; what went to stderr becomes part of the error.
+/// Runs and returns the standard output; standard error becomes part of the error.
 ///
 /// # Errors
 /// [`Error::Start`] and [`Error::Failed`].
@@ -61,14 +61,14 @@ fn start_error(command: &Command, source: std::io::Error) -> Error {
     Error::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }
 
-/// Where a program is in `PATH`, if it is.
+/// A program's path in `PATH`, if it is there.
 #[must_use]
 pub fn find(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
-/// Whether this process may mount and install.
+/// Whether this process is root, and can mount and install.
 #[must_use]
 pub fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")

@@ -1,4 +1,4 @@
-//! Where things are in this repository.
+//! Paths in this repository.
 
 use std::path::{Path, PathBuf};
 
@@ -9,20 +9,20 @@ pub fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-/// Where cargo builds: `CARGO_TARGET_DIR`, or `target`.
+/// cargo's target directory: `CARGO_TARGET_DIR`, or `target`.
 #[must_use]
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// Where tools that the machine lacks are put. Not under `CARGO_TARGET_DIR`: every target directory shares
-/// them.
+/// The directory for tools that the machine lacks. Not under `CARGO_TARGET_DIR`: all target directories
+/// share them.
 #[must_use]
 pub fn tools_dir() -> PathBuf {
     root().join("target/tools")
 }
 
-/// Whether this run is CI's, where a missing tool or right is a failure and not a reason to test less.
+/// Whether this runs in CI, where a missing tool or right is a failure, not a reason to skip tests.
 #[must_use]
 pub fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false" && value != "0")

@@ -1,4 +1,4 @@
-//! The archives that images travel in, written the same way every time: sorted names, no owner, time 0.
+//! Archives of images, written reproducibly: sorted names, no owner, time 0.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read};
@@ -55,7 +55,7 @@ impl<'a> Archive<'a> {
 /// Writes everything below `from` to the tar `out`.
 ///
 /// # Errors
-/// When something cannot be read, or `out` not be written.
+/// If a file cannot be read, or `out` not be written.
 pub fn directory(from: &Path, out: &Path) -> Result<()> {
     let mut archive = Archive::create(out)?;
     add_below(&mut archive, from, "")?;

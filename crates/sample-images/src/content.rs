@@ -1,10 +1,9 @@
-//! File contents that compress and inflate like those of a Windows image, made on the fly.
+//! File contents that compress and inflate like those of a Windows image, generated on the fly.
 //!
-//! What matters to a benchmark is how hard inflating is: short matches and many literals in code, long
-//! matches in text and tables, nothing to find in certificates and compressed resources. A generated program
-//! file is built of the same parts in the same proportions as a real one (code, strings, data, resources,
-//! relocations, signature), and whole layers come out at about half their size under `gzip -6`, as real base
-//! layers do.
+//! A benchmark needs realistic inflating: short matches and many literals in code, long matches in text and
+//! tables, none in certificates and compressed resources. A generated program file consists of the same
+//! parts in the same proportions as a real one (code, strings, data, resources, relocations, signature),
+//! and `gzip -6` compresses whole layers to about half their size, like real base layers.
 //!
 //! A file's bytes depend on its seed and size only, not on how they are read. Speed: some 400 MB/s on one
 //! core.
@@ -26,7 +25,7 @@ pub enum ContentKind {
     Dense,
 }
 
-/// Bytes of one part that is generated in one go. Also the unit in which a program's parts alternate.
+/// Bytes generated at a time. Also the unit in which a program's parts alternate.
 const PART: usize = 32 * 1024;
 
 /// A file's content as a stream.
@@ -35,14 +34,14 @@ pub struct Content {
     kind: ContentKind,
     prng: Prng,
     size: u64,
-    /// Bytes generated so far, the unread ones of `part` included.
+    /// Bytes generated so far, including the unread ones of `part`.
     generated: u64,
     part: Vec<u8>,
     read: usize,
 }
 
 impl Content {
-    /// The content of `size` bytes that `seed` stands for.
+    /// The content of `size` bytes for `seed`.
     #[must_use]
     pub fn new(kind: ContentKind, seed: u64, size: u64) -> Self {
         Self { kind, prng: Prng::new(seed), size, generated: 0, part: Vec::new(), read: 0 }
@@ -63,7 +62,7 @@ impl Content {
         self.generated += wanted as u64;
     }
 
-    /// Sections in a program's order; which one a part belongs to follows from its place in the file.
+    /// A part of a program. Its section follows from its place in the file.
     fn program_part(&mut self, first: bool, wanted: usize) {
         let (prng, out) = (&mut self.prng, &mut self.part);
         if first {
@@ -155,7 +154,7 @@ fn code(prng: &mut Prng, out: &mut Vec<u8>, wanted: usize) {
     ];
     while out.len() < wanted {
         let draw = prng.draw();
-        // Squaring a uniform number makes the first openings the frequent ones.
+        // Squaring a uniform number favours the first openings.
         let skewed = ((draw & 0xff) * (draw & 0xff)) >> 11;
         out.extend_from_slice(FREQUENT[skewed as usize % FREQUENT.len()]);
         let operands = (draw >> 16).to_le_bytes();
@@ -175,7 +174,7 @@ fn code(prng: &mut Prng, out: &mut Vec<u8>, wanted: usize) {
     }
 }
 
-/// Copies `len` bytes from up to 64 KiB back: what inlined and templated code does to a file.
+/// Copies `len` bytes from up to 64 KiB back, to imitate inlined and templated code.
 fn repeat_recent(out: &mut Vec<u8>, back: u64, len: usize) {
     let back = (back as usize).max(len);
     if let Some(from) = out.len().checked_sub(back) {

@@ -1,7 +1,7 @@
-//! A diff layer: what a container changed, as HCS would export it.
+//! A diff layer: a container's changes, as HCS would export them.
 //!
 //! Every layer replaces files, hides files and a directory, adds an application, links to a file of a lower
-//! layer and brings delta hives. It spells lower names its own way, as Windows programs do: `Windows`,
+//! layer and has delta hives. It spells lower names in another case, as Windows programs do: `Windows`,
 //! `WINDOWS`, `windows`.
 
 use super::base::{DAY, HIVES, INSTALLED};
@@ -12,9 +12,9 @@ use super::plan::{Planned, Source, Stream, What, attributes, walk_order};
 use super::prng::Prng;
 use super::security::Class;
 
-/// Entries that every diff layer has: directories, hives, a program with a stream, links.
+/// Entries in every diff layer: directories, hives, a program with a stream, links.
 const FRAME: usize = 13;
-/// The smallest diff layer: the frame, and some of everything else.
+/// The smallest diff layer: the fixed part, and some of everything else.
 pub const SMALLEST: usize = 20;
 
 /// Plans diff layer `number` (the first above the base is 1) with exactly `entries` entries, at least
@@ -42,7 +42,7 @@ pub fn plan(
     diff.in_order()
 }
 
-/// How this layer spells `Windows` and `System32`.
+/// The layer's spelling of `Windows` and `System32`.
 const SPELLINGS: [(&str, &str); 3] =
     [("WINDOWS", "system32"), ("Windows", "System32"), ("windows", "SYSTEM32")];
 
@@ -89,7 +89,7 @@ impl Diff {
         self.push(name, what, attributes::FILE, Some(class));
     }
 
-    /// What every diff layer has.
+    /// Adds the fixed part of every diff layer.
     fn frame(&mut self, number: usize) {
         self.directory("Files".into(), Class::SystemDirectory);
         self.directory(self.windows(), Class::SystemDirectory);
@@ -123,7 +123,7 @@ impl Diff {
         }
     }
 
-    /// Replaces and hides lower files: half of what there is room for.
+    /// Replaces and hides lower files, for half of the remaining entries.
     fn changes(&mut self, lower: &[String], entries: usize) {
         let until = FRAME + entries.saturating_sub(FRAME) / 2;
         for (number, name) in lower.iter().enumerate() {
@@ -141,7 +141,7 @@ impl Diff {
         }
     }
 
-    /// Fills the layer up with an application and removes the one of the layer below.
+    /// Fills the layer up with an application, and removes the one of the layer below.
     fn application(&mut self, number: usize, entries: usize, bytes: u64) {
         if number > 1 && self.entries.len() < entries {
             self.push(
@@ -163,7 +163,7 @@ impl Diff {
         self.share_out(bytes);
     }
 
-    /// Gives what is left of `bytes` to the programs that have no size yet.
+    /// Shares the remaining `bytes` among the programs without a size.
     fn share_out(&mut self, bytes: u64) {
         let used: u64 = self.entries.iter().map(Planned::size).sum();
         let unsized_program = |entry: &Planned| {

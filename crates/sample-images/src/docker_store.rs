@@ -1,5 +1,5 @@
-//! A home of Docker's `windowsfilter`, made up: the files that moby's `windows.go` and `layer/filestore.go`
-//! write, in small.
+//! A synthetic home of Docker's `windowsfilter`: small versions of the files that moby's `windows.go` and
+//! `layer/filestore.go` write.
 
 use std::fs;
 use std::io;
@@ -12,18 +12,18 @@ use sha2::{Digest, Sha256};
 /// Docker's data root.
 #[derive(Debug)]
 pub struct Home {
-    /// Where it is.
+    /// Its path.
     pub root: PathBuf,
     repositories: Value,
 }
 
-/// 64 digits made of a word: an ID of a layer, a container or a diff.
+/// 64 hex digits derived from a word: an ID of a layer, a container or a diff.
 #[must_use]
 pub fn id(word: &str) -> String {
     hex::encode(Sha256::digest(word.as_bytes()))
 }
 
-/// The digits of the chain IDs that these diffs have on top of each other, base first.
+/// The hex digits of these diffs' chain IDs, base first.
 #[must_use]
 pub fn chain(diffs: &[&str]) -> Vec<String> {
     let mut chain: Vec<String> = Vec::new();
@@ -37,10 +37,10 @@ pub fn chain(diffs: &[&str]) -> Vec<String> {
     chain
 }
 
-/// Writes the data root that [`Home::sample`] is.
+/// Writes [`Home::sample`].
 ///
 /// # Errors
-/// When it is there already or cannot be written.
+/// If it exists or cannot be written.
 pub fn write(out: &Path) -> Result<()> {
     if out.exists() {
         return Err(Error::Unexpected(format!("{} is there already", out.display())));
@@ -54,10 +54,10 @@ fn put(path: PathBuf, content: impl AsRef<[u8]>) -> io::Result<()> {
 }
 
 impl Home {
-    /// An empty one in `root`.
+    /// Creates an empty one in `root`.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn new(root: &Path) -> io::Result<Self> {
         let home = Self { root: root.to_owned(), repositories: json!({}) };
         for dir in ["layerdb/sha256", "layerdb/mounts", "imagedb/content/sha256"] {
@@ -67,7 +67,7 @@ impl Home {
         Ok(home)
     }
 
-    /// Where Docker keeps its images and the entries of layerdb.
+    /// The directory of Docker's images and layerdb.
     #[must_use]
     pub fn image_dir(&self) -> PathBuf {
         self.root.join("image/windowsfilter")
@@ -82,7 +82,7 @@ impl Home {
     /// `layerchain.json`: absolute paths of the parents on the machine that wrote it, nearest first.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn parents(&self, name: &str, parents: &[&str]) -> io::Result<()> {
         let path = |parent: &&str| format!(r"C:\ProgramData\docker\windowsfilter\{parent}");
         let chain: Vec<String> = parents.iter().map(path).collect();
@@ -92,25 +92,25 @@ impl Home {
     /// A layer with one file of `bytes` bytes.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn layer(&self, name: &str, parents: &[&str], bytes: usize) -> io::Result<()> {
         put(self.dir(name).join("Files/data.bin"), vec![1; bytes])?;
         self.parents(name, parents)
     }
 
-    /// A container's layer, whose disk has `bytes` bytes.
+    /// A container's layer, with a disk of `bytes` bytes.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn sandbox(&self, name: &str, parents: &[&str], bytes: usize) -> io::Result<()> {
         put(self.dir(name).join("sandbox.vhdx"), vec![1; bytes])?;
         self.parents(name, parents)
     }
 
-    /// An entry of layerdb; `name` is its chain ID, and what Docker appends to it while it removes it.
+    /// An entry of layerdb; `name` is its chain ID, with the suffix that Docker adds while it removes it.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn record(&self, name: &str, cache_id: &str, parent: Option<&str>) -> io::Result<()> {
         let dir = self.image_dir().join("layerdb/sha256").join(name);
         put(dir.join("cache-id"), cache_id)?;
@@ -120,11 +120,11 @@ impl Home {
         }
     }
 
-    /// An image of these diffs, base first, with an entry of layerdb for each; the directories are called as
-    /// the diffs.
+    /// An image of these diffs, base first, with an entry of layerdb for each; directories have the names
+    /// of the diffs.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn image(&mut self, name: Option<&str>, diffs: &[&str]) -> io::Result<String> {
         let chain = chain(diffs);
         for (i, diff) in diffs.iter().enumerate() {
@@ -148,17 +148,17 @@ impl Home {
     /// A container's entry of layerdb.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn mount(&self, container: &str, mount_id: &str, parent: &str) -> io::Result<()> {
         let dir = self.image_dir().join("layerdb/mounts").join(container);
         put(dir.join("mount-id"), mount_id)?;
         put(dir.join("parent"), format!("sha256:{parent}"))
     }
 
-    /// An image of two layers with a container, and one of everything that Docker is known to leave behind.
+    /// An image of two layers with a container, and one of every kind of leftover that Docker is known for.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn sample(root: &Path) -> io::Result<Self> {
         let mut home = Self::new(root)?;
         let dir = |word: &str| id(&format!("dir {word}"));
@@ -168,13 +168,13 @@ impl Home {
         home.image(Some("app:1.0"), &["base", "app"])?;
         home.sandbox(&dir("box"), &[&app, &base], 300_000)?;
         home.mount(&id("container"), &dir("box"), &chain(&["base", "app"])[1])?;
-        // A build that was given up, with a layer on top of it.
+        // An abandoned build, with a layer on top of it.
         home.layer(&dir("build"), &[&base], 200_000)?;
         home.layer(&dir("build on build"), &[&dir("build"), &base], 100_000)?;
-        // An image that was removed, but for its entry of layerdb.
+        // A removed image that left an entry of layerdb.
         home.layer(&dir("old"), &[], 400_000)?;
         home.record(&id("old"), &dir("old"), None)?;
-        // What was removed by half.
+        // Half-removed layers.
         home.layer(&format!("{}-removing", dir("gone")), &[&base], 150_000)?;
         put(home.dir(&dir("cut")).join("Files/data.bin"), vec![1; 50_000])?;
         home.record(&id("lost"), &dir("lost"), None)?;

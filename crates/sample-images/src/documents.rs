@@ -1,6 +1,6 @@
 //! The JSON documents of an image: configuration, manifest, index, and `manifest.json` of `docker save`.
 //!
-//! Structs, not maps: the order of fields, and so every digest, is what stands here.
+//! Structs, not maps, so that the order of fields, and with it every digest, is fixed.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ struct History {
     created_by: String,
 }
 
-/// The days of layers are as many, the clock is not asked.
+/// Each layer's day follows from its number; the clock is not used.
 fn created(layer: usize) -> String {
     let (month, day) = (6 + layer / 28 % 7, 1 + layer % 28);
     format!("2022-{month:02}-{day:02}T08:30:00.1234567Z")
@@ -75,7 +75,7 @@ pub(super) fn config<'a>(spec: &Spec, build: u64, layers: &'a [LayerSummary]) ->
     }
 }
 
-/// The same in the spelling of official base images, which readers in Go take
+/// The config in the spelling of official base images, which readers in Go accept
 /// (microsoft/Windows-Containers#107).
 pub(super) fn as_microsoft_spells(config: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(config);

@@ -1,5 +1,5 @@
-//! Small registry hives that are valid: what a base layer's `config`, a diff layer's `Hives/*_Delta` and a
-//! boot store hold. Written as offreg writes them: one bin, one security descriptor, no logs.
+//! Writes small valid registry hives: for a base layer's `config`, a diff layer's `Hives/*_Delta` and a
+//! boot store. As offreg writes them: one bin, one security descriptor, no logs.
 //!
 //! Sources: msuhanov/regf, "Windows registry file format specification"; for layered (delta) hives the same
 //! document's notes on version 1.6.
@@ -42,7 +42,7 @@ impl Key {
         self
     }
 
-    /// Adds `value` to the key at `path`, components separated by `\`, made as needed.
+    /// Adds `value` to the key at `path`, components separated by `\`, creating missing keys.
     #[must_use]
     pub fn set(mut self, path: &str, name: &str, value: Value) -> Self {
         let mut key = &mut self;
@@ -63,16 +63,16 @@ impl Key {
     }
 }
 
-/// Which of the two forms of hive to write.
+/// The two forms of hives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HiveKind {
-    /// Version 1.5: stands alone.
+    /// Version 1.5: complete by itself.
     Full,
     /// Version 1.6 with layered keys: changes to the hive of the layers below.
     Delta,
 }
 
-/// The hive below `root`, whose own name becomes `ROOT`; `time` is a FILETIME.
+/// The hive below `root`, whose name becomes `ROOT`; `time` is a FILETIME.
 #[must_use]
 pub fn hive(root: &Key, kind: HiveKind, time: u64) -> Vec<u8> {
     let mut bin = Bin { bytes: vec![0; 32], time, security: 0 };
@@ -90,7 +90,7 @@ pub fn empty(kind: HiveKind, time: u64) -> Vec<u8> {
     hive(&Key::default(), kind, time)
 }
 
-/// The smallest boot store that HCS takes for one: `description` names the boot entry.
+/// The smallest boot store that HCS accepts: `description` names the boot entry.
 #[must_use]
 pub fn boot_store(description: &str, time: u64) -> Vec<u8> {
     const BOOT_MANAGER: &str = "{9dea862c-5cdd-4e70-acc1-f32b344d4795}";
@@ -138,7 +138,7 @@ fn put(block: &mut [u8], at: usize, bytes: &[u8]) {
     block[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// The one bin; offsets in it are as the hive counts them.
+/// The hive's one bin; offsets are relative to the hive's data, as in the format.
 struct Bin {
     bytes: Vec<u8>,
     time: u64,
@@ -164,7 +164,7 @@ impl Bin {
         put(&mut self.bytes, cell as usize + 4, data);
     }
 
-    /// The root key first, the security cell second: where offreg has them.
+    /// Writes the root key first and the security cell second, like offreg.
     fn root(&mut self, root: &Key, kind: HiveKind) {
         let cell = self.reserve(76 + root.name.len());
         let descriptor = default_security();
@@ -274,8 +274,8 @@ fn value_bytes(value: &Value) -> (u32, Vec<u8>) {
     }
 }
 
-/// offreg's own: `O:BAG:BAD:(A;CI;KA;;;SY)(A;CI;KA;;;BA)(A;CI;KR;;;WD)(A;CI;KR;;;RC)`, the DACL before the
-/// owner.
+/// offreg's default: `O:BAG:BAD:(A;CI;KA;;;SY)(A;CI;KA;;;BA)(A;CI;KR;;;WD)(A;CI;KR;;;RC)`, the DACL before
+/// the owner.
 fn default_security() -> Vec<u8> {
     const ALL: u32 = 0x000f_003f;
     const READ: u32 = 0x0002_0019;

@@ -1,4 +1,4 @@
-//! A whole image: layers, configuration, manifest, and one of the containers images travel in.
+//! A whole image: layers, configuration and manifest, in one of the formats that images come in.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +13,7 @@ use super::security::Catalogue;
 use super::{archive, base, diff, documents, real_binaries};
 use programs::error::{Error, IoContext, Result};
 
-/// Which container the image is written in.
+/// The format of the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// A directory in the OCI image layout.
@@ -21,25 +21,24 @@ pub enum Format {
     Oci,
     /// The same as a tar.
     OciArchive,
-    /// `docker save` up to Docker 24: a directory a layer, `manifest.json`.
+    /// `docker save` up to Docker 24: one directory per layer, `manifest.json`.
     DockerArchive,
     /// `docker save` from Docker 25: an OCI layout with a `manifest.json`.
     DockerArchiveOci,
 }
 
-/// What image to make. The same specification gives the same bytes.
+/// The specification of an image. The same specification gives the same bytes.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Everything random follows from it.
+    /// The seed of everything random.
     pub seed: u64,
-    /// Entries of all layers together, streams not counted. Small numbers are raised to what every layer must
-    /// have.
+    /// Entries of all layers together, streams not counted. Too small numbers are raised to the minimum.
     pub entries: usize,
-    /// Bytes of content of all layers together, about.
+    /// Approximate bytes of content of all layers together.
     pub bytes: u64,
     /// Layers, the base included; at least 1.
     pub layers: usize,
-    /// How blobs are compressed.
+    /// Compression of blobs.
     pub compression: Compression,
     /// The base layer's descriptor is nondistributable and has URLs, as Windows base images had until 2023.
     pub foreign: bool,
@@ -47,7 +46,7 @@ pub struct Spec {
     pub real_binaries: bool,
     /// The image's name in the index.
     pub reference: String,
-    /// The container.
+    /// The format.
     pub format: Format,
 }
 
@@ -67,7 +66,7 @@ impl Default for Spec {
     }
 }
 
-/// What was written.
+/// The written image.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// Digest of the manifest.
@@ -91,7 +90,7 @@ pub struct LayerSummary {
 /// Writes the image to `out`, which must not exist.
 ///
 /// # Errors
-/// When `out` exists or cannot be written.
+/// If `out` exists or cannot be written.
 pub fn write(spec: &Spec, out: &Path) -> Result<Summary> {
     if out.exists() {
         return Err(Error::Unexpected(format!("{}: exists already", out.display())));
@@ -119,7 +118,7 @@ pub(super) struct Image {
     pub(super) summary: Summary,
 }
 
-/// How layers are named in a `docker save` archive.
+/// Paths of layers in a `docker save` archive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ArchiveStyle {
     /// `blobs/sha256/<digest>`.
@@ -187,7 +186,7 @@ impl Spec {
 /// Plans the layers one after the other: only the base and one diff layer are in memory at a time.
 fn for_each_layer(spec: &Spec, build: u64, mut write: impl FnMut(&[Planned]) -> Result<()>) -> Result<()> {
     let diffs = spec.layers.saturating_sub(1);
-    // Half of all entries at least are the base's.
+    // The base has at least half of all entries.
     let each = (spec.entries / 25).min(spec.entries / 2 / diffs.max(1)).max(diff::SMALLEST);
     let diff_bytes = if diffs == 0 { 0 } else { spec.bytes / 5 / diffs as u64 };
     let base = if spec.real_binaries {
@@ -203,12 +202,12 @@ fn for_each_layer(spec: &Spec, build: u64, mut write: impl FnMut(&[Planned]) -> 
     Ok(())
 }
 
-/// The digest without its algorithm.
+/// The digest's hex digits.
 pub(super) fn encoded(digest: &str) -> &str {
     digest.trim_start_matches("sha256:")
 }
 
-/// Where a blob is in an OCI layout.
+/// A blob's path in an OCI layout.
 #[must_use]
 pub fn blob_path(layout: &Path, digest: &str) -> PathBuf {
     layout.join("blobs/sha256").join(encoded(digest))

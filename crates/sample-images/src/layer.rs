@@ -1,5 +1,5 @@
-//! A plan becomes a layer: the tar is written, hashed, compressed and hashed again in one pass over two
-//! threads.
+//! Writes a planned layer: in one pass over two threads it writes the tar, hashes it, compresses it and
+//! hashes the result.
 //!
 //! One thread generates contents and writes the tar, the other compresses; memory does not grow with the
 //! layer.
@@ -21,10 +21,10 @@ use super::plan::{Planned, Source, What};
 use super::security::Catalogue;
 use programs::error::{Error, IoContext, Result};
 
-/// How a layer's blob is compressed.
+/// Compression of a layer's blob.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Compression {
-    /// The tar as it is.
+    /// The plain tar.
     None,
     /// Level 6, as `docker push` does.
     #[default]
@@ -33,7 +33,7 @@ pub enum Compression {
     Zstd,
 }
 
-/// What was written.
+/// The written layer.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LayerDigests {
     /// SHA-256 of the tar, with `sha256:`.
@@ -49,10 +49,10 @@ pub struct LayerDigests {
 /// Writes the layer's blob to `path`.
 ///
 /// # Errors
-/// When the blob cannot be written, or a file named in the plan cannot be read.
+/// If the blob cannot be written, or a file of the plan cannot be read.
 ///
 /// # Panics
-/// When a thread of this function panicked.
+/// If one of its threads panics.
 pub fn write(
     plan: &[Planned],
     catalogue: &Catalogue,
@@ -65,7 +65,7 @@ pub fn write(
         let blob = scope.spawn(move || compress(&receiver, compression, file));
         let tar = Chunks { sender, chunk: Vec::with_capacity(CHUNK), sha256: Sha256::new(), size: 0 };
         let tar = write_tar(plan, catalogue, tar);
-        // Whoever failed first made the other fail: the compressor's error is the cause when there is one.
+        // One thread's failure makes the other fail: the compressor's error, if there is one, is the cause.
         let (digest, size) = match blob.join() {
             Ok(result) => result.at(path)?,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -75,12 +75,12 @@ pub fn write(
     })
 }
 
-/// Bytes handed to the compressing thread at once.
+/// Bytes passed to the compressing thread at once.
 const CHUNK: usize = 256 * 1024;
-/// Chunks that may wait for it.
+/// Chunks that may wait for that thread.
 const CHANNEL: usize = 8;
 
-/// The tar's bytes on their way to the compressor.
+/// A writer that passes the tar to the compressor.
 struct Chunks {
     sender: SyncSender<Vec<u8>>,
     chunk: Vec<u8>,
@@ -142,7 +142,7 @@ fn copy<W: Write>(chunks: &Receiver<Vec<u8>>, mut out: W) -> io::Result<W> {
     Ok(out)
 }
 
-/// Hashes and counts what is written to `inner`.
+/// A writer that hashes and counts its bytes.
 pub(super) struct Hashed<W> {
     pub(super) inner: W,
     pub(super) sha256: Sha256,
@@ -217,7 +217,7 @@ fn write_entry(writer: &mut Writer<Chunks>, planned: &Planned, catalogue: &Catal
     Ok(())
 }
 
-/// The entry's metadata. What the plan does not say follows from the time of the last write.
+/// The entry's metadata. Fields that the plan leaves open are derived from the last write time.
 fn layer_entry(planned: &Planned, catalogue: &Catalogue) -> LayerEntry {
     let info = FileInfo {
         attributes: planned.attributes,

@@ -1,10 +1,9 @@
 //! Sample images: realistic Windows images of any size, made from a seed, for demo, tests and benchmarks.
 //!
-//! No Microsoft file is needed and none is made: contents are generated ([`content`]), and what surrounds
-//! them is what an image has: layers planned by [`base`] and [`diff`], written by [`layer`] as HCS' exports
-//! are, put together by [`image`]. The same specification gives the same bytes, whatever the machine and the
-//! day.
-//! [`small`] makes layers entry by entry, for tests; [`docker_store`] makes the store of a Docker on Windows.
+//! No Microsoft file is needed or made: [`content`] generates files' contents, [`base`] and [`diff`] plan
+//! layers, [`layer`] writes them like HCS' exports, and [`image`] assembles an image. The same
+//! specification gives the same bytes on every machine and day. [`small`] makes layers entry by entry, for
+//! tests; [`docker_store`] makes the store of a Docker on Windows.
 
 pub mod archive;
 pub mod base;

@@ -1,7 +1,7 @@
-//! The Linux image with the same files as a Windows image: for comparing tools that know only Linux.
+//! A Linux image with the same files as a Windows image, for comparison with tools that know only Linux.
 //!
-//! Names, types, contents, times and the order in the tar stay; what only Windows has goes. Layers of more
-//! than one are not converted: Windows names differ in case from layer to layer, and on Linux those are other
+//! Keeps names, types, contents, times and the order in the tar, and drops Windows' metadata. Converts only
+//! images of one layer: Windows names differ in case from layer to layer, and on Linux those are different
 //! files.
 
 use std::fs::{self, File};
@@ -12,11 +12,11 @@ use super::image::{blob_path, to_json, write_blob};
 use super::layer::{Hashed, digest_text};
 use programs::error::{IoContext, Result};
 
-/// Writes the OCI layout `to` of a Linux image called `reference` from `blob`, the gzip of a Windows layer.
-/// Returns the layer's entries.
+/// Writes the OCI layout `to` of a Linux image named `reference` from `blob`, a gzipped Windows layer.
+/// Returns the layer's number of entries.
 ///
 /// # Errors
-/// When the blob cannot be read or `to` cannot be written.
+/// If `blob` cannot be read or `to` cannot be written.
 pub fn write(blob: &Path, reference: &str, to: &Path) -> Result<u64> {
     let blobs = to.join("blobs/sha256");
     fs::create_dir_all(&blobs).at(&blobs)?;
@@ -64,7 +64,7 @@ pub fn write(blob: &Path, reference: &str, to: &Path) -> Result<u64> {
     Ok(entries)
 }
 
-/// What a converted layer is.
+/// A converted layer.
 struct Converted {
     diff_id: String,
     digest: String,
@@ -103,8 +103,8 @@ fn convert(blob: &Path, to: &Path) -> Result<Converted> {
     Ok(Converted { diff_id, digest, size: packed.size, entries })
 }
 
-/// The name on Linux: what is in `Files` is the root. `None` for names that are not UTF-8, which samples do
-/// not have.
+/// The name on Linux: `Files` becomes the root. `None` for names that are not UTF-8, which samples do not
+/// have.
 fn name_of(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     Some(name.strip_prefix("Files").map_or(name, |name| name.trim_start_matches('/')).to_owned())

@@ -76,7 +76,7 @@ struct ImageArgs {
     json: bool,
 }
 
-/// Writes the image and says what is in it.
+/// Writes the image and prints a summary.
 fn write_image(args: &ImageArgs) -> Result<()> {
     let spec = Spec {
         seed: args.seed,

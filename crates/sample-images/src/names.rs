@@ -1,4 +1,4 @@
-//! Names like those of a Windows installation, no two of a kind alike in any case.
+//! Names like those of a Windows installation, unique without regard to case.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ const SECOND: [&str; 40] = [
     "ui", "util",
 ];
 
-/// Hands out names that it has not handed out before.
+/// Generates names and never repeats one.
 #[derive(Debug)]
 pub(super) struct Names {
     prng: Prng,
@@ -26,7 +26,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Names of the image that `seed` stands for; `build` is the last part of `10.0.20348.…`.
+    /// Names for the image of `seed`; `build` is the last part of `10.0.20348.…`.
     #[must_use]
     pub(super) fn new(seed: u64, build: u64) -> Self {
         Self { prng: Prng::named(seed, b"names"), used: HashSet::new(), build }
@@ -42,7 +42,7 @@ impl Names {
         name
     }
 
-    /// The same name spelled as some developer spelled it.
+    /// The name with some developer's choice of case.
     pub(super) fn spelled(&mut self, name: &str) -> String {
         match self.prng.below(10) {
             0 => name.to_ascii_uppercase(),
@@ -51,7 +51,7 @@ impl Names {
         }
     }
 
-    /// A side-by-side assembly's full name: over 100 bytes for most.
+    /// A side-by-side assembly's full name, mostly over 100 bytes long.
     pub(super) fn assembly(&mut self, component: &str) -> String {
         let architecture = *self.prng.pick(&["amd64", "amd64", "amd64", "wow64", "x86", "msil"]);
         let group = *self.prng.pick(&["windows", "windows", "onecore", "windows-security", "windows-minwin"]);

@@ -1,7 +1,6 @@
-//! What a layer will hold, before any byte of it is made: a list of entries in the order of the tar.
+//! The plan of a layer: a list of its entries in the order of the tar.
 //!
-//! The plan is held in memory (some 200 bytes an entry), contents are not: they are streamed when the layer
-//! is written.
+//! The plan is in memory (some 200 bytes an entry); contents are streamed when the layer is written.
 
 use std::cmp::Ordering;
 use std::path::PathBuf;
@@ -9,7 +8,7 @@ use std::path::PathBuf;
 use super::content::ContentKind;
 use super::security::Class;
 
-/// `FILE_ATTRIBUTE_*` combinations that occur.
+/// Common combinations of `FILE_ATTRIBUTE_*`.
 pub mod attributes {
     /// An ordinary file: archive.
     pub const FILE: u32 = 0x20;
@@ -27,14 +26,14 @@ pub mod attributes {
     pub const JUNCTION: u32 = 0x2416;
 }
 
-/// Where a file's bytes come from.
+/// The source of a file's bytes.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Generated.
     Made {
-        /// What to imitate.
+        /// The kind to imitate.
         kind: ContentKind,
-        /// Which bytes of that kind.
+        /// Selects the bytes.
         seed: u64,
         /// Bytes.
         size: u64,
@@ -61,7 +60,7 @@ impl Source {
     }
 }
 
-/// What kind of entry it is.
+/// The kind of an entry.
 #[derive(Clone, Debug)]
 pub enum What {
     /// A directory.
@@ -72,12 +71,12 @@ pub enum What {
     Link(String),
     /// A symbolic link or junction.
     Reparse {
-        /// Windows path it leads to.
+        /// The Windows path of the target.
         target: String,
         /// A junction (mount point) instead of a symbolic link.
         mount_point: bool,
     },
-    /// The name is hidden from the layers below. The entry's name is without `.wh.`.
+    /// Hides the name of lower layers. The entry's name is without `.wh.`.
     Whiteout,
 }
 
@@ -99,7 +98,7 @@ pub struct Planned {
     pub what: What,
     /// `FILE_ATTRIBUTE_*`.
     pub attributes: u32,
-    /// Security descriptor; hives come without.
+    /// Security descriptor; hives have none.
     pub class: Option<Class>,
     /// Last write, FILETIME.
     pub written: u64,
@@ -129,7 +128,7 @@ impl Planned {
     }
 }
 
-/// The order in which a directory walk meets names: component by component, by bytes.
+/// The order of a directory walk: component by component, by bytes.
 #[must_use]
 pub fn walk_order(a: &str, b: &str) -> Ordering {
     a.split('/').cmp(b.split('/'))

@@ -1,5 +1,5 @@
-//! The generator's only source of chance: splitmix64. Same seed, same numbers, on every machine and in every
-//! version.
+//! The generator's only source of randomness: splitmix64. The same seed gives the same numbers on every
+//! machine and in every version.
 //!
 //! Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014), the
 //! `SplittableRandom` finaliser with its published constants.
@@ -9,13 +9,13 @@
 pub struct Prng(u64);
 
 impl Prng {
-    /// A stream that depends on nothing but `seed`.
+    /// A stream that depends only on `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A stream for one named thing, independent of how much was drawn for others.
+    /// A stream for one named thing, independent of draws from other streams.
     #[must_use]
     pub fn named(seed: u64, name: &[u8]) -> Self {
         // FNV-1a, 64 bits.
@@ -39,7 +39,7 @@ impl Prng {
         ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number from `low` to `high`, both included.
+    /// A number from `low` to `high`, inclusive.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low) + 1)
     }
@@ -52,7 +52,7 @@ impl Prng {
     /// One of `items`.
     ///
     /// # Panics
-    /// When `items` is empty.
+    /// If `items` is empty.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len() as u64) as usize]
     }
@@ -64,8 +64,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_published_algorithm() {
-        // First values of splitmix64 from seed 1234567, as published with many generators that are seeded by
-        // it.
+        // First values of splitmix64 from seed 1234567, as published with generators seeded by it.
         let mut prng = Prng::new(1_234_567);
         assert_eq!(prng.draw(), 6_457_827_717_110_365_317);
         assert_eq!(prng.draw(), 3_203_168_211_198_807_973);

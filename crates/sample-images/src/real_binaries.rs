@@ -1,7 +1,7 @@
-//! A layer of real Windows programs: the PE files that Debian packages ship. Wine's are in `System32`, where
-//! Windows has those of the same names, the others an application.
+//! A layer of real Windows programs, from the PE files in Debian's packages. Wine's go to `System32` under
+//! Windows' names, the others form an application.
 //!
-//! Not reproducible between machines, as packages differ; everything else is that of a generated layer.
+//! Not reproducible between machines, because packages differ; everything else is generated as usual.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use super::plan::{Planned, Source, What, attributes, walk_order};
 use super::security::Class;
 use programs::error::{Error, IoContext, Result};
 
-/// Where Debian's packages put PE files: MinGW's run-time libraries, NSIS' programs and plug-ins, Wine's own.
+/// Places of PE files in Debian's packages: MinGW's run-time libraries, NSIS' programs and plug-ins, Wine's
+/// own.
 const PLACES: [&str; 5] = [
     "/usr/lib/gcc/x86_64-w64-mingw32",
     "/usr/x86_64-w64-mingw32/lib",
@@ -18,19 +19,19 @@ const PLACES: [&str; 5] = [
     WINE,
     "/usr/lib/wine",
 ];
-/// Files up to this size: Wine's alone would be 500 MB, and the largest add nothing.
+/// Largest file to take, bytes: Wine's alone would be 500 MB, and the largest add nothing.
 const LARGEST: u64 = 16 << 20;
 
-/// Wine's own, as they are called on Windows.
+/// Wine's own files, with Windows' names.
 const WINE: &str = "/usr/lib/x86_64-linux-gnu/wine/x86_64-windows";
 const SYSTEM32: &str = "Files/Windows/System32";
 /// The file that every diff layer links to.
 const LINKED: &str = "ntdll.dll";
 
-/// Plans a base layer that holds every PE file found.
+/// Plans a base layer of every PE file found.
 ///
 /// # Errors
-/// [`Error::Missing`] when there is none: `cargo xtask test` installs the packages.
+/// [`Error::Missing`] if there are none: `cargo xtask test` installs the packages.
 pub fn plan() -> Result<Vec<Planned>> {
     let mut found = Vec::new();
     for place in PLACES.map(Path::new).into_iter().filter(|place| place.is_dir()) {
@@ -45,7 +46,7 @@ pub fn plan() -> Result<Vec<Planned>> {
     Ok(arranged(found))
 }
 
-/// The layer of these programs, at least one.
+/// The layer of these programs; there is at least one.
 fn arranged(found: Vec<(PathBuf, u64)>) -> Vec<Planned> {
     let parents = ["Files", "Files/Windows", SYSTEM32, "Files/Program Files"];
     let mut entries: Vec<Planned> = parents.map(directory).into();
@@ -87,7 +88,7 @@ fn add_parents(entries: &mut Vec<Planned>, name: &str) {
     }
 }
 
-/// Files below `dir` that start like a PE file, symbolic links not followed.
+/// Files below `dir` with a PE file's magic; does not follow symbolic links.
 fn programs_below(dir: &Path, found: &mut Vec<(PathBuf, u64)>) -> Result<()> {
     for entry in std::fs::read_dir(dir).at(dir)? {
         let entry = entry.at(dir)?;

@@ -1,33 +1,32 @@
-//! The security descriptors of a Windows image: a few dozen distinct ones shared by tens of thousands of
-//! files.
+//! The security descriptors of a Windows image: a few dozen, shared by tens of thousands of files.
 
 use wclayer::security::SecurityDescriptor;
 
 use super::prng::Prng;
 
-/// Owner of nearly everything that Windows installs.
+/// Owner of most files that Windows installs.
 const TRUSTED_INSTALLER: &str = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
 /// "All restricted application packages".
 const RESTRICTED_PACKAGES: &str = "S-1-15-2-2";
 
-/// Which kind of object a descriptor is for.
+/// The kind of object that a descriptor is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Files that Windows installs: writable for TrustedInstaller only.
+    /// Installed files, writable for TrustedInstaller only.
     SystemFile,
-    /// Directories that Windows installs.
+    /// Installed directories.
     SystemDirectory,
-    /// A service's own files and directories; there is a different one for each service.
+    /// A service's own files and directories; each service has another descriptor.
     Service(u8),
-    /// Program Files, ProgramData and what else administrators write.
+    /// Program Files, ProgramData and other places that administrators write to.
     Administrators,
     /// A user's profile.
     Profile,
-    /// A junction kept for old programs: nobody may list it.
+    /// A junction for old programs, which users may not list.
     Junction,
 }
 
-/// How many services have descriptors of their own.
+/// Number of services with their own descriptors.
 pub const SERVICES: u8 = 28;
 
 /// All descriptors of an image, as self-relative bytes.
@@ -38,10 +37,10 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// The descriptors of the image that `seed` stands for.
+    /// The descriptors for the image of `seed`.
     ///
     /// # Panics
-    /// Never: the texts are constants but for the numbers of service SIDs.
+    /// Never: the texts are constants except for the service SIDs' numbers.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut prng = Prng::named(seed, b"security");

@@ -1,7 +1,6 @@
-//! Small layers, entry by entry, for tests: the tar that an export of Windows writes of such entries.
+//! Small layers, entry by entry, for tests: tars like those of a Windows export.
 //!
-//! Nothing here returns an error: what cannot be written is a mistake of the test, which panics where it
-//! asked for it.
+//! Nothing here returns an error: an entry that cannot be written is a bug in the test, and panics.
 
 use wclayer::attributes::{FILE_ATTRIBUTE_ARCHIVE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT};
 use wclayer::backup_stream::{self, REPARSE_DATA};
@@ -11,10 +10,10 @@ use wclayer::reparse;
 use wclayer::security::SecurityDescriptor;
 use wclayer::tar::type_flag;
 
-/// When everything in a layer was made, unless the test says otherwise: 2020-09-13 12:26:40.1234567.
+/// Default time of everything in a layer: 2020-09-13 12:26:40.1234567.
 pub const TIME: FileTime = FileTime(132_444_736_001_234_567);
 
-/// The attributes of a file of which all four times are one.
+/// The attributes of a file whose four times are equal.
 #[must_use]
 pub fn info(attributes: u32, time: FileTime) -> FileInfo {
     FileInfo {
@@ -32,7 +31,7 @@ pub struct SmallLayer {
     tar: Writer<Vec<u8>>,
     time: FileTime,
     security: Option<Vec<u8>>,
-    /// What streams belong to.
+    /// The entry that streams belong to.
     last: Option<LayerEntry>,
 }
 
@@ -48,13 +47,14 @@ fn done<T>(result: Result<T, LayerTarError>, name: &[u8]) -> T {
 }
 
 impl SmallLayer {
-    /// Nothing yet. A layer needs `Files` first.
+    /// An empty layer, without `Files`, which every layer needs first.
     #[must_use]
     pub fn new() -> Self {
         Self { tar: Writer::new(Vec::new()), time: TIME, security: None, last: None }
     }
 
-    /// Nothing yet, in a tar that carries what Windows' own would lose, [`Writer::extended`].
+    /// Switches an empty layer to an extended tar, which keeps what Windows' own would lose
+    /// ([`Writer::extended`]).
     #[must_use]
     pub fn extended(self) -> Self {
         Self { tar: Writer::extended(Vec::new()), ..self }
@@ -70,16 +70,16 @@ impl SmallLayer {
             .file("Files/readme.txt", b"read me")
     }
 
-    /// What follows was made at `time`.
+    /// Sets the time of the following entries.
     #[must_use]
     pub fn at(self, time: FileTime) -> Self {
         Self { time, ..self }
     }
 
-    /// What follows has this security descriptor.
+    /// Sets the security descriptor of the following entries.
     ///
     /// # Panics
-    /// When it is malformed.
+    /// If it is malformed.
     #[must_use]
     #[track_caller]
     pub fn with_sddl(self, sddl: &str) -> Self {
@@ -89,7 +89,7 @@ impl SmallLayer {
         Self { security: Some(bytes), ..self }
     }
 
-    /// An entry as the methods below write it, for a test that changes it and calls [`Self::put`].
+    /// An entry as the methods below write it, for a test to change and pass to [`Self::put`].
     #[must_use]
     pub fn entry(&self, name: impl AsRef<[u8]>, attributes: u32) -> LayerEntry {
         let mut entry = LayerEntry::new(name.as_ref().to_vec(), info(attributes, self.time));
@@ -100,7 +100,7 @@ impl SmallLayer {
     /// Writes an entry with this content.
     ///
     /// # Panics
-    /// When no layer can have it; so do all that follow.
+    /// If no layer can have it. The same holds for the following methods.
     #[must_use]
     #[track_caller]
     pub fn put(mut self, entry: LayerEntry, content: &[u8]) -> Self {
@@ -118,7 +118,7 @@ impl SmallLayer {
         self.put(entry, b"")
     }
 
-    /// A directory that was last written at `time`.
+    /// A directory with the last write time `time`.
     #[must_use]
     #[track_caller]
     pub fn dir_of(self, name: &str, time: FileTime) -> Self {
@@ -126,7 +126,7 @@ impl SmallLayer {
         self.put(LayerEntry { last_write_time: time, ..entry }, b"")
     }
 
-    /// A file. Its name may be no text.
+    /// A file. Its name need not be text.
     #[must_use]
     #[track_caller]
     pub fn file(self, name: impl AsRef<[u8]>, content: &[u8]) -> Self {
@@ -134,7 +134,7 @@ impl SmallLayer {
         self.put(entry, content)
     }
 
-    /// These files below `Files`.
+    /// Writes these files below `Files`.
     #[must_use]
     #[track_caller]
     pub fn files(self, files: &[(&str, &[u8])]) -> Self {
@@ -143,7 +143,7 @@ impl SmallLayer {
             .fold(self.dir("Files"), |layer, (name, content)| layer.file(format!("Files/{name}"), content))
     }
 
-    /// An alternate stream of the file or directory that was written last.
+    /// An alternate stream of the last file or directory.
     #[must_use]
     #[track_caller]
     pub fn stream(mut self, name: impl AsRef<[u8]>, content: &[u8]) -> Self {
@@ -174,7 +174,7 @@ impl SmallLayer {
         self.put(entry, b"")
     }
 
-    /// A directory that is a mount point, as a backup stream has it.
+    /// A mount point, as in a backup stream.
     #[must_use]
     #[track_caller]
     pub fn junction(mut self, name: &str, target: &str) -> Self {
@@ -189,7 +189,7 @@ impl SmallLayer {
         self
     }
 
-    /// A deletion of what a parent has.
+    /// Deletes a parent's file.
     #[must_use]
     #[track_caller]
     pub fn whiteout(mut self, name: &str) -> Self {

@@ -1,5 +1,5 @@
-//! Sample images are what the tests and benchmarks of everything else stand on: the same from the same seed,
-//! and layers that our own reader takes for what the plan says.
+//! All other tests and benchmarks rely on sample images: the same seed gives the same image, and our own
+//! reader finds the planned layers in it.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
@@ -79,7 +79,7 @@ fn decompressed(blob: &[u8], compression: Compression) -> Vec<u8> {
     tar
 }
 
-/// Entries and streams of a layer, as our reader sees them.
+/// Entries and streams of a layer, according to our reader.
 fn read_layer(tar: &[u8]) -> (Vec<LayerEntry>, usize) {
     let mut reader = wclayer::tar::Reader::new(BufReader::new(tar));
     let (mut entries, mut streams) = (Vec::<LayerEntry>::new(), 0);

@@ -1,8 +1,7 @@
-//! A containerd with our server as its snapshotter and differ, on directories and sockets of their own: for
-//! tests and benchmarks.
+//! A containerd with our server as its snapshotter and differ, in directories and on sockets of its own:
+//! for tests and benchmarks.
 //!
-//! Nothing is shared with a containerd of the machine, and nothing is left of it when its directory is
-//! removed.
+//! It shares nothing with a containerd of the machine, and removing its directory removes everything.
 
 pub mod daemon;
 
@@ -15,12 +14,12 @@ use programs::process::output;
 
 use daemon::Daemon;
 
-/// What our snapshotter is called in containerd's configuration.
+/// Our snapshotter's name in containerd's configuration.
 pub const SNAPSHOTTER: &str = "windowsfilter";
-/// The platform of the images it is for.
+/// Its images' platform.
 pub const PLATFORM: &str = "windows/amd64";
 
-/// Plugins that need what is not there: a network, a device mapper, a collector of traces.
+/// Plugins that need a network, a device mapper or a collector of traces.
 const DISABLED: &[&str] = &[
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
@@ -34,10 +33,10 @@ const DISABLED: &[&str] = &[
     "io.containerd.tracing.processor.v1.otlp",
 ];
 
-/// Where both daemons live and which programs they are. Nothing runs before it is started.
+/// Programs and directories of both daemons. Starts nothing by itself.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// Everything of theirs is in here. Short: a socket's path may have 107 bytes.
+    /// The directory of all their files. Its path must be short: a socket's path has at most 107 bytes.
     pub dir: PathBuf,
     /// Directory with `containerd` and `ctr`.
     pub programs: PathBuf,
@@ -46,21 +45,21 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Where our store is.
+    /// Our store's path.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.dir.join("store")
     }
 
-    /// Writes containerd's configuration: what keeps it apart from every other, and `plugins`, as an
-    /// administrator writes it.
+    /// Writes containerd's configuration: everything that separates it from others, and `plugins`, as an
+    /// administrator would write it.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn configure(&self, plugins: &str) -> Result<()> {
         let run = self.dir.join("run");
         fs::create_dir_all(&run).at(&run)?;
-        // The format of both files must be one: not every version reads a mixture.
+        // Both files need the same format version: not every containerd reads a mixture.
         let version = plugins.lines().find(|line| line.starts_with("version")).unwrap_or("version = 2");
         let disabled = DISABLED.iter().map(|id| format!("{id:?}")).collect::<Vec<_>>().join(", ");
         let text = format!(
@@ -92,10 +91,10 @@ impl Installation {
         self.dir.join("run/w.sock")
     }
 
-    /// The configuration of our plugins that our own command prints for this containerd.
+    /// The plugin configuration that our command prints for this containerd.
     ///
     /// # Errors
-    /// When it prints none.
+    /// If it prints none.
     pub fn our_plugins(&self) -> Result<String> {
         let version = self.version()?;
         let mut print = Command::new(&self.windowsfilter);
@@ -106,7 +105,7 @@ impl Installation {
     /// containerd's version: `1.7.24`.
     ///
     /// # Errors
-    /// When it does not say.
+    /// If it does not print one.
     pub fn version(&self) -> Result<String> {
         let said = output(Command::new(self.programs.join("containerd")).arg("--version"))?;
         version_in(&said).ok_or_else(|| Error::Unexpected(format!("no version in {said:?}")))
@@ -115,7 +114,7 @@ impl Installation {
     /// Starts our server with further options of `serve`, and waits until it listens.
     ///
     /// # Errors
-    /// When it ends instead, with its log.
+    /// If the server exits instead; the error has its log.
     pub fn start_server(&self, options: &[&str]) -> Result<Daemon> {
         let mut command = Command::new(&self.windowsfilter);
         command.arg("--root").arg(self.store()).args(["serve", "--address"]).arg(self.server_socket());
@@ -129,7 +128,7 @@ impl Installation {
     /// Starts containerd and waits until it answers.
     ///
     /// # Errors
-    /// When it ends instead, with its log.
+    /// If it exits instead; the error has its log.
     pub fn start_containerd(&self) -> Result<Daemon> {
         let mut command = Command::new(self.programs.join("containerd"));
         command.arg("--config").arg(self.dir.join("containerd.toml"));
@@ -154,7 +153,7 @@ fn with_path(dir: &Path) -> String {
     format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default())
 }
 
-/// The first word that is a version, without `v`, build and distribution: `1.7.24~ds1` is `1.7.24`.
+/// The first word that looks like a version, without `v`, build and distribution: `1.7.24~ds1` is `1.7.24`.
 fn version_in(said: &str) -> Option<String> {
     said.split_whitespace().find_map(|word| {
         let word = word.trim_start_matches('v');

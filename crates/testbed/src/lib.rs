@@ -1,12 +1,12 @@
-//! What the command is tried on.
+//! The test bed of the command.
 //!
 //! * [`containerd`]: a containerd with our server, for tests and benchmarks;
 //! * [`torture`]: kills, starves and races the command, `docs/torture.md`;
 //! * [`mod@bench`]: measures it against other tools;
-//! * [`corpus`]: what the fuzz targets start from.
+//! * [`corpus`]: the seeds of the fuzz targets.
 //!
-//! The program `testbed` is what `cargo xtask` runs of it. The command that it tries is beside it, built by
-//! the same profile.
+//! `cargo xtask` runs the program `testbed`. It expects the command in its own directory, built by the same
+//! profile.
 
 #[cfg(unix)]
 pub mod bench;
@@ -20,10 +20,10 @@ use std::path::PathBuf;
 
 use programs::error::{Error, IoContext as _, Result};
 
-/// The command, which is built into the directory of this program.
+/// The command in this program's directory.
 ///
 /// # Errors
-/// When it is not there.
+/// If it is missing.
 pub fn command_beside() -> Result<PathBuf> {
     let program = std::env::current_exe().at("this program")?;
     let command = program.with_file_name(format!("windowsfilter{}", std::env::consts::EXE_SUFFIX));

@@ -12,9 +12,9 @@ use windowsfilter::{Driver, LayerStore, StorageOptions};
 use super::check::{Check, Failure, SIZE, Verdict, expect, id};
 use super::layers;
 
-/// What is put into the sandbox.
+/// A file to put into the sandbox.
 const MADE: &str = "windowsfilter-made.txt";
-/// Functions that are bound for other users of the crate, and that the engine never calls.
+/// Functions bound for other users of the crate, which the engine never calls.
 const NEVER_CALLED: [&str; 2] = ["GetBaseImages", "GrantVmAccess"];
 
 impl Check {
@@ -28,7 +28,7 @@ impl Check {
     pub(super) fn privileges(&self) -> Verdict {
         let all = [Privilege::Security, Privilege::Backup, Privilege::Restore];
         drop(self.host.system.thread_privileges(&all)?);
-        // Another time, since the first one has given them back.
+        // Again: the first call's guard has released them.
         drop(self.host.system.thread_privileges(&all)?);
         Ok("on and off, twice".into())
     }
@@ -82,7 +82,7 @@ impl Check {
         Ok(format!("{}; {device} is {answer}", view.display()))
     }
 
-    /// As another process does it, which knows of the first one only what the store has recorded.
+    /// Uses a second store object, like another process, which knows of the first only from the records.
     pub(super) fn second_get(&self) -> Verdict {
         let mounted = self.host.store()?.mounts(&id("box")?)?;
         let store = self.host.store()?;
@@ -97,7 +97,7 @@ impl Check {
         Ok("the same path, counted twice, and mounted after one put".into())
     }
 
-    /// Says what the service answers, which is documented nowhere.
+    /// Reports the service's answer, which is undocumented.
     pub(super) fn second_prepare(&self) -> Verdict {
         let store = self.host.store()?;
         store.put(&id("box")?)?;
@@ -176,7 +176,7 @@ impl Check {
         Ok(format!("{} bytes of files again", applied.size))
     }
 
-    /// Docker mounts layers when it looks for changes in them.
+    /// Docker mounts read-only layers to look for changes in them.
     pub(super) fn read_only_layer(&self) -> Verdict {
         let store = self.host.store()?;
         let path = store.get(&id("base")?, "")?;
@@ -212,18 +212,18 @@ impl Check {
         store.apply_diff(&layer, Some(&id("base")?), &mut &layers::one_file("Files/made.txt", 4)?[..])?;
         expect(read(&store, "here", "Files/made.txt")? == b"xxxx", "the file is another")?;
         store.remove(&layer)?;
-        // They must be this thread's to take again.
+        // Acquire them again for this thread.
         drop(self.host.system.thread_privileges(&[Privilege::Backup, Privilege::Restore])?);
         Ok("a layer is filled in this process".into())
     }
 
     pub(super) fn stuck_disk(&self) -> Verdict {
         let store = self.host.sandbox("stuck", "base")?;
-        // What a crash leaves: active for the service, unknown to the store.
+        // The state after a crash: active for the service, unknown to the store.
         self.host.system.activate_layer(&self.host.info(), "stuck")?;
         let removed = store.remove(&id("stuck")?);
         if removed.is_err() {
-            // Or it would be in the way of the next row.
+            // Otherwise it would disturb the next row.
             for name in ["stuck", "stuck-removing"] {
                 _ = self.host.system.deactivate_layer(&self.host.info(), name);
             }
@@ -233,13 +233,13 @@ impl Check {
         Ok("removed with its disk attached".into())
     }
 
-    /// Removes what the rows have left, sandboxes and children first.
+    /// Removes the rows' layers, sandboxes and children first.
     pub(super) fn removal(&self) -> Verdict {
         let store = self.host.store()?;
         loop {
             let (mut removed, mut failure) = (false, None);
             for layer in store.layers()? {
-                // Counted still, should a row have failed half-way.
+                // Still counted if a row failed half-way.
                 while store.put(&layer).is_ok() {}
                 match store.remove(&layer) {
                     Ok(()) => removed = true,
@@ -261,7 +261,7 @@ impl Check {
         Ok("nothing is left".into())
     }
 
-    /// A store of the engine that needs no Windows, with one layer.
+    /// A store of the portable engine with one layer.
     fn portable(&self) -> Result<LayerStore, Failure> {
         let store = LayerStore::open(&self.portable_root(), StorageOptions::default())?;
         if !store.contains(&id("layer")?) {
@@ -285,7 +285,7 @@ impl Check {
         Ok("a layer that is read stays, and goes afterwards".into())
     }
 
-    /// As an index is replaced while another process reads it.
+    /// Replaces a file the way an index is replaced while another process reads it.
     pub(super) fn replace(&self) -> Verdict {
         let store = self.portable()?;
         let path = self.dir.join("replaced");

@@ -1,4 +1,4 @@
-//! The calls of Microsoft's functions that a row makes, as `hcs` and the engine log them.
+//! A row's calls of Microsoft's functions, as `hcs` and the engine log them.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,21 +10,21 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What was logged since it was last asked for.
+/// Log lines since the last `take`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Calls(Arc<Mutex<Vec<String>>>);
 
 impl Calls {
-    /// Collects everything that this process logs from now on, and what children log that fill layers: their
-    /// error output is in the engine's log.
+    /// Collects this process' log from now on. It includes the logs of children that fill layers, because
+    /// the engine logs their error output.
     pub(super) fn collect() -> Self {
         let calls = Self::default();
-        // Should there be another one, the report has no calls, which it shows.
+        // If another subscriber exists, the report shows no calls.
         _ = tracing_subscriber::registry().with(calls.clone().with_filter(LevelFilter::TRACE)).try_init();
         calls
     }
 
-    /// What has come since the last time.
+    /// Takes the lines since the last time.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

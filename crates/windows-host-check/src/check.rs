@@ -1,4 +1,4 @@
-//! Runs the rows, with what all of them use.
+//! Runs the rows, with everything they share.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use super::{Args, ROWS};
 use programs::error::{Error, IoContext as _, Result, chain};
 use programs::process::output;
 
-/// What a row has found, or why it does not hold.
+/// A row's result, or why it does not hold.
 pub(super) type Verdict = std::result::Result<String, Failure>;
-/// Why a row does not hold, or is not asked.
+/// Why a row does not hold, or was not asked.
 pub(super) type Failure = Box<dyn std::error::Error>;
 
-/// A small sandbox is made as fast as a large one, and can be told from it.
+/// The size of sandboxes, distinct from the default; a small one is as quick to make as a large one.
 pub(super) const SIZE: u64 = 30 << 30;
 
-/// This machine lacks what a row takes.
+/// This machine lacks something that a row needs.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NotAsked(pub(super) String);
@@ -89,7 +89,7 @@ pub(super) fn expect(holds: bool, text: impl Into<String>) -> std::result::Resul
     if holds { Ok(()) } else { Err(text.into().into()) }
 }
 
-/// Windows, and the check's own home on it.
+/// The Windows under test, and the check's own home.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) system: System,
@@ -119,13 +119,13 @@ impl Host {
         library.flat_map(|path| ["--hcs-library".to_owned(), path.to_string_lossy().into_owned()])
     }
 
-    /// Layers are filled by the command, which logs its calls.
+    /// Lets the command fill layers, with its calls logged.
     pub(super) fn import(&self) -> ImportProcess {
         let arguments = std::iter::once("-vv".to_owned()).chain(self.library_arguments()).collect();
         ImportProcess::Child { program: self.program.clone(), arguments }
     }
 
-    /// Layers are filled by a part of this check (`process.rs`).
+    /// Lets a part of this check fill layers (`process.rs`).
     pub(super) fn import_in(&self, part: Part) -> ImportProcess {
         let program = std::env::current_exe().unwrap_or_default();
         ImportProcess::Child { program, arguments: self.process_arguments(part) }
@@ -251,7 +251,7 @@ impl Check {
         }
     }
 
-    /// Who and where, which the report does not say.
+    /// The names and paths to hide in the report.
     fn private(&self, args: &Args) -> Private {
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let absolute = |given: &Path| {
@@ -286,7 +286,7 @@ impl Check {
     }
 }
 
-/// The command that lies beside this program, as both are built and copied.
+/// The command in this program's directory, where both are built or copied to.
 fn program_beside() -> Result<PathBuf> {
     let program = std::env::current_exe().at("this program")?.with_file_name("windowsfilter.exe");
     if program.is_file() {

@@ -1,8 +1,8 @@
-//! Rows about what files may have: long paths, deletions, streams, extended attributes, holes, reparse
-//! points, a utility VM.
+//! Rows about files' content: long paths, deletions, streams, extended attributes, holes, reparse points, a
+//! utility VM.
 //!
-//! What a sandbox gets is restored into its volume with BackupWrite, which makes everything that NTFS keeps,
-//! and read from the layer that its diff makes with BackupRead.
+//! Files are restored into a sandbox's volume with BackupWrite, which can create everything that NTFS
+//! holds, and read from the layer made of its diff with BackupRead.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -26,13 +26,12 @@ use super::layers;
 const ARCHIVE: u32 = 0x20;
 /// The boot store of a utility VM, by its tar name.
 const BOOT_STORE: &str = "UtilityVM/Files/EFI/Microsoft/Boot/BCD";
-/// What a layer adds to a utility VM.
+/// A file that a layer adds to a utility VM.
 const ADDED: &str = "windowsfilter-added.txt";
-/// Where a sparse file has something, and where it ends.
+/// Position of a sparse file's data, and its length.
 const ISLAND: u64 = 1 << 20;
 const END: u64 = 4 << 20;
-/// A socket, as any program can make it; a link of WSL; something of a vendor whose tag Windows does not
-/// know.
+/// A socket, as any program can make it; a WSL link; a vendor's tag that Windows does not know.
 const TAGS: [(&str, u32, &[u8]); 3] = [
     ("socket", 0x8000_0023, b""),
     ("wsl-link", 0xA000_001D, b"\x02\0\0\0../bin/sh"),
@@ -86,8 +85,8 @@ impl Check {
         Err(format!("{name} has no record of kind {kind} in its backup stream").into())
     }
 
-    /// Makes the sandbox `<name>-box` on `base`, lets `fill` put something into it, and makes the layer
-    /// `name` of its diff, which is returned.
+    /// Makes the sandbox `<name>-box` on `base`, lets `fill` write into it, and makes the layer `name` from
+    /// its diff, which is returned.
     fn committed(
         &self,
         name: &str,
@@ -119,7 +118,7 @@ impl Check {
             store.apply_diff(&id(&again)?, parent.as_ref(), &mut &tar[..])?;
             expect(read(&store, &again, &file)? == b"deep", format!("{file} is another in {again}"))?;
         }
-        // And as a container makes them.
+        // Also in the way that a container makes them.
         let below = file.strip_prefix("Files/").unwrap_or(&file).replace('/', r"\");
         self.committed("deep-made", "base", |_, view| {
             let file = view.join(&below);
@@ -167,7 +166,7 @@ impl Check {
         Ok(tree.status(&path(&name.replace('/', r"\"))?)?.links)
     }
 
-    /// A file that a utility VM has at its top, or somewhere below, and that is no boot store.
+    /// A utility VM's file, at its top or somewhere below, other than a boot store.
     fn first_file(&self, dir: &Path) -> Result<PathBuf, Failure> {
         let mut directories = vec![dir.to_owned()];
         while let Some(dir) = directories.pop() {
@@ -185,7 +184,7 @@ impl Check {
         Err(format!("there is no file in {}", dir.display()).into())
     }
 
-    /// What ExportLayer writes, byte for byte: no documentation has it.
+    /// Prints ExportLayer's file byte for byte: its format is undocumented.
     pub(super) fn tombstones(&self) -> Verdict {
         let store = self.host.store()?;
         store.apply_diff(&id("doomed")?, Some(&id("base")?), &mut &layers::doomed()?[..])?;

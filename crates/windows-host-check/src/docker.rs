@@ -1,10 +1,10 @@
-//! Rows about Docker, where it is installed: that it lists and reads a layer of ours, and that a container
-//! runs on a sandbox of ours.
+//! Rows about Docker, if it is installed: it lists and reads a layer of ours, and runs a container on a
+//! sandbox of ours.
 //!
-//! Docker's own images and containers are left alone: a daemon of the check's own, with its data in the
-//! check's directory and a pipe of its own, has the base layer as an image. While that daemon is stopped,
-//! this program takes Docker's layer out of Docker's home and puts its own there under the same ID, and
-//! likewise with a container's sandbox. Docker compares what it reads with the digest that it knows.
+//! Docker's own images and containers are left alone: the check starts a daemon with its data in the
+//! check's directory and a pipe of its own, and loads the base layer as an image. While that daemon is
+//! stopped, the check replaces Docker's layer in Docker's home by its own under the same ID, and likewise a
+//! container's sandbox. Docker compares the layer with the digest that it knows.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,24 +19,24 @@ use windowsfilter::{Driver, LayerId, LayerStore, StorageOptions};
 use super::check::{Check, Failure, NotAsked, SIZE, Verdict, expect, id};
 use programs::process::{find, output};
 
-/// Where the daemon of the check listens.
+/// The pipe of the check's daemon.
 const PIPE: &str = "npipe:////./pipe/windowsfilter_host_check";
 const IMAGE: &str = "windowsfilter-host-check:base";
 const CONTAINER: &str = "windowsfilter-host-check";
-/// How long the daemon may take to answer.
+/// Timeout for the daemon's start.
 const PATIENCE: Duration = Duration::from_secs(120);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-/// What is shown of the daemon's log when it does not answer, bytes.
+/// Bytes of the daemon's log to show if it does not answer.
 const LOG_SHOWN: usize = 2_000;
 
-/// A daemon of the check's own, ended when dropped.
+/// The check's own daemon, killed on drop.
 struct Daemon {
     child: Child,
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Then the next one says so.
+        // A daemon that is still running makes the next start fail.
         _ = self.child.kill();
         _ = self.child.wait();
     }
@@ -64,7 +64,7 @@ impl Check {
     fn start_docker(&self, program: &Path) -> Result<Daemon, Failure> {
         let dir = self.docker_dir();
         fs::create_dir_all(&dir)?;
-        // Neither the machine's settings nor containerd's own store of images.
+        // Ignore the machine's settings and containerd's own image store.
         let settings =
             json!({ "features": { "containerd-snapshotter": false }, "storage-driver": "windowsfilter" });
         let config = dir.join("daemon.json");
@@ -101,7 +101,7 @@ impl Check {
         Ok(daemon)
     }
 
-    /// Docker's layers, as this program opens them.
+    /// Docker's layers, opened by this program.
     fn dockers_store(&self) -> Result<LayerStore, Failure> {
         let home = self.docker_dir().join("data").join("windowsfilter");
         Ok(self.host.store_in(&home, self.host.import())?)
@@ -131,7 +131,7 @@ impl Check {
         Ok(tar.into_inner()?.flush()?)
     }
 
-    /// The only layer of Docker's that is none of `known`.
+    /// The only one of Docker's layers that is not in `known`.
     fn new_layer(&self, store: &LayerStore, known: &[LayerId]) -> Result<LayerId, Failure> {
         let new: Vec<LayerId> = store.layers()?.into_iter().filter(|layer| !known.contains(layer)).collect();
         match &new[..] {
@@ -176,7 +176,7 @@ impl Check {
         let _daemon = self.start_docker(&program)?;
         let printed = docker(&["start", "--attach", CONTAINER])?;
         expect(printed.contains("Windows"), format!("the container prints {printed:?}"))?;
-        // A template VM is made of the layer's utility VM then.
+        // Docker makes a template VM from the layer's utility VM.
         let isolated = docker(&["run", "--rm", "--network", "none", "--isolation", "hyperv", IMAGE])
             .map_or_else(
                 |error| format!("does not run: {error}"),

@@ -8,7 +8,7 @@ use wclayer::layer_tar::{BackupSource, FileInfo, LayerEntry, Writer};
 
 use programs::error::{Error, Result};
 
-/// When everything in them was made.
+/// The time of everything in them.
 const TIME: FileTime = FileTime(132_444_736_001_234_567);
 
 fn info(attributes: u32) -> FileInfo {
@@ -25,7 +25,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::Unexpected(format!("a layer for the check cannot be made: {error}"))
 }
 
-/// A layer tar, entry by entry. Every one of them has `Hives`, as all builders of Windows layers write it.
+/// A layer tar, entry by entry. Each has `Hives`, as with all builders of Windows layers.
 struct Tar(Writer<Vec<u8>>);
 
 impl Tar {
@@ -74,10 +74,10 @@ impl Tar {
     }
 }
 
-/// A base layer with a program and a utility VM. No container runs on it.
+/// A base layer with a program and a utility VM. It cannot run a container.
 ///
 /// # Errors
-/// Never, but for what writing to memory could. So for all of these.
+/// Never: writing to memory does not fail. The same holds for the functions below.
 pub fn base() -> Result<Vec<u8>> {
     Tar::new()?
         .directory("Files/Windows")?
@@ -92,11 +92,11 @@ pub fn base() -> Result<Vec<u8>> {
         .finish()
 }
 
-/// A layer on one that has the file `made`: a link to it, a junction to `C:\Windows`, the file itself
-/// deleted.
+/// A layer on top of one with the file `made`: a link to it, a junction to `C:\Windows`, and the deletion
+/// of the file.
 ///
 /// # Errors
-/// As [`base`].
+/// Like [`base`].
 #[cfg_attr(not(windows), expect(dead_code, reason = "the rows are for Windows"))]
 pub(crate) fn delta(made: &str) -> Result<Vec<u8>> {
     Tar::new()?
@@ -109,16 +109,16 @@ pub(crate) fn delta(made: &str) -> Result<Vec<u8>> {
 /// A layer with one file of `size` bytes.
 ///
 /// # Errors
-/// As [`base`].
+/// Like [`base`].
 #[cfg_attr(not(windows), expect(dead_code, reason = "the rows are for Windows"))]
 pub(crate) fn one_file(name: &str, size: usize) -> Result<Vec<u8>> {
     Tar::new()?.file(name, &vec![b'x'; size])?.finish()
 }
 
-/// A file and a directory with one in it, for a sandbox to delete.
+/// A file and a directory with a file, for a sandbox to delete.
 ///
 /// # Errors
-/// As [`base`].
+/// Like [`base`].
 #[cfg_attr(not(windows), expect(dead_code, reason = "the rows are for Windows"))]
 pub(crate) fn doomed() -> Result<Vec<u8>> {
     Tar::new()?
@@ -132,7 +132,7 @@ pub(crate) fn doomed() -> Result<Vec<u8>> {
 /// A layer that adds a file to its parents' utility VM.
 ///
 /// # Errors
-/// As [`base`].
+/// Like [`base`].
 #[cfg_attr(not(windows), expect(dead_code, reason = "the rows are for Windows"))]
 pub(crate) fn utility_vm(name: &str) -> Result<Vec<u8>> {
     Tar::new()?
@@ -145,7 +145,7 @@ pub(crate) fn utility_vm(name: &str) -> Result<Vec<u8>> {
 /// A layer with a path of more than 300 characters, and that path's tar name.
 ///
 /// # Errors
-/// As [`base`].
+/// Like [`base`].
 #[cfg_attr(not(any(windows, test)), expect(dead_code, reason = "the rows are for Windows"))]
 pub(crate) fn deep() -> Result<(Vec<u8>, String)> {
     let mut path = "Files".to_owned();

@@ -1,13 +1,13 @@
-//! `cargo xtask windows-host-check`: what only a Windows with the compute service can show of the Windows
-//! engine.
+//! `cargo xtask windows-host-check`: tests of the Windows engine that need a Windows with the compute
+//! service.
 //!
-//! Each row of the last table in `docs/windows-engine.md` is done with the real functions, its verdict
-//! printed, and everything that Windows answered written to a report (`report.rs`). Everything else happens
-//! in one directory, which must not be there before and is gone afterwards.
+//! It runs each row of the last table in `docs/windows-engine.md` with the real functions, prints its
+//! verdict, and writes all of Windows' answers to a report (`report.rs`). It works in one directory, which
+//! must not exist before and is removed afterwards.
 //!
-//! `check.rs` runs the rows; they are in `basics.rs` (the life of layers and sandboxes), `content.rs` (what
-//! files may have), `mishaps.rs` (what is killed, exposed, done twice at once) and `docker.rs`.
-//! `process.rs` is what runs in processes of their own.
+//! `check.rs` runs the rows; they are in `basics.rs` (the life of layers and sandboxes), `content.rs`
+//! (files' content), `mishaps.rs` (kills, exposure, concurrency) and `docker.rs`. `process.rs` has the
+//! parts that run in processes of their own.
 
 #[cfg(windows)]
 mod basics;
@@ -59,7 +59,7 @@ pub struct Args {
 pub struct Row {
     /// Its name in the tables of `docs/windows-engine.md`.
     pub name: &'static str,
-    /// The assumptions of the other table there that it confirms, by their names.
+    /// The assumptions in the other table there that it confirms, by name.
     pub confirms: &'static [&'static str],
 }
 
@@ -111,7 +111,7 @@ pub const ROWS: [Row; 37] = [
 /// Runs all rows.
 ///
 /// # Errors
-/// When this is no Windows, the directory exists already, or a row does not hold.
+/// If this is not Windows, the directory exists already, or a row does not hold.
 pub fn run(args: &Args) -> Result<()> {
     if args.dir.exists() {
         return Err(Error::Missing(format!("{} exists already; give another --dir", args.dir.display())));

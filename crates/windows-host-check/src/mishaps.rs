@@ -1,4 +1,4 @@
-//! Rows about what goes wrong: processes that are killed, that do the same at once, others that may write.
+//! Rows about mishaps: killed processes, concurrent ones, exposed stores.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,16 +13,16 @@ use super::check::{Check, Failure, Verdict, expect, id};
 use super::layers;
 use super::process::{Part, file};
 
-/// Larger than what a pipe holds, so that a child has read half of it.
+/// Larger than a pipe's buffer, so that the child has read part of it.
 const LARGE: usize = 4 << 20;
-/// How long anything here may take.
+/// Timeout for everything here.
 const PATIENCE: Duration = Duration::from_secs(120);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// Full control for everybody.
+/// Full control for everyone.
 const FOR_EVERYBODY: &str = "D:P(A;OICI;FA;;;WD)";
 
 impl Check {
-    /// Looks until `is_so`, as long as there is patience.
+    /// Polls `is_so` until the timeout.
     fn wait_until(&self, mut is_so: impl FnMut() -> Result<bool, Failure>) -> Result<bool, Failure> {
         let start = Instant::now();
         loop {
@@ -36,7 +36,8 @@ impl Check {
         }
     }
 
-    /// The store does not show the layer `name`, cleanup leaves nothing of it, and it can be imported now.
+    /// Checks that the store does not show the layer `name`, that cleanup leaves nothing of it, and that it
+    /// can be imported now.
     fn is_gone_and_can_be_had(&self, name: &str) -> Result<(), Failure> {
         let store = self.host.store()?;
         expect(store.exists(&id(name)?)? == Presence::Absent, format!("half of {name} is a layer"))?;
@@ -77,7 +78,7 @@ impl Check {
         parent.kill()?;
         parent.wait()?;
         expect(begun? && stalled.exists(), "the import did not begin")?;
-        // Windows ends the child, which is not waited for.
+        // Windows ends the child at some later moment.
         let lives = File::open(self.dir.join(file::LIVES))?;
         let ended = self.wait_until(|| Ok(lives.try_lock().is_ok()))?;
         expect(ended, "the process that fills the layer lives on")?;
@@ -86,7 +87,7 @@ impl Check {
         Ok("the process that fills the layer ends with the one that has started it".into())
     }
 
-    /// PrepareLayer times out when it is called twice at once.
+    /// PrepareLayer times out if it is called twice at once.
     pub(super) fn two_processes(&self) -> Verdict {
         let names = ["two-a", "two-b"];
         for name in names {
@@ -123,7 +124,7 @@ impl Check {
             Ok(_) => return Err("a store that everybody can write to is opened".into()),
         };
         let command = exposed.mended_by();
-        // It is that of PowerShell and of cmd.exe, as long as there is no owner to be changed.
+        // Works in PowerShell and cmd.exe, as long as the owner needs no change.
         let status = Command::new("powershell.exe").args(["-NoProfile", "-Command", &command]).output();
         let status = status.map_err(|error| format!("powershell.exe: {error}"))?.status;
         if let Err(error) = self.host.store_in(&home, self.host.import()) {

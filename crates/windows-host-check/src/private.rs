@@ -1,15 +1,15 @@
-//! What must not be in a report that a person sends to others: names of users and machines, and where things
-//! lie on this machine.
+//! Hides private data in a report that users send to others: names of users and machines, and paths of this
+//! machine.
 
-/// What is put in the place of texts that say who or where.
+/// Replacements for identifying texts.
 #[derive(Debug, Default)]
 pub(super) struct Private {
-    /// What to look for, in lower case, and what stands for it. Longer ones first.
+    /// Texts to find, in lower case, and their replacements. Longer ones first.
     replaced: Vec<(Vec<char>, String)>,
 }
 
 impl Private {
-    /// Hides `texts`: each with the word that stands for it. Paths in any spelling of their letters.
+    /// Hides `texts`, each by its replacement. Paths match in any case and either slash.
     pub(super) fn new<'a>(texts: impl IntoIterator<Item = (String, &'a str)>) -> Self {
         let mut replaced: Vec<(Vec<char>, String)> = texts
             .into_iter()
@@ -20,8 +20,8 @@ impl Private {
         Self { replaced }
     }
 
-    /// `text` without them, without the user in paths like `C:\Users\NAME`, whose name may have spaces, and
-    /// without the accounts of a machine or domain (`S-1-5-21-…`).
+    /// `text` without them, without the user in paths like `C:\Users\NAME` (names may have spaces), and
+    /// without accounts of a machine or domain (`S-1-5-21-…`).
     pub(super) fn hide(&self, text: &str) -> String {
         let mut text: Vec<char> = text.chars().collect();
         for (find, word) in &self.replaced {
@@ -33,7 +33,7 @@ impl Private {
     }
 }
 
-/// Characters one by one, so that places in it are those of the text itself.
+/// Lower-cases one character to one, so that positions stay those of the text.
 fn lower(text: &str) -> Vec<char> {
     text.chars().map(lower_char).collect()
 }
@@ -47,7 +47,7 @@ fn is_at(text: &[char], at: usize, find: &[char]) -> bool {
         && text[at..].iter().zip(find).all(|(&have, &wanted)| lower_char(have) == wanted)
 }
 
-/// `find` where it is a word of its own: a user may be called `a`.
+/// Replaces `find` only as a whole word: a user's name may be `a`.
 fn replaced(text: &[char], find: &[char], word: &str) -> Vec<char> {
     let is_word = |at: Option<&char>| at.is_some_and(|c| c.is_alphanumeric());
     let mut new = Vec::with_capacity(text.len());
@@ -66,7 +66,7 @@ fn replaced(text: &[char], find: &[char], word: &str) -> Vec<char> {
     new
 }
 
-/// Puts `word` in the place of what follows `start`, up to the first character that `ends` it.
+/// Replaces the text after `start` by `word`, up to the first character for which `ends` is true.
 fn until(text: &[char], start: &str, ends: impl Fn(char) -> bool, word: &str) -> Vec<char> {
     let start = lower(start);
     let mut new = Vec::with_capacity(text.len());

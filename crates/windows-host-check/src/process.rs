@@ -1,4 +1,4 @@
-//! What the check runs in processes of its own: some to be killed, others to do the same at the same time.
+//! Parts of the check that run in processes of their own: some to be killed, others to run concurrently.
 
 use std::path::PathBuf;
 
@@ -50,21 +50,21 @@ impl Part {
     }
 }
 
-/// Names in the check's directory, for what the processes tell each other.
+/// Names in the check's directory by which the processes communicate.
 #[cfg(windows)]
 pub(crate) mod file {
     /// The tar that [`super::Part::Apply`] imports.
     pub(crate) const TAR: &str = "stalled.tar";
-    /// There as soon as [`super::Part::StalledImport`] stands still.
+    /// Exists as soon as [`super::Part::StalledImport`] has stalled.
     pub(crate) const STALLED: &str = "stalled";
     /// Locked as long as [`super::Part::StalledImport`] lives.
     pub(crate) const LIVES: &str = "stalled.lock";
 }
 
-/// Does the part.
+/// Runs the part.
 ///
 /// # Errors
-/// When it fails, or has been killed as it should be.
+/// If it fails, or was killed as intended.
 #[cfg(not(windows))]
 pub fn run(args: &Args) -> Result<()> {
     let Args { dir, program, hcs_library, part, rest } = args;
@@ -72,10 +72,10 @@ pub fn run(args: &Args) -> Result<()> {
     Err(Error::Missing(format!("{what} needs Windows")))
 }
 
-/// Does the part.
+/// Runs the part.
 ///
 /// # Errors
-/// When it fails, or has been killed as it should be.
+/// If it fails, or was killed as intended.
 #[cfg(windows)]
 pub fn run(args: &Args) -> Result<()> {
     match args.part {
@@ -98,7 +98,7 @@ mod windows {
     use super::{Args, Error, Part, Result, file};
     use programs::error::IoContext;
 
-    /// How often [`mount`] does it.
+    /// Repetitions in [`mount`].
     const ROUNDS: u32 = 5;
 
     fn unexpected(error: impl std::error::Error) -> Error {
@@ -109,7 +109,7 @@ mod windows {
         id(args.rest.first().map_or("", String::as_str)).map_err(unexpected)
     }
 
-    /// The process that fills a layer, which has read half of the tar and waits for more.
+    /// A process that fills a layer, has read half of the tar and waits for the rest.
     fn half_an_import(args: &Args) -> Result<Child> {
         let mut tar = Vec::new();
         std::io::stdin().read_to_end(&mut tar).at("standard input")?;
@@ -123,7 +123,7 @@ mod windows {
             .spawn()
             .map_err(|source| Error::Start { program: args.program.display().to_string(), source })?;
         if let Some(input) = &mut child.stdin {
-            // A pipe holds far less: what is written has been read.
+            // A pipe holds far less, so a finished write means that it was read.
             input.write_all(&tar[..tar.len() / 2]).at("the child's input")?;
         }
         Ok(child)
@@ -141,7 +141,7 @@ mod windows {
         let lives = File::create(&path).at(&path)?;
         lives.lock().at(&path)?;
         let mut child = half_an_import(args)?;
-        // Not closed, or the child would find that the tar has ended.
+        // Keep it open: closing would mean the end of the tar.
         let input = child.stdin.take();
         let path = args.dir.join(file::STALLED);
         fs::write(&path, "").at(&path)?;

@@ -1,4 +1,4 @@
-//! The report: one file with what a Windows said, which a person can read, and send back.
+//! The report: one file with all answers of a Windows, for users to read and send.
 //!
 //! ```json
 //! {
@@ -12,9 +12,9 @@
 //! }
 //! ```
 //!
-//! `verdict` is `holds`, `does not hold`, `not asked` (the machine lacks what it takes) or `unfinished`: the
-//! check ended in the middle of it. `calls` are the calls of Microsoft's functions as `hcs` logs them, in
-//! their order, those of child processes too: name, arguments, what was returned.
+//! `verdict` is `holds`, `does not hold`, `not asked` (the machine lacks something) or `unfinished`: the
+//! check ended during the row. `calls` are the calls of Microsoft's functions in the order that `hcs` logs
+//! them, including those of child processes: name, arguments, result.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,10 +25,10 @@ use serde::Serialize;
 use super::private::Private;
 use programs::error::{Error, IoContext, Result};
 
-/// Calls that one row may have in the report: enough for every row, and a bound for what a loop could make.
+/// Most calls of one row in the report: enough for every row, and a bound for loops.
 const MAXIMUM_CALLS: usize = 2_000;
 
-/// What became of a row.
+/// A row's verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum Outcome {
     #[serde(rename = "holds")]
@@ -41,23 +41,23 @@ pub(super) enum Outcome {
     Unfinished,
 }
 
-/// What the report says of the machine.
+/// The machine in the report.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Machine {
-    /// What `ver` prints: the version with its update.
+    /// The output of `ver`: the version with its update.
     pub(super) windows: String,
     /// The build.
     pub(super) build: u32,
     pub(super) architecture: &'static str,
     pub(super) processors: usize,
-    /// Whether the programs were given a stand-in for Microsoft's side.
+    /// Whether the programs used a stand-in for Microsoft's side.
     pub(super) stand_in: bool,
-    /// Whether the check is run by an administrator.
+    /// Whether an administrator runs the check.
     pub(super) administrator: bool,
     /// Whether Windows' own scanner runs.
     pub(super) defender: String,
-    /// How the engine tells one start of the machine from another: `boot`, which Windows counts, `started`,
-    /// by a time, or nothing.
+    /// How the engine distinguishes starts of the machine: `boot` (Windows' count), `started` (a time), or
+    /// not at all.
     pub(super) starts: String,
 }
 
@@ -80,7 +80,7 @@ struct Content {
     rows: Vec<Row>,
 }
 
-/// The report; in its file after every row, since Windows may not let the check go on.
+/// The report; written to its file after every row, in case Windows ends the check.
 #[derive(Debug)]
 pub(super) struct Report {
     path: PathBuf,
@@ -98,7 +98,7 @@ impl Report {
         Ok(report)
     }
 
-    /// A row begins; should the check end in it, the report says so.
+    /// Begins a row; if the check ends in it, the report shows that.
     pub(super) fn begin(&mut self, row: &super::Row) -> Result<()> {
         self.content.rows.push(Row {
             row: row.name,
@@ -111,7 +111,7 @@ impl Report {
         self.save()
     }
 
-    /// The row that began last has ended.
+    /// Ends the current row.
     pub(super) fn end(
         &mut self,
         verdict: Outcome,

@@ -1,4 +1,4 @@
-//! What is the same for every call: it runs on a thread that may block, is logged, and is counted.
+//! Common to all calls: run on a thread that may block, log, and count.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use crate::error::Error;
 use crate::metrics::{Ended, METRICS, Operation};
 use crate::stop::Stop;
 
-/// A call, for logs and metrics.
+/// A call's identity in logs and metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// Its name, as in the protocol.
+    /// The operation's name in the protocol.
     pub(crate) operation: &'static str,
-    /// containerd's namespace; not all calls have one.
+    /// containerd's namespace; some calls have none.
     pub(crate) namespace: Option<String>,
     /// The snapshot's key.
     pub(crate) key: String,
@@ -23,7 +23,7 @@ pub(crate) struct Call {
     pub(crate) digest: String,
 }
 
-/// The namespace that a request says it is for.
+/// The namespace in the request's header.
 pub(crate) fn namespace<T>(request: &Request<T>) -> Option<String> {
     let value = request.metadata().get(NAMESPACE)?.to_str().ok()?;
     (!value.is_empty()).then(|| value.to_owned())
@@ -35,13 +35,13 @@ impl Call {
         Self { operation, namespace, key: key.to_owned(), digest: String::new() }
     }
 
-    /// Runs blocking work, which is told when nobody waits for it any more.
+    /// Runs blocking work and sets its [`Stop`] when the caller is gone.
     pub(crate) async fn block<T: Send + 'static>(
         self,
         work: impl FnOnce(&Stop) -> Result<T, Error> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let stop = Stop::default();
-        // Dropped with the call: by a client that goes away, and when its deadline has passed.
+        // Dropped with the call: when the client disconnects or the deadline passes.
         let _stops = stop.on_drop();
         self.run(blocking(move || work(&stop))).await
     }
@@ -71,7 +71,7 @@ impl Call {
             (None, _) => {
                 tracing::debug!(operation, namespace, key, digest, milliseconds, "done");
             }
-            // What containerd asks in order to find out.
+            // containerd probes with these calls; such errors are expected.
             (Some(status), Code::NotFound | Code::AlreadyExists | Code::Unimplemented) => {
                 tracing::debug!(operation, namespace, key, digest, milliseconds, "{}", status.message());
             }
@@ -91,7 +91,7 @@ impl Call {
     }
 }
 
-/// A call that was begun. A caller that goes away drops this in the middle.
+/// A call in progress. Dropped unfinished when the caller goes away.
 struct Running(Option<(Call, Instant)>);
 
 impl Running {
@@ -110,7 +110,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs blocking work; it goes on even if nobody waits for it any more.
+/// Runs blocking work, to its end even if the caller is gone.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_call_whose_caller_is_gone_is_counted_as_cancelled() {
-        // A name of this test's own: metrics are the whole process'.
+        // An operation name only this test uses: metrics are shared by the whole process.
         let call = Call::new("Abandoned", &Request::new(()), "k");
         let mut running = Box::pin(call.run(std::future::pending::<Result<(), Error>>()));
         assert!(running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());

@@ -1,7 +1,7 @@
 //! The part of containerd's configuration that makes it use this server.
 //!
-//! The tables are the same in all versions; what differs is the number of the file's format, and what older
-//! versions do not know.
+//! All versions share the tables; they differ in the file format's number and in features that older
+//! versions lack.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
-/// A version of containerd that can use a differ of another process: 1.7.4 or newer.
+/// A containerd version that supports proxy differs: 1.7.4 or newer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     major: u32,
@@ -41,7 +41,7 @@ impl Version {
     const V2_3: Self = Self { major: 2, minor: 3 };
     const V2_4: Self = Self { major: 2, minor: 4 };
 
-    /// The number of the configuration file's format.
+    /// The configuration file's format version.
     fn format(self) -> u32 {
         match self {
             version if version < Self::V2_0 => 2,
@@ -50,12 +50,12 @@ impl Version {
         }
     }
 
-    /// Whether it can unpack the layers of an image side by side.
+    /// Whether it can unpack an image's layers in parallel.
     fn is_parallel(self) -> bool {
         self >= Self::V2_2
     }
 
-    /// Whether it can do so with layers that it neither downloads nor unpacks.
+    /// Whether parallel unpacking also works for layers it neither downloads nor unpacks.
     fn knows_staged_layers(self) -> bool {
         self >= Self::V2_4
     }
@@ -66,13 +66,13 @@ impl Version {
 pub struct Configured<'a> {
     /// Its socket.
     pub socket: &'a Path,
-    /// Its store.
+    /// Its layer store.
     pub root: &'a Path,
-    /// Whether it lets containerd skip layers that are in the store.
+    /// Whether containerd skips layers that the store already has.
     pub skip_existing: bool,
 }
 
-/// What containerd `version` needs in its configuration to use this server.
+/// The configuration that containerd `version` needs to use this server.
 pub fn configuration(version: Version, server: &Configured<'_>) -> String {
     let quoted = |path: &Path| toml_string(&path.display().to_string());
     let (socket, root) = (quoted(server.socket), quoted(server.root));
@@ -111,12 +111,12 @@ pub fn configuration(version: Version, server: &Configured<'_>) -> String {
     }
     let mut platforms = vec![("linux/amd64", "overlayfs", "walking"), WINDOWS];
     if version >= Version::V2_3 {
-        // It takes images of these features, such as windows/server, for another platform.
+        // containerd counts images with these features, such as windows/server, as another platform.
         platforms.push(("windows(+win32k)/amd64", WINDOWS.1, WINDOWS.2));
     }
     for (platform, snapshotter, differ) in platforms {
         text += "  [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n";
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "    platform = \"{platform}\"");
         let _ = writeln!(text, "    snapshotter = \"{snapshotter}\"");
         let _ = writeln!(text, "    differ = \"{differ}\"");
@@ -133,7 +133,7 @@ fn toml_string(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             c if c.is_control() => drop(write!(quoted, "\\U{:08X}", u32::from(c))),
             c => quoted.push(c),
         }

@@ -1,8 +1,8 @@
-//! What is asked of containerd: its content store for blobs, its leases to keep what was written.
+//! Calls to containerd: its content store for blobs, its leases to keep new blobs from garbage collection.
 //!
-//! One connection, and one more for every blob that is written. Every answer is waited for so long and no
-//! longer: a content store that hangs must not hold a snapshot for ever. Nothing of a blob that was not
-//! written stays there, even if nobody waits for it any more.
+//! One connection, and another for each blob being written. Every call has a timeout: a content store that
+//! hangs must not block a snapshot for ever. A failed or abandoned write leaves nothing in the content
+//! store.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,24 +29,24 @@ use crate::error::{Error, chain};
 use crate::find_layer::Blob;
 use crate::pieces::Piece;
 
-/// Header with the namespace of a call.
+/// Header that carries a call's namespace.
 pub(crate) const NAMESPACE: &str = "containerd-namespace";
-/// Header with the lease of a call.
+/// Header that carries a call's lease.
 const LEASE: &str = "containerd-lease";
-/// Label with the digest of what a blob is uncompressed.
+/// Label with the digest of a blob's uncompressed content.
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
-/// The same of BuildKit, which keeps a descriptor's annotations so (`blobAnnotationsLabelPrefix` of its
-/// `cache/refs.go`).
+/// The same label as BuildKit writes it, from a descriptor's annotations (`blobAnnotationsLabelPrefix` of
+/// its `cache/refs.go`).
 const UNCOMPRESSED_BUILDKIT: &str = "buildkit.io/blob/annotation.containerd.io/uncompressed";
-/// Label that says when a lease ends.
+/// Label with a lease's expiry.
 const EXPIRE: &str = "containerd.io/gc.expire";
 
 /// Largest message: containerd's own limit. It sends 1 MiB at a time.
 const MAX_MESSAGE: usize = 16 << 20;
-/// Bytes of a blob that have to come while containerd's patience lasts, unless it ends: less is no progress.
-/// containerd reads from its disk, and sends a megabyte at a time.
+/// Least bytes of a blob to receive within one timeout, except at its end; less counts as stalled.
+/// containerd reads from its disk and sends a megabyte at a time.
 const PROGRESS: usize = 64 << 10;
-/// What may be under way: with less, a blob comes in as many small steps.
+/// HTTP/2 window: with a smaller one a blob arrives in many small steps.
 const WINDOW: u32 = 4 << 20;
 
 /// A containerd.
@@ -57,32 +57,32 @@ pub(crate) struct Containerd {
     patience: Patience,
 }
 
-/// How long containerd may take.
+/// Timeouts for containerd.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     /// For an answer.
     pub(crate) answer: Duration,
-    /// For the answer to the end of a blob: then all of it goes to the disk.
+    /// For the answer to a blob's commit: containerd syncs all of it to the disk first.
     pub(crate) commit: Duration,
 }
 
-/// What was written to the content store.
+/// A blob written to the content store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Produced {
     /// Digest of the blob.
     pub(crate) digest: Digest,
     /// Its length, bytes.
     pub(crate) size: u64,
-    /// Digest of what it is uncompressed.
+    /// Digest of its uncompressed content.
     pub(crate) diff_id: DiffId,
 }
 
-/// What a blob that is read has to come on while patience lasts.
+/// Progress of a blob being read, against the timeout.
 struct Progress {
     patience: Duration,
-    /// When the time began that it has to come on in.
+    /// Start of the current interval.
     began: Instant,
-    /// Bytes since then.
+    /// Bytes received since then.
     bytes: usize,
 }
 
@@ -91,12 +91,12 @@ impl Progress {
         Self { patience, began: Instant::now(), bytes: 0 }
     }
 
-    /// How much of the time is left.
+    /// Time left in the interval.
     fn left(&self) -> Duration {
         self.patience.saturating_sub(self.began.elapsed())
     }
 
-    /// `length` bytes came; then we took `ours` to take them, which is not containerd's time.
+    /// Counts `length` received bytes. Handling them took `ours`, which does not count against containerd.
     fn made(&mut self, length: usize, ours: Duration) {
         self.bytes += length;
         self.began += ours;
@@ -106,16 +106,16 @@ impl Progress {
     }
 }
 
-/// Where a blob goes.
+/// Where and how to write a blob.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// containerd's namespace.
     pub(crate) namespace: String,
-    /// Name of the writing, if somebody else chose it; else it is that of the lease.
+    /// Reference of the write if the client chose one; otherwise the lease's name is used.
     pub(crate) reference: Option<String>,
-    /// Name of what keeps the blob until somebody else does.
+    /// Name of the lease that keeps the blob until an image refers to it.
     pub(crate) lease: String,
-    /// How long that is.
+    /// The lease's lifetime.
     pub(crate) lifetime: jiff::SignedDuration,
     /// Labels of the blob.
     pub(crate) labels: HashMap<String, String>,
@@ -127,19 +127,19 @@ impl Target {
     }
 }
 
-/// Takes back what was begun for a blob when this is dropped, unless the blob was written.
+/// Aborts the write of a blob and ends its lease on drop, unless the blob was committed.
 struct Begun(Option<(Containerd, Target)>);
 
 impl Begun {
-    /// The blob was written.
+    /// The blob was committed.
     fn complete(mut self) {
         self.0 = None;
     }
 
-    /// It was not. Goes on even if nobody waits for it.
+    /// Aborts the write in a task of its own, which runs on even if the caller is gone.
     fn take_back(&mut self) -> Option<tokio::task::JoinHandle<()>> {
         let (containerd, target) = self.0.take()?;
-        // Without a runtime the server has ended.
+        // Without a runtime the server has shut down.
         let runtime = tokio::runtime::Handle::try_current().ok()?;
         Some(runtime.spawn(async move { containerd.take_back(&target).await }))
     }
@@ -152,7 +152,7 @@ impl Drop for Begun {
 }
 
 impl Containerd {
-    /// The containerd that listens on the socket `address`, which may come later. It gets `patience`.
+    /// The containerd at the socket `address`, which it may open later. `patience` sets the timeouts.
     pub(crate) fn new(address: &Path, patience: Patience) -> Self {
         Self { address: address.to_owned(), channel: connection(address), patience }
     }
@@ -166,7 +166,7 @@ impl Containerd {
         move |status| Error::Containerd { address, action, source: Box::new(status) }
     }
 
-    /// Waits for an answer, but not for ever.
+    /// Waits for an answer, with a timeout.
     async fn answer<T>(
         &self,
         action: &str,
@@ -178,7 +178,7 @@ impl Containerd {
         }
     }
 
-    /// A blob of which too little comes.
+    /// The error for a blob that arrives too slowly.
     fn stalled(&self, action: String) -> Error {
         let (address, seconds) = (self.address.display().to_string(), self.patience.answer.as_secs());
         Error::Stalled { address, action, bytes: PROGRESS, seconds }
@@ -197,7 +197,7 @@ impl Containerd {
         })
     }
 
-    /// Sends the blob `digest` to `pieces`. Nobody there any more is no error here.
+    /// Sends the blob `digest` to `pieces`. Returns `Ok` if the receiver is gone.
     pub(crate) async fn read(
         &self,
         namespace: &str,
@@ -212,7 +212,7 @@ impl Containerd {
         let mut progress = Progress::new(self.patience.answer);
         loop {
             let message = match tokio::time::timeout(progress.left(), stream.message()).await {
-                // Messages without an end that say nothing are no answer either.
+                // Messages without data must not extend the timeout.
                 Ok(Ok(Some(_)) | Err(_)) if progress.left().is_zero() => return Err(self.stalled(action)),
                 Ok(message) => message.map_err(self.failed(&action))?,
                 Err(_) => return Err(self.stalled(action)),
@@ -224,12 +224,12 @@ impl Containerd {
             }
             progress.made(length, came.elapsed());
         }
-        // Whoever does not hear this knows that the blob is not complete.
+        // A receiver that misses this end treats the blob as cut off.
         let _ = pieces.send(Piece::End).await;
         Ok(())
     }
 
-    /// All blobs of a namespace; `None` if there are more than `limit`.
+    /// Lists a namespace's blobs; `None` if there are more than `limit`.
     pub(crate) async fn blobs(&self, namespace: &str, limit: usize) -> Result<Option<Vec<Blob>>, Error> {
         let action = format!("list the content of namespace {namespace}");
         let mut content = self.content();
@@ -248,7 +248,7 @@ impl Containerd {
         Ok(Some(blobs))
     }
 
-    /// The blob `digest`, if it is no longer than `limit`.
+    /// Reads the blob `digest`; `None` if it is longer than `limit`.
     pub(crate) async fn small_blob(
         &self,
         namespace: &str,
@@ -257,7 +257,7 @@ impl Containerd {
     ) -> Result<Option<Vec<u8>>, Error> {
         let (sender, mut pieces) = mpsc::channel(1);
         let reading = self.read(namespace, digest, sender);
-        // Owns the receiver: what is too long is not read to its end.
+        // Owns the receiver: returning early drops it, which stops reading a blob that is too long.
         let collecting = async move {
             let mut bytes = Vec::new();
             while let Some(Piece::Data(data)) = pieces.recv().await {
@@ -272,9 +272,9 @@ impl Containerd {
         read.map(|()| collected)
     }
 
-    /// Writes a blob of `pieces`, kept by a lease that ends by itself; `produced` says what it is once they
-    /// end. A blob that is there already is as good. If it cannot be written or nobody waits for it any more,
-    /// neither blob nor lease stays.
+    /// Writes a blob from `pieces`, held by a lease that expires; `produced` resolves to its digests after
+    /// the last piece. A blob that already exists counts as written. If the write fails or the caller is
+    /// gone, neither blob nor lease stays.
     pub(crate) async fn write(
         &self,
         target: &Target,
@@ -285,8 +285,8 @@ impl Containerd {
         let written = match self.lease(target).await {
             Ok(()) => self.try_write(target, pieces, produced).await,
             Err(error) => {
-                // Whoever makes them stops, and does not keep its sandbox locked while the lease is taken
-                // back.
+                // Stops the producer, so that it does not keep its sandbox locked while the lease is
+                // removed.
                 drop(pieces);
                 Err(error)
             }
@@ -299,8 +299,8 @@ impl Containerd {
         written
     }
 
-    /// What cannot be taken back, containerd forgets by itself: the lease at its end, what was written a day
-    /// later.
+    /// Aborts the write and ends the lease. If that fails, containerd drops both by itself: the lease when
+    /// it expires, the write after a day.
     async fn take_back(&self, target: &Target) {
         for result in [self.abort(target).await, self.end_lease(target).await] {
             if let Err(error) = result {
@@ -309,8 +309,8 @@ impl Containerd {
         }
     }
 
-    /// Ends a writing that has a name of ours. One that its client named may be somebody else's by now, and
-    /// this would end theirs.
+    /// Aborts a write under a reference of ours. A reference that the client chose may be in use by another
+    /// write by now, which this would abort.
     async fn abort(&self, target: &Target) -> Result<(), Error> {
         if target.reference.is_some() {
             return Ok(());
@@ -321,7 +321,7 @@ impl Containerd {
         self.end(format!("abort {}", target.reference()), content.abort(request)).await
     }
 
-    /// Makes the lease.
+    /// Creates the lease.
     async fn lease(&self, target: &Target) -> Result<(), Error> {
         let expire = (jiff::Timestamp::now() + target.lifetime).to_string();
         let (id, labels) = (target.lease.clone(), [(EXPIRE.to_owned(), expire)].into());
@@ -339,7 +339,7 @@ impl Containerd {
         self.end(format!("delete the lease {}", target.lease), leases.delete(request)).await
     }
 
-    /// Waits for the end of something that may not have begun.
+    /// Aborts or deletes something; fine if it does not exist.
     async fn end<T>(
         &self,
         action: String,
@@ -362,10 +362,10 @@ impl Containerd {
         let (requests, receiver) = mpsc::channel(4);
         let mut request = in_namespace(ReceiverStream::new(receiver), &target.namespace)?;
         request.metadata_mut().insert(LEASE, header(&target.lease)?);
-        // A connection of its own: what containerd does not take of a blob fills it, and what takes the blob
-        // back could not get past that.
+        // Uses a connection of its own: data that containerd does not take fills it, and the abort could
+        // not get past that.
         let mut content = ContentClient::new(connection(&self.address));
-        // Every message is answered, so the answers are read while there is still to be sent.
+        // containerd answers every message, so read answers while still sending.
         let answers = async {
             let mut answers = content.write(request).await?.into_inner();
             while answers.message().await?.is_some() {}
@@ -377,7 +377,7 @@ impl Containerd {
             answered = &mut answers => (answered, None),
             sent = &mut send => {
                 let sent = sent?;
-                // All that is left is the answer to the commit.
+                // Only the answer to the commit is outstanding.
                 (self.in_time(&action, self.patience.commit, &mut answers).await?, Some(sent))
             }
         };
@@ -411,7 +411,7 @@ impl Containerd {
                 data,
                 ..WriteContentRequest::default()
             };
-            // Nobody takes it any more: then the answers say why.
+            // Fails when the receiver is gone; then the answers carry the error.
             let _ = self.in_time(&action, self.patience.answer, requests.send(request)).await?;
             offset += length;
         }
@@ -431,7 +431,7 @@ impl Containerd {
         Ok(produced)
     }
 
-    /// What a commit would have done for a blob that is there: its label, and its place in the lease.
+    /// Does for an existing blob what a commit would have done: sets its label and adds it to the lease.
     async fn keep_present(&self, target: &Target, produced: &Produced) -> Result<(), Error> {
         let digest = produced.digest.to_string();
         let add = AddResourceRequest {
@@ -453,7 +453,7 @@ impl Containerd {
     }
 }
 
-/// Made when it is first needed, and again whenever it broke.
+/// Connects on first use, and again after a failure.
 fn connection(address: &Path) -> Channel {
     let path = address.to_owned();
     let connect = tower::service_fn(move |_| {
@@ -466,7 +466,7 @@ fn connection(address: &Path) -> Channel {
         .connect_with_connector_lazy(connect)
 }
 
-/// What is said of a blob; `None` if it has another kind of digest.
+/// A blob from containerd's listing; `None` for other digest algorithms.
 fn blob(info: Info) -> Option<Blob> {
     let label = |name| info.labels.get(name)?.parse().ok();
     let uncompressed = label(UNCOMPRESSED).or_else(|| label(UNCOMPRESSED_BUILDKIT));

@@ -1,5 +1,5 @@
-//! What can go wrong between containerd and the store, one variant per fact, and the gRPC code that
-//! containerd expects for it.
+//! Errors between containerd and the store, one variant per fact, and the gRPC code that containerd expects
+//! for each.
 
 use std::io;
 use std::path::PathBuf;
@@ -166,12 +166,12 @@ pub enum Error {
     },
 }
 
-/// A key for messages: keys may be longer than anybody wants to read.
+/// A key for messages, shortened: keys may be very long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShortKey(String);
 
 impl ShortKey {
-    /// Characters of a key that are shown.
+    /// Characters of a key to show.
     const SHOWN: usize = 200;
 }
 
@@ -191,7 +191,7 @@ impl std::fmt::Display for ShortKey {
 }
 
 impl Error {
-    /// The gRPC code that containerd's own snapshotters and differs answer in such a case.
+    /// The gRPC code that containerd's own snapshotters and differs return for this error.
     pub fn code(&self) -> Code {
         match self {
             Self::NoSuchSnapshot { .. } | Self::NoParent { .. } => Code::NotFound,
@@ -220,7 +220,7 @@ impl Error {
             | Self::BeingApplied { .. }
             | Self::AppliedAlready { .. }
             | Self::NotForApply { .. } => Code::FailedPrecondition,
-            // The diff service goes on to the next differ on this code only.
+            // The diff service tries the next differ on this code only.
             Self::ForeignMounts { .. } | Self::MediaType { .. } => Code::Unimplemented,
             Self::Cancelled { .. } | Self::Abandoned => Code::Cancelled,
             Self::Silent { .. } | Self::Stalled { .. } => Code::DeadlineExceeded,
@@ -232,7 +232,7 @@ impl Error {
         }
     }
 
-    /// Whether the records of a set are gone, or not those of the store.
+    /// Whether the records of a set are lost, damaged or do not match the store.
     pub fn is_damaged_records(&self) -> bool {
         let damaged = matches!(
             self,
@@ -244,10 +244,10 @@ impl Error {
         damaged && !self.is_full()
     }
 
-    /// Whether it comes from a full disk.
+    /// Whether the cause is a full disk.
     pub(crate) fn is_full(&self) -> bool {
         causes(self).any(|cause| {
-            // redb's errors name no causes.
+            // redb's errors have no `source`.
             let io = match cause.downcast_ref::<Box<redb::Error>>().map(|error| &**error) {
                 Some(redb::Error::Io(error)) => Some(error),
                 _ => cause.downcast_ref::<io::Error>(),
@@ -259,9 +259,9 @@ impl Error {
     }
 }
 
-/// What containerd's client hears of an error that containerd itself answered us. Some codes would mean
-/// something else there than here: with one, the diff service goes on to the next differ, which takes our
-/// binds for layers of Linux; another stands for success.
+/// The code to return for an error that containerd returned to us. Some codes mean something else on the
+/// way back: `Unimplemented` makes the diff service try the next differ, which would take our binds for
+/// Linux layers; `AlreadyExists` means success.
 fn passed_on(code: Code) -> Code {
     match code {
         Code::Unimplemented | Code::AlreadyExists => Code::FailedPrecondition,
@@ -280,7 +280,7 @@ fn image_code(error: &windowsfilter_image::Error) -> Code {
     }
 }
 
-/// Damage in the store is ours; everything else that does not verify came from outside.
+/// Damage in the store is our fault; every other verification error is the input's.
 fn store_code(error: &windowsfilter::Error) -> Code {
     use windowsfilter::Error as Store;
     match error.innermost() {
@@ -305,11 +305,11 @@ fn store_code(error: &windowsfilter::Error) -> Code {
     }
 }
 
-/// The message with all its causes: a status has room for no others.
+/// The message and all its causes in one line: a status has only one message.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     for cause in causes(error) {
-        // A status prints its code and headers too.
+        // A status' `Display` adds its code and headers.
         let next = match cause.downcast_ref::<Box<Status>>() {
             Some(status) => status.message().to_owned(),
             None => cause.to_string(),
@@ -327,7 +327,7 @@ impl From<Error> for Status {
     }
 }
 
-/// Adds to an I/O error what was being done to which path.
+/// Adds the action and the path to an I/O error.
 pub(crate) trait IoContext<T> {
     fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, Error>;
 }

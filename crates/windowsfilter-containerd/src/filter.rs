@@ -10,8 +10,7 @@
 //! quoted    = a string literal of Go in double quotes; after "~=" also between '/' or '|'
 //! ```
 //!
-//! Fields of a snapshot: `name`, `parent`, `kind`, `labels.<label>`; a field that does not exist is not
-//! present, and empty.
+//! Fields of a snapshot: `name`, `parent`, `kind`, `labels.<label>`; an unknown field is absent and empty.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +25,10 @@ const MAX_FILTERS: usize = 1_000;
 const MAX_TEXT: usize = 64 << 10;
 /// Regular expressions of a call.
 const MAX_REGEXES: usize = 16;
-/// What one of them may take when it is compiled, and once more while it runs, bytes. Those that are sent
-/// take a hundredth.
+/// Bytes one of them may take compiled, and again while it runs. Real filters take a hundredth.
 const MAX_REGEX: usize = 1 << 20;
 
-/// What filters see of a snapshot.
+/// A snapshot's fields, as filters see them.
 pub(crate) struct Subject<'a> {
     pub(crate) name: &'a str,
     pub(crate) parent: &'a str,
@@ -50,7 +48,7 @@ impl Subject<'_> {
     }
 }
 
-/// Alternatives: one that matches is enough. Without any, everything matches.
+/// Alternatives: one match is enough. An empty list matches everything.
 #[derive(Debug, Default)]
 pub(crate) struct Filters(Vec<Vec<Selector>>);
 
@@ -69,7 +67,7 @@ enum Test {
 }
 
 impl Filters {
-    /// Reads the filters of a call, as long as somebody waits for it.
+    /// Parses the filters of a call; stops when the caller is gone.
     ///
     /// # Errors
     /// [`Error::Filter`], [`Error::TooMany`], [`Error::TooLong`], [`Error::Abandoned`].
@@ -88,7 +86,7 @@ impl Filters {
         Ok(Self(parsed))
     }
 
-    /// Whether one of them matches.
+    /// Whether any of them matches.
     pub(crate) fn accept(&self, subject: &Subject<'_>) -> bool {
         self.0.is_empty()
             || self.0.iter().any(|filter| filter.iter().all(|selector| selector.accepts(subject)))
@@ -115,7 +113,7 @@ fn too_many(what: &'static str, count: usize, limit: usize) -> Result<(), Error>
 struct Parser<'a> {
     text: &'a str,
     position: usize,
-    /// Regular expressions of the call up to here.
+    /// Regular expressions parsed so far in this call.
     regexes: &'a mut usize,
 }
 
@@ -181,7 +179,7 @@ impl Parser<'_> {
         regex.map_err(|error| self.error(start, &error.to_string()))
     }
 
-    /// What is between two `quote`s, its escapes replaced.
+    /// The text between two `quote`s, unescaped.
     fn quoted(&mut self, quote: char) -> Result<String, Error> {
         let start = self.position;
         self.expect(quote)?;
@@ -219,7 +217,7 @@ impl Parser<'_> {
                 text.push(u8::try_from(self.digits(8, 3)?).map_err(|_| illegal(self))?);
             }
             c if c == quote => push(text, c),
-            // A regular expression between slashes is full of these.
+            // Regular expressions between slashes are full of other escapes: keep them.
             c if quote != '"' => {
                 text.push(b'\\');
                 push(text, c);

@@ -1,9 +1,9 @@
-//! Finds the blob of a layer in containerd's content store, of which only the chain ID is known.
+//! Finds a layer's blob in containerd's content store, given only its chain ID.
 //!
-//! Whoever has unpacked a blob labels it with its diffID, and so does BuildKit with what it pulls. With the
-//! chain ID of the layer below, this gives the chain ID. Where the layer below is one that BuildKit has made,
-//! it has another chain ID here than there: our diff of it has all that only Windows knows. Then, and where
-//! there is no label, the manifest and config of an image that has the layer say which blob it is.
+//! Unpackers label a blob with its diffID, and so does BuildKit for blobs it pulls. Label and parent chain
+//! ID give the chain ID to compare. If BuildKit made the parent, its chain ID differs between BuildKit and
+//! this store: our diff of it keeps Windows' own metadata. In that case, and without a label, the manifest
+//! and config of an image with this layer name the blob.
 
 use serde_json::Value;
 use windowsfilter::{DiffId, Digest, LayerId};
@@ -13,9 +13,9 @@ use crate::containerd::Containerd;
 use crate::error::Error;
 use crate::snapshotter::Wanted;
 
-/// Blobs that are looked at.
+/// Most blobs to look at.
 const MAX_BLOBS: usize = 100_000;
-/// Documents that are read: what is no larger than this, bytes, and how many.
+/// Documents to read: their largest size, bytes, and most of them.
 const MAX_DOCUMENT: u64 = 1 << 20;
 const MAX_DOCUMENTS: usize = 2_000;
 
@@ -26,25 +26,25 @@ pub(crate) struct Blob {
     pub(crate) digest: Digest,
     /// Its length, bytes.
     pub(crate) size: u64,
-    /// The digest of what it is uncompressed, if a label says so.
+    /// The digest of its uncompressed content, from its label.
     pub(crate) uncompressed: Option<DiffId>,
 }
 
-/// What was found.
+/// A found blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Digest of the blob.
     pub(crate) digest: Digest,
     /// Its length, bytes.
     pub(crate) size: u64,
-    /// Digest of what it has to be uncompressed.
+    /// Expected digest of its uncompressed content.
     pub(crate) diff_id: DiffId,
 }
 
-/// The blob of a layer.
+/// Finds a layer's blob.
 ///
 /// # Errors
-/// [`Error::NoBlob`], [`Error::TooManyBlobs`]; what containerd answers.
+/// [`Error::NoBlob`], [`Error::TooManyBlobs`]; errors of containerd.
 pub(crate) async fn find(containerd: &Containerd, wanted: &Wanted) -> Result<Found, Error> {
     let layer = wanted.chain_id.to_string();
     let Some(blobs) = containerd.blobs(&wanted.namespace, MAX_BLOBS).await? else {
@@ -53,7 +53,7 @@ pub(crate) async fn find(containerd: &Containerd, wanted: &Wanted) -> Result<Fou
     let is_wanted = |diff_id: DiffId| {
         chain_id(wanted.below.as_ref(), diff_id).is_ok_and(|id| id.as_str() == wanted.chain_id.hex())
     };
-    // A blob that is not compressed is its own tar.
+    // Without a label, the blob may be the plain tar, whose digest is the diffID.
     let diff_id = |blob: &Blob| blob.uncompressed.unwrap_or(DiffId(blob.digest));
     if let Some(blob) = blobs.iter().find(|blob| is_wanted(diff_id(blob))) {
         return Ok(Found { digest: blob.digest, size: blob.size, diff_id: diff_id(blob) });
@@ -75,7 +75,7 @@ pub(crate) async fn find(containerd: &Containerd, wanted: &Wanted) -> Result<Fou
     Err(Error::NoBlob { key: wanted.record.short_key(), layer })
 }
 
-/// A small blob as JSON; `None` if it is none.
+/// A small blob parsed as JSON; `None` if it is not JSON.
 async fn document(containerd: &Containerd, wanted: &Wanted, digest: Digest) -> Result<Option<Value>, Error> {
     let bytes = containerd.small_blob(&wanted.namespace, digest, MAX_DOCUMENT).await?;
     Ok(bytes
@@ -83,7 +83,7 @@ async fn document(containerd: &Containerd, wanted: &Wanted, digest: Digest) -> R
         .and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
-/// Blob and diffID of the layer of an image that has the chain ID `wanted`.
+/// Blob and diffID of the image's layer whose chain ID is `wanted`.
 fn layer_of(manifest: &Value, config: &Value, wanted: &str) -> Option<(Digest, DiffId)> {
     let layers = named(manifest, &["layers"])?.as_array()?;
     let diff_ids = named(config, &["rootfs", "diff_ids"])?.as_array()?;
@@ -99,8 +99,7 @@ fn layer_of(manifest: &Value, config: &Value, wanted: &str) -> Option<(Digest, D
     None
 }
 
-/// The value at `path`; keys are compared as Go does, the exact one first: Microsoft's configs spell
-/// `rootfS`.
+/// The value at `path`. Keys match as in Go, an exact one first: Microsoft's configs spell `rootfS`.
 fn named<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, name| {
         let fields = value.as_object()?;

@@ -1,8 +1,8 @@
-//! The invariants of containerd's snapshots: their records can be read, and what each needs of the store is
-//! there.
+//! Invariants of containerd's snapshots: the records are readable, and the store has what each of them
+//! needs.
 //!
-//! A server checks and puts right its own set when it starts, and has the records to itself as long as it
-//! runs. So this looks at the sets of no running server, and changes nothing: it reads a copy of the records.
+//! A running server has its set's records locked, and it checks and repairs them at its start. So this
+//! skips the sets of running servers and changes nothing: it reads a copy of the records.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,21 +17,21 @@ use crate::snapshotter::health::Set;
 use crate::snapshotter::naming::{self, sets_dir};
 use crate::snapshotter::traces;
 
-/// Something wrong with a set of snapshots.
+/// A problem with a set of snapshots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What does not hold.
+    /// The violated invariant.
     pub invariant: Invariant,
-    /// Name of the set.
+    /// The set's name.
     pub set: String,
-    /// What is wrong.
+    /// A description.
     pub problem: String,
 }
 
-/// Checks the records of every set of snapshots that no server has open, and what they need.
+/// Checks the records of every set that no server has open, and the layers and sandboxes they need.
 ///
 /// # Errors
-/// When the store cannot be listed.
+/// If the store cannot be listed.
 pub fn fsck(store: &LayerStore) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     for set in sets(store)? {
@@ -50,7 +50,7 @@ pub fn fsck(store: &LayerStore) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-/// The sets that there are, or that have left something.
+/// All sets with a directory, or with something left in the store.
 fn sets(store: &LayerStore) -> Result<BTreeSet<String>, Error> {
     let mut sets: BTreeSet<String> = traces::by_set(store)?.into_keys().collect();
     let dir = sets_dir(store);
@@ -65,15 +65,15 @@ fn sets(store: &LayerStore) -> Result<BTreeSet<String>, Error> {
     Ok(sets)
 }
 
-/// Records that are not those of the store: a server would not start with them.
+/// Records that do not match the store: a server would refuse to start with them.
 fn unexplained(store: &LayerStore, set: &str) -> Result<Option<Finding>, Error> {
     let on_disk = Set::new(store, set);
     let look = || match Records::read_copy(&on_disk.records())? {
         Some(records) => on_disk.check_presence().and_then(|()| on_disk.check_explained(&records)),
-        // A server has come.
+        // A server has opened the set.
         None => Ok(()),
     };
-    // What a server does that comes and goes meanwhile looks wrong only once.
+    // Look twice: a server that starts and stops in between can look wrong once.
     match look().or_else(|_| look()) {
         Err(error) if error.is_damaged_records() => Ok(Some(damaged(set.to_owned(), &error))),
         other => other.map(|()| None),
@@ -85,7 +85,7 @@ fn damaged(set: String, error: &Error) -> Finding {
     Finding { invariant: Invariant::SnapshotRecords, set, problem }
 }
 
-/// How all of a set is given up.
+/// The command that gives up a whole set.
 fn give_up(set: &str) -> String {
     format!("`windowsfilter serve --set {set} --start-anew` removes these snapshots and all that they left")
 }
@@ -106,7 +106,7 @@ fn missing_parent(records: &State, record: &Record) -> Option<String> {
     (!is_there).then(|| format!("its parent {} is no snapshot", record.parent))
 }
 
-/// What of the store it needs and has not. What is damaged is the layer's own finding.
+/// A layer or sandbox that `record` needs and the store lacks. Damage is the layer's own finding.
 fn missing_layer(store: &LayerStore, set: &str, records: &State, record: &Record) -> Option<String> {
     let id = naming::id(set, record.number).ok()?;
     match (record.kind, &record.layer) {
@@ -116,7 +116,7 @@ fn missing_layer(store: &LayerStore, set: &str, records: &State, record: &Record
         (Kind::Committed, None) => Some("it has no layer".to_owned()),
         (Kind::Unpack, None) => {
             let staged = store.staged().ok()?.into_iter().any(|staged| staged.kept && staged.id == id);
-            // A commit that was interrupted has published it; the start finds it.
+            // An interrupted commit has published it; the next start finds it.
             let is_gone = record.applied && !staged && !records.may_have_left(record.number);
             is_gone.then(|| format!("the layer that was applied to it is gone: there is no {id}-importing"))
         }

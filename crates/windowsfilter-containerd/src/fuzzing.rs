@@ -1,4 +1,4 @@
-//! What the fuzz targets of `fuzz/` reach that is nobody else's business.
+//! Entry points for the fuzz targets of `fuzz/`; nothing else may use them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -8,27 +8,27 @@ use crate::labels;
 use crate::records::{Kind, Record, Records};
 use crate::stop::Stop;
 
-/// Makes the calls that `input` says of a server with a new store at `root`, without any mount, and compares
-/// what it does with a naive model.
+/// Runs the calls encoded in `input` on a server with a new store at `root`, without mounts, and compares
+/// the results with a naive model.
 ///
 /// # Panics
-/// When it is not the same.
+/// If the results differ.
 pub fn calls(input: &[u8], root: &Path) {
     crate::machine::run(input, root, false);
 }
 
-/// Reads filters and asks them about a snapshot.
+/// Parses filters and applies them to a snapshot.
 pub fn filters(filters: &[String], name: &str, value: &str) {
     let Ok(filters) = Filters::parse(filters, &Stop::default()) else { return };
     let labels = [("label".to_owned(), value.to_owned())].into();
     filters.accept(&Subject { name, parent: value, kind: "committed", labels: &labels });
 }
 
-/// Updates labels, and reads what they say. A path that is refused changes nothing; what is set is there, and
-/// what is not, is as it was.
+/// Updates labels and reads sizes and digests from them. A refused path changes nothing; named labels are
+/// set, all others are unchanged.
 ///
 /// # Panics
-/// When an update changes other labels than it says.
+/// If an update changes a label that it does not name.
 pub fn labels(current: HashMap<String, String>, given: HashMap<String, String>, paths: &[String]) {
     let (Ok(current), Ok(given)) = (labels::checked(current), labels::checked(given)) else { return };
     for labels in [&current, &given] {
@@ -47,10 +47,10 @@ pub fn labels(current: HashMap<String, String>, given: HashMap<String, String>, 
     }
 }
 
-/// The bytes of good records.
+/// The bytes of valid records.
 ///
 /// # Panics
-/// When they cannot be written.
+/// If they cannot be written.
 pub fn records(path: &Path) -> Vec<u8> {
     let records = Records::open(path).expect("an empty place");
     for number in 0..5 {
@@ -76,7 +76,7 @@ pub fn records(path: &Path) -> Vec<u8> {
     std::fs::read(path).expect("it is there")
 }
 
-/// Reads records, whatever is in them; the keys of what they say. `None` if they are damaged.
+/// Reads any bytes as records and returns their keys; `None` if they are damaged.
 pub fn read_records(path: &Path) -> Option<Vec<String>> {
     let state = Records::read_copy(path).ok()??;
     Some(state.all().map(|record| record.key.clone()).collect())

@@ -1,21 +1,21 @@
 //! Keys and names of snapshots, as containerd's metadata store makes them: `<namespace>/<number>/<client
 //! key>`.
 //!
-//! They are opaque here but for two questions: whose are they, and is a layer going to be unpacked into them.
-//! Clients that talk to the snapshotter directly send bare keys.
+//! They are opaque except for two facts: the namespace, and whether containerd will unpack a layer into the
+//! snapshot. Clients that talk to the snapshotter directly send bare keys.
 
 use windowsfilter::Digest;
 
 use crate::error::Error;
 
-/// Longest key or name, bytes. containerd sets no limit; the records have to keep them in memory.
+/// Longest key or name, bytes. containerd sets no limit, and the records keep keys in memory.
 pub(crate) const MAX_KEY: usize = 16 << 10;
 
-/// How containerd begins the client key of a snapshot that it unpacks a layer into (`UnpackKeyPrefix` of its
+/// Prefix of the client key of a snapshot that containerd unpacks a layer into (`UnpackKeyPrefix` of its
 /// `core/snapshots`).
 const UNPACK_PREFIX: &str = "extract-";
 
-/// Refuses what is no key.
+/// Refuses an invalid key.
 pub(crate) fn check(key: &str) -> Result<(), Error> {
     if key.is_empty() {
         return Err(Error::Missing { what: "the snapshot's key" });
@@ -26,7 +26,7 @@ pub(crate) fn check(key: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Namespace and client key, if the key is made as containerd does.
+/// Namespace and client key, if the key has containerd's form.
 pub(crate) fn parts(key: &str) -> Option<(&str, &str)> {
     let (namespace, rest) = key.split_once('/')?;
     let (number, client) = rest.split_once('/')?;
@@ -39,12 +39,12 @@ pub(crate) fn namespace(key: &str) -> Option<&str> {
     parts(key).map(|(namespace, _)| namespace)
 }
 
-/// Whether containerd is going to unpack a layer into the snapshot.
+/// Whether containerd will unpack a layer into the snapshot.
 pub(crate) fn is_for_unpacking(key: &str) -> bool {
     parts(key).map_or(key, |(_, client)| client).starts_with(UNPACK_PREFIX)
 }
 
-/// The chain ID of the layer that a client is going to unpack, which ends the key: `extract-<anything>
+/// The chain ID of the layer that a client will unpack, at the key's end: `extract-<anything>
 /// sha256:<digits>`.
 pub(crate) fn unpacked_chain(key: &str) -> Option<Digest> {
     let client = parts(key).map_or(key, |(_, client)| client);

@@ -1,4 +1,4 @@
-//! Labels of snapshots: what may be set, how Update's mask changes them, and what sizes they give.
+//! Labels of snapshots: limits, Update's mask, and the sizes in them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,19 +7,19 @@ use windowsfilter::options::{MAXIMUM_SANDBOX_SIZE, MINIMUM_SANDBOX_SIZE};
 
 use crate::error::Error;
 
-/// Name of the snapshot that this one becomes: the chain ID of an image's layers.
+/// Name that the snapshot will get at commit: the chain ID of an image's layers.
 pub(crate) const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
-/// Chain ID of the layers below the one that will be applied, where they are not its parent's yet; containerd
-/// 2.3 and newer.
+/// Chain ID of the layers below the one to apply, if the snapshot does not have them as parent yet;
+/// containerd 2.3 and newer.
 pub(crate) const PARENT_REF: &str = "containerd.io/snapshot/parent-chain-id";
-/// diffID of the layer that will be applied; containerd 2.3 and newer.
+/// diffID of the layer to apply; containerd 2.3 and newer.
 const DIFF_ID: &str = "containerd.io/snapshot/diff-id";
 /// Size of a sandbox in bytes.
 const SIZE_BYTES: &str = "containerd.io/snapshot/windows/rootfs.sizebytes";
-/// Size of a sandbox in GB, which are GiB; the older form.
+/// Size of a sandbox in "GB", meaning GiB; the older label.
 const SIZE_GB: &str = "containerd.io/snapshot/io.microsoft.container.storage.rootfs.size-gb";
 
-/// A hint of how many bytes an active snapshot may hold, a decimal int64; containerd 2.4 and newer
+/// A hint of how many bytes an active snapshot may use, a decimal int64; containerd 2.4 and newer
 /// (`LabelSnapshotMaxSize` of its `core/snapshots`).
 const MAX_SIZE: &str = "containerd.io/snapshot/max-size";
 
@@ -28,7 +28,7 @@ const MAX_LABELS: usize = 1 << 20;
 /// One label with its name, bytes: what containerd allows (`maxSize` of its `pkg/labels`).
 const MAX_LABEL: usize = 4096;
 
-/// The labels of a request.
+/// A request's labels, checked against the limits.
 pub(crate) fn checked(labels: HashMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
     let length = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
     if length > MAX_LABELS {
@@ -40,7 +40,7 @@ pub(crate) fn checked(labels: HashMap<String, String>) -> Result<BTreeMap<String
     Ok(labels.into_iter().collect())
 }
 
-/// The labels after an update by `paths` with `given`.
+/// The labels after an update of `paths` with `given`.
 pub(crate) fn updated(
     current: &BTreeMap<String, String>,
     given: &BTreeMap<String, String>,
@@ -66,9 +66,9 @@ pub(crate) fn updated(
     Ok(labels)
 }
 
-/// The size that the labels ask for, bytes. Nothing and 0 mean the default. Windows' own labels come first
-/// and are followed or refused; the hint is followed as far as it can be, as containerd's own snapshotters
-/// do.
+/// The sandbox size in the labels, bytes. Absent or 0 means the default. Windows' own labels come first,
+/// and invalid ones are refused; the hint is clamped to the possible sizes, as in containerd's own
+/// snapshotters.
 pub(crate) fn sandbox_size(labels: &BTreeMap<String, String>) -> Result<Option<u64>, Error> {
     let read = |label: &'static str, unit: u64| {
         let Some(value) = labels.get(label) else { return Ok(None) };
@@ -96,7 +96,7 @@ fn hinted_size(value: &str) -> Option<u64> {
     }
 }
 
-/// The diffID that the layer has to have, where containerd says so.
+/// The diffID that the layer must have, if containerd sent one.
 pub(crate) fn diff_id(labels: &BTreeMap<String, String>) -> Result<Option<DiffId>, Error> {
     let Some(value) = labels.get(DIFF_ID) else { return Ok(None) };
     let shown = value.chars().take(100).collect();

@@ -1,10 +1,10 @@
 //! Windows layers for containerd on Linux: a snapshotter and differ, as two gRPC services on one socket.
 //!
-//! containerd asks `services/` for snapshots; `snapshotter/` keeps them on top of the layer store, with
-//! `records.rs` for what must not be forgotten. Layers come from and go to `containerd.rs`: the content store
-//! of the containerd that asks. `server.rs` puts it together.
+//! `services/` receives containerd's calls; `snapshotter/` keeps snapshots on top of the layer store, with
+//! durable records in `records.rs`. `containerd.rs` reads and writes layer blobs in the content store of
+//! the calling containerd. `server.rs` ties them together.
 //!
-//! What containerd needs to be told, and why, is in `docs/containerd.md`.
+//! `docs/containerd.md` says how to configure containerd, and why.
 
 #![cfg(target_os = "linux")]
 

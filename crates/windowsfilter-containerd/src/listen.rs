@@ -1,4 +1,4 @@
-//! The socket that containerd connects to: one that systemd hands over, or one of our own.
+//! The socket that containerd connects to: inherited from systemd, or created here.
 
 use std::fs;
 use std::io;
@@ -11,15 +11,15 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::error::{Error, IoContext};
 
-/// Longest path of a socket, bytes (`sun_path` of unix(7) without its end).
+/// Longest socket path, bytes (`sun_path` of unix(7) without its terminator).
 const MAX_PATH: usize = 107;
-/// Connections that wait to be accepted.
+/// Connections that may wait for accept.
 const BACKLOG: i32 = 128;
 
-/// The socket that systemd opened for this process (sd_listen_fds(3)), if it did.
+/// The socket that systemd opened for this process (sd_listen_fds(3)), if any.
 ///
 /// # Errors
-/// When what it handed over is no listening unix socket.
+/// If the inherited descriptor is not a listening unix socket.
 pub(crate) fn inherited() -> Result<Option<UnixListener>, Error> {
     let mut sockets = listenfd::ListenFd::from_env();
     if sockets.len() == 0 {
@@ -28,10 +28,10 @@ pub(crate) fn inherited() -> Result<Option<UnixListener>, Error> {
     sockets.take_unix_listener(0).at("listen on", "the socket of LISTEN_FDS")
 }
 
-/// Listens on `path`, for nobody but the owner. The socket of a server that is gone is replaced.
+/// Listens on `path`, accessible to the owner only. Replaces the stale socket of an ended server.
 ///
 /// # Errors
-/// [`Error::Listening`], [`Error::NotASocket`], [`Error::SocketPath`]; a directory that cannot be made.
+/// [`Error::Listening`], [`Error::NotASocket`], [`Error::SocketPath`]; a directory that cannot be created.
 pub(crate) fn bind(path: &Path) -> Result<UnixListener, Error> {
     if path.as_os_str().len() > MAX_PATH {
         return Err(Error::SocketPath { path: path.to_owned() });
@@ -46,8 +46,7 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, Error> {
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let flags = rustix::net::SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // On Linux the socket's mode becomes the file's (unix_bind), so there is no moment in which others could
-    // connect.
+    // On Linux the file gets the socket's mode (unix_bind), so others cannot connect even for a moment.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, BACKLOG)?;

@@ -1,9 +1,8 @@
-//! A server's calls in any order, with restarts between them, against a naive model: for tests and for
-//! fuzzing.
+//! Server calls in any order, with restarts in between, compared with a naive model: for tests and fuzzing.
 //!
-//! Bytes become calls; keys, names, layers and labels are few, so that calls meet. After each restart both
-//! checks of the store find nothing, and records and layers are what the model says. Without mounts it needs
-//! no root and is quick: then there are no sandboxes, and views show nothing.
+//! Input bytes choose the calls; keys, names, layers and labels are few, so that calls collide. After each
+//! restart both checks of the store must find nothing, and records and layers must match the model. Without
+//! mounts it needs no root and is fast; sandboxes are left out then, and views are empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
@@ -18,19 +17,19 @@ use crate::records::{Kind, Record};
 use crate::snapshotter::{Cancel, LayerBlob, New, Snapshotter, SnapshotterOptions};
 use crate::stop::Stop;
 
-/// What a snapshot is to the model.
+/// A snapshot in the model.
 #[derive(Clone, Debug)]
 struct Known {
     kind: Kind,
     parent: String,
     labels: BTreeMap<String, String>,
-    /// The diffIDs of what it shows, base first.
+    /// The diffIDs of its layers, base first.
     chain: Vec<DiffId>,
-    /// Of one to unpack into.
+    /// The applied layer, for a snapshot to unpack into.
     applied: Option<DiffId>,
 }
 
-/// The calls of one input.
+/// The choices that one input makes.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -40,7 +39,7 @@ impl Choices<'_> {
         Some(first % count)
     }
 
-    /// A key or a name; the key of something to unpack into half of the time.
+    /// A key or a name; half of the keys are for unpacking.
     fn key(&mut self) -> Option<String> {
         Some(match self.next(8)? {
             number @ 0..4 => format!("default/{number}/extract-{number} x"),
@@ -48,7 +47,7 @@ impl Choices<'_> {
         })
     }
 
-    /// A parent: nothing half of the time.
+    /// A parent: none half of the time.
     fn parent(&mut self) -> Option<String> {
         if self.next(2)? == 0 { Some(String::new()) } else { self.key() }
     }
@@ -59,7 +58,7 @@ impl Choices<'_> {
     }
 }
 
-/// The layers that are applied: their tars.
+/// The tars of the layers to apply.
 fn layers() -> Vec<Vec<u8>> {
     let tar = |content: &[u8]| {
         let mut tar = tar::Builder::new(Vec::new());
@@ -74,7 +73,7 @@ fn layers() -> Vec<Vec<u8>> {
     [&b"one"[..], b"two", b"three"].map(tar).into()
 }
 
-/// A server, and what it should be.
+/// A server and its model.
 struct Machine<'a> {
     root: &'a Path,
     snapshotter: Option<Snapshotter>,
@@ -84,11 +83,11 @@ struct Machine<'a> {
     mounts: bool,
 }
 
-/// Makes the calls that `input` says in a new store at `root`, with sandboxes and views of layers if it may
-/// mount.
+/// Runs the calls that `input` encodes in a new store at `root`, with sandboxes and views of layers if
+/// `mounts`.
 ///
 /// # Panics
-/// When the server does not do what the model says.
+/// If the server differs from the model.
 pub(crate) fn run(input: &[u8], root: &Path, mounts: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let known = BTreeMap::new();
@@ -119,7 +118,7 @@ impl Machine<'_> {
             Some(Snapshotter::open(store, options).unwrap_or_else(|error| panic!("{}", chain(&error))));
     }
 
-    /// Stops the server, looks whether all is well, and starts another one.
+    /// Stops the server, checks the store, and starts another server.
     fn restart(&mut self) {
         self.check();
         self.snapshotter = None;
@@ -130,7 +129,7 @@ impl Machine<'_> {
         self.check();
     }
 
-    /// Records and layers are what the model says.
+    /// Checks records and layers against the model.
     fn check(&self) {
         let records = self.server().list();
         let seen =
@@ -153,7 +152,7 @@ impl Machine<'_> {
         assert_eq!(there, layers);
     }
 
-    /// One call; `None` at the end of the input.
+    /// Runs one call; `None` at the end of the input.
     fn step(&mut self, choices: &mut Choices<'_>) -> Option<()> {
         match choices.next(10)? {
             0 | 1 => {
@@ -187,7 +186,7 @@ impl Machine<'_> {
         Some(())
     }
 
-    /// The code of a call that makes `key` on `parent`, and the chain of that.
+    /// The parent's chain for a call that creates `key` on `parent`, or the code it must fail with.
     fn parent_of(&self, key: &str, parent: &str) -> Result<Vec<DiffId>, Code> {
         if self.known.contains_key(key) {
             return Err(Code::AlreadyExists);
@@ -259,7 +258,7 @@ impl Machine<'_> {
 
     fn commit(&mut self, name: &str, key: &str, labels: BTreeMap<String, String>, given: &str) {
         if self.known.get(key).is_some_and(|known| known.kind == Kind::Sandbox) {
-            // What its layer is called, the model does not know.
+            // The model does not know the name of its layer.
             return;
         }
         let result = self.server().commit(name, key, labels.clone(), given, &Stop::default());
@@ -271,7 +270,7 @@ impl Machine<'_> {
         }
     }
 
-    /// What a commit makes.
+    /// The expected result of a commit.
     fn committed(&self, name: &str, key: &str, given: &str) -> Result<Known, Code> {
         if self.known.contains_key(name) {
             return Err(Code::AlreadyExists);
@@ -305,7 +304,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Children first.
+    /// Removes all snapshots, children first.
     fn remove_all(&mut self) {
         while let Some(key) =
             self.known.keys().find(|key| !self.known.values().any(|known| known.parent == **key))

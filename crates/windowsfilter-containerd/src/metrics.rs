@@ -1,4 +1,4 @@
-//! What Prometheus is shown of the server: counters of calls and bytes, and what there is now.
+//! Prometheus metrics of the server: counters of calls and bytes, and gauges of snapshots and mounts.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
@@ -20,27 +20,27 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, chain};
 
-/// Seconds that operations are sorted into, from what a look at a record takes to an Apply of gigabytes.
+/// Upper bounds of the histogram's buckets, seconds: from reading a record to applying gigabytes.
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
-/// Connections that are answered at the same time; others wait.
+/// Connections served at the same time; others wait.
 const CONNECTIONS: usize = 16;
-/// How long a connection may take to say what it wants, and as long again to take the answer.
+/// Timeout for a connection's request, and again for sending the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Of a call: its name in the protocol, and the gRPC code it ended with.
+/// Labels of a finished call: its name in the protocol and its gRPC code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Ended {
     pub(crate) operation: &'static str,
     pub(crate) code: String,
 }
 
-/// Of a call: its name in the protocol.
+/// Label of a call: its name in the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Operation {
     pub(crate) operation: &'static str,
 }
 
-/// Of snapshots: what they are for.
+/// Label of snapshots: their kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfKind {
     pub(crate) kind: &'static str,
@@ -48,7 +48,7 @@ pub(crate) struct OfKind {
 
 type Seconds = Family<Operation, Histogram, fn() -> Histogram>;
 
-/// The metrics of this process, counted whether they are shown or not.
+/// The metrics of this process, counted whether they are served or not.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) operations: Family<Ended, Counter>,
@@ -64,7 +64,7 @@ pub(crate) struct Metrics {
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 impl Metrics {
-    /// Counters get `_total` appended to their names.
+    /// The library appends `_total` to counters' names.
     fn new() -> Self {
         let mut metrics = Self {
             operations: Family::default(),
@@ -89,7 +89,7 @@ impl Metrics {
         metrics
     }
 
-    /// All of them in Prometheus' text format.
+    /// All metrics in Prometheus' text format.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry)?;
@@ -97,10 +97,10 @@ impl Metrics {
     }
 }
 
-/// Shows the metrics at `http://<address>/metrics`, by a task of the runtime that this is called in.
+/// Serves the metrics at `http://<address>/metrics` from a task on the current runtime.
 ///
 /// # Errors
-/// When the address cannot be listened at.
+/// If it cannot listen on the address.
 pub(crate) fn show(address: SocketAddr) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::Metrics { address, reason: chain(&error) };
     let listener = TcpListener::bind(address).map_err(failed)?;
@@ -116,7 +116,7 @@ async fn answer_all(listener: tokio::net::TcpListener) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Too many open files, or a client that is gone: it may be better later.
+                // Too many open files, or the client disconnected: try again later.
                 tracing::warn!("metrics: {}", chain(&error));
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;

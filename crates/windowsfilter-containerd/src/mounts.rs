@@ -1,12 +1,12 @@
-//! What containerd is told to mount, and what it tells Apply and Diff with it.
+//! The mounts that the server returns to containerd, and receives back in Apply and Diff.
 //!
-//! Clients hand each mount to mount(2), so a view or sandbox is one bind mount of what this server mounted.
-//! What a layer will be unpacked into has a type of its own that mount(2) does not know: only our differ can
-//! do something with it. If containerd asked another one, a bind would let it succeed and lose everything
-//! that POSIX has not.
+//! Clients pass each mount to mount(2), so a view or sandbox is one bind mount of a directory that this
+//! server mounted. A snapshot to unpack into has a mount type of its own, which mount(2) does not know:
+//! only our differ accepts it. With a bind, another differ would succeed and lose all metadata that POSIX
+//! lacks.
 //!
-//! The source of all of them is `<root>/containerd/<set>/mounts/<number>`, which says which snapshot it is.
-//! For views and sandboxes a symbolic link stands there that leads to the mount.
+//! The source is always `<root>/containerd/<set>/mounts/<number>`, which identifies the snapshot. For views
+//! and sandboxes it is a symbolic link to the mounted directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::api::types::Mount;
 use crate::error::{Error, IoContext};
 
-/// The type of mounts that only our differ understands.
+/// The mount type that only our differ accepts.
 pub(crate) const OWN_TYPE: &str = "windowsfilter";
 
 /// The directory of the mounts' sources.
@@ -33,17 +33,17 @@ impl Sources {
         self.dir.join(number.to_string())
     }
 
-    /// For a snapshot that a layer will be unpacked into, or, if it is `staged`, need not be: read-only tells
-    /// containerd that it is all there.
+    /// The mount of a snapshot to unpack into. If the layer is already there (`staged`), it is read-only,
+    /// which tells containerd to skip the unpacking.
     pub(crate) fn unpack(&self, number: u64, staged: bool) -> Mount {
         let source = self.source(number).display().to_string();
         let options = if staged { vec!["ro".to_owned()] } else { Vec::new() };
         Mount { r#type: OWN_TYPE.to_owned(), source, target: String::new(), options }
     }
 
-    /// For a view or sandbox. The type is `rbind`, which mount(2) takes for the same: of a mount of type
-    /// `bind` BuildKit walks the source itself, which is a link here, and finds nothing (`GetUpperdir` of its
-    /// `util/overlay`). Of others it asks for a diff.
+    /// The mount of a view or sandbox. Its type is `rbind`, which mount(2) treats like `bind`: for a mount
+    /// of type `bind` BuildKit would walk the source itself, which is a link here, and find nothing
+    /// (`GetUpperdir` of its `util/overlay`). For other types it asks for a diff.
     pub(crate) fn bind(&self, number: u64, read_only: bool) -> Mount {
         let access = if read_only { "ro" } else { "rw" };
         let options = ["rbind", access].map(str::to_owned).into();
@@ -60,7 +60,7 @@ impl Sources {
         name.to_str()?.parse().ok()
     }
 
-    /// Lets the source of a snapshot lead to `path`.
+    /// Points the source of a snapshot to `path`.
     pub(crate) fn link(&self, number: u64, path: &Path) -> Result<(), Error> {
         let source = self.source(number);
         if fs::read_link(&source).is_ok_and(|present| present == path) {
@@ -70,7 +70,7 @@ impl Sources {
         symlink(path, &source).at("create a link at", source)
     }
 
-    /// Undoes [`Self::link`]; where there is none, nothing is done.
+    /// Removes the link of [`Self::link`]; no-op if there is none.
     pub(crate) fn unlink(&self, number: u64) -> Result<(), Error> {
         let source = self.source(number);
         match fs::remove_file(&source) {
@@ -79,7 +79,7 @@ impl Sources {
         }
     }
 
-    /// Snapshots that have a link.
+    /// Numbers of the snapshots that have a link.
     pub(crate) fn linked(&self) -> Result<Vec<u64>, Error> {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.dir).at("list", &self.dir)? {
@@ -112,7 +112,7 @@ mod tests {
             change(&mut mount);
             sources.number(&[mount])
         };
-        // As an earlier version answered, to clients that still have it.
+        // An earlier version returned this, and clients may still hold it.
         assert_eq!(changed(|m| m.r#type = "bind".into()), Some(17));
         assert_eq!(changed(|m| m.r#type = "overlay".into()), None);
         assert_eq!(changed(|m| m.source += "/x"), None);

@@ -1,23 +1,23 @@
-//! The parts of a blob on their way between tasks, which wait, and threads, which block.
+//! A blob's pieces on their way between async tasks and blocking threads.
 
 use std::io::{self, Read, Write};
 
 use tokio::sync::mpsc;
 
-/// Parts that may be under way: with the megabytes that containerd sends, what is in memory of one blob.
+/// Pieces in flight: at containerd's megabyte each, this bounds the memory per blob.
 pub(crate) const UNDER_WAY: usize = 4;
-/// Bytes of one part that is sent.
+/// Bytes of a piece to send.
 const PIECE: usize = 1 << 20;
 
-/// A part of a blob that is received.
+/// A received piece of a blob.
 pub(crate) enum Piece {
     /// The next bytes.
     Data(Vec<u8>),
-    /// There are no more. A channel that closes without it was cut off.
+    /// The end of the blob. A channel that closes without it was cut off.
     End,
 }
 
-/// A blob as a thread reads it.
+/// A blob to read from a blocking thread.
 pub(crate) struct PieceReader {
     pieces: mpsc::Receiver<Piece>,
     current: io::Cursor<Vec<u8>>,
@@ -46,7 +46,7 @@ impl Read for PieceReader {
     }
 }
 
-/// A blob as a thread writes it.
+/// A blob to write from a blocking thread.
 pub(crate) struct PieceWriter {
     pieces: mpsc::Sender<Vec<u8>>,
     current: Vec<u8>,

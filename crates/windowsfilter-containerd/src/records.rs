@@ -1,9 +1,10 @@
-//! The snapshots that containerd made, kept so that none is forgotten or half there after a crash.
+//! Durable records of the snapshots that containerd made: a crash neither loses one nor leaves it half
+//! written.
 //!
-//! containerd keeps a record of its own for each and cannot make up for one that is lost here, so every
-//! change is durable before it is answered. The records are in a `redb` database
-//! (`docs/decisions/0008-snapshot-records.md` says why) and all of them in memory: there are as many as there
-//! are layers and containers. Layers stay the layer store's: what a snapshot needs of it is named after its
+//! containerd keeps its own record of each and cannot restore one that is lost here, so every change is
+//! durable before the call returns. The records are in a `redb` database
+//! (`docs/decisions/0008-snapshot-records.md` says why) and all of them in memory: there are as many as
+//! layers and containers. Layers stay in the layer store; what a snapshot needs there is named after its
 //! number.
 
 mod database;
@@ -24,22 +25,22 @@ use windowsfilter::LayerId;
 use crate::error::{Error, ShortKey, chain};
 use database::DatabaseFile;
 
-/// What a snapshot is.
+/// Kinds of snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A committed snapshot, or nothing, to look at.
+    /// A read-only view of a committed snapshot, or of nothing.
     View,
-    /// An active one, into which a layer will be unpacked.
+    /// An active snapshot to unpack a layer into.
     Unpack,
-    /// An active one, for a container to write to.
+    /// An active snapshot that a container writes to.
     Sandbox,
     /// A layer.
     Committed,
 }
 
 impl Kind {
-    /// Whether containerd calls it active.
+    /// Whether containerd calls this kind active.
     pub(crate) fn is_active(self) -> bool {
         matches!(self, Self::Unpack | Self::Sandbox)
     }
@@ -55,45 +56,45 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What is kept of a snapshot.
+/// The record of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// Its key or, once it is committed, its name. Kept as the key of the table.
+    /// Its key or, once committed, its name. Stored as the table's key.
     #[serde(skip)]
     pub key: String,
-    /// No other snapshot of this set ever had it. What it needs of the layer store, and its mounts, are named
-    /// after it.
+    /// Unique in this set, never reused. Its mounts, and all it needs of the layer store, are named after
+    /// it.
     pub number: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Name of its parent; empty without one.
     pub parent: String,
-    /// containerd's namespace, as far as it is known.
+    /// containerd's namespace, if known.
     #[serde(default)]
     pub namespace: String,
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// When it was made or committed; nanoseconds since 1970.
+    /// When it was created or committed; nanoseconds since 1970.
     pub created: i64,
     /// When it was last updated; nanoseconds since 1970.
     pub updated: i64,
-    /// Of a committed snapshot its layer, of a view the layer that it shows; of one to unpack into the layer
-    /// that need not be unpacked, because it was in the store.
+    /// The layer of a committed snapshot, or the one that a view shows; for a snapshot to unpack into, a
+    /// layer that the store already had, so that unpacking is not needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<LayerId>,
-    /// Of a sandbox: what its file system used when it was new.
+    /// Sandboxes: the usage of its file system when it was new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty: Option<Usage>,
-    /// Of one to unpack into: whether a layer was applied to it, and containerd was told so.
+    /// Snapshots to unpack into: whether a layer was applied and containerd got the answer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub applied: bool,
-    /// Of one to unpack into: whether its client unpacks by itself, into a directory that is thrown away.
+    /// Snapshots to unpack into: whether the client unpacks by itself, into a directory that is discarded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub thrown: bool,
 }
 
-/// What something takes.
+/// Disk usage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     /// Bytes.
@@ -108,7 +109,7 @@ impl Record {
         self.key.as_str().into()
     }
 
-    /// Whether a client unpacks into it by itself, for nothing.
+    /// Whether the client unpacks into it by itself, and the result is discarded.
     pub(crate) fn is_thrown(&self) -> bool {
         self.kind == Kind::Unpack && self.thrown
     }
@@ -124,23 +125,24 @@ struct Inner {
     state: State,
 }
 
-/// All records, as they are in the database.
+/// All records, as in the database.
 #[derive(Debug)]
 pub(crate) struct State {
     by_key: BTreeMap<String, Arc<Record>>,
     keys: HashMap<u64, String>,
-    /// A number that no record has, and none ever had that was written.
+    /// Next number: greater than that of any record ever written.
     next: u64,
-    /// Numbers of which something may be in the store that no record needs: it is being made, or removed.
+    /// Pending numbers: a snapshot of this number is being created or removed, so the store may have
+    /// something of it that no record needs.
     pending: BTreeSet<u64>,
-    /// Those of which that is no longer so; in the database they are still pending.
+    /// Pending numbers whose work is done; the database still lists them.
     ended: BTreeSet<u64>,
-    /// Whether the database has the numbers that are pending.
+    /// Whether the database has the table of pending numbers.
     knows_pending: bool,
 }
 
 impl State {
-    /// No records, and no number given away yet.
+    /// No records, and no number allocated yet.
     fn new() -> Self {
         Self {
             by_key: BTreeMap::new(),
@@ -157,10 +159,11 @@ impl State {
         self.keys.get(&number).and_then(|key| self.by_key.get(key))
     }
 
-    /// Whether something that carries this number, and that no record needs, is explained by what was done
-    /// last: it was being made, or removed. What is not, is of later than these records, or of somebody else.
+    /// Whether the last changes explain something in the store that has this number and that no record
+    /// needs: it was being created or removed. Anything else is newer than these records, or belongs to
+    /// another store.
     pub(crate) fn may_have_left(&self, number: u64) -> bool {
-        // An earlier version of this program did not note what it was about.
+        // An earlier version did not write pending numbers.
         self.pending.contains(&number) || !self.knows_pending && number < self.next
     }
 
@@ -205,7 +208,7 @@ impl State {
         self.knows_pending = true;
     }
 
-    /// Whether it is as `change` leaves it.
+    /// Whether the state is what `change` leads to.
     fn shows(&self, change: Change<'_>) -> bool {
         let is_new = |key: &str| change.new.is_some_and(|new| new.key == key);
         let is_gone = change.old.is_none_or(|old| is_new(old) || !self.contains(old));
@@ -216,8 +219,8 @@ impl State {
     }
 }
 
-/// A record that goes, by its key, and one that comes; numbers of which something is going to be made or
-/// removed, and one of which that is done.
+/// One change: the key of a record to remove, a record to insert, numbers that become pending, and one that
+/// no longer is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Change<'a> {
     old: Option<&'a str>,
@@ -227,11 +230,11 @@ struct Change<'a> {
 }
 
 impl Inner {
-    /// Opens the database again if an error has closed it. What it has then is what counts.
+    /// Reopens the database after an error closed it, and takes over its content.
     fn recover(&mut self) -> Result<(), Error> {
         if !self.file.is_open() {
             let found = self.file.open()?;
-            // Numbers that were given away, or done with, and not written yet stay so.
+            // Keep numbers that were allocated or finished but not written yet.
             let (next, ended) = (found.next.max(self.state.next), std::mem::take(&mut self.state.ended));
             self.state = State { next, ended, ..found };
         }
@@ -250,7 +253,7 @@ impl Inner {
             tracing::warn!("a change failed, the records are opened again: {}", chain(&error));
             let has_room = error.is_full() && self.file.spend_reserve();
             self.recover()?;
-            // Whether a commit that failed is in the file, only the file knows.
+            // After a failed commit, only the file says whether it took effect.
             if self.state.shows(change) {
                 return Ok(());
             }
@@ -265,10 +268,10 @@ impl Inner {
 }
 
 impl Records {
-    /// Opens the database at `path`, creating it where there is none. Nobody else can open it meanwhile.
+    /// Opens the database at `path`, creating it if missing, and locks it against other processes.
     ///
     /// # Errors
-    /// When another server has it, when it is damaged, or when it cannot be created.
+    /// If another server has it open, it is damaged, or it cannot be created.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let mut file = DatabaseFile::new(path);
         let state = file.open()?;
@@ -276,30 +279,30 @@ impl Records {
         Ok(Self(Mutex::new(Inner { file, state })))
     }
 
-    /// Reads the records as they are now, whole and checked, and changes nothing: neither what is read nor,
-    /// afterwards, the file. `None` if somebody has them open; none at all if nobody has ever written any.
+    /// Reads a checked copy of the current records and changes nothing, neither while reading nor in the
+    /// file. `None` if a process has them open; empty if none were ever written.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// Those of [`Self::open`].
     pub(crate) fn read_copy(path: &Path) -> Result<Option<State>, Error> {
         database::read_copy(path)
     }
 
-    /// Reads the records although somebody may be writing them; `None` if that does not go well.
+    /// Reads the records although a server may be writing them; `None` if that fails.
     pub(crate) fn peek(path: &Path) -> Option<State> {
         database::peek(path)
     }
 
-    /// What there is at `path` instead of records, if there are none: `missing` or `empty`.
+    /// Why there are no records at `path`: `missing` or `empty`.
     ///
     /// # Errors
-    /// When it cannot be looked at.
+    /// If the file's metadata cannot be read.
     pub(crate) fn absence(path: &Path) -> Result<Option<&'static str>, Error> {
         database::absence(path)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // The state changes after the database did, in steps that do not panic.
+        // The state changes only after the database did, in steps that do not panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -321,18 +324,18 @@ impl Records {
         self.inner().state.all().cloned().collect()
     }
 
-    /// A number for a new snapshot.
+    /// Allocates a number for a new snapshot.
     pub(crate) fn allocate(&self) -> u64 {
         let state = &mut self.inner().state;
         state.next += 1;
         state.next - 1
     }
 
-    /// Notes, durably, that something is going to be made or removed that carries these numbers. Until
-    /// [`Self::ended`], or a record of it, it is nobody's should this process die.
+    /// Durably marks these numbers as pending: something under them is about to be created or removed. If
+    /// this process dies before [`Self::ended`] or a record, the next start removes what they left.
     ///
     /// # Errors
-    /// A database that cannot be written.
+    /// The database cannot be written.
     pub(crate) fn begin(&self, numbers: &[u64]) -> Result<(), Error> {
         let next = numbers.iter().max().map_or(0, |last| last + 1);
         let mut inner = self.inner();
@@ -340,8 +343,8 @@ impl Records {
         inner.change(Change { begins: numbers, ..Change::default() }, |_| Ok(()))
     }
 
-    /// Nothing carries this number any more but what its record needs, if it has one. That is written with
-    /// the next change: until then the start would look in vain.
+    /// Ends a number's pending state: only what its record needs, if it has one, is left. The next change
+    /// writes that; until then a restart searches in vain.
     pub(crate) fn ended(&self, number: u64) {
         let state = &mut self.inner().state;
         if state.pending.contains(&number) {
@@ -349,7 +352,7 @@ impl Records {
         }
     }
 
-    /// Looks at the records while none of them changes.
+    /// Runs `look` on the records, with no changes meanwhile.
     ///
     /// # Errors
     /// Those of `look`.
@@ -357,12 +360,11 @@ impl Records {
         look(&self.inner().state)
     }
 
-    /// Takes away the record `old`, if one is given, and writes `new`, if one is given; both or neither are
-    /// done, and durable. `check` looks first at what is there; nothing changes between its look and the
-    /// writing.
+    /// Removes the record `old`, if given, and inserts `new`, if given: both or neither, durably. Runs
+    /// `check` first; nothing changes between the check and the write.
     ///
     /// # Errors
-    /// Those of `check`; a database that cannot be written.
+    /// Errors of `check`; a database that cannot be written.
     pub(crate) fn change(
         &self,
         old: Option<&str>,
@@ -372,20 +374,20 @@ impl Records {
         self.inner().change(Change { old, new: new.as_ref(), ..Change::default() }, check)
     }
 
-    /// As [`Self::change`], of a snapshot that is `new` and that [`Self::begin`] was called for: all that
-    /// carries its number is what its record needs.
+    /// Like [`Self::change`], for a new snapshot whose number [`Self::begin`] marked: everything under its
+    /// number now belongs to the record.
     ///
     /// # Errors
-    /// As there.
+    /// Like [`Self::change`].
     pub(crate) fn add(&self, new: &Record, check: impl Fn(&State) -> Result<(), Error>) -> Result<(), Error> {
         let change = Change { new: Some(new), ends: Some(new.number), ..Change::default() };
         self.inner().change(change, check)
     }
 
-    /// Changes the record with this number, if there is one; nobody else changes it meanwhile.
+    /// Edits the record with this number, if it exists, with no other changes meanwhile.
     ///
     /// # Errors
-    /// A database that cannot be written.
+    /// The database cannot be written.
     pub(crate) fn modify(&self, number: u64, edit: impl Fn(&Record) -> Record) -> Result<(), Error> {
         let mut inner = self.inner();
         let Some(old) = inner.state.numbered(number).cloned() else { return Ok(()) };
@@ -393,10 +395,10 @@ impl Records {
         inner.change(Change { old: Some(&old.key), new: Some(&new), ..Change::default() }, |_| Ok(()))
     }
 
-    /// As [`Self::change`], of the snapshot `old`, which is removed: what carries its number is going to be.
+    /// Like [`Self::change`], removing the snapshot `old`; its number becomes pending.
     ///
     /// # Errors
-    /// As there.
+    /// Like [`Self::change`].
     pub(crate) fn remove(
         &self,
         old: &Record,
@@ -406,8 +408,7 @@ impl Records {
         self.inner().change(change, check)
     }
 
-    /// Keeps room on the disk again for the next change, after a full disk had to take it and if there is any
-    /// by now.
+    /// Reserves disk space for the next change again, if a full disk used it up and there is space now.
     pub(crate) fn keep_room(&self) {
         self.inner().file.fill_reserve();
     }

@@ -1,4 +1,4 @@
-//! The server: both services on one socket, until it is told to stop.
+//! The server: both services on one socket, until a signal.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,32 +25,32 @@ use crate::services::diff::DiffService;
 use crate::services::snapshots::SnapshotsService;
 use crate::snapshotter::{Snapshotter, SnapshotterOptions};
 
-/// How long containerd may take. A slow disk with gigabytes to write takes minutes at the end of a blob.
+/// Timeouts for containerd. Committing a blob of gigabytes takes minutes on a slow disk.
 const PATIENCE: Patience = Patience { answer: Duration::from_secs(60), commit: Duration::from_secs(20 * 60) };
-/// How often things are put in order that nobody asks for.
+/// Interval of the background work.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the start waits to see whether there is a containerd.
+/// How long the start tries to connect to containerd.
 const LOOK: Duration = Duration::from_secs(2);
-/// Largest request: labels and filters have limits below this.
+/// Largest request; the limits of labels and filters are below this.
 const MAX_REQUEST: usize = 4 << 20;
 
-/// What the server is to do.
+/// Options of the server.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// The socket, unless systemd hands one over.
+    /// The socket, unless systemd passes one.
     pub address: PathBuf,
     /// containerd's socket.
     pub containerd: PathBuf,
-    /// Where Prometheus may ask.
+    /// Address to serve metrics on.
     pub metrics: Option<SocketAddr>,
-    /// Which snapshots, and how.
+    /// The set of snapshots and its options.
     pub snapshots: SnapshotterOptions,
 }
 
-/// Serves until SIGTERM, SIGINT or SIGHUP, then ends the calls that run; a second signal ends them at once.
+/// Serves until SIGTERM, SIGINT or SIGHUP, then waits for running calls; a second signal exits at once.
 ///
 /// # Errors
-/// A socket, store or set of snapshots that cannot be opened.
+/// The socket, the store or the set of snapshots cannot be opened.
 pub fn serve(store: LayerStore, options: ServeOptions) -> Result<(), Error> {
     let ServeOptions { address, containerd, metrics: shown_at, snapshots } = options;
     let runtime =
@@ -59,7 +59,7 @@ pub fn serve(store: LayerStore, options: ServeOptions) -> Result<(), Error> {
     if let Some(address) = shown_at {
         metrics::show(address)?;
     }
-    // Before the socket is there: whoever connects finds all mounts restored.
+    // Before opening the socket: clients find all mounts restored.
     let snapshotter = Arc::new(Snapshotter::open(store, snapshots)?);
     count_snapshots(&snapshotter);
     let listener = match listen::inherited()? {
@@ -77,15 +77,15 @@ pub fn serve(store: LayerStore, options: ServeOptions) -> Result<(), Error> {
         notify(&[NotifyState::Stopping]);
     };
     let result = runtime.block_on(run(snapshotter, containerd, listener, stopped));
-    // Work that nobody waits for, and that was told to stop, ends by itself; the store is right without it.
+    // Abandoned work was told to stop and ends by itself; the store is consistent without it.
     runtime.shutdown_timeout(Duration::from_secs(5));
     result
 }
 
-/// Serves on `listener` until `stop`, and then until the calls that run are done.
+/// Serves on `listener` until `stop`, then until running calls are done.
 ///
 /// # Errors
-/// When the listener fails.
+/// If the listener fails.
 pub(crate) async fn run(
     snapshotter: Arc<Snapshotter>,
     containerd: Containerd,
@@ -112,7 +112,7 @@ pub(crate) async fn run(
     served.map_err(Error::Serve)
 }
 
-/// Says so if no containerd is there yet. It may come later; but a path that is wrong is seen now.
+/// Warns if no containerd listens yet. It may start later, but a wrong path shows up now.
 async fn look_for(containerd: &Path) {
     let connected = tokio::time::timeout(LOOK, tokio::net::UnixStream::connect(containerd)).await;
     if let Ok(Err(error)) = connected {
@@ -123,8 +123,8 @@ async fn look_for(containerd: &Path) {
     }
 }
 
-/// Every few seconds: sets the gauges, and tries again to remove what was in use. containerd asks for that
-/// only when it removes something else.
+/// Every few seconds: sets the gauges and retries removals of what was in use. containerd triggers a
+/// cleanup only when it removes something else.
 async fn tidy(snapshotter: Arc<Snapshotter>) {
     loop {
         tokio::time::sleep(TIDY_INTERVAL).await;
@@ -156,7 +156,7 @@ fn count_snapshots(snapshotter: &Snapshotter) {
     METRICS.mounts.set(mounted.count() as i64);
 }
 
-/// Waits for a signal to stop: there is nothing that a SIGHUP could load again. The one after it ends the
+/// Waits for a signal to stop; SIGHUP is one, since there is nothing to reload. The next signal exits the
 /// process.
 fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
     let listen = |kind| signal(kind).at("wait for", "signals");
@@ -180,7 +180,7 @@ async fn next_signal([terminate, interrupt, hangup]: &mut [Signal; 3]) {
     }
 }
 
-/// Tells systemd, if it wants to know.
+/// Notifies systemd, if it started this process.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!("cannot tell systemd: {error}");

@@ -1,30 +1,30 @@
-//! The end of a call before it is done: its client went away, or its deadline has passed.
+//! Calls that end early: the client disconnected, or the deadline passed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
 
-/// Tells blocking work of a call that nobody waits for it any more.
+/// Tells a call's blocking work that its caller is gone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
-/// Tells so when it is dropped.
+/// Sets the [`Stop`] on drop.
 #[derive(Debug)]
 pub(crate) struct StopOnDrop(Stop);
 
 impl Stop {
-    /// Tells it when what is returned is dropped: the call's future holds it.
+    /// A guard that sets this on drop; the call's future holds it.
     pub(crate) fn on_drop(&self) -> StopOnDrop {
         StopOnDrop(self.clone())
     }
 
-    /// Whether nobody waits any more.
+    /// Whether the caller is gone.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Ends work that nobody waits for.
+    /// Fails if the caller is gone.
     ///
     /// # Errors
     /// [`Error::Abandoned`].
@@ -39,7 +39,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// What ends when nobody waits for it any more.
+/// A reader that fails once the caller is gone.
 pub(crate) struct Stoppable<R> {
     inner: R,
     stop: Stop,

@@ -1,4 +1,4 @@
-//! Which snapshots of containerd something in the store is for: for messages of whoever would remove it.
+//! The containerd snapshots that use a layer or sandbox: for the message when it cannot be removed.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::snapshotter::naming;
 pub struct Snapshot {
     set: String,
     number: u64,
-    /// Unless its records cannot be read: a server may be writing them.
+    /// `None` if the records cannot be read: a server may be writing them.
     key: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Snapshot {
 }
 
 impl Snapshot {
-    /// What removes it.
+    /// The command that removes it.
     pub fn removal(&self) -> String {
         let key = self.key.as_deref().unwrap_or("KEY");
         match key::parts(key) {
@@ -41,16 +41,16 @@ impl Snapshot {
     }
 }
 
-/// The snapshots that need `id`: owners of a layer, or that of a sandbox.
+/// The snapshots that need `id`: the owners of a layer, or a sandbox's snapshot.
 ///
 /// # Errors
-/// When the layer's owners cannot be read.
+/// If the layer's owners cannot be read.
 pub fn users(store: &LayerStore, id: &LayerId) -> Result<Vec<Snapshot>, Error> {
     let owners = store.owners(id)?;
     let owners = owners.iter().filter_map(|owner| naming::parts(owner));
     let mut users: Vec<Snapshot> = owners.map(|(set, number)| snapshot(store, set, number)).collect();
     if let Some((set, number)) = naming::parts(id.as_str()) {
-        // A sandbox that no record needs is nobody's: of a set that was given up, or made by hand.
+        // A sandbox without a record belongs to no snapshot: its set was given up, or a user made it.
         users.extend(Some(snapshot(store, set, number)).filter(|snapshot| snapshot.key.is_some()));
     }
     Ok(users)

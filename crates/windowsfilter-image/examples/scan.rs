@@ -1,5 +1,5 @@
-//! Looks at every file of an image without mounting it, as a scanner does, and prints the digests of programs
-//! and which layer each comes from: `scan STORE IMAGE`.
+//! Reads every file of an image without mounting it, as a scanner does, and prints the digests of programs
+//! and their layers: `scan STORE IMAGE`.
 
 use std::error::Error;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::path::Path;
 use windowsfilter_image::windowsfilter::{Digest, LayerStore, NodeKind, StorageOptions};
 use windowsfilter_image::{ImageStore, ImportOptions, Source};
 
-/// Imports `image` into the store at `root` and prints what ends in `.exe`.
+/// Imports `image` into the store at `root` and prints all `.exe` files.
 pub(crate) fn run(root: &Path, image: &Path, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let layers = LayerStore::open(root, StorageOptions::default())?;
     let images = ImageStore::open(layers.clone())?;

@@ -1,4 +1,5 @@
-//! Commit: a sandbox's changes become a layer, and an image of the parent's config with that layer on top.
+//! Commit: turns a sandbox's changes into a layer, and makes an image of the parent's config with that
+//! layer on top.
 
 use std::sync::Arc;
 
@@ -17,27 +18,27 @@ use crate::oci::{Config, chain_ids};
 use crate::records::{ImageRecord, ImageStore, Imported, SourceLayer};
 use crate::reference::Reference;
 
-/// What the new history entry and the image's name say.
+/// The new image's name and history entry, and how to commit.
 pub struct CommitOptions<'a> {
-    /// What the image will be called.
+    /// The image's name.
     pub reference: Reference,
-    /// Who made the changes.
+    /// The author of the changes.
     pub author: Option<String>,
-    /// What they are.
+    /// A description of the changes.
     pub message: Option<String>,
-    /// When, in seconds since 1970; with the portable engine no file of the new layer has a later time then.
+    /// Time of the commit, seconds since 1970; the portable engine clamps the new layer's file times to it.
     /// `None`: now.
     pub created: Option<i64>,
-    /// What is changed of the image's config.
+    /// Changes of the image's config.
     pub edits: ConfigEdits,
-    /// Attributes of the sandbox that no layer has are an error, instead of being left out with a note.
+    /// Whether attributes that no layer can hold are an error; otherwise they are left out with a note.
     pub strict: bool,
-    /// Who is told how far it is.
+    /// Receives progress.
     pub progress: &'a dyn Progress,
 }
 
 impl CommitOptions<'_> {
-    /// Commits under this name with the present time, without author or message.
+    /// Options with this name and the present time, without author and message.
     pub fn new(reference: Reference) -> Self {
         Self {
             reference,
@@ -52,11 +53,11 @@ impl CommitOptions<'_> {
 }
 
 impl ImageStore {
-    /// Makes an image of what the sandbox holds at this moment: the config of the image that it was made
-    /// from, and a layer more. Same changes, same options and same time give the same image.
+    /// Makes an image of the sandbox's present content: the parent image's config with one more layer. The
+    /// same changes, options and time give the same image.
     ///
     /// # Errors
-    /// No such sandbox; names in it that Windows cannot hold; [`Error::SeveralParents`].
+    /// A missing sandbox; names in it that Windows cannot hold; [`Error::SeveralParents`].
     pub fn commit(&self, sandbox: &LayerId, options: CommitOptions<'_>) -> Result<Imported, Error> {
         let created = rfc3339(options.created)?;
         let kind = self.layers.record(sandbox)?.kind;
@@ -89,15 +90,15 @@ impl ImageStore {
         imported(vec![record], notes)
     }
 
-    /// Copies the sandbox's changes, so that they are what they are while they are read twice. Returns their
-    /// digest.
+    /// Copies the sandbox's changes to a temporary file, because they are read twice and must not change in
+    /// between. Returns their digest.
     fn spool_changes<'o>(
         &self,
         sandbox: &LayerId,
         options: &CommitOptions<'o>,
         left_out: &Arc<LeftOut>,
     ) -> Result<(Digest, ImportRequest<'o>), Error> {
-        // What the compute service exports is as it gives it.
+        // An export of the compute service is used unchanged.
         let wanted = match self.layers.keeps_tars() {
             true => DiffOptions {
                 newest: options.created.map(|seconds| FileTime::from_unix(seconds, 0)),
@@ -113,8 +114,8 @@ impl ImageStore {
         Ok((digest, ImportRequest { blob: Box::new(file), expect, progress: options.progress, label }))
     }
 
-    /// Makes the layer visible, unless it is: what was committed before is the same bytes. Returns the lock
-    /// under which it stays, and what is to be said of it.
+    /// Publishes the layer, unless it exists: the same changes have the same bytes. Returns the lock that
+    /// keeps it from removal, and notes for the user.
     fn publish_once(
         &self,
         id: &LayerId,
@@ -127,7 +128,7 @@ impl ImageStore {
         if is_present()? {
             return Ok((lock, Vec::new()));
         }
-        // Nobody waits while the layer is written.
+        // Write the layer without blocking others.
         drop(lock);
         let staged = self.layers.stage(id, changes)?;
         let lock = self.lock()?;
@@ -135,16 +136,16 @@ impl ImageStore {
         Ok((lock, notes))
     }
 
-    /// The config that the sandbox's image starts from, and what is known of its layers. A sandbox that was
-    /// made from a layer has the config of the image with exactly this chain (nearest layer first), or one
-    /// that says no more than its layers, which a user who names it `new` is told.
+    /// The parent image's config, and the layers' sources if known. A sandbox made from a layer gets the
+    /// config of the image with exactly this chain (nearest layer first), or else a bare one that only
+    /// lists the layers, with a warning that mentions `new`.
     fn parent_config(
         &self,
         sandbox: &LayerId,
         chain: &[LayerId],
         new: &Reference,
     ) -> Result<(Vec<SourceLayer>, Object), Error> {
-        // What a record names does not go while it is read.
+        // Keeps the documents that a record names from removal while they are read.
         let _lock = self.lock()?;
         let mut parents = self.records()?;
         parents.retain(|record| record.layers.iter().rev().eq(chain));
@@ -201,8 +202,8 @@ pub(crate) fn rfc3339(seconds: Option<i64>) -> Result<String, Error> {
     Ok(time.to_string())
 }
 
-/// Adds a layer and its history to a config; everything else in it stays, whatever it is, and so does the
-/// spelling of its keys.
+/// Adds a layer and its history entry to a config; everything else stays as it is, spelling of keys
+/// included.
 fn add_layer(config: &mut Object, diff_id: DiffId, step: Step<'_>) -> Result<(), Error> {
     let malformed = |source: JsonError| Error::Json { what: "the parent image's config".into(), source };
     let mut rootfs = config.object("rootfs").map_err(malformed)?;

@@ -1,4 +1,4 @@
-//! What can go wrong with images, one variant per fact.
+//! Errors of operations on images, one variant per fact.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ pub enum Error {
         path: String,
         digest: Digest,
         actual: Digest,
-        /// How it showed, if it did before all of the blob was read.
+        /// The error that came up before the whole blob was read, if one did.
         #[source]
         source: Option<Box<windowsfilter::Error>>,
     },
@@ -158,7 +158,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What a caller can do about it.
+    /// The category of the error, for callers.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => error.kind(),
@@ -188,7 +188,7 @@ impl Error {
     }
 }
 
-/// Adds to an I/O error what was being done to which path.
+/// Adds the action and the path to an I/O error.
 pub(crate) trait IoContext<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }

@@ -1,11 +1,11 @@
-//! Export: an image as other tools load it.
+//! Export: writes an image for other tools.
 //!
 //! All three formats are one OCI layout: a directory, a tar of it, or a tar of it with Docker's
-//! `manifest.json` beside, as `docker save` writes since Docker 25. What goes out is what came in: the config
-//! always, a layer's blob where it is kept or is the tar itself, and the manifest where that is true of all
-//! of them. Other layers are compressed anew, which is told. Foreign layers stay foreign, with their urls,
-//! unless ordinary ones are asked for. Layers are checked against their diffIDs on the way. The same image
-//! gives the same bytes.
+//! `manifest.json` beside it, as `docker save` writes since Docker 25. The export has the same bytes as the
+//! import: always the config, a layer's blob if it is kept or is the plain tar, and the manifest if all
+//! layers' blobs are unchanged. Other layers are compressed again, and reported. Foreign layers stay
+//! foreign, with their urls, unless the options say otherwise. Layers are checked against their diffIDs on
+//! the way. The same image gives the same bytes.
 
 mod compression;
 mod index;
@@ -26,7 +26,7 @@ use crate::records::{ImageRecord, ImageStore};
 pub use compression::Compression;
 use sink::Sink;
 
-/// What an export looks like.
+/// Formats of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// An OCI layout directory.
@@ -51,17 +51,17 @@ impl FromStr for Format {
     }
 }
 
-/// What to write and how.
+/// What to write, and how.
 pub struct ExportOptions<'a> {
     /// The form of the whole.
     pub format: Format,
-    /// How layers are compressed; `None`: as they came, and gzip where they came in no blob.
+    /// Compression of layers; `None`: as imported, and gzip for layers that came in no blob.
     pub compression: Option<Compression>,
-    /// Makes ordinary layers of foreign (nondistributable) ones, so that whoever loads the image need not
-    /// fetch them, and whoever pushes it publishes them. Without it a foreign layer whose blob is not here is
-    /// left out of an OCI layout, which says where it can be fetched.
+    /// Turns foreign (nondistributable) layers into ordinary ones: loading the image then needs no
+    /// download, and pushing it publishes these layers. Otherwise a foreign layer without a blob in the
+    /// store is left out of an OCI layout, whose manifest says where to fetch it.
     pub include_nondistributable: bool,
-    /// Who is told how far it is.
+    /// Receives progress.
     pub progress: &'a dyn ImageProgress,
 }
 
@@ -71,27 +71,25 @@ impl Default for ExportOptions<'_> {
     }
 }
 
-/// What was exported.
+/// The result of an export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exported {
     /// Digest of the manifest.
     pub digest: Digest,
-    /// Where it is.
+    /// Its path.
     #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     pub path: PathBuf,
-    /// Layers that came in one blob and went out in another, since the first is not kept or another
-    /// compression was asked for.
+    /// Layers whose blob differs from the imported one, which is not kept or has another compression.
     pub recompressed: Vec<LayerId>,
-    /// Foreign layers that the export names and does not have.
+    /// Foreign layers that the export names but does not contain.
     pub left_out: Vec<LayerId>,
 }
 
 impl ImageStore {
-    /// Writes the image that `text` means to `path`, which must not exist; it appears there when it is
-    /// complete.
+    /// Writes the image `text` to `path`, which must not exist; it appears there once it is complete.
     ///
     /// # Errors
-    /// [`Error::Exists`]; a layer that is damaged; a full disk.
+    /// [`Error::Exists`]; a damaged layer; a full disk.
     pub fn export(&self, text: &str, path: &Path, options: &ExportOptions<'_>) -> Result<Exported, Error> {
         let record = self.lookup(text)?;
         if path.symlink_metadata().is_ok() {
@@ -103,10 +101,10 @@ impl ImageStore {
         Ok(Exported { path: path.to_owned(), ..exported })
     }
 
-    /// Writes an archive of the image that `text` means to `out`. After an error, what was written is none.
+    /// Writes the image `text` as an archive to `out`. After an error the archive is unusable.
     ///
     /// # Errors
-    /// [`Error::DirectoryFormat`]; a layer that is damaged; what `out` meets.
+    /// [`Error::DirectoryFormat`]; a damaged layer; errors of `out`.
     pub fn export_to(
         &self,
         text: &str,

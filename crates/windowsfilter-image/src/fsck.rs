@@ -1,5 +1,5 @@
-//! The invariants of images: every record, and the documents and layers that it names. Layers themselves are
-//! the layer store's to check.
+//! Invariants of images: every record, and the documents and layers that it names. The layer store checks
+//! the layers themselves.
 
 use std::collections::HashMap;
 
@@ -12,30 +12,29 @@ use crate::json;
 use crate::oci::Manifest;
 use crate::records::{ImageRecord, ImageStore, damaged};
 
-/// Something wrong with an image.
+/// A problem with an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What does not hold.
+    /// The violated invariant.
     pub invariant: Invariant,
-    /// The image, or the file of its record; `None`: no image's.
+    /// The image, or its record's file; `None` if it belongs to no image.
     #[serde(rename = "ref")]
     pub reference: Option<String>,
-    /// What is wrong.
+    /// A description.
     pub problem: String,
-    /// Whether it was put right.
+    /// Whether it was repaired.
     pub repaired: bool,
 }
 
 impl ImageStore {
-    /// Checks that every image has its documents and layers, and that every document is as it came. With
-    /// `repair`, documents that are damaged and that no image has are removed; everything else has to be
-    /// imported again.
+    /// Checks that every image has its documents and layers, and that every document is unchanged. With
+    /// `repair`, removes damaged documents that no image uses; everything else has to be imported again.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub fn fsck(&self, repair: bool) -> Result<Vec<Finding>, Error> {
-        // A record is written after its layers and goes before them; in between it looks broken to whoever
-        // does not wait.
+        // A record is written after its layers and removed before them; without the lock, an image in
+        // between would look broken.
         let _lock = self.lock()?;
         let mut findings = Vec::new();
         let mut records = Vec::new();
@@ -51,7 +50,7 @@ impl ImageStore {
             }
         }
         findings.extend(self.check_layer_blobs(&records, repair)?);
-        // Whose document it is, an unreadable record does not say.
+        // An unreadable record may use any document.
         let may_remove = repair && !findings.iter().any(|found| found.invariant == Invariant::ImageRecord);
         findings.extend(self.sandboxes_without_config(&records)?);
         for digest in self.unneeded_blobs(&records)? {
@@ -60,12 +59,12 @@ impl ImageStore {
         Ok(findings)
     }
 
-    /// Sandboxes that cannot be committed, as the config of their image is gone or damaged; where the image
-    /// is there, that is its own finding.
+    /// Sandboxes that cannot be committed, because their image's config is missing or damaged. If the image
+    /// exists, that is its own finding.
     fn sandboxes_without_config(&self, records: &[ImageRecord]) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
         for id in self.layers.layers()? {
-            // What is damaged in a sandbox is its own finding.
+            // Damage to a sandbox is its own finding.
             let Ok(Some(image)) = self.layers.record(&id).map(|record| record.image) else { continue };
             if records.iter().any(|record| record.image_id == image) {
                 continue;
@@ -106,7 +105,7 @@ impl ImageStore {
         Err(damaged(&record.reference, "its manifest is another image's"))
     }
 
-    /// What is damaged in a layer is the layer's own finding.
+    /// Damage to a layer is its own finding.
     fn check_layer(
         &self,
         record: &ImageRecord,
@@ -127,8 +126,7 @@ impl ImageStore {
         }
     }
 
-    /// Blobs that are kept and not as long as they were. One that is damaged is no loss that an export could
-    /// not make good: the tar is there.
+    /// Kept blobs whose length has changed. Losing a damaged one is no loss for exports: the tar is there.
     fn check_layer_blobs(&self, records: &[ImageRecord], repair: bool) -> Result<Vec<Finding>, Error> {
         let sources = records.iter().flat_map(|record| &record.sources);
         let sizes: HashMap<Digest, u64> =
@@ -142,10 +140,10 @@ impl ImageStore {
         Ok(findings)
     }
 
-    /// Reads all blobs of layers that are kept. With `repair`, damaged ones are removed.
+    /// Reads all kept blobs of layers. With `repair`, removes damaged ones.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub fn verify_layer_blobs(&self, repair: bool) -> Result<Vec<Finding>, Error> {
         let damaged = self.damaged_layer_blobs()?;
         damaged.iter().map(|(digest, error)| self.damaged_layer_blob(digest, error, repair)).collect()

@@ -1,11 +1,11 @@
-//! Import: from a source to layers and a record, or to nothing at all.
+//! Import: takes an image from a source into the store, or nothing at all.
 //!
-//! Order: documents, layers that are missing (two at a time, checked while they are read), then, under the
-//! lock, layers become visible from the base up, and last the record. A failure before that leaves nothing;
-//! one in between takes back what this import had published.
+//! Order: documents; missing layers (two at a time, checked while they are read); then, under the lock,
+//! publish the layers from the base up, and write the record last. A failure before publishing leaves
+//! nothing; a failure during it removes what this import had published.
 //!
-//! One import at a time: two that wait for each other's half-read layers would wait forever, and the second
-//! finds its layers there.
+//! One import at a time: two that wait for each other's half-read layers would deadlock, and the second one
+//! finds the first one's layers.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -23,30 +23,30 @@ use crate::records::{ImageRecord, ImageStore, Imported, SourceLayer};
 use crate::reference::Reference;
 use crate::source::{self, Container, FoundImage, Source, Wanted};
 
-/// Layers read at a time: each has its own threads for inflating, hashing and writing.
+/// Layers to read at a time: each has its own threads for inflating, hashing and writing.
 const PARALLEL: usize = 2;
 
 /// What to import and how.
 pub struct ImportOptions<'a> {
-    /// Where from.
+    /// The source.
     pub path: Source<'a>,
-    /// Which of several images: its name, its tag or its digest there; `None`: the one that `reference`
+    /// Which of several images: its name, tag or digest in the source. `None`: the one that `reference`
     /// names, or the only one.
     pub select: Option<String>,
-    /// What to call it; `None`: all that the source calls it.
+    /// The image's name; `None`: all names that it has in the source.
     pub reference: Option<Reference>,
     /// Which of several platforms; `None`: the first for Windows.
     pub platform: Option<Platform>,
-    /// Accepts images for other systems.
+    /// Accepts images of other operating systems.
     pub force: bool,
-    /// Keeps the layers' compressed blobs, so that the image goes out as it came in.
+    /// Keeps the layers' compressed blobs, so that an export has the same bytes.
     pub keep_blobs: bool,
-    /// Who is told how far it is.
+    /// Receives progress.
     pub progress: &'a dyn ImageProgress,
 }
 
 impl<'a> ImportOptions<'a> {
-    /// The only image in `path`, under all names that it has there.
+    /// Options for the only image in `path`, with all its names there.
     pub fn new(path: Source<'a>) -> Self {
         Self {
             path,
@@ -60,14 +60,14 @@ impl<'a> ImportOptions<'a> {
     }
 }
 
-/// Is told how far an import or export is. Called from several threads.
+/// Receives the progress of an import or export. Called from several threads.
 pub trait ImageProgress: Sync {
     /// The layers, base first.
     fn layers(&self, _ids: &[LayerId]) {}
-    /// A layer needs not be read.
+    /// This layer needs no reading.
     fn present(&self, _id: &LayerId) {}
-    /// Reading a layer begins; there are `bytes` bytes of its blob, or, for an export, of its tar. The answer
-    /// is told about every part, and dropped at its end.
+    /// Starts a layer of `bytes` bytes: of its blob or, for an export, of its tar. The returned object
+    /// receives the progress, and is dropped at the layer's end.
     fn begin<'s>(&'s self, _id: &LayerId, _bytes: u64) -> Box<dyn Progress + 's> {
         Box::new(())
     }
@@ -79,7 +79,7 @@ impl ImageStore {
     /// Imports an image.
     ///
     /// # Errors
-    /// A source that cannot be read, is no image, or does not verify; nothing is left of it then.
+    /// The source cannot be read, is not an image, or fails a check; nothing is left then.
     pub fn import(&self, options: ImportOptions<'_>) -> Result<Imported, Error> {
         let container = Container::open(options.path, &self.layers)?;
         let wanted = Wanted {
@@ -108,7 +108,7 @@ impl ImageStore {
         imported(records.map_err(|error| undo(&self.layers, &ids, error))?, notes)
     }
 
-    /// Writes the image's records, one for each name.
+    /// Writes the image's records, one per name.
     fn record(&self, image: &FoundImage, config: &Config) -> Result<Vec<ImageRecord>, Error> {
         self.write_blob(&image.config.0, &image.config.1)?;
         if let Some((digest, bytes)) = &image.manifest {
@@ -136,7 +136,7 @@ impl ImageStore {
     }
 }
 
-/// What is told of an image, of which these are the records; at least one.
+/// The result for an image with these records; at least one.
 pub(crate) fn imported(mut records: Vec<ImageRecord>, notes: Vec<String>) -> Result<Imported, Error> {
     let references = records.iter().map(|record| record.reference.clone()).collect();
     let record = records.swap_remove(0);
@@ -149,7 +149,7 @@ fn no_layers() -> Error {
     Error::Malformed { what: "the image".into(), reason: "it has no layers".into() }
 }
 
-/// Removes what was published before `error`, topmost first; neither error is dropped.
+/// Removes the layers published before `error`, topmost first; reports both errors if that fails too.
 pub(crate) fn undo(store: &LayerStore, published: &[LayerId], error: Error) -> Error {
     let store = store.undoing();
     for id in published.iter().rev() {
@@ -166,7 +166,7 @@ pub(crate) fn undo(store: &LayerStore, published: &[LayerId], error: Error) -> E
     error
 }
 
-/// Whether `id` is in the store, as the layer it should be.
+/// Whether the layer `id` is in the store and has the expected diffID.
 pub(crate) fn is_present(store: &LayerStore, id: &LayerId, diff_id: DiffId) -> Result<bool, Error> {
     match store.presence(id)? {
         Presence::Absent => Ok(false),
@@ -181,7 +181,7 @@ pub(crate) fn is_present(store: &LayerStore, id: &LayerId, diff_id: DiffId) -> R
     }
 }
 
-/// What has to be done for one image.
+/// The work for one image.
 struct Plan<'a> {
     store: &'a LayerStore,
     image: &'a FoundImage,
@@ -208,7 +208,7 @@ impl<'a> Plan<'a> {
         Ok(Self { store, image, diff_ids, ids: chain_ids(diff_ids)? })
     }
 
-    /// Reads the layers that are missing; largest first, so that two threads end at about the same time.
+    /// Reads the missing layers, largest first, so that both threads finish at about the same time.
     fn stage(
         &self,
         container: &Container,
@@ -272,8 +272,8 @@ impl<'a> Plan<'a> {
         self.store.stage(id, request).map_err(|error| self.blame(container, i, expect, error))
     }
 
-    /// A damaged blob mostly fails as a tar or a compressed stream long before its digest is known. That it
-    /// is not what the image says is what the user has to hear then, so such a blob is read once more.
+    /// A damaged blob usually fails as a tar or a compressed stream long before its digest is known. The
+    /// user needs to hear that the blob does not match the image, so it is read again to check that.
     fn blame(&self, container: &Container, i: usize, expect: Expect, error: windowsfilter::Error) -> Error {
         let is_of_the_blob = error.is_bad_data() || error.kind() == ErrorKind::Verify;
         let Some((expected, _)) = expect.blob.filter(|_| is_of_the_blob) else { return error.into() };
@@ -287,7 +287,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Makes the staged layers visible, base first.
+    /// Publishes the staged layers, base first.
     fn publish(&self, staged: Vec<Option<StagedLayer>>) -> Result<Published, Error> {
         let mut published = Published::default();
         for (i, layer) in staged.into_iter().enumerate() {
@@ -307,7 +307,7 @@ impl<'a> Plan<'a> {
         layer: Option<StagedLayer>,
         parent: Option<&LayerId>,
     ) -> Result<Option<Applied>, Error> {
-        // Somebody may have imported or removed it while this import was reading.
+        // Another process may have imported or removed it while this import was reading.
         if is_present(self.store, &self.ids[i], self.diff_ids[i])? {
             return Ok(None);
         }
@@ -316,11 +316,11 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What an import made visible.
+/// The layers and blobs that an import has published.
 #[derive(Default)]
 struct Published {
     ids: Vec<LayerId>,
-    /// What is to be said of them.
+    /// Notes for the user.
     notes: Vec<String>,
 }
 
@@ -332,7 +332,7 @@ impl Published {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A thread that panicked takes the whole import with it: `scope` panics too.
+    // A panic of one thread ends the whole import: `scope` panics too.
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -340,7 +340,7 @@ fn next<T>(queue: &Mutex<VecDeque<T>>) -> Option<T> {
     lock(queue).pop_front()
 }
 
-/// Keeps what was staged, or the first error. On an error what was staged is dropped, which aborts it.
+/// Keeps the staged layer or the first error. An error drops the staged layers, which removes them.
 fn collect<T>(done: &Mutex<Result<Vec<(usize, T)>, Error>>, i: usize, staged: Result<T, Error>) {
     let mut done = lock(done);
     match (&mut *done, staged) {

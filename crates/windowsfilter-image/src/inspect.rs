@@ -1,4 +1,4 @@
-//! What images are: for `image ls` and `image inspect`.
+//! Information for `image ls` and `image inspect`.
 
 use serde::Serialize;
 use windowsfilter::{DiffId, Digest, LayerId};
@@ -12,56 +12,56 @@ use crate::reference::Reference;
 /// One line of `image ls`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ImageSummary {
-    /// What it is called.
+    /// Its name.
     #[serde(rename = "ref")]
     pub reference: String,
     /// Digest of its config.
     pub image_id: Digest,
     /// Version of Windows.
     pub os_version: Option<String>,
-    /// As Go names it.
+    /// Architecture, in Go's spelling.
     pub architecture: Option<String>,
-    /// When it was made, RFC 3339.
+    /// Time of creation, RFC 3339.
     pub created: Option<String>,
-    /// Bytes of all its files, layer by layer.
+    /// Bytes of all layers' files, added up.
     pub size: Option<u64>,
     /// Number of layers.
     pub layers: usize,
     /// The topmost layer.
     pub top: Option<LayerId>,
-    /// Why the rest cannot be known: a document or layer that is damaged.
+    /// Why the other fields are missing: a damaged document or layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// What `image inspect` shows.
+/// The output of `image inspect`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ImageInfo {
-    /// What it is called.
+    /// Its name.
     #[serde(rename = "ref")]
     pub reference: String,
     /// Digest of its config.
     pub image_id: Digest,
-    /// Digest of the manifest it came with.
+    /// Digest of the manifest it was imported with.
     pub manifest: Option<Digest>,
     /// Operating system.
     pub os: String,
     /// Version of Windows.
     pub os_version: Option<String>,
-    /// As Go names it.
+    /// Architecture, in Go's spelling.
     pub architecture: String,
-    /// When it was made, RFC 3339.
+    /// Time of creation, RFC 3339.
     pub created: Option<String>,
-    /// By whom.
+    /// The author.
     pub author: Option<String>,
-    /// Bytes of all its files, layer by layer.
+    /// Bytes of all layers' files, added up.
     pub size: u64,
     /// Base first.
     pub layers: Vec<LayerInfo>,
-    /// How it was made, oldest step first.
+    /// The steps that made it, oldest first.
     pub history: Vec<History>,
-    /// The config's `config`, as it is spelled: what a container of it runs. One that Rust's numbers and
-    /// strings cannot hold is its text.
+    /// The config's `config`, in its own spelling: how to run a container of it. As plain text if Rust's
+    /// numbers and strings cannot hold it.
     pub config: serde_json::Value,
 }
 
@@ -78,28 +78,28 @@ pub struct LayerInfo {
     pub tar_size: u64,
     /// Entries of its tar.
     pub entries: u64,
-    /// What the manifest called it.
+    /// Media type in the manifest.
     pub media_type: Option<String>,
-    /// Where else it can be had.
+    /// Other places to download it from.
     pub urls: Vec<String>,
-    /// Digest of the blob that it came as.
+    /// Digest of the imported blob.
     pub blob: Option<Digest>,
     /// Whether that blob is kept.
     pub blob_kept: bool,
 }
 
 impl ImageStore {
-    /// All images, by reference. Of one with a damaged document or layer, what its record says: it does not
-    /// hide the others.
+    /// All images, by reference. One with a damaged document or layer is listed with its record's data, so
+    /// that it does not hide the others.
     ///
     /// # Errors
-    /// Damaged records.
+    /// A damaged record.
     pub fn list(&self) -> Result<Vec<ImageSummary>, Error> {
         let summaries = self.records()?.into_iter().map(|record| self.summary_now(record));
         summaries.filter_map(Result::transpose).collect()
     }
 
-    /// The summary of an image that somebody may be removing or importing again; `None` when it is gone.
+    /// An image's summary, while others may remove it or import it again; `None` if it is gone.
     fn summary_now(&self, mut record: ImageRecord) -> Result<Option<ImageSummary>, Error> {
         loop {
             let error = match self.summary(&record) {
@@ -133,10 +133,10 @@ impl ImageStore {
         })
     }
 
-    /// Everything about the image that `text` means.
+    /// Everything about the image `text`.
     ///
     /// # Errors
-    /// As [`Self::lookup`]; damaged documents or layers.
+    /// Those of [`Self::lookup`]; a damaged document or layer.
     pub fn inspect(&self, text: &str) -> Result<ImageInfo, Error> {
         let record = self.lookup(text)?;
         let (config, _) = self.config(&record)?;
@@ -181,7 +181,7 @@ impl ImageStore {
     }
 }
 
-/// What an image's own record says of it.
+/// The summary that an image's record alone allows.
 fn damaged_summary(record: ImageRecord, error: &Error) -> ImageSummary {
     ImageSummary {
         top: record.top().cloned(),

@@ -1,9 +1,9 @@
-//! Layers' blobs as they came, kept beside the tars if that is asked for.
+//! The imported blobs of layers, kept beside the tars on request.
 //!
-//! A layer's truth is its tar; a blob is one compressed form of it, which nothing can make again byte for
-//! byte but the program that made it. `images/layer-blobs/<hex>` are the blobs of layers that images came as;
-//! images that came with the same blob share it. A record names the blobs of its image's layers whether they
-//! are kept or not. One that no record names goes with the next removal or `prune`.
+//! The store's layers are tars; a blob is a compressed form that only the program that made it can make
+//! again byte for byte. `images/layer-blobs/<hex>` are the blobs that layers were imported from; images
+//! with the same blob share it. A record names its layers' blobs whether they are kept or not. The next
+//! removal or `prune` deletes blobs that no record names.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -18,11 +18,11 @@ use crate::oci::Descriptor;
 use crate::records::{ImageRecord, ImageStore};
 use crate::source::{Container, FoundImage};
 
-/// Blobs that were copied into the store and have no name there yet.
+/// Blobs copied into the store, still without a name there.
 #[derive(Default)]
 pub(crate) struct NewBlobs {
     files: Vec<(Digest, NewFile)>,
-    /// What is to be said of those that could not be kept.
+    /// Notes about blobs that could not be kept.
     pub(crate) notes: Vec<String>,
 }
 
@@ -35,10 +35,10 @@ impl ImageStore {
         self.layer_blobs_dir().join(digest.hex())
     }
 
-    /// The blobs that are kept, with their sizes.
+    /// The kept blobs, with their sizes.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub fn layer_blobs(&self) -> Result<Vec<(Digest, u64)>, Error> {
         let dir = self.layer_blobs_dir();
         let mut blobs = Vec::new();
@@ -49,7 +49,7 @@ impl ImageStore {
         for entry in entries {
             let entry = entry.at("list", &dir)?;
             let name = entry.file_name();
-            // What is no digest is not ours.
+            // Skip names that are not digests.
             let Ok(digest) = format!("sha256:{}", name.to_string_lossy()).parse() else { continue };
             match entry.metadata() {
                 Ok(metadata) => blobs.push((digest, metadata.len())),
@@ -61,7 +61,7 @@ impl ImageStore {
         Ok(blobs)
     }
 
-    /// Opens a blob that is kept; `None` if this one is not, or is not of this size.
+    /// Opens a kept blob; `None` if it is not kept, or has another size.
     pub(crate) fn open_layer_blob(&self, digest: &Digest, size: u64) -> Result<Option<File>, Error> {
         let path = self.layer_blob_path(digest);
         let file = match File::open(&path) {
@@ -73,7 +73,7 @@ impl ImageStore {
         Ok((actual == size).then_some(file))
     }
 
-    /// Whether a blob that is kept is what its name says.
+    /// Whether a kept blob has its digest and size.
     fn is_intact(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
         let Some(file) = self.open_layer_blob(digest, size)? else { return Ok(false) };
         let (actual, _) =
@@ -81,8 +81,8 @@ impl ImageStore {
         Ok(actual == *digest)
     }
 
-    /// Copies the blobs of an image's layers into the store, but for those that are there. A blob that is the
-    /// layer's tar is there with the layer.
+    /// Copies the blobs of an image's layers into the store, except those already there. A blob that is the
+    /// plain tar is there with the layer.
     pub(crate) fn copy_layer_blobs(
         &self,
         container: &Container,
@@ -137,8 +137,8 @@ impl ImageStore {
         }
     }
 
-    /// Gives new blobs their names; the images' lock is held, so that nobody takes them for blobs of no
-    /// image. Returns those that had none.
+    /// Gives new blobs their names. The caller holds the images' lock, so that no other process removes
+    /// them as unneeded. Returns those that were new.
     pub(crate) fn publish_layer_blobs(&self, new: NewBlobs) -> Result<Vec<Digest>, Error> {
         let mut published = Vec::new();
         if !new.files.is_empty() {
@@ -155,7 +155,7 @@ impl ImageStore {
         Ok(published)
     }
 
-    /// Takes back what an import that fails has published; what cannot be removed goes with the next `prune`.
+    /// Removes the blobs that a failed import has published; what fails here is left to the next `prune`.
     pub(crate) fn give_up_layer_blobs(&self, published: &[Digest]) {
         for digest in published {
             if let Err(error) = self.delete_layer_blob(digest) {
@@ -168,7 +168,7 @@ impl ImageStore {
         Ok(self.layers.files().remove(&self.layer_blob_path(digest))?)
     }
 
-    /// Blobs that none of `records` names, with their sizes.
+    /// Kept blobs that none of `records` names, with their sizes.
     pub(crate) fn unneeded_layer_blobs(&self, records: &[ImageRecord]) -> Result<Vec<(Digest, u64)>, Error> {
         let sources = records.iter().flat_map(|record| &record.sources);
         let needed: HashSet<Digest> = sources.filter_map(|source| source.digest).collect();
@@ -177,7 +177,7 @@ impl ImageStore {
         Ok(blobs)
     }
 
-    /// Reads all blobs that are kept. Returns those that are damaged.
+    /// Reads all kept blobs. Returns the damaged ones.
     pub(crate) fn damaged_layer_blobs(&self) -> Result<Vec<(Digest, Error)>, Error> {
         let mut damaged = Vec::new();
         for (digest, size) in self.layer_blobs()? {

@@ -1,8 +1,8 @@
-//! Windows images in OCI layouts and archives, to and from the layer store.
+//! Imports Windows images from OCI layouts and archives into the layer store, and exports them.
 //!
-//! An image is a config (what to run, and the diffIDs of its layers), a manifest (which blobs these are) and
-//! a name. The layers live in the layer store under their chain IDs, so that images share them;
-//! [`ImageStore`] keeps the rest below the store's `images/`:
+//! An image is a config (how to run it, and its layers' diffIDs), a manifest (its layers' blobs) and a
+//! name. The layers are in the layer store under their chain IDs, so that images share them; [`ImageStore`]
+//! keeps the rest in the store's `images/`:
 //!
 //! ```text
 //! images/lock                     held while names, or the layers behind them, change
@@ -12,11 +12,11 @@
 //!        refs/<reference>.json    one image each: what it is called and what it is made of
 //! ```
 //!
-//! A layer is read once, checked against its blob's digest and size and against the config's diffID, and
-//! becomes visible only when all the image's layers have been checked.
+//! A layer is read once and checked against its blob's digest and size and the config's diffID. The layers
+//! are published once all of them have been checked.
 //!
-//! The program in `examples/change.rs` imports an image, changes it in a sandbox, commits and exports it; `examples/scan.rs`
-//! reads what an image shows without a mount:
+//! A program that imports an image, changes it in a sandbox and commits it; `examples/` has whole ones, among
+//! them a scanner that needs no mount:
 //!
 //! ```no_run
 //! use windowsfilter_image::windowsfilter::{LayerStore, StorageOptions};
@@ -35,7 +35,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`docker_store`] is about another store: that of Docker on Windows, which it only reads.
+//! [`docker_store`] reads another store: Docker's own on Windows.
 
 mod commit;
 mod config_edits;
@@ -72,5 +72,5 @@ pub use prune::{Pruned, Removed};
 pub use records::{ImageRecord, ImageStore, Imported, SourceLayer};
 pub use reference::Reference;
 pub use source::Source;
-/// The layer store that images are in.
+/// The layer store that holds the images' layers.
 pub use windowsfilter;

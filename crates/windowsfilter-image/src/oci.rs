@@ -1,7 +1,7 @@
-//! The JSON documents of an image, as far as they are read. Source: OCI image-spec 1.1 (`descriptor.md`,
+//! An image's JSON documents, as far as they are used. Source: OCI image-spec 1.1 (`descriptor.md`,
 //! `image-index.md`, `manifest.md`, `config.md`); Docker's `manifest.json`: moby `image/tarexport`.
 //!
-//! Documents are kept as the bytes they came in; these structs are for reading them with [`crate::json`].
+//! Documents are stored unchanged; these structs only read them, with [`crate::json`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,44 +12,44 @@ use windowsfilter::{DiffId, Digest, LayerId};
 use crate::error::Error;
 use crate::json::{self, Raw};
 
-/// Largest JSON document that is read: real ones have kilobytes; registries refuse manifests over 4 MiB.
+/// Largest JSON document to read, bytes: real ones have kilobytes; registries refuse manifests over 4 MiB.
 pub(crate) const MAX_JSON: u64 = 8 << 20;
-/// Most layers of an image: each layer's record lists all below it, so their size grows with the square.
-/// Docker stops at 125 (moby `layer/layer_store.go`, `maxLayerDepth`).
+/// Most layers of an image: each layer's record lists all layers below it, so the total grows with the
+/// square. Docker stops at 125 (moby `layer/layer_store.go`, `maxLayerDepth`).
 pub(crate) const MAX_LAYERS: usize = 1000;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// A name, or only a tag: tools differ.
+/// A full name or only a tag, depending on the tool.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// containerd's full name.
+/// containerd's full name of an image.
 pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// Marks what BuildKit attaches to an image: a manifest that is no image.
+/// Marks a manifest that BuildKit attaches to an image, such as an attestation.
 pub(crate) const ATTACHED: &str = "vnd.docker.reference.type";
 
 /// A pointer to a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What is in it.
+    /// Media type of the content.
     #[serde(default)]
     pub media_type: String,
     /// Its digest.
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// Where else it can be had.
+    /// Other places to download it from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Anything else.
+    /// Other annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
-    /// In an index: what the image runs on.
+    /// In an index: the image's platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<PlatformFields>,
-    /// In an index: what a manifest that is no image's is for.
+    /// In an index: the type of a manifest that is not an image's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) artifact_type: Option<String>,
 }
@@ -68,7 +68,7 @@ impl Descriptor {
     }
 }
 
-/// `platform` of a descriptor; the same fields stand at the top of a config.
+/// `platform` of a descriptor; a config has the same fields at its top level.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PlatformFields {
     #[serde(default)]
@@ -115,7 +115,7 @@ pub(crate) struct SavedImage {
     pub(crate) layer_sources: BTreeMap<String, Raw>,
 }
 
-/// What is read of a config.
+/// The fields of a config that are read.
 #[derive(Debug, Deserialize)]
 #[serde(from = "ConfigFields")]
 pub(crate) struct Config {
@@ -124,11 +124,11 @@ pub(crate) struct Config {
     pub(crate) author: Option<String>,
     pub(crate) rootfs: RootFs,
     pub(crate) history: Vec<History>,
-    /// What a container of it runs, as it is written.
+    /// How to run a container of it, unchanged.
     pub(crate) config: Option<Raw>,
 }
 
-/// The fields of a config, those of its platform among them.
+/// The fields of a config, including those of its platform.
 #[derive(Deserialize)]
 struct ConfigFields {
     #[serde(default)]
@@ -168,35 +168,35 @@ pub(crate) struct RootFs {
     pub(crate) diff_ids: Vec<DiffId>,
 }
 
-/// One step of how an image was made.
+/// One step of an image's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// When, RFC 3339.
+    /// Time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// With which command.
+    /// The command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// By whom.
+    /// The author.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Why.
+    /// A comment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// It made no layer.
+    /// Whether the step made no layer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }
 
 impl Config {
-    /// Reads a config.
+    /// Parses a config.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         json::parse("the image's config", bytes)
     }
 }
 
-/// Whether an index may mean an image, or another index, by a descriptor of this media type; some tools leave
-/// it out. Anything else may stand in an index too, and is no error. Source: image-spec `image-layout.md`,
+/// Whether a descriptor of this media type in an index can mean an image or another index; some tools leave
+/// the type out. Indexes may contain anything else too. Source: image-spec `image-layout.md`,
 /// `media-types.md`.
 pub(crate) fn is_manifest(media_type: &str) -> bool {
     matches!(
@@ -210,7 +210,7 @@ pub(crate) fn is_manifest(media_type: &str) -> bool {
 }
 
 /// Whether a config of this media type is an image's. Source: image-spec `manifest.md`; moby
-/// `distribution/registry.go`, `defaultImageTypes`, for what registries of old made of it.
+/// `distribution/registry.go`, `defaultImageTypes`, for types that old registries returned.
 pub(crate) fn is_image_config(media_type: &str) -> bool {
     matches!(
         media_type,
@@ -223,13 +223,13 @@ pub(crate) fn is_image_config(media_type: &str) -> bool {
     )
 }
 
-/// Whether a layer may be left out of archives, by any of its names (`foreign` is Docker's,
+/// Whether archives may leave out a layer of this media type (`foreign` is Docker's word,
 /// `nondistributable` OCI's).
 pub(crate) fn is_foreign(media_type: &str) -> bool {
     media_type.contains("foreign") || media_type.contains("nondistributable")
 }
 
-/// The IDs of a chain of layers, base first: the chain IDs' digits. Source: image-spec `config.md`, "Layer
+/// The layers' IDs, base first: the hex digits of their chain IDs. Source: image-spec `config.md`, "Layer
 /// ChainID".
 pub(crate) fn chain_ids(diff_ids: &[DiffId]) -> Result<Vec<LayerId>, Error> {
     let mut ids = Vec::with_capacity(diff_ids.len());
@@ -242,11 +242,11 @@ pub(crate) fn chain_ids(diff_ids: &[DiffId]) -> Result<Vec<LayerId>, Error> {
     Ok(ids)
 }
 
-/// The ID of one layer on top of another, whose ID is its chain ID's digits (OCI image specification, "Layer
+/// The ID of a layer on top of `parent`: the hex digits of its chain ID (OCI image specification, "Layer
 /// ChainID").
 ///
 /// # Errors
-/// A parent whose ID has other digits.
+/// The parent's ID is not a chain ID's digits.
 pub fn chain_id(parent: Option<&LayerId>, diff_id: DiffId) -> Result<LayerId, Error> {
     let Some(parent) = parent else { return Ok(LayerId::new(diff_id.0.hex())?) };
     let below: Digest = format!("sha256:{parent}").parse()?;

@@ -1,4 +1,4 @@
-//! Which of an index' images is meant: `windows/amd64:10.0.20348`.
+//! Selects an image of an index by platform: `windows/amd64:10.0.20348`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 use crate::error::Error;
 use crate::json::equal_fold;
 
-/// Operating system, architecture and, if it matters, the version of Windows.
+/// Operating system, architecture and, optionally, the version of Windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
     /// `windows`, in lower case.
     pub os: String,
-    /// `amd64`, as Go names it.
+    /// `amd64`, in Go's spelling.
     pub architecture: String,
-    /// The first numbers of the version: `10.0.20348` stands for every update of it.
+    /// The first numbers of the version: `10.0.20348` matches all its updates.
     pub os_version: Option<String>,
 }
 
@@ -28,14 +28,12 @@ impl Platform {
     }
 }
 
-/// Whether this is what images call Windows. Docker compares with `EqualFold` (moby `image/image.go`,
-/// `CheckOS`).
+/// Whether an image's OS is Windows. Docker compares with `EqualFold` (moby `image/image.go`, `CheckOS`).
 pub(crate) fn is_windows(name: &str) -> bool {
     equal_fold("windows", name)
 }
 
-/// An operating system by the name that Go has for it. Source: containerd/platforms `database.go`,
-/// `normalizeOS`.
+/// Go's name of an operating system. Source: containerd/platforms `database.go`, `normalizeOS`.
 fn os(name: &str) -> String {
     match name.to_lowercase() {
         name if is_windows(&name) => "windows".to_owned(),
@@ -44,8 +42,7 @@ fn os(name: &str) -> String {
     }
 }
 
-/// An architecture by the name that Go has for it. Source: containerd/platforms `database.go`,
-/// `normalizeArch`.
+/// Go's name of an architecture. Source: containerd/platforms `database.go`, `normalizeArch`.
 fn architecture(name: &str) -> String {
     let name = name.to_lowercase();
     let known = match name.as_str() {

@@ -1,4 +1,4 @@
-//! Removing images, and what no image or sandbox needs.
+//! Removes images, and everything that no image or sandbox needs.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -10,17 +10,17 @@ use windowsfilter::{Digest, ErrorKind, LayerId, LayerKind};
 use crate::error::{Error, IoContext};
 use crate::records::{ImageRecord, ImageStore};
 
-/// What went with an image.
+/// What was removed with an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Removed {
-    /// What it was called.
+    /// Its name.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// Layers that nobody needed any more, topmost first.
+    /// Layers that were not needed any more, topmost first.
     pub layers: Vec<LayerId>,
 }
 
-/// What nobody needed.
+/// Unneeded layers and documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
     /// Layers, topmost first.
@@ -33,29 +33,28 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// A layer that nobody needs.
+/// An unneeded layer.
 struct Unneeded {
     id: LayerId,
-    /// How many layers it stands on.
+    /// Number of layers below it.
     height: usize,
     /// Bytes of its tar.
     bytes: u64,
 }
 
 impl ImageStore {
-    /// Removes the image that `text` means, and those of its layers that no other image, no sandbox and no
-    /// other layer needs.
+    /// Removes the image `text`, and those of its layers that no other image, sandbox or layer needs.
     ///
     /// # Errors
-    /// As [`Self::lookup`]; [`Error::SeveralNames`] of an ID; one of these layers is mounted. Then nothing is
-    /// removed.
+    /// Those of [`Self::lookup`]; [`Error::SeveralNames`] for an ID; one of these layers is mounted.
+    /// Nothing is removed then.
     pub fn remove(&self, text: &str) -> Result<Removed, Error> {
         let _lock = self.lock()?;
         let record = self.only_name(text)?;
         let others: Vec<ImageRecord> = self.records()?.into_iter().filter(|other| *other != record).collect();
         let own: HashSet<&LayerId> = record.layers.iter().collect();
         let chains = self.layers.chains()?;
-        // A layer of no image, put on top by hand, keeps what is below it.
+        // A layer without an image, created by a user on top, keeps those below it.
         let by_hand = chains.layers().into_iter().filter(|id| !own.contains(id));
         let kept: HashSet<&LayerId> = by_hand.filter_map(|id| chains.parents(id)).flatten().collect();
         let mut unneeded = self.unneeded(&others, &chains)?;
@@ -75,10 +74,11 @@ impl ImageStore {
         Ok(Removed { reference: record.reference, layers: removed })
     }
 
-    /// Removes layers that no image and no sandbox needs, except mounted ones, and documents of no image.
+    /// Removes layers that no image and no sandbox needs, except mounted ones, and documents that no image
+    /// uses.
     ///
     /// # Errors
-    /// When the store cannot be read, or a layer not be removed.
+    /// The store cannot be read, or a layer cannot be removed.
     pub fn prune(&self, dry_run: bool) -> Result<Pruned, Error> {
         let _lock = self.lock()?;
         let records = self.records()?;
@@ -113,18 +113,18 @@ impl ImageStore {
         Ok(pruned)
     }
 
-    /// Layers that nobody owns and neither `records` nor a sandbox stands on; those with the longest chain
-    /// first, so that each can be removed in turn. A layer that cannot be read stays, and so does whatever it
-    /// may stand on.
+    /// Layers that have no owner and that neither `records` nor a sandbox needs; those with the longest
+    /// chain first, so that each can be removed in turn. A layer that cannot be read stays, and so do its
+    /// possible parents.
     fn unneeded(&self, records: &[ImageRecord], chains: &Chains) -> Result<Vec<Unneeded>, Error> {
         let mut needed: HashSet<&LayerId> = records.iter().flat_map(|record| &record.layers).collect();
         let (mut layers, mut unreadable) = (Vec::new(), Vec::new());
         for id in chains.layers() {
             let (record, parents) = match (self.layers.record(id), chains.parents(id)) {
-                // Somebody removed it since: sandboxes and single layers go without our lock.
+                // Removed since: removing sandboxes and single layers does not take this lock.
                 (Err(windowsfilter::Error::NoSuchLayer { .. }), _) => continue,
                 (Ok(record), Some(parents)) => (record, parents),
-                // Nobody knows what it is and what it stands on.
+                // Its kind and parents are unknown.
                 (Err(error), _) => {
                     unreadable.push((id, error));
                     continue;
@@ -136,7 +136,7 @@ impl ImageStore {
             };
             if record.kind == LayerKind::Layer
                 && !needed.contains(id)
-                // Owners that cannot be read are owners.
+                // Unreadable owners count as owners.
                 && self.layers.owners(id).is_ok_and(|owners| owners.is_empty())
             {
                 layers.push(Unneeded { id: id.clone(), height: parents.len(), bytes: record.tar_size });
@@ -148,7 +148,7 @@ impl ImageStore {
         layers.sort_by_key(|layer| std::cmp::Reverse(layer.height));
         for (damaged, error) in unreadable {
             let before = layers.len();
-            // What stands on it is not below it.
+            // Its children are not its parents.
             let on_it: HashSet<LayerId> = chains.children(damaged).into_iter().collect();
             layers.retain(|layer| on_it.contains(&layer.id));
             let kept = before - layers.len();
@@ -161,8 +161,8 @@ impl ImageStore {
         Ok(layers)
     }
 
-    /// Removes layers, and says which: not those that somebody has put a sandbox on, mounted or removed since
-    /// they were found unneeded.
+    /// Removes layers and returns their IDs. Skips those that got a sandbox on top, or were mounted or
+    /// removed, since they were found unneeded.
     fn remove_unless_needed(&self, ids: Vec<LayerId>, chains: Chains) -> Result<Vec<LayerId>, Error> {
         let results = self.layers.remove_all(&ids, chains);
         let mut removed = Vec::new();
@@ -206,7 +206,7 @@ impl ImageStore {
         };
         for entry in entries {
             let name = entry.at("list", &dir)?.file_name().to_string_lossy().into_owned();
-            // What is no digest is not ours.
+            // Skip names that are not digests.
             if let (false, Ok(digest)) = (needed.contains(&name), format!("sha256:{name}").parse()) {
                 blobs.push(digest);
             }

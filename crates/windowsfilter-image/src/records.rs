@@ -1,8 +1,8 @@
-//! The image store: names, and the documents behind them.
+//! The image store: names, and the documents they refer to.
 //!
-//! A record ties a reference to a config, a manifest and a chain of layers. Records change under the image
-//! store's lock, which is also held from the moment an import's layers become visible until its record is
-//! there, so that nobody takes them for layers that nobody needs.
+//! A record maps a reference to a config, a manifest and a chain of layers. The image store's lock protects
+//! records, and an import holds it from publishing its layers until the record is written, so that no other
+//! process removes these layers as unneeded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,27 +16,27 @@ use crate::error::{Error, IoContext};
 use crate::oci::{Config, MAX_JSON, chain_ids};
 use crate::reference::Reference;
 
-/// Version of the records that this code writes and reads.
+/// Version of the record format.
 const VERSION: u32 = 2;
-/// Fewest characters of an ID that stand for it.
+/// Fewest digits that abbreviate an ID.
 const MIN_PREFIX: usize = 4;
 
-/// The images of a layer store. As cheap to clone as that.
+/// The images of a layer store. As cheap to clone as a [`LayerStore`].
 #[derive(Clone, Debug)]
 pub struct ImageStore {
     pub(crate) layers: LayerStore,
     dir: PathBuf,
 }
 
-/// What is kept of an image.
+/// The record of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
-    /// What it is called, as it was given.
+    /// Its name, as the user wrote it.
     #[serde(rename = "ref")]
     pub reference: String,
     /// Digest of its config.
     pub image_id: Digest,
-    /// Digest of the manifest it came with; images from `docker save` have none.
+    /// Digest of the manifest it was imported with; images from `docker save` have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
     /// `os.version` of its config.
@@ -44,27 +44,27 @@ pub struct ImageRecord {
     pub os_version: Option<String>,
     /// Its layers, base first.
     pub layers: Vec<LayerId>,
-    /// What the manifest said of each layer.
+    /// Each layer's descriptor in the manifest.
     #[serde(default)]
     pub sources: Vec<SourceLayer>,
 }
 
-/// What a manifest said of a layer.
+/// A layer's descriptor in a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceLayer {
     /// Its media type, if there was a manifest.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
-    /// The digest of the blob that it came as, whether that is kept or not.
+    /// Digest of the imported blob, kept or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     /// The blob's bytes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub size: u64,
-    /// Where else it can be had.
+    /// Other places to download it from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Anything else.
+    /// Other annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -92,8 +92,8 @@ impl ImageRecord {
         })
     }
 
-    /// Whether it came with the manifest `digest` and is in the repository of `reference`, whose tag says
-    /// nothing beside a digest.
+    /// Whether the image was imported with the manifest `digest` and is in the repository of `reference`,
+    /// whose tag does not matter beside a digest.
     fn is_manifest_of(&self, reference: &Reference, digest: &Digest) -> bool {
         self.manifest.as_ref() == Some(digest)
             && Reference::of_record(&self.reference)
@@ -106,13 +106,13 @@ impl ImageRecord {
     }
 }
 
-/// An image that was imported or committed.
+/// An imported or committed image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Imported {
-    /// What it is called: the first of its names.
+    /// Its first name.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// All names that it was given.
+    /// All its names.
     #[serde(rename = "refs")]
     pub references: Vec<String>,
     /// Digest of its config.
@@ -121,16 +121,16 @@ pub struct Imported {
     pub layers: Vec<LayerId>,
     /// The topmost of them.
     pub top: LayerId,
-    /// What the views do not show of layers that came into the store with it.
+    /// Notes about layers that were new in the store: what the views do not show of them.
     pub notes: Vec<String>,
 }
 
 impl ImageStore {
-    /// Opens the images of `layers`; creates its directories where they are missing. A store that cannot be
-    /// written has no images then.
+    /// Opens the images of `layers`; creates missing directories. A read-only store without them has no
+    /// images.
     ///
     /// # Errors
-    /// When they cannot be created.
+    /// The directories cannot be created.
     pub fn open(layers: LayerStore) -> Result<Self, Error> {
         let store = Self { dir: layers.files().images_dir(), layers };
         for dir in [store.blobs_dir(), store.refs_dir()] {
@@ -150,12 +150,12 @@ impl ImageStore {
         self.dir.join("refs")
     }
 
-    /// Held while records, or layers that records may need, change. Layers' own locks come after it.
+    /// Protects records, and the layers that records may need. Taken before any layer's lock.
     pub(crate) fn lock(&self) -> Result<StoreLock, Error> {
         Ok(self.layers.files().lock_file(&self.dir.join("lock"), "the images")?)
     }
 
-    /// Held while an import reads layers; taken before any other lock.
+    /// Held while an import reads layers; taken before all other locks.
     pub(crate) fn import_lock(&self) -> Result<StoreLock, Error> {
         Ok(self.layers.files().lock_file(&self.dir.join("import.lock"), "an import")?)
     }
@@ -163,14 +163,14 @@ impl ImageStore {
     /// All records, by reference.
     ///
     /// # Errors
-    /// A record that cannot be read.
+    /// A record cannot be read.
     pub fn records(&self) -> Result<Vec<ImageRecord>, Error> {
         let names = self.record_names()?;
         let mut records = Vec::new();
         for name in &names {
             match self.read_record(name) {
                 Ok(record) => records.push(record),
-                // Somebody removed it since the names were listed.
+                // Removed since the names were listed.
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -182,7 +182,7 @@ impl ImageStore {
     /// The record of `reference`.
     ///
     /// # Errors
-    /// [`Error::NoSuchImage`], a damaged record.
+    /// [`Error::NoSuchImage`]; a damaged record.
     pub fn get(&self, reference: &Reference) -> Result<ImageRecord, Error> {
         for name in reference.file_names() {
             match self.read_record(&name) {
@@ -193,8 +193,8 @@ impl ImageStore {
         Err(Error::NoSuchImage { text: reference.to_string() })
     }
 
-    /// The image that `text` means: a reference, a name with the digest of the manifest it came with, or the
-    /// first 4 or more digits of an image ID.
+    /// Finds the image `text`: a reference, a name with the digest of its manifest, or at least 4 leading
+    /// digits of an image ID.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::AmbiguousImage`].
@@ -202,8 +202,8 @@ impl ImageStore {
         Ok(self.names_of(text)?.swap_remove(0))
     }
 
-    /// As [`Self::lookup`], for what is done to a name and not to the image: an ID of several names means
-    /// none of them.
+    /// Like [`Self::lookup`], for operations on a name, not on the image: an ID with several names is an
+    /// error.
     pub(crate) fn only_name(&self, text: &str) -> Result<ImageRecord, Error> {
         let mut records = self.names_of(text)?;
         if records.len() > 1 {
@@ -213,7 +213,7 @@ impl ImageStore {
         Ok(records.swap_remove(0))
     }
 
-    /// The one record of a reference, or those of all names of an image ID; at least one.
+    /// The record of a reference, or the records of all names of an image ID; at least one.
     fn names_of(&self, text: &str) -> Result<Vec<ImageRecord>, Error> {
         if let Ok(reference) = Reference::of_record(text) {
             match self.get(&reference) {
@@ -243,10 +243,10 @@ impl ImageStore {
         }
     }
 
-    /// The topmost layer of the image, or the layer or sandbox, that `text` means.
+    /// The topmost layer of the image `text`, or the layer or sandbox `text`.
     ///
     /// # Errors
-    /// Nothing, or several things, are called so.
+    /// No match, or several.
     pub fn resolve(&self, text: &str) -> Result<LayerId, Error> {
         match self.lookup(text) {
             Ok(record) => record.top().cloned().ok_or_else(|| damaged(&record.reference, "it has no layers")),
@@ -260,17 +260,17 @@ impl ImageStore {
         }
     }
 
-    /// Gives the image `text` another name as well. A name in use moves.
+    /// Gives the image `text` an additional name. A name in use moves to it.
     ///
     /// # Errors
-    /// As [`Self::lookup`].
+    /// Those of [`Self::lookup`].
     pub fn tag(&self, text: &str, new: &Reference) -> Result<(), Error> {
         let _lock = self.lock()?;
         let record = self.lookup(text)?;
         self.write_record(new, &ImageRecord { reference: new.as_str().to_owned(), ..record })
     }
 
-    /// The config of an image: read, and as it came.
+    /// An image's config, parsed and as bytes.
     pub(crate) fn config(&self, record: &ImageRecord) -> Result<(Config, Vec<u8>), Error> {
         let bytes = self.blob(&record.image_id)?;
         let config = Config::parse(&bytes)?;
@@ -280,7 +280,7 @@ impl ImageStore {
         Ok((config, bytes))
     }
 
-    /// A config or manifest.
+    /// Reads a config or manifest.
     pub(crate) fn blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
         let path = self.blobs_dir().join(digest.hex());
         let bytes = fs::read(&path).at("read", &path)?;
@@ -323,7 +323,7 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Writes the records of one image's names: all of them or none.
+    /// Writes the records of an image's names: all or none.
     pub(crate) fn write_records(&self, records: &[ImageRecord]) -> Result<(), Error> {
         let mut written = Vec::new();
         for record in records {
@@ -331,7 +331,7 @@ impl ImageStore {
             let before = match self.get(&reference) {
                 Ok(before) => Some(before),
                 Err(Error::NoSuchImage { .. }) => None,
-                // A damaged one is replaced, and cannot be put back.
+                // A damaged record is replaced; it cannot be restored on failure.
                 Err(_) => None,
             };
             if let Err(error) = self.write_record(&reference, record) {
@@ -355,9 +355,8 @@ impl ImageStore {
         }
     }
 
-    /// The name moves from whatever an earlier version recorded under another spelling of it. Its record is
-    /// written by now: that an old one stays takes nothing back, and must not have the layers of the new one
-    /// removed.
+    /// Removes records of this name that an earlier version wrote under other spellings. The new record is
+    /// written by now, so a failure here must not undo the import, which would remove its layers.
     fn forget_other_spellings(&self, reference: &Reference, own: &str) {
         for name in reference.file_names().iter().filter(|name| *name != own) {
             let path = self.refs_dir().join(name);
@@ -387,7 +386,7 @@ impl ImageStore {
         };
         for entry in entries {
             let name = entry.at("list", &dir)?.file_name().to_string_lossy().into_owned();
-            // Others are not ours.
+            // Skip foreign files.
             if name.ends_with(".json") && !name.starts_with('.') {
                 names.push(name);
             }
@@ -408,7 +407,7 @@ impl ImageStore {
     }
 }
 
-/// Whether somebody who only wants to read can still do so.
+/// Whether the error only prevents writing, not reading.
 fn cannot_write(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
 }

@@ -1,7 +1,7 @@
 //! Image references: `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`.
 //!
 //! Spellings of one image (`servercore`, `index.docker.io/library/servercore:latest`) must not be several
-//! images, so references compare by their full form; shown is what the user wrote. Source:
+//! images, so references compare by their full form, and show what the user wrote. Source:
 //! distribution/reference, `regexp.go` for the grammar and `ParseNormalizedNamed` of `normalize.go` for the
 //! full form.
 
@@ -11,15 +11,15 @@ use windowsfilter::Digest;
 
 use crate::error::Error;
 
-/// Longest reference: its escaped form has to fit a file name, and the longest name that registries take is
+/// Longest reference, bytes: its escaped form must fit a file name, and registries accept names of at most
 /// 255 bytes.
 const MAX_LEN: usize = 255;
-/// The registry of names that say none.
+/// The registry of names without one.
 const HUB: &str = "docker.io";
-/// What it was called before.
+/// Docker Hub's old name.
 const OLD_HUB: &str = "index.docker.io";
 
-/// A checked image reference.
+/// A valid image reference.
 #[derive(Clone, Debug)]
 pub struct Reference {
     given: String,
@@ -27,8 +27,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Checks and completes `text`: the registry is `docker.io` and the tag `latest` unless it says
-    /// otherwise.
+    /// Parses and completes `text`: the default registry is `docker.io`, the default tag `latest`.
     ///
     /// # Errors
     /// [`Error::InvalidReference`] with the reason.
@@ -36,8 +35,8 @@ impl Reference {
         Self::checked(text, check_component)
     }
 
-    /// The reference of a record. Earlier versions took any mix of separators, and what they have recorded
-    /// must stay in reach.
+    /// Parses a record's reference. Earlier versions accepted any mix of separators, and their records must
+    /// stay reachable.
     pub(crate) fn of_record(text: &str) -> Result<Self, Error> {
         Self::checked(text, check_earlier_component)
     }
@@ -56,25 +55,25 @@ impl Reference {
         &self.given
     }
 
-    /// With registry and tag.
+    /// The full form, with registry and tag.
     pub fn full(&self) -> &str {
         &self.full
     }
 
-    /// As the user wrote it, with its tag: what archives carry.
+    /// As the user wrote it, with a tag: the form for archives.
     pub(crate) fn with_tag(&self) -> String {
         let last = self.given.rsplit('/').next().unwrap_or(&self.given);
         if last.contains([':', '@']) { self.given.clone() } else { format!("{}:latest", self.given) }
     }
 
-    /// The same without a digest; `None` if it has no tag then.
+    /// The reference without its digest; `None` if it has no tag then.
     pub(crate) fn tagged(&self) -> Option<String> {
         let named = self.with_tag();
         let name = named.split('@').next().unwrap_or(&named);
         self.tag().map(|_| name.to_owned())
     }
 
-    /// Its tag, which is `latest` unless it says otherwise or has a digest.
+    /// Its tag; `latest` by default, unless it has a digest.
     pub(crate) fn tag(&self) -> Option<&str> {
         let name = self.full.split('@').next().unwrap_or(&self.full);
         name.rsplit('/').next()?.split_once(':').map(|(_, tag)| tag)
@@ -87,19 +86,19 @@ impl Reference {
         tag.map_or(name, |tag| &name[..name.rfind('/').unwrap_or(0) + tag])
     }
 
-    /// The digest of the only manifest that may be called so.
+    /// The digest of the manifest it is bound to.
     pub(crate) fn digest(&self) -> Option<Digest> {
         self.given.split_once('@').and_then(|(_, digest)| digest.parse().ok())
     }
 
-    /// The name of its record.
+    /// The file name of its record.
     pub(crate) fn file_name(&self) -> String {
         format!("{}.json", escape(&self.full))
     }
 
-    /// Names that its record may have, likeliest first. Earlier versions took `two`, `docker.io/two` and
-    /// `index.docker.io/library/two` for different images; what they have recorded is found by every
-    /// spelling, and first by its own.
+    /// File names of possible records, likeliest first. Earlier versions took `two`, `docker.io/two` and
+    /// `index.docker.io/library/two` for different images; their records are found by every spelling, first
+    /// by their own.
     pub(crate) fn file_names(&self) -> Vec<String> {
         let mut names = vec![self.full.clone()];
         if let Some(path) = self.full.strip_prefix("docker.io/") {
@@ -137,7 +136,7 @@ impl PartialEq for Reference {
 
 impl Eq for Reference {}
 
-/// How a part of a name is checked.
+/// A check of one part of a name.
 type Check = fn(&str) -> Result<(), &'static str>;
 
 fn complete(text: &str, check: Check) -> Result<String, &'static str> {
@@ -153,7 +152,7 @@ fn complete(text: &str, check: Check) -> Result<String, &'static str> {
     check_tag(tag)?;
     let (host, path) = match name.split_once('/') {
         Some((OLD_HUB, path)) => (HUB, path),
-        // Docker's rule: a first part that could not be a user is a host.
+        // Docker's rule: a first part that cannot be a user name is a host.
         Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path),
         _ => (HUB, name),
     };
@@ -219,11 +218,11 @@ fn check_earlier_component(part: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A reference as one file name on any host.
+/// Escapes a reference into one file name for any host.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for byte in text.bytes() {
-        // Upper case (in tags) is escaped too: file names on Windows do not tell it from lower case.
+        // Escape upper case (in tags) too: Windows' file names ignore case.
         if byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_') {
             out.push(byte.into());
         } else {

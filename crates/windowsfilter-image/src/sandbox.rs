@@ -1,4 +1,4 @@
-//! Sandboxes made from images.
+//! Creates sandboxes from images.
 
 use windowsfilter::{Digest, LayerId, StorageOptions};
 
@@ -7,12 +7,12 @@ use crate::import::undo;
 use crate::records::{ImageStore, damaged};
 
 impl ImageStore {
-    /// Makes the sandbox `id` on what `text` means: an image, or a layer. It remembers its image, whose
-    /// config [`Self::commit`] starts from, since other images may have the same layers; that config stays
-    /// for as long as the sandbox does.
+    /// Creates the sandbox `id` on `text`, an image or a layer. The sandbox keeps its image's ID, whose
+    /// config [`Self::commit`] starts from, since other images may have the same layers; the config stays
+    /// as long as the sandbox does.
     ///
     /// # Errors
-    /// Nothing, or several things, are called so; as `create_read_write` of [`windowsfilter::Driver`].
+    /// No match for `text`, or several; those of `create_read_write` of [`windowsfilter::Driver`].
     pub fn create_sandbox(&self, text: &str, id: &LayerId, options: StorageOptions) -> Result<(), Error> {
         let (parent, image) = match self.lookup(text) {
             Ok(record) => {
@@ -29,7 +29,7 @@ impl ImageStore {
         self.keep_config(&image, &config).map_err(|error| undo(&self.layers, std::slice::from_ref(id), error))
     }
 
-    /// Somebody may have removed the image before the sandbox needed its config.
+    /// Another process may have removed the image before the sandbox referred to its config.
     fn keep_config(&self, image: &Digest, config: &[u8]) -> Result<(), Error> {
         let _lock = self.lock()?;
         if self.blob(image).is_ok() { Ok(()) } else { self.write_blob(image, config) }

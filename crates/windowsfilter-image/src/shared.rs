@@ -1,8 +1,8 @@
-//! Layers that other programs share with images.
+//! Layers that images share with other programs.
 //!
-//! Who takes in a layer by itself, as containerd does, publishes it here: under its chain ID, the name that
-//! an image with this layer would give it, so that both use one copy. It stays as long as an owner, an image,
-//! a sandbox or another layer needs it.
+//! A program that imports single layers, such as containerd, publishes them here under their chain IDs, as
+//! an image import would, so that both use one copy. A layer stays as long as an owner, an image, a sandbox
+//! or another layer needs it.
 
 use windowsfilter::{LayerId, StagedLayer};
 
@@ -12,12 +12,11 @@ use crate::oci::chain_id;
 use crate::records::ImageStore;
 
 impl ImageStore {
-    /// Makes `staged` visible under its chain ID on top of `parent`, belonging to `owner`, and returns that
-    /// ID. If the store has this layer, it gets another owner, and `staged` is given up.
+    /// Publishes `staged` under its chain ID on top of `parent`, owned by `owner`, and returns that ID. If
+    /// the store has this layer, adds the owner to it and drops `staged`.
     ///
     /// # Errors
-    /// [`windowsfilter::Error::MissingParent`]; a layer of this ID that is not this one. Nothing is left
-    /// behind.
+    /// [`windowsfilter::Error::MissingParent`]; a different layer with this ID. Nothing is left behind.
     pub fn publish_shared(
         &self,
         staged: StagedLayer,
@@ -39,11 +38,11 @@ impl ImageStore {
         Ok(id)
     }
 
-    /// Makes `owner` an owner of the layer `id`, if it is in the store on top of `parent`; the answer is
-    /// whether it is.
+    /// Makes `owner` an owner of the layer `id`, if the store has it on top of `parent`. Returns whether it
+    /// does.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub fn own_shared(&self, id: &LayerId, parent: Option<&LayerId>, owner: &str) -> Result<bool, Error> {
         let _lock = self.lock()?;
         let Ok(record) = self.layers.record(id) else { return Ok(false) };
@@ -55,12 +54,12 @@ impl ImageStore {
         Ok(true)
     }
 
-    /// Ends that `owner` owns the layer `id`, and removes it if nobody else needs it. The answer is whether
-    /// it is gone.
+    /// Removes `owner` from the owners of the layer `id`, and removes the layer if nothing else needs it.
+    /// Returns whether the layer is gone.
     ///
     /// # Errors
-    /// [`windowsfilter::Error::HasChildren`], [`windowsfilter::Error::Mounted`], while something still stands
-    /// on it; it is still owned then.
+    /// [`windowsfilter::Error::HasChildren`], [`windowsfilter::Error::Mounted`], while the layer has
+    /// children or is mounted; the owner stays then.
     pub fn disown_shared(&self, id: &LayerId, owner: &str) -> Result<bool, Error> {
         let _lock = self.lock()?;
         if !self.layers.contains(id) {
@@ -71,7 +70,8 @@ impl ImageStore {
         if needed {
             self.layers.disown(id, owner)?;
         } else {
-            // Owned until it is gone: in between, nobody would find it any more.
+            // Keep the owner until the layer is gone: without it, an interrupted removal would leave the
+            // layer forgotten.
             self.layers.remove_owned(id, owner)?;
         }
         Ok(!needed)

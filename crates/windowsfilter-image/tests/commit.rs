@@ -1,4 +1,4 @@
-//! A sandbox's changes become an image. Needs root, as mounting does.
+//! Commits a sandbox's changes as an image. Needs root to mount.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -60,7 +60,7 @@ fn id(text: &str) -> LayerId {
     LayerId::new(text).unwrap()
 }
 
-/// The two images `a` and `b` with the same layers, that run other commands.
+/// The images `a` and `b` with the same layers and different commands.
 fn two_images() -> Fixture {
     let fixture = Fixture::new();
     let (config, tars) = sample();

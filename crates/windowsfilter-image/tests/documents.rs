@@ -1,5 +1,5 @@
-//! Documents of other programs are read as Go's `encoding/json` reads them, and what is not needed of them is
-//! not judged.
+//! Documents of other programs are read like Go's `encoding/json` does, and unneeded parts are not
+//! validated.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -18,7 +18,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// The files of a container, all of which may be changed before they are packed.
+/// A container's files, to be changed before packing.
 type Files = BTreeMap<String, Vec<u8>>;
 
 fn import(files: &Files, name: Option<&str>) -> (Fixture, Result<Imported, Error>) {
@@ -31,7 +31,7 @@ fn import(files: &Files, name: Option<&str>) -> (Fixture, Result<Imported, Error
     (fixture, imported)
 }
 
-/// All names under which the files are imported without asking for one.
+/// The names that an import of the files gives by default.
 fn names(files: &Files) -> Vec<String> {
     let (fixture, imported) = import(files, None);
     let imported = imported.unwrap_or_else(|error| panic!("{}", chain(&error)));
@@ -57,7 +57,7 @@ fn microsoft(tar: &[u8], key: &str) -> Vec<u8> {
     config.to_string().into_bytes()
 }
 
-/// What `docker save` writes of one image.
+/// The files of `docker save` for one image.
 fn saved(config: &[u8], tars: &[Vec<u8>], tags: &Value) -> Files {
     let hex = Digest::of(config).hex();
     let layers: Vec<String> = (0..tars.len()).map(|i| format!("{i}/layer.tar")).collect();
@@ -141,7 +141,7 @@ fn keys_of_every_document_are_in_any_case() {
 fn of_two_spellings_the_later_one_counts_as_go_has_it() {
     let (config, tars) = sample();
     let text = String::from_utf8(config).unwrap();
-    // Docker and containerd would see the later list, so nothing else may be imported.
+    // Docker and containerd would use the later list, so nothing else may be imported.
     for (extra, taken) in [(r#""rootfS":{"diff_ids":[]},"#, true), (r#""x":1,"#, true)] {
         let config = text.replacen('{', &format!("{{{extra}"), 1);
         let mut layout = Layout::default();
@@ -233,7 +233,7 @@ fn an_index_without_a_usable_image_falls_back_to_manifest_json() {
         files.remove("manifest.json");
         assert!(import(&files, Some("app:1")).1.is_err());
     }
-    // Damage of an image that is there is no absence.
+    // Damage to an existing image does not count as absence.
     let mut files = sample_layout("app:1").complete();
     files.extend(saved(&config, &tars, &json!(["app:1"])));
     let blob = format!("blobs/sha256/{}", Digest::of(&config).hex());
@@ -259,7 +259,7 @@ fn what_is_not_needed_of_an_index_is_not_judged() {
         layout.manifests.insert(0, other.clone());
         assert_eq!(names(&layout.complete()), ["app:1"], "{other}");
     }
-    // Another platform's manifest that is damaged.
+    // Another platform's damaged manifest.
     let mut layout = sample_layout("app:1");
     let mut broken = layout.blob(MANIFEST, b"{no json");
     broken["annotations"] = json!({ REF_NAME: "app:1" });
@@ -290,7 +290,7 @@ fn all_names_of_an_image_are_kept() {
     let tags = json!(["app:1", "app:latest", "example.com/x/app:1", "docker.io/library/app:1"]);
     let mut files = saved(&config, &tars, &tags);
     assert_eq!(names(&files), ["app:1", "app:latest", "example.com/x/app:1"]);
-    // The same image twice, as others write it.
+    // The same image twice, as other tools write it.
     edit(&mut files, "manifest.json", |manifest| {
         let mut again = manifest[0].clone();
         again["RepoTags"] = json!(["app:again"]);
@@ -300,7 +300,7 @@ fn all_names_of_an_image_are_kept() {
     let mut layout = sample_layout("app:1");
     named(&mut layout, &config, &tars, "app:latest");
     assert_eq!(names(&layout.complete()), ["app:1", "app:latest"]);
-    // `docker save` of containerd's store: the tag in one annotation, the name in the other.
+    // `docker save` with containerd's store: the tag in one annotation, the name in the other.
     let mut layout = Layout::default();
     for tag in ["1", "latest"] {
         layout.image(&config, &tars, |_| {})["annotations"] =
@@ -340,7 +340,7 @@ fn one_image_with_several_names_may_be_called_anything() {
     }
 }
 
-/// Two images, as umoci leaves them: it has copied one's name to the other, whose tag is another.
+/// Two images as umoci leaves them: one has a copy of the other's name, but another tag.
 fn two_images() -> Layout {
     let tars = sample().1;
     let mut layout = Layout::default();
@@ -366,7 +366,7 @@ fn which_image_and_what_it_is_called_are_two_things() {
     let version = |name: &str| fixture.images().inspect(name).unwrap().os_version.unwrap();
     fixture.select(&path, "v1", Some("built:cfg")).unwrap();
     assert_eq!(version("built:cfg"), "10.0.2.1");
-    // As before: a name that one of them has says which.
+    // As before: a name that one of them has selects it.
     assert_eq!(
         fixture.import(&path, Some("docker.io/library/built:1")).unwrap().references,
         ["docker.io/library/built:1"]
@@ -391,7 +391,7 @@ fn systems_are_compared_without_case() {
         let mut layout = Layout::default();
         named(&mut layout, &common::config(os, "10.0.1.1", &tars), &tars, "app:1");
         assert_eq!(names(&layout.complete()), ["app:1"]);
-        // Chosen among several by what the index says.
+        // Chosen among several by the index' data.
         layout.manifests[0]["platform"] = json!({ "os": os, "architecture": "x86_64" });
         let linux = json!({ "mediaType": MANIFEST, "digest": Digest::of(b"x"), "size": 1, "platform": { "os": "linux" } });
         layout.manifests.insert(0, linux);
@@ -445,7 +445,7 @@ fn large_config(tars: &[Vec<u8>], length: usize) -> Vec<u8> {
 fn a_document_that_is_named_often_is_read_once() {
     let tars = sample().1;
     let config = large_config(&tars, 8_000_000);
-    // Each time it would count as 8 MB of the 64 MiB that are read.
+    // Each read would count 8 MB of the 64 MiB limit.
     let mut files = saved(&config, &tars, &json!(["r:0"]));
     edit(&mut files, "manifest.json", |manifest| {
         let entry = manifest[0].clone();

@@ -1,5 +1,5 @@
-//! Every invariant of images is broken, alone, and found by its name; `docs/fsck.md` says which test breaks
-//! which.
+//! Breaks every invariant of images alone, and checks that fsck finds it by name; `docs/fsck.md` lists the
+//! tests.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -14,7 +14,7 @@ use windowsfilter::fsck::Invariant;
 use windowsfilter::{Digest, Driver};
 use windowsfilter_image::{Finding, ImageRecord};
 
-/// With the image `one`.
+/// A store with the image `one`.
 fn with_image() -> Fixture {
     let fixture = Fixture::new();
     let (config, tars) = sample();
@@ -52,7 +52,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// `fsck` finds this and nothing else, and leaves everything as it is.
+/// Checks that `fsck` finds only this, and that `fsck --repair` changes nothing.
 fn left_alone(fixture: &Fixture, invariant: Invariant) -> Finding {
     let before = contents(&fixture.store.files().images_dir());
     let found = fixture.images().fsck(false).unwrap();
@@ -69,7 +69,7 @@ fn flip(path: &Path, offset: usize) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Breaks a file, sees what `fsck` says, and puts the file back.
+/// Breaks a file, runs `check`, and restores the file.
 fn while_broken(path: &Path, check: impl Fn()) {
     let good = fs::read(path).unwrap();
     flip(path, good.len() / 2);
@@ -119,7 +119,7 @@ fn a_damaged_or_missing_manifest_is_found() {
         let found = left_alone(&fixture, Invariant::ImageManifest);
         assert!(found.problem.contains(&manifest.hex()), "{found:?}");
     });
-    // Another image's, whole.
+    // Another image's intact record.
     let record = record(&fixture);
     let config = fs::read_to_string(blob(&fixture, &record.image_id)).unwrap().replace("cmd", "ps");
     let other = fs::read_to_string(blob(&fixture, &manifest)).unwrap();
@@ -160,7 +160,7 @@ fn a_damaged_document_of_no_image_is_removed() {
     fs::write(&path, "a config whose import was interrupted").unwrap();
     assert_eq!(fixture.images().fsck(true).unwrap(), [], "prune removes it");
     flip(&path, 3);
-    // As long as a record cannot be read, it may be that image's.
+    // An unreadable record may belong to that image.
     let record = record_path(&fixture);
     flip(&record, 30);
     let names =
@@ -174,7 +174,7 @@ fn a_damaged_document_of_no_image_is_removed() {
     assert_eq!(fixture.images().fsck(false).unwrap(), []);
 }
 
-/// Every file that is there is tried, so a new kind of file that nothing guards fails this.
+/// Tries every file in the store, so that a new kind of unguarded file fails this test.
 #[test]
 fn one_flipped_bit_of_any_file_is_found_and_the_file_is_named() {
     let fixture = with_image();

@@ -1,4 +1,4 @@
-//! What a container can make a commit cost. Needs root, as mounting does.
+//! The cost that a container can cause a commit. Needs root to mount.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -36,7 +36,7 @@ impl Mounted {
         self.fixture.images().commit(&sandbox(), options).map_err(|error| chain(&error))
     }
 
-    /// That a refused commit has left nothing, and the sandbox as it was.
+    /// Checks that a refused commit left nothing, and the sandbox unchanged.
     fn assert_nothing_left(&self) {
         assert_eq!(self.fixture.images().list().unwrap().len(), 1);
         assert_eq!(self.fixture.store.layers().unwrap().len(), 3);
@@ -58,7 +58,7 @@ fn a_sparse_file_does_not_fill_the_stores_disk() {
     let error = mounted.commit().unwrap_err();
     assert!(error.contains("\"sparse\"") && error.contains("size of the sandbox"), "{error}");
     mounted.assert_nothing_left();
-    // What is no larger than the sandbox may be as sparse as it likes.
+    // A file no larger than the sandbox may be sparse.
     File::create(mounted.view.join("sparse")).unwrap().set_len(32 << 20).unwrap();
     mounted.commit().unwrap();
 }

@@ -1,4 +1,4 @@
-//! What goes out is what came in: blobs that are kept, manifests, and foreign layers.
+//! Exports equal imports: kept blobs, manifests, and foreign layers.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -21,7 +21,7 @@ const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 const URL: &str = "https://example.test/base";
 
-/// A layout of the sample, in the blobs and with the manifest that are given.
+/// A layout of the sample with the given blobs and an edited manifest.
 fn layout(blobs: &[Vec<u8>], edit: impl FnOnce(&mut Value)) -> (Layout, Digest) {
     let mut layout = Layout::default();
     let descriptor = layout.image(&sample().0, blobs, edit);
@@ -29,7 +29,7 @@ fn layout(blobs: &[Vec<u8>], edit: impl FnOnce(&mut Value)) -> (Layout, Digest) 
     (layout, digest)
 }
 
-/// Blobs that nothing here would write: gzip of another level, zstd in two frames.
+/// Blobs that this tool would not write: gzip of another level, zstd in two frames.
 fn blobs() -> Vec<Vec<u8>> {
     let tars = sample().1;
     let (head, tail) = tars[1].split_at(tars[1].len() / 2);
@@ -113,8 +113,8 @@ fn what_is_compressed_anew_is_told_and_says_the_same_otherwise() {
         serde_json::from_slice(&fs::read(blob(&exported.path, &exported.digest)).unwrap()).unwrap();
     assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     assert_eq!(manifest["layers"][1]["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
-    // With the blobs in place afterwards, the same export is exact; another compression than theirs is
-    // another image.
+    // With the blobs added later, the same export has the same bytes; another compression gives another
+    // image.
     keep(&fixture, &layout, "win:2").unwrap();
     assert_eq!(export(&fixture, "win:1", &ExportOptions::default()).digest, digest);
     let options = ExportOptions { compression: Some(Compression::Gzip), ..ExportOptions::default() };
@@ -135,7 +135,7 @@ fn images_share_blobs_and_the_last_one_takes_them_along() {
     assert_eq!(kept(&fixture), 1);
     fixture.images().remove("base:1").unwrap();
     assert_eq!(kept(&fixture), 0);
-    // What a crash between blobs and record leaves, `prune` takes.
+    // `prune` removes what a crash between blobs and record leaves.
     let stray = fixture.store.files().images_dir().join("layer-blobs").join(Digest::of(b"stray").hex());
     fs::write(&stray, b"stray").unwrap();
     let pruned = fixture.images().prune(true).unwrap();
@@ -164,7 +164,7 @@ fn a_damaged_blob_is_neither_kept_nor_exported() {
     let fixture = Fixture::new();
     layout(&blobs(), media_types).0.write(&fixture.path("in"));
     fixture.import(&fixture.path("in"), Some("win:0")).unwrap();
-    // The layers are there, so nothing but the copy reads the blob.
+    // The layers exist, so only the copy reads the blob.
     let middle = bad.files[&name].len() / 2;
     bad.files.get_mut(&name).unwrap()[middle] ^= 1;
     let error = keep(&fixture, &bad, "win:1").unwrap_err();
@@ -179,7 +179,7 @@ fn a_damaged_blob_is_neither_kept_nor_exported() {
         fixture.images().export("win:2", &fixture.path("none"), &ExportOptions::default()).unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
     assert!(!fixture.path("none").exists());
-    // Importing it again mends it.
+    // Importing it again repairs it.
     keep(&fixture, &good, "win:3").unwrap();
     assert_eq!(kept(&fixture), 2);
     fs::write(&path, &bytes[1..]).unwrap();
@@ -223,10 +223,10 @@ fn a_foreign_layer_stays_foreign() {
     assert_eq!(manifest["layers"][0], came);
     let error = Fixture::new().import(&exported.path, None).unwrap_err();
     assert!(matches!(error, Error::ForeignLayer { .. }), "{error}");
-    // Who has the layer needs no blob.
+    // A store with the layer needs no blob.
     fixture.import(&exported.path, Some("win:again")).unwrap();
 
-    // Docker gets the layer, and is told where it came from.
+    // Docker gets the layer and its source.
     let options = ExportOptions { format: Format::DockerArchive, ..ExportOptions::default() };
     let exported = export(&fixture, "win:1", &options);
     assert_eq!(exported.left_out, []);
@@ -280,7 +280,7 @@ fn archives_that_others_have_compressed_are_named_with_the_way_out() {
     std::io::Write::write_all(&mut encoder, &archive).unwrap();
     let message = said(&encoder.finish().unwrap());
     assert!(message.contains("larger than 32 MiB") && message.contains("zstd -d --long=31"), "{message}");
-    // Frames to skip, with which parallel compressors begin.
+    // Skippable frames, as parallel compressors write them first.
     let skipped =
         [&[0x5a, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"head", &zstd::encode_all(&archive[..], 1).unwrap()]
             .concat();
@@ -298,7 +298,7 @@ fn a_layer_that_is_compressed_as_none_is_read_says_so() {
     assert!(message.contains("it is xz data, which are not read: unpack it first (`xz -d`)"), "{message}");
 }
 
-/// On Windows the crate that writes this archive makes slashes of them.
+/// On Windows the crate that writes this archive turns them into slashes.
 #[cfg(not(windows))]
 #[test]
 fn names_in_archives_may_have_backslashes() {
@@ -315,7 +315,7 @@ fn names_in_archives_may_have_backslashes() {
     for number in 0..2 {
         fs::write(fixture.path("saved.tar"), tar_of(&files.iter().cloned().collect())).unwrap();
         fixture.import(&fixture.path("saved.tar"), None).unwrap();
-        // A file of the very name goes before.
+        // A file with the exact name takes precedence.
         if number == 0 {
             fixture.images().remove("win:1").unwrap();
             files.push((r"b\layer.tar".to_owned(), layer(&[("other", b"x")])));

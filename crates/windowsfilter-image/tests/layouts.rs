@@ -1,4 +1,4 @@
-//! Layouts as other tools write them: images that are left out, what is no image, and names that are none.
+//! Layouts as other tools write them: missing images, entries that are not images, and invalid names.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -27,7 +27,7 @@ fn imported_as(layout: &Layout, name: Option<&str>) -> (String, String) {
     (imported.reference, version)
 }
 
-/// Takes out a blob that an index may still name.
+/// Removes a blob that an index may still name.
 fn leave_out(layout: &mut Layout, descriptor: &Value) {
     let hex = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
     layout.files.remove(&format!("blobs/sha256/{hex}")).unwrap();

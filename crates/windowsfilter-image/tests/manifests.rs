@@ -1,4 +1,4 @@
-//! What the manifest of an import says is said by that of an export.
+//! An export's manifest says the same as the imported one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -61,7 +61,7 @@ fn an_image_whose_blobs_stay_the_same_keeps_its_manifest() {
         });
         assert_eq!(exported(&fixture, "win:1", Compression::None).0, digest);
     }
-    // What this tool has compressed, it compresses the same way again.
+    // Layers that this tool compressed compress to the same bytes again.
     let (fixture, _) = imported("win:1", &tars, annotate);
     let (first, _) = exported(&fixture, "win:1", Compression::Gzip);
     let second = Fixture::new();
@@ -69,7 +69,7 @@ fn an_image_whose_blobs_stay_the_same_keeps_its_manifest() {
     assert_eq!(exported(&second, "win:1", Compression::Gzip).0, first);
 }
 
-// There is no skopeo for Windows.
+// skopeo does not exist for Windows.
 #[cfg(unix)]
 #[test]
 fn skopeo_reads_what_was_a_manifest_of_dockers() {
@@ -97,7 +97,7 @@ fn other_blobs_get_a_manifest_that_says_the_same() {
     let (_, manifest) = exported(&fixture, "win:1", Compression::Gzip);
     assert_eq!(manifest["annotations"], json!({ BASE: "sha256:aa" }));
     assert_eq!(manifest["subject"], json!({ "x-vendor": 1 }));
-    // Where parts lie in a blob is not true of another.
+    // Offsets in one blob do not apply to another.
     assert_eq!(manifest["layers"][0]["annotations"], json!({ "org.example.layer": "base" }));
     assert_eq!(manifest["layers"][1].get("annotations"), None);
 }

@@ -1,4 +1,4 @@
-//! Bad images: one clear error, and nothing is left of them.
+//! Bad images give one clear error and leave nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -191,7 +191,7 @@ fn an_archive_that_is_cut_off_anywhere() {
     let mut layout = Layout::default();
     layout.image(&config, &[gzip(&tars[0]), tars[1].clone()], |_| {});
     let archive = layout.archive();
-    // At the end are two blocks of zeros, and padding, which nobody misses.
+    // The archive ends with two blocks of zeros and padding, which may be missing.
     for length in (0..archive.len() - 2048).step_by(971) {
         let fixture = Fixture::new();
         fs::write(fixture.path("cut"), &archive[..length]).unwrap();

@@ -1,4 +1,4 @@
-//! Images come in in every format and go out in every format; skopeo is the judge of what goes out.
+//! Imports and exports images in all formats; skopeo checks the exports.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -163,8 +163,8 @@ fn an_export_replaces_nothing() {
     assert!(error.to_string().ends_with("exists already"), "{error}");
 }
 
-// There is no skopeo for Windows; that an export is the same there, byte for byte, is shown by `cargo xtask
-// windows`.
+// skopeo does not exist for Windows; `cargo xtask windows` shows that exports are the same there, byte for
+// byte.
 #[cfg(unix)]
 fn skopeo(arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("skopeo")
@@ -202,7 +202,7 @@ fn skopeo_reads_every_export_and_what_it_copies_comes_back_the_same() {
                 skopeo(&["copy", &from, &format!("{}:win:copy", address(back, &copy))]);
                 let other = Fixture::new();
                 other.import(&copy, Some("win:copy")).unwrap();
-                // Between OCI and Docker skopeo writes the config anew, without the fields it does not know.
+                // Between OCI and Docker, skopeo rewrites the config, without the fields it does not know.
                 if (back == "docker-archive") == (format == Format::DockerArchive) {
                     assert_is_sample(&other, "win:copy");
                 } else {
@@ -213,7 +213,7 @@ fn skopeo_reads_every_export_and_what_it_copies_comes_back_the_same() {
     }
 }
 
-/// Adds up what it is told.
+/// Adds up the progress.
 #[derive(Default)]
 struct Sums {
     promised: AtomicU64,
@@ -263,6 +263,6 @@ fn what_a_view_does_not_show_of_a_layer_is_said_of_its_image() {
     let imported = fixture.import(&fixture.path("oci"), Some("win:1")).unwrap();
     let [note] = &imported.notes[..] else { panic!("{:?}", imported.notes) };
     assert!(note.starts_with("layer sha256:") && note.contains("not shown"), "{note}");
-    // It is in the store already.
+    // It is already in the store.
     assert!(fixture.import(&fixture.path("oci"), Some("win:2")).unwrap().notes.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Layers are shared, and go when the last image that needs them goes.
+//! Layers are shared, and removed with the last image that needs them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -87,7 +87,7 @@ fn nobody_changes_images_while_fsck_looks_at_them() {
     let fixture = Fixture::new();
     let images = fixture.store.files().images_dir();
     drop(fixture.images());
-    // Whoever reads this record waits until somebody writes to it.
+    // Reading this record blocks until a writer opens the pipe.
     let record = images.join("refs/pipe.json");
     assert!(std::process::Command::new("mkfifo").arg(&record).status().unwrap().success());
     std::thread::scope(|scope| {
@@ -122,7 +122,7 @@ fn a_layer_that_another_program_brings_is_the_images_own_and_stays_until_neither
     assert_eq!(fixture.store.layers().unwrap(), layers);
     assert_eq!(images.remove("one").unwrap().layers, []);
     assert!(images.prune(false).unwrap().layers.is_empty());
-    // What is below stays as long as something stands on it.
+    // A layer stays as long as it has children.
     assert_eq!(images.disown_shared(&base, "other").unwrap_err().kind(), ErrorKind::InUse);
     assert!(images.disown_shared(&top, "other").unwrap());
     assert!(images.disown_shared(&base, "other").unwrap());
@@ -210,7 +210,7 @@ fn a_name_that_an_earlier_version_recorded_in_its_spelling_is_found_replaced_and
     }
 }
 
-/// Time that this thread has worked, however busy the machine is.
+/// CPU time of this thread, independent of the machine's load.
 #[cfg(target_os = "linux")]
 fn worked() -> std::time::Duration {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
@@ -231,7 +231,7 @@ fn an_image_of_many_layers_goes_quickly_and_nothing_of_it_stays() {
     assert_eq!(removed.layers.len(), 300);
     fixture.assert_empty();
 
-    // The same by `prune`, with a sandbox that needs the lower half.
+    // The same with `prune`, and a sandbox that needs the lower half.
     import(&fixture, "many", &tars, 0);
     let layers = fixture.images().inspect("many").unwrap().layers;
     let middle = layers[149].id.clone();

@@ -53,7 +53,10 @@ pub enum Error {
     ParentGone { id: LayerId, parent: LayerId },
     #[error("cannot remove layer {}: {} on it: {}", id.short(), stand(children.len()), first_of(children))]
     HasChildren { id: LayerId, children: Vec<LayerId> },
-    #[error("cannot remove layer {id}: cannot read the records of {}, which may stand on it", list(unreadable))]
+    #[error(
+        "cannot remove layer {id}: cannot read the records of {}, which may stand on it",
+        list(unreadable)
+    )]
     MaybeNeeded { id: LayerId, unreadable: Vec<LayerId> },
     #[error("cannot remove layer {id}: it belongs to {}", owners.join(", "))]
     Owned { id: LayerId, owners: Vec<String> },

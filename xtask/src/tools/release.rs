@@ -1,10 +1,8 @@
-//! Packages of another Debian release, unpacked beside each other into `target/tools`, with all they depend
-//! on.
+//! Packages of another Debian release, unpacked into `target/tools` with all their dependencies.
 //!
-//! They are downloaded with apt from the mirror this machine is set up for, so signatures are checked, into
-//! an area that shares nothing else with the system's apt. The C library of that release is unpacked with
-//! them, and small scripts in `programs` start the programs with it: nothing of the system is used or
-//! changed.
+//! apt downloads them from this machine's mirror, so signatures are checked, into an area that shares
+//! nothing else with the system's apt. That release's C library is unpacked with them, and small scripts in
+//! `programs` start the programs with it: nothing of the system is used or changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,25 +13,25 @@ use programs::error::{Error, IoContext, Result};
 use programs::process::{output, run};
 use programs::workspace::tools_dir;
 
-/// What is wanted of a release.
+/// The packages to take from a release.
 pub(super) struct Release {
     /// Its code name.
     pub(super) suite: &'static str,
-    /// What tells its directory from others of the same release, or nothing.
+    /// Distinguishes its directory from others of the same release; may be empty.
     pub(super) purpose: &'static str,
-    /// Packages; what they depend on comes along.
+    /// Packages; their dependencies are added.
     pub(super) packages: &'static [&'static str],
-    /// Programs of theirs, as paths below the root of the file system, that get a script in `programs`.
+    /// Their programs that get a script in `programs`, as paths below the file system's root.
     pub(super) programs: &'static [&'static str],
 }
 
-/// Kept in the directory: what was asked for, so that another list is another download.
+/// The file with the requested packages: another list means another download.
 const ASKED_FOR: &str = "packages";
-/// Where the scripts are. Not `bin`, which in a Debian tree may be another name of `usr/bin`.
+/// The directory of the scripts. Not `bin`, which in a Debian tree may be a link to `usr/bin`.
 const STARTERS: &str = "programs";
 
 impl Release {
-    /// Where it is unpacked.
+    /// The directory to unpack into.
     pub(super) fn dir(&self) -> PathBuf {
         tools_dir().join(format!("debian-{}{}", self.suite, self.purpose))
     }
@@ -43,16 +41,16 @@ impl Release {
         self.programs_dir().join(name)
     }
 
-    /// Where the scripts are.
+    /// The directory of the scripts.
     pub(super) fn programs_dir(&self) -> PathBuf {
         self.dir().join(STARTERS)
     }
 
-    /// Downloads and unpacks unless that is done, and returns the directory, a root file system of its own.
+    /// Downloads and unpacks if necessary, and returns the directory, a root file system of its own.
     ///
     /// # Errors
-    /// [`Error::Missing`] when apt has no Debian source to derive this one from; what apt-get and dpkg-deb
-    /// fail with.
+    /// [`Error::Missing`] if apt has no Debian source to derive this one from; failures of apt-get and
+    /// dpkg-deb.
     pub(super) fn ensure(&self) -> Result<PathBuf> {
         let dir = self.dir();
         let wanted = format!("{}\n{}\n", self.packages.join(" "), self.programs.join(" "));
@@ -65,7 +63,7 @@ impl Release {
         self.unpack(&work.join("apt"), &tree)?;
         fs::write(tree.join(ASKED_FOR), wanted).at(&tree)?;
         remove(&dir)?;
-        // The scripts hold the final path: they are written before the rename that makes the directory count.
+        // The scripts have the final path: write them before the rename that completes the directory.
         for program in self.programs {
             write_starter(&tree, &dir, program)?;
         }
@@ -77,7 +75,7 @@ impl Release {
     fn unpack(&self, apt: &Path, tree: &Path) -> Result<()> {
         let apt = AptArea::create(apt, self.suite)?;
         run(apt.command().arg("update"))?;
-        // apt takes nothing for installed, so that it brings all that the programs need, C library included.
+        // With nothing installed, apt downloads all dependencies, including the C library.
         run(apt
             .command()
             .args(["install", "--yes", "--download-only", "--no-install-recommends"])
@@ -85,7 +83,7 @@ impl Release {
         let downloads = apt.0.join("cache/archives");
         for deb in fs::read_dir(&downloads).at(&downloads)? {
             let deb = deb.at(&downloads)?.path();
-            // apt has its own `partial` and `lock` there.
+            // apt also has `partial` and `lock` there.
             if deb.extension().is_some_and(|extension| extension == "deb") {
                 output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(tree))?;
             }
@@ -98,8 +96,8 @@ fn remove(dir: &Path) -> Result<()> {
     if dir.exists() { fs::remove_dir_all(dir).at(dir) } else { Ok(()) }
 }
 
-/// Writes `programs/<program>` in `tree`: the program under the C library unpacked beside it, as they will be
-/// found in `dir`.
+/// Writes `programs/<program>` in `tree`: starts the program with the C library beside it, by their paths
+/// in `dir`.
 fn write_starter(tree: &Path, dir: &Path, program: &str) -> Result<()> {
     if !tree.join(program).is_file() {
         return Err(Error::Missing(format!("none of the unpacked packages has {program}")));
@@ -130,7 +128,7 @@ fn make_executable(path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).at(path)
 }
 
-/// The packages' programs run on Linux only; elsewhere this file only has to build.
+/// The programs run on Linux only; elsewhere this file only has to compile.
 #[cfg(not(unix))]
 fn make_executable(_: &Path) -> Result<()> {
     Ok(())
@@ -148,7 +146,7 @@ fn library_dir(tree: &Path) -> Result<PathBuf> {
         .ok_or_else(|| Error::Missing(format!("{}: no C library in it", lib.display())))
 }
 
-/// Settings, lists and cache of an apt that shares nothing with the system's but keyring and mirror.
+/// Settings, lists and cache of an apt that shares only keyring and mirror with the system's.
 struct AptArea(PathBuf);
 
 impl AptArea {
@@ -174,7 +172,7 @@ impl AptArea {
         set("Dir::State::lists", &self.0.join("lists"));
         set("Dir::State::status", &self.0.join("status"));
         set("Dir::Cache", &self.0.join("cache"));
-        // As root, apt hands downloads to a user of its own, who cannot write here.
+        // As root, apt downloads as a user of its own, who cannot write here.
         command.args(["-o", "APT::Sandbox::User=root"]);
         command.args(["-o", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false"]);
         command.args(["-o", "Acquire::Languages=none"]);
@@ -182,13 +180,13 @@ impl AptArea {
     }
 }
 
-/// The apt source of a release, from the mirror that this machine gets its own packages from.
+/// The apt source of a release, at this machine's own mirror.
 fn source_of(suite: &str) -> Result<String> {
     let mirror = debian_mirror()?;
     Ok(format!("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} {suite} main\n"))
 }
 
-/// The mirror that this machine gets its own packages from.
+/// The mirror of this machine's own packages.
 pub(crate) fn debian_mirror() -> Result<String> {
     let format = "$(ORIGIN)|$(COMPONENT)|$(CODENAME)|$(REPO_URI)";
     let targets =
@@ -200,7 +198,7 @@ pub(crate) fn debian_mirror() -> Result<String> {
     })
 }
 
-/// The mirror in `apt-get indextargets`' answer that carries a whole release, not its updates.
+/// The mirror in the output of `apt-get indextargets` that has a whole release, not its updates.
 fn main_mirror(targets: &str) -> Option<&str> {
     targets.lines().find_map(|line| {
         let mut fields = line.splitn(4, '|');

@@ -13,10 +13,10 @@ use programs::error::{IoContext, Result};
 use programs::process::run;
 use programs::workspace::{root, tools_dir};
 
-/// Builds the suite unless it is built from this source, and returns the program.
+/// Builds the suite if the program does not match its source, and returns the program.
 ///
 /// # Errors
-/// When Go and the packages cannot be had, or it does not compile.
+/// If Go and the packages cannot be installed, or it does not compile.
 pub(crate) fn snapshotter_suite() -> Result<PathBuf> {
     let tree = TRIXIE.ensure()?;
     let dir = tools_dir().join("snapshotter-suite");
@@ -28,7 +28,7 @@ pub(crate) fn snapshotter_suite() -> Result<PathBuf> {
         return Ok(program);
     }
     let partial = dir.join("suite.partial");
-    // A build that fails must not be taken for done the next time.
+    // A failed build must not count as done the next time.
     if program.exists() {
         fs::remove_file(&program).at(&program)?;
     }
@@ -37,7 +37,7 @@ pub(crate) fn snapshotter_suite() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Brings the package in line with its source in the repository, and says whether anything was other.
+/// Copies the package's source from the repository. Returns whether anything differed.
 fn copy_sources(from: &Path, to: &Path) -> Result<bool> {
     let mut changed = false;
     for source in fs::read_dir(from).at(from)? {
@@ -51,7 +51,7 @@ fn copy_sources(from: &Path, to: &Path) -> Result<bool> {
     Ok(changed)
 }
 
-/// The unpacked Go, which knows the unpacked packages and writes nowhere but into `dir`.
+/// The unpacked Go, set up to find the unpacked packages and to write only into `dir`.
 fn go(tree: &Path, dir: &Path) -> Command {
     let mut go = Command::new(TRIXIE.program("go"));
     go.env("GOROOT", tree.join("usr/lib/go"));

@@ -1,7 +1,7 @@
-//! The Debian system that the cross build runs in: made once by debootstrap, entered for each command.
+//! The Debian system of the cross build: made once by debootstrap, entered for each command.
 //!
-//! A command sees this repository and cargo's own directory at the paths they have outside. Mounts and
-//! processes are in namespaces of the command's own, so nothing is left mounted or running, however it ends.
+//! A command sees this repository and cargo's own directory at their outside paths. Mounts and processes
+//! are in the command's own namespaces, so nothing stays mounted or running, however it ends.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -18,8 +18,8 @@ use programs::workspace;
 
 /// First Debian release with a compiler (`rustc-web`, kept new for browsers) that builds this workspace.
 const SUITE: &str = "trixie";
-/// The compiler, what it needs to build a standard library and to link for Windows, and Wine to run the
-/// result.
+/// The compiler, the packages it needs to build a standard library and to link for Windows, and Wine to run
+/// the result.
 const PACKAGES: &[&str] = &[
     "ca-certificates",
     "cargo-web",
@@ -31,9 +31,9 @@ const PACKAGES: &[&str] = &[
     "wine",
     "wine64",
 ];
-/// What nobody reads in there. To dpkg, `*` matches slashes too.
+/// Unneeded files. For dpkg, `*` matches slashes too.
 const LEFT_OUT: &[&str] = &["/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*"];
-/// In the system when it is complete: a hash of what it was made from.
+/// A file in the complete system: a hash of its ingredients.
 const STAMP: &str = "etc/windowsfilter-cross";
 
 /// The system.
@@ -42,12 +42,12 @@ pub(super) struct Chroot {
 }
 
 impl Chroot {
-    /// Where the system's files are on this machine.
+    /// The system's directory on this machine.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The system, made if it is not there or was made from something else.
+    /// The system; makes it if it is missing or has other ingredients.
     pub(super) fn ensure() -> Result<Self> {
         let dir = workspace::tools_dir().join("windows");
         let wanted = stamp();
@@ -78,12 +78,12 @@ impl Chroot {
             .arg(debian_mirror()?))
     }
 
-    /// Installs [`PACKAGES`] by the machine's own way to the mirror.
+    /// Installs [`PACKAGES`] through the machine's own mirror settings.
     fn install(&self) -> Result<()> {
         let settings = self.dir.join("etc/apt/apt.conf.d/90host");
         fs::write(&settings, apt_settings()?).at(&settings)?;
         let exclusions = self.dir.join("etc/dpkg/dpkg.cfg.d/windowsfilter");
-        // Nobody misses this system after a crash: it is made again.
+        // The system needs no durability: after a crash it is made again.
         let lines = LEFT_OUT.iter().map(|path| format!("path-exclude={path}\n"));
         fs::write(&exclusions, format!("force-unsafe-io\n{}", lines.collect::<String>())).at(&exclusions)?;
         run(self.apt().arg("update"))?;
@@ -97,8 +97,8 @@ impl Chroot {
         command
     }
 
-    /// A command in the system, in this repository's directory, with nothing of this process' environment but
-    /// ways to the network.
+    /// A command in the system, in this repository's directory, with only the network settings of this
+    /// process' environment.
     pub(super) fn command(&self, program: &str) -> Command {
         let (root, home) = (workspace::root(), cargo_home());
         let mut command = Command::new("unshare");
@@ -112,21 +112,21 @@ impl Chroot {
         command.env("TERM", "dumb").env("CARGO_TERM_COLOR", "never").env("RUST_BACKTRACE", "1");
         command.env("CARGO_HOME", &home);
         command.env("HCS_STANDIN_VOLUMES", volumes::directory());
-        // No messages of Wine's own, and no offers to install a browser and .NET.
+        // Silences Wine's own messages and its offers to install a browser and .NET.
         command.env("WINEDEBUG", "-all").env("WINEDLLOVERRIDES", "mscoree,mshtml=");
         command
     }
 }
 
-/// Mounts what the system needs and changes into it. Its arguments: the system, the repository, cargo's home,
-/// the command.
+/// Mounts everything that the system needs and changes into it. Its arguments: the system, the repository,
+/// cargo's home, the command.
 ///
-/// The first process of the namespace becomes the command: when it ends, so does whatever it left running
-/// (Wine's server).
+/// The namespace's first process becomes the command: when it ends, so do its remaining processes (Wine's
+/// server).
 ///
-/// The namespace starts with copies of all mounts of the machine. They are taken off as soon as the system is
-/// the root: a copy keeps a disk busy that a test running beside this one unmounts. Only copies go, for the
-/// namespace is private.
+/// The namespace starts with copies of all mounts of the machine. The script unmounts them once the system
+/// is the root: a copy would keep busy a disk that a concurrent test unmounts. Only copies are unmounted,
+/// because the namespace is private.
 const ENTER: &str = r#"
 set -e
 system=$1 repository=$2 cargo=$3
@@ -150,20 +150,20 @@ pivot_root . mnt
 exec chroot . sh -c 'umount -l /mnt && cd "$1" && shift && exec "$@"' enter "$repository" "$@"
 "#;
 
-/// Changes with whatever the system is made from.
+/// Changes with the system's ingredients.
 fn stamp() -> String {
     let mut hasher = DefaultHasher::new();
     (SUITE, PACKAGES, LEFT_OUT).hash(&mut hasher);
     format!("{SUITE} {:016x}\n", hasher.finish())
 }
 
-/// Where cargo keeps its settings and what it has fetched.
+/// cargo's directory for settings and downloads.
 fn cargo_home() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cargo");
     std::env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
 }
 
-/// Whether an environment variable says how to reach registries.
+/// Whether an environment variable is a network setting.
 fn is_network_setting(name: &str) -> bool {
     let prefixes = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
     name.to_ascii_lowercase().ends_with("_proxy") || prefixes.iter().any(|prefix| name.starts_with(prefix))

@@ -1,5 +1,5 @@
-//! The command under Wine, side by side with this machine's: both read the store that the one under Wine has
-//! made, and must say the same, byte for byte.
+//! The command under Wine, side by side with this machine's: both read the store that the one under Wine
+//! has made, and must print the same, byte for byte.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,10 +14,10 @@ use crate::product::{COMMAND, Profile, SAMPLES};
 use programs::error::{Error, IoContext, Result};
 use programs::process::{output, run as run_command, shown};
 
-/// What the sample image is called in the store.
+/// The sample image's name in the store.
 const REF: &str = "sample:ltsc2022";
 
-/// Both commands, and where they work.
+/// Both commands and their directories.
 struct Commands<'a> {
     chroot: &'a Chroot,
     windows: &'a Path,
@@ -28,7 +28,7 @@ struct Commands<'a> {
 /// Imports, lists, reads, verifies and exports with the program at `windows`.
 ///
 /// # Errors
-/// When it fails at anything, or says anything else than this machine's own command.
+/// If it fails, or prints something else than this machine's command.
 pub(super) fn check(chroot: &Chroot, windows: &Path) -> Result<()> {
     Profile::Dev.build(&[COMMAND, SAMPLES])?;
     let native = Profile::Dev.program(COMMAND);
@@ -46,7 +46,7 @@ impl Commands<'_> {
         self.area.join(name).to_string_lossy().into_owned()
     }
 
-    /// The command for Windows. Its paths are this machine's: Wine knows them on its current drive.
+    /// The command for Windows. Its paths are this machine's: Wine finds them on its current drive.
     fn wine<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = self.chroot.command("wine");
         command.arg(self.windows).arg("--root").arg(self.area.join("store")).args(arguments);
@@ -59,7 +59,7 @@ impl Commands<'_> {
         command
     }
 
-    /// Runs both and compares what they print.
+    /// Runs both and compares their output.
     fn same(&self, arguments: &[&str]) -> Result<Vec<u8>> {
         println!("$ windowsfilter.exe {}", arguments.join(" "));
         let windows = bytes(&mut self.wine(arguments))?;
@@ -101,7 +101,7 @@ impl Commands<'_> {
         self.same(&["cat", &format!("{REF}:/Windows/notepad.exe")]).map(drop)
     }
 
-    /// Every layer verifies, and its diff has the digest it is known by.
+    /// Checks that every layer verifies, and that its diff has its digest.
     fn layers(&self) -> Result<()> {
         let inspected = output(&mut self.native(&["--json", "image", "inspect", REF]))?;
         let image: Value = serde_json::from_str(&inspected)
@@ -155,7 +155,7 @@ impl Commands<'_> {
         expect("prune", count == 0, &format!("{count} entries are left in {left}"))
     }
 
-    /// What needs Linux says so.
+    /// Checks that commands that need Linux say so.
     fn refusals(&self) -> Result<()> {
         let mut command = self.wine(&["create", REF, "--name", "box"]);
         let out = command.stdin(Stdio::null()).output();
@@ -165,7 +165,7 @@ impl Commands<'_> {
     }
 }
 
-/// What a command prints, byte for byte.
+/// The output of a command, byte for byte.
 fn bytes(command: &mut Command) -> Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
     let out =

@@ -1,8 +1,8 @@
-//! `cargo xtask windows-host-check` under Wine: what it would do on a Windows host, so that nobody has to
-//! find out there that it does not run.
+//! `cargo xtask windows-host-check` under Wine: tests the check itself before users run it on a Windows
+//! host.
 //!
-//! Once with a stand-in for Microsoft's side, where every row holds but those that neither Wine nor it can
-//! show; and once without, where each row has a verdict, and the first says what is missing.
+//! Once with a stand-in for Microsoft's side, where every row holds except those that neither Wine nor the
+//! stand-in can show; and once without, where each row has a verdict, and the first says what is missing.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,8 +15,8 @@ use crate::product::{HOST_CHECK, Profile};
 use programs::error::{Error, IoContext, Result};
 use programs::process::{output, run as run_command};
 
-/// Rows that do not hold under Wine, which renames directories in which files are open, replaces no file that
-/// is, has no alternate streams and keeps no access lists.
+/// Rows that do not hold under Wine, which renames directories with open files, does not replace open
+/// files, has no alternate streams and keeps no access lists.
 const NOT_SHOWN: [&str; 4] = ["streams by name", "exposed store", "open file", "replace"];
 /// Rows for machines with Docker.
 const NOT_ASKED: [&str; 2] = ["docker layer", "docker container"];
@@ -26,7 +26,7 @@ const REPORT: &str = "report.json";
 /// Builds the check for Windows, and runs it twice.
 ///
 /// # Errors
-/// When it does not build or run, or a row has another verdict than it should.
+/// If it does not build or run, or a row has an unexpected verdict.
 pub(super) fn check(chroot: &Chroot) -> Result<()> {
     run_command(&mut cargo(
         chroot,
@@ -57,7 +57,7 @@ pub(super) fn check(chroot: &Chroot) -> Result<()> {
     Ok(())
 }
 
-/// What the check prints.
+/// The check's output.
 fn verdicts(chroot: &Chroot, area: &Path, base: &Path, stand_in: bool) -> Result<String> {
     let mut command: Command = chroot.command("wine");
     command.arg(built(PROFILE, "windows-host-check.exe"));
@@ -86,8 +86,8 @@ fn expect(row: &str, verdicts: &str, verdict: &str) -> Result<()> {
     Err(Error::Unexpected(format!("windows-host-check under Wine: no line {line:?}")))
 }
 
-/// The report has every row with its time, the calls that this process and its children made, and nothing of
-/// this machine.
+/// Checks that the report has every row with its time, the calls of this process and its children, and
+/// nothing private.
 fn check_report(path: &Path, wanted: &[&str]) -> Result<()> {
     let text = std::fs::read_to_string(path).at(path)?;
     let wrong = |what: &str| Err(Error::Unexpected(format!("{}: {what}", path.display())));

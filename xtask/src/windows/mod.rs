@@ -1,9 +1,9 @@
-//! `cargo xtask windows`: everything is built for Windows and tested there, as far as Wine is Windows.
+//! `cargo xtask windows`: builds everything for Windows and tests it under Wine.
 //!
 //! Rust for `x86_64-pc-windows-gnu` comes from Debian alone: a compiler, the standard library's sources,
-//! mingw-w64's linker and Wine, in a Debian of their own (`chroot.rs`), so that the machine's are left alone.
-//! The standard library is built with everything else. Nothing is built or fetched twice: what there is is
-//! kept in `target`.
+//! mingw-w64's linker and Wine, in a Debian of their own (`chroot.rs`), so that the machine's are left
+//! alone. The standard library is built with everything else. Nothing is built or downloaded twice:
+//! everything is kept in `target`.
 
 mod chroot;
 mod command;
@@ -40,8 +40,8 @@ const PROFILE: &str = "cross";
 /// Builds, lints and tests for Windows.
 ///
 /// # Errors
-/// When anything does not build, has a warning, or fails; when this process is not root, who alone may enter
-/// another system.
+/// If anything does not build, has a warning, or fails; if this process is not root, which entering the
+/// other system requires.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing(
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The command as it is released, or the one that the tests have built.
+/// The released command, or the one that the tests have built.
 fn command_to_check(chroot: &Chroot, quick: bool) -> Result<PathBuf> {
     if quick {
         return Ok(built(PROFILE, "windowsfilter.exe"));
@@ -79,7 +79,7 @@ fn command_to_check(chroot: &Chroot, quick: bool) -> Result<PathBuf> {
     Ok(built("release", "windowsfilter.exe"))
 }
 
-/// Where a build has put a file.
+/// The path of a build's file.
 fn built(profile: &str, name: &str) -> PathBuf {
     target_dir().join(TARGET).join(profile).join(name)
 }
@@ -88,12 +88,13 @@ fn said(what: &str, since: Instant) {
     println!("{what} took {:.0} s", since.elapsed().as_secs_f64());
 }
 
-/// Where the cross build builds. Not `CARGO_TARGET_DIR`, which may be where the other system cannot see it.
+/// The target directory of the cross build. Not `CARGO_TARGET_DIR`, which may be out of the other system's
+/// sight.
 fn target_dir() -> PathBuf {
     workspace::root().join("target/windows")
 }
 
-/// All crates but those that are for Linux.
+/// All crates except those for Linux.
 const ALL: [&str; 10] = [
     "--locked",
     "--profile",
@@ -114,7 +115,7 @@ fn lint(chroot: &Chroot) -> Result<()> {
     Ok(())
 }
 
-/// All tests but those of the tasks, which are about Linux.
+/// All tests except those of the tasks, which need Linux.
 fn test(chroot: &Chroot) -> Result<()> {
     let start = Instant::now();
     let tests =
@@ -124,10 +125,10 @@ fn test(chroot: &Chroot) -> Result<()> {
     Ok(())
 }
 
-/// The other system's cargo, building for Windows with a standard library of its own.
+/// The other system's cargo, building for Windows with the standard library.
 fn cargo<S: AsRef<str>>(chroot: &Chroot, arguments: &[S]) -> std::process::Command {
     let mut command = chroot.command("cargo");
-    // Debian's compiler is a stable one, to which building the standard library is not open yet.
+    // Lets Debian's stable compiler build the standard library, an unstable feature.
     command.env("RUSTC_BOOTSTRAP", "1");
     command.env("CARGO_TARGET_DIR", target_dir());
     command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", "x86_64-w64-mingw32-gcc");
@@ -139,12 +140,12 @@ fn cargo<S: AsRef<str>>(chroot: &Chroot, arguments: &[S]) -> std::process::Comma
     command
 }
 
-/// A path of this machine as programs under Wine know it.
+/// A path of this machine for programs under Wine.
 fn wine_path(path: &Path) -> String {
     format!("Z:{}", path.to_string_lossy().replace('/', r"\"))
 }
 
-/// A directory for one part's own files, empty.
+/// An empty directory for one part's own files.
 fn empty_area(name: &str) -> Result<PathBuf> {
     let area = target_dir().join(name);
     if area.exists() {

@@ -1,5 +1,5 @@
-//! Names of volumes for the stand-in (`hcs-standin/src/volumes.rs`): what `\\?\Volume{GUID}\` is to Wine says
-//! a link in its directory of devices.
+//! Volume names for the stand-in (`hcs-standin/src/volumes.rs`): for Wine, a link in its directory of
+//! devices says what `\\?\Volume{GUID}\` is.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -11,28 +11,28 @@ use programs::error::{IoContext, Result};
 use programs::process::run;
 use programs::workspace;
 
-/// How many there are. The same in `hcs-standin`.
+/// Number of volumes. The same in `hcs-standin`.
 const VOLUMES: u32 = 1_000;
 /// Wine's own directory in the other system.
 const WINE: &str = "root/.wine";
 
-/// This checkout's part of all GUIDs: others may use the same system at the same time.
+/// This checkout's part of all GUIDs: other checkouts may use the same system at the same time.
 fn part() -> String {
     let mut hasher = DefaultHasher::new();
     workspace::root().hash(&mut hasher);
     format!("{:08x}", hasher.finish() >> 32)
 }
 
-/// Where the volumes are, as programs under Wine know it.
+/// The volumes' directory for programs under Wine.
 pub(super) fn directory() -> String {
     format!(r"Z:\{}\volumes\{}", WINE.replace('/', r"\"), part())
 }
 
-/// Makes the names; nothing is on the volumes yet.
+/// Makes the names; the volumes are still empty.
 pub(super) fn prepare(chroot: &Chroot) -> Result<()> {
     let devices = chroot.dir().join(WINE).join("dosdevices");
     if !devices.is_dir() {
-        // Wine makes its directory when it runs for the first time.
+        // Wine creates its directory on first use.
         run(chroot.command("wine").args(["cmd", "/c", "exit"]))?;
     }
     let part = part();
@@ -57,7 +57,7 @@ fn link(target: &Path, name: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(target, name)
 }
 
-/// For completeness: no Windows has this system.
+/// Only for completeness: Windows does not run this system.
 #[cfg(windows)]
 fn link(target: &Path, name: &Path) -> std::io::Result<()> {
     std::os::windows::fs::symlink_dir(target, name)

@@ -1,16 +1,16 @@
-//! What makes a base layer large: side-by-side assemblies, update packages, applications, drivers.
+//! The bulk of a base layer: side-by-side assemblies, update packages, applications, drivers.
 
 use super::super::content::ContentKind;
 use super::super::plan::{Planned, What, attributes};
 use super::{Base, WINDOWS, WINSXS, zone_identifier};
 
-/// No directory of a real image has more names.
+/// Most names in one directory, as in real images.
 pub(super) const LARGEST_DIRECTORY: usize = 13_000;
-/// Names in one directory of files that only make up the number.
+/// Most names in one directory of filler files.
 const FILLER_DIRECTORY: usize = 400;
 
 impl Base {
-    /// Side-by-side assemblies until the layer has `until` entries.
+    /// Adds side-by-side assemblies until the layer has `until` entries.
     pub(super) fn assemblies(&mut self, until: usize) {
         let mut count = 1;
         // The largest assembly: directory, manifest, six files with a second name each, and new directories
@@ -66,7 +66,7 @@ impl Base {
         }
     }
 
-    /// Update packages, each a `.mum` and a `.cat`, until the layer has `until` entries.
+    /// Adds update packages, each a `.mum` and a `.cat`, until the layer has `until` entries.
     pub(super) fn servicing(&mut self, until: usize) {
         while self.len() + 2 <= until {
             let name = self.names.component();
@@ -79,7 +79,7 @@ impl Base {
         }
     }
 
-    /// Applications, drivers and the utility VM's own files, until the layer has exactly `entries`.
+    /// Adds applications, drivers and the utility VM's own files, until the layer has exactly `entries`.
     pub(super) fn fill(&mut self, entries: usize) {
         let mut in_directory = FILLER_DIRECTORY;
         let mut directory = String::new();
@@ -89,7 +89,7 @@ impl Base {
                 in_directory = 0;
                 let parent = *self.prng.pick(&FILLED);
                 directory = format!("{parent}/{name}");
-                // The parent may be new too; the last entries go where one name is enough.
+                // The parent may be new too; put the last entries where one name is enough.
                 if self.len() + 3 > entries {
                     directory = "Files/Windows/Temp".into();
                 }
@@ -121,7 +121,8 @@ impl Base {
     }
 }
 
-/// Where an assembly's file is found by programs, and what kind of file it is; empty: nowhere but in WinSxS.
+/// The path where programs find an assembly's file, and the file's kind; an empty path means only in
+/// WinSxS.
 const PLACES: [(&str, &str); 16] = [
     ("System32", "dll"),
     ("System32", "dll"),
@@ -141,7 +142,7 @@ const PLACES: [(&str, &str); 16] = [
     ("", "sys"),
 ];
 
-/// Parents of directories that make up the number of entries.
+/// Parents of filler directories.
 const FILLED: [&str; 6] = [
     "Files/Program Files",
     "Files/Program Files (x86)",

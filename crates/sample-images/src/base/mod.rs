@@ -1,9 +1,9 @@
 //! The base layer: a Windows installation as HCS would export it.
 //!
-//! What is like the real one, because indexing and reading it costs what the real one does: WinSxS with up to
-//! 13,000 assemblies and as many manifests in single directories; most of System32 being second names of
-//! WinSxS files, data now here, now there; names beyond 100 bytes; many tiny and few large files; junctions,
-//! streams, extended attributes; hives and a boot store that parse.
+//! Realistic where it affects the cost of indexing and reading: WinSxS with up to 13,000 assemblies and as
+//! many manifests in single directories; most of System32 as second names of WinSxS files, with the data
+//! under either name; names beyond 100 bytes; many tiny and few large files; junctions, streams, extended
+//! attributes; valid hives and a valid boot store.
 
 mod bulk;
 mod skeleton;
@@ -18,7 +18,7 @@ use super::security::{Class, SERVICES};
 
 pub(super) use skeleton::HIVES;
 
-/// 2022-05-08 in FILETIME: when everything was installed.
+/// 2022-05-08 as FILETIME: the time of the installation.
 pub(crate) const INSTALLED: u64 = 132_964_416_000_000_000;
 /// FILETIME units in a day.
 pub(crate) const DAY: u64 = 864_000_000_000;
@@ -41,7 +41,7 @@ pub fn plan(seed: u64, build: u64, entries: usize, bytes: u64) -> Vec<Planned> {
     base.in_order()
 }
 
-/// Entries that every base layer has.
+/// The number of entries in every base layer.
 #[must_use]
 pub fn smallest() -> usize {
     let mut base = Base::new(0, 1);
@@ -55,7 +55,7 @@ struct Base {
     names: Names,
     /// Directories that exist.
     directories: HashSet<String>,
-    /// WinSxS files that come before everything else in `Files/Windows`.
+    /// WinSxS files that precede everything else in `Files/Windows`.
     early: Vec<Planned>,
     rest: Vec<Planned>,
 }
@@ -115,7 +115,7 @@ impl Base {
         &mut self.rest[at]
     }
 
-    /// A program file; some carry the attribute in which the kernel caches their signature's level.
+    /// A program file; some have the attribute in which the kernel caches their signature's level.
     fn program(&mut self, name: &str) -> Planned {
         let size = program_size(&mut self.prng);
         let what = self.made(ContentKind::Program, name, size);
@@ -157,7 +157,7 @@ fn zone_identifier() -> Stream {
     }
 }
 
-/// As long as real ones, and as unreadable.
+/// Random bytes of a realistic length.
 fn signature_cache(prng: &mut Prng) -> Vec<u8> {
     let mut value = b"\x6c\0\0\0\x03\0\x02\x0c".to_vec();
     while value.len() < 108 {

@@ -1,4 +1,4 @@
-//! What every base layer has, whatever its size: users, a small System32, hives, the utility VM's boot store.
+//! The fixed part of every base layer: users, a small System32, hives, the utility VM's boot store.
 
 use super::super::content::ContentKind;
 use super::super::hive::{self, HiveKind, Key, Value};
@@ -9,7 +9,7 @@ use super::{Base, DAY, INSTALLED, SYSTEM32, WINSXS, zone_identifier};
 const BOOT: &str = "UtilityVM/Files/EFI/Microsoft/Boot";
 
 impl Base {
-    /// What every image has, whatever its size.
+    /// Adds the fixed part.
     pub(super) fn skeleton(&mut self) {
         self.users();
         self.system();

@@ -1,8 +1,8 @@
-//! containerd with our snapshotter and differ against containerd with its own, on the Linux image with the
+//! containerd with our snapshotter and differ against its own snapshotters, on the Linux image with the
 //! same files.
 //!
-//! All in one containerd 2, so that only the snapshotter differs. Every import starts with nothing of the
-//! image in the content store and ends when all is on the disk.
+//! All in one containerd 2, so that only the snapshotter differs. Every import starts with an empty content
+//! store and ends when everything is on disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const CHANGES: usize = 100;
 const STORE_OURS: &str = "store blobs, Windows image";
 const STORE_THEIRS: &str = "store blobs, Linux image";
 
-/// An image and who unpacks it.
+/// An image and the snapshotter that unpacks it.
 #[derive(Clone)]
 struct Side {
     snapshotter: &'static str,
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, area: &Area) -> Result<Suite> {
     {
         contestants.push(Contestant::new(name, || running.import(side)));
     }
-    // What containerd takes before any snapshotter is asked: its own part of every import.
+    // The time that containerd takes before it calls a snapshotter, a part of every import.
     for (name, side) in [(STORE_OURS, &ours), (STORE_THEIRS, &overlayfs)] {
         contestants.push(Contestant::new(name, || running.store(side)));
     }
@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args, area: &Area) -> Result<Suite> {
     Ok(suite)
 }
 
-/// Both images as archives: ours, the Linux one, and the entries of each.
+/// Both images as archives, ours and the Linux one, and the number of entries in each.
 fn images(area: &Area, entries: usize) -> Result<(Side, Side, u64)> {
     let (windows, plain) = (area.path("containerd-windows"), area.path("containerd-linux"));
     let ours = Side {
@@ -97,7 +97,7 @@ fn images(area: &Area, entries: usize) -> Result<(Side, Side, u64)> {
     Ok((ours, theirs, entries))
 }
 
-/// Directory with containerd 2, as `cargo xtask` provides it.
+/// Directory with containerd 2, provided by `cargo xtask`.
 fn containerd_2() -> Result<PathBuf> {
     let variable = "WINDOWSFILTER_CONTAINERD_2";
     std::env::var_os(variable)
@@ -105,7 +105,7 @@ fn containerd_2() -> Result<PathBuf> {
         .ok_or_else(|| Error::Missing(format!("{variable} is not set: run cargo xtask bench, which sets it")))
 }
 
-/// Both daemons at work.
+/// Both running daemons.
 struct Running {
     installation: Installation,
     mnt: PathBuf,
@@ -145,19 +145,19 @@ impl Running {
         command
     }
 
-    /// Imports and removes again.
+    /// Times an import, then removes the image.
     fn import(&self, side: &Side) -> Result<Sample> {
         self.bring(side, &self.import_command(side))
     }
 
-    /// Imports without unpacking, and removes again.
+    /// Times an import without unpacking, then removes the image.
     fn store(&self, side: &Side) -> Result<Sample> {
         let mut command = self.ctr(&["images", "import", "--no-unpack", "--platform", side.platform]);
         command.arg(&side.archive);
         self.bring(side, &command)
     }
 
-    /// Times a command that makes the image known, until all is on the disk. Removes the image again.
+    /// Times `command`, which adds the image, until everything is on disk. Removes the image afterwards.
     fn bring(&self, side: &Side, command: &Command) -> Result<Sample> {
         warm(&side.archive)?;
         settle()?;
@@ -168,12 +168,12 @@ impl Running {
         Ok(sample)
     }
 
-    /// Imports to stay.
+    /// Imports the image and keeps it.
     fn load(&self, side: &Side) -> Result<()> {
         output(&mut self.import_command(side)).map(drop)
     }
 
-    /// The snapshot of the image: it has one layer.
+    /// The image's snapshot: it has one layer.
     fn top(&self, side: &Side) -> Result<String> {
         let list = output(&mut self.snapshots(side, &["ls"]))?;
         Ok(list.lines().nth(1).and_then(|line| line.split_whitespace().next()).unwrap_or_default().to_owned())
@@ -188,7 +188,7 @@ impl Running {
         Ok(sample)
     }
 
-    /// Changes files of a sandbox and times the layer of them.
+    /// Changes files of a sandbox and times the diff.
     fn diff(&self, side: &Side) -> Result<Sample> {
         self.prepare_without_time(side)?;
         change(&self.mnt)?;

@@ -1,7 +1,7 @@
-//! From a compressed layer to something that is mounted or can be read, on the disk to stay.
+//! From a compressed layer to a durable mount or readable files.
 //!
-//! Peers unpack the same blob with all that belongs to it: what the program writes and a sync of the file
-//! system. All read the blob from the page cache. The floor is the slower of inflating and hashing alone.
+//! For peers the time includes their writes and a sync of the file system. All read the blob from the page
+//! cache. The floor is the slower of inflating and hashing alone.
 
 use std::fs;
 use std::path::Path;
@@ -19,9 +19,9 @@ use programs::process::shown;
 use sample_images::Spec;
 
 const REF: &str = "bench:base";
-/// Memory that an import may take whatever it imports, bytes.
+/// Fixed part of an import's memory limit, bytes.
 const MEMORY: u64 = 64 << 20;
-/// Memory that it may take for each entry, bytes.
+/// Memory limit per entry, bytes.
 const MEMORY_PER_ENTRY: u64 = 400;
 
 /// Runs the suite.
@@ -102,8 +102,8 @@ fn contestants<'a>(
     Ok(contestants)
 }
 
-/// Imports into a store that does not exist yet and mounts, so that nothing is put off until later. What is
-/// left in the page cache is measured too.
+/// Imports into a new store and mounts, so that no work is left for later. Also measures the page cache
+/// that is left.
 fn ours(area: &Area, layout: &Path, blob: &Path) -> Result<Sample> {
     let store = Store::new(&area.binary, area.path("import-store"));
     warm(blob)?;
@@ -134,7 +134,7 @@ fn ours(area: &Area, layout: &Path, blob: &Path) -> Result<Sample> {
     Ok(sample)
 }
 
-/// What the tool says of the time for the index: `index of 70000 entries: 61.5 ms`.
+/// Parses the tool's message about the index: `index of 70000 entries: 61.5 ms`.
 fn index_seconds(log: &str) -> Result<f64> {
     let line = log.lines().find_map(|line| line.split_once("index of ")?.1.strip_suffix(" ms"));
     let milliseconds: Option<f64> = line.and_then(|line| line.rsplit_once(": ")?.1.parse().ok());

@@ -1,4 +1,4 @@
-//! Measuring one command, and many in turns.
+//! Measures commands, alone and in turns.
 
 use std::fs;
 use std::path::Path;
@@ -10,18 +10,18 @@ use serde::Serialize;
 use programs::error::{Error, IoContext, Result};
 use programs::process::{output, shown};
 
-/// What one run of a contestant cost.
+/// The cost of one run.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Sample {
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Largest resident memory of the command's processes, bytes; the kernel's memory not counted.
+    /// Largest resident memory of the command's processes, bytes, without kernel memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_rss: Option<u64>,
-    /// Page cache that holds the result afterwards, bytes.
+    /// Page cache of the result afterwards, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page_cache: Option<u64>,
-    /// Seconds that writing the index took.
+    /// Seconds to write the index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<f64>,
 }
@@ -29,17 +29,17 @@ pub struct Sample {
 /// Times a command.
 ///
 /// # Errors
-/// When it fails; its output is in the error.
+/// If it fails; the error has its output.
 pub fn timed(command: &mut Command) -> Result<Sample> {
     let start = Instant::now();
     output(command)?;
     Ok(Sample { seconds: start.elapsed().as_secs_f64(), ..Sample::default() })
 }
 
-/// Times a command and takes its peak memory. Adds about a millisecond: for commands that take many.
+/// Times a command and its peak memory. Adds about a millisecond: for commands that take many.
 ///
 /// # Errors
-/// When it fails, or `time` does not say what it measured.
+/// If it fails, or `time` does not print its measurements.
 pub fn timed_with_memory(command: &Command) -> Result<Sample> {
     let report = tempfile::NamedTempFile::new().at("temporary file")?;
     let mut wrapped = Command::new("time");
@@ -63,7 +63,7 @@ pub fn timed_with_memory(command: &Command) -> Result<Sample> {
     Ok(sample)
 }
 
-/// Hashes a file as fast as the machine can.
+/// A command that hashes a file as fast as the machine can.
 pub fn sha256(file: &Path) -> Command {
     let mut command = Command::new("openssl");
     command.args(["dgst", "-sha256"]).arg(file);
@@ -73,7 +73,7 @@ pub fn sha256(file: &Path) -> Command {
 /// Bytes of these files that are in the page cache.
 ///
 /// # Errors
-/// When fincore fails.
+/// If fincore fails.
 pub fn page_cache(files: &[impl AsRef<Path>]) -> Result<u64> {
     let mut command = Command::new("fincore");
     command.args(["--bytes", "--noheadings", "--output", "RES"]).args(files.iter().map(AsRef::as_ref));
@@ -90,29 +90,28 @@ pub fn drop_caches() -> Result<()> {
     fs::write(knob, "3").at(knob)
 }
 
-/// Reads a file so that it is in the page cache.
+/// Reads a file into the page cache.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If it cannot be read.
 pub fn warm(file: &Path) -> Result<()> {
     let mut source = fs::File::open(file).at(file)?;
     std::io::copy(&mut source, &mut std::io::sink()).at(file).map(drop)
 }
 
-/// Waits until everything written so far is on the disk, so that nobody pays for somebody else's writes.
+/// Waits until all earlier writes are on disk, so that they do not count against the next contestant.
 ///
 /// # Errors
-/// When `sync` fails.
+/// If `sync` fails.
 pub fn settle() -> Result<()> {
     output(Command::new("sync").stdin(Stdio::null())).map(drop)
 }
 
-/// One that takes part: what is not measured, what is, what puts things back.
+/// A contestant: preparation, the measured part, and clean-up.
 pub struct Contestant<'a> {
     /// Name in the report.
     pub name: &'static str,
-    /// Runs once and says what it cost. Preparing and cleaning up are its own business, outside of what it
-    /// measures.
+    /// Runs once and returns the cost. Preparation and clean-up are not measured.
     pub run: Box<dyn FnMut() -> Result<Sample> + 'a>,
 }
 
@@ -133,7 +132,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// The middle of its times, seconds.
+    /// The median time, seconds.
     #[must_use]
     pub fn seconds(&self) -> f64 {
         median(self.samples.iter().map(|sample| sample.seconds).collect())
@@ -145,21 +144,21 @@ impl Measured {
         self.samples.iter().filter_map(|sample| sample.peak_rss).max()
     }
 
-    /// The middle of the times that writing the index took, seconds.
+    /// The median time to write the index, seconds.
     #[must_use]
     pub fn index(&self) -> Option<f64> {
         let times: Vec<f64> = self.samples.iter().filter_map(|sample| sample.index).collect();
         (!times.is_empty()).then(|| median(times))
     }
 
-    /// The most page cache any run left, bytes.
+    /// The largest page cache that any run left, bytes.
     #[must_use]
     pub fn page_cache(&self) -> Option<u64> {
         self.samples.iter().filter_map(|sample| sample.page_cache).max()
     }
 }
 
-/// The middle value, the mean of both middle ones for an even number; 0 of none.
+/// The median, the mean of the two middle values for an even number; 0 for none.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -170,8 +169,8 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Lets all contestants run in turns, `rounds` times: what disturbs the machine for a while disturbs all of
-/// them. Each round starts with another one.
+/// Runs all contestants in turns, `rounds` times: a disturbance of the machine affects all of them. Each
+/// round starts with another one.
 ///
 /// # Errors
 /// The first failure of a run.
@@ -196,7 +195,7 @@ pub fn in_turns(rounds: usize, contestants: Vec<Contestant<'_>>) -> Result<Vec<M
     Ok(measured)
 }
 
-/// Seconds or milliseconds, as is easier to read.
+/// Seconds or milliseconds, whichever reads better.
 #[must_use]
 pub fn seconds(seconds: f64) -> String {
     if seconds < 0.9995 { format!("{:.1} ms", seconds * 1000.0) } else { format!("{seconds:.2} s") }

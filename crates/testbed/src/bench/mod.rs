@@ -1,9 +1,8 @@
-//! `cargo xtask bench`: our tool against what others need for the same work, and against what the machine can
-//! do.
+//! `cargo xtask bench`: our tool against others at the same work, and against the machine's limits.
 //!
-//! Every suite lets its contestants run in turns, so that a noisy machine disturbs all alike; medians and
-//! ratios are compared, never seconds of different runs. Inputs are [`sample_images`] images, the same on
-//! every machine.
+//! Every suite runs its contestants in turns, so that a noisy machine affects all alike. Compare medians
+//! and ratios, not seconds of different runs. Inputs are [`sample_images`] images, the same on every
+//! machine.
 
 mod containerd;
 mod import;
@@ -64,7 +63,7 @@ pub enum Which {
     Containerd,
 }
 
-/// Where suites work.
+/// The directories that suites work in.
 pub(crate) struct Area {
     root: PathBuf,
     binary: PathBuf,
@@ -83,7 +82,7 @@ impl Area {
 /// Runs the suites, writes their JSON and prints the table.
 ///
 /// # Errors
-/// When a contestant fails. Missed targets are no error: they are in the table.
+/// If a contestant fails. Missed targets are in the table, not errors.
 pub fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing("the benchmarks mount and empty caches: run them as root".into()));

@@ -1,5 +1,5 @@
-//! What is done to layers that are there already: mount, create, remove, commit. None may depend on how many
-//! files an image has.
+//! Operations on existing layers: mount, create, remove, commit. None may depend on the image's number of
+//! files.
 
 use std::fs;
 use std::path::Path;
@@ -31,8 +31,7 @@ pub(super) fn run(args: &Args, area: &Area) -> Result<Suite> {
     import(area, &store, SMALL, 200, 1)?;
     import(area, &store, DEEP, 10_000, DEPTH)?;
     let wide_top = import(area, &store, WIDE, wide, 2)?;
-    // What is written when first needed is written now, but for the wide image, where that is what is
-    // measured.
+    // Write files that are written on first use now, except for the wide image, where that is measured.
     for reference in [LARGE, SMALL, DEEP] {
         store.mount(reference)?;
         store.run(&["umount", reference])?;
@@ -105,7 +104,7 @@ fn mount_ready(store: &Store, reference: &str) -> Result<Sample> {
     Ok(sample)
 }
 
-/// The large image's base layer under another ID, then away with it.
+/// Copies the large image's base layer to another ID and times its removal.
 fn remove_copy(store: &Store) -> Result<Sample> {
     let layers = store.ask(&["image", "inspect", LARGE])?;
     let base = layers["layers"][0]
@@ -119,7 +118,7 @@ fn remove_copy(store: &Store) -> Result<Sample> {
     timed(&mut store.command(&["layer", "rm", "bench-copy"]))
 }
 
-/// The merged index is deleted first: it is rebuilt when needed.
+/// Deletes the merged index first, so that the mount rebuilds it.
 fn first_mount(store: &Store, top: &str) -> Result<Sample> {
     let index = store.layer(top).join("chain.erofs");
     if index.exists() {
@@ -147,7 +146,7 @@ fn commit(store: &Store, reference: &str) -> Result<Sample> {
     Ok(sample)
 }
 
-/// What a sandbox costs without us: a sparse file of the same size, formatted and mounted.
+/// The cost of a sandbox without us: a sparse file of the same size, formatted and mounted.
 fn plain_ext4(dir: &Path) -> Result<Sample> {
     let (image, point) = (dir.join("plain.img"), dir.join("plain"));
     fs::create_dir_all(&point).at(&point)?;

@@ -1,5 +1,5 @@
-//! Walking and reading a mounted layer against the same layer unpacked to ext4, from the page cache and from
-//! the disk; and verifying it against the least that must be done for it, hashing its tar.
+//! Walking and reading a mounted layer against the same layer unpacked to ext4, from the page cache and
+//! from the disk; and verifying a layer against the least work for that, hashing its tar.
 
 use std::fs;
 use std::io::Read;
@@ -97,7 +97,7 @@ fn visit(dir: &Path, read: bool, cold: bool) -> Result<Sample> {
     Ok(Sample { seconds: start.elapsed().as_secs_f64(), ..Sample::default() })
 }
 
-/// What a visit met.
+/// The totals of a visit.
 #[derive(Default)]
 struct Seen {
     read: bool,
@@ -107,7 +107,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Asks for the metadata of everything below `dir`, and reads files if so told.
+    /// Reads the metadata of everything below `dir`, and files if requested.
     fn below(&mut self, dir: &Path) -> Result<()> {
         for entry in fs::read_dir(dir).at(dir)? {
             let entry = entry.at(dir)?;
@@ -132,8 +132,8 @@ impl Seen {
     }
 }
 
-/// Both trees must be the same size, or the comparison is worth nothing. bsdtar has streams as files of their
-/// own.
+/// Checks that both trees have the same size, since the comparison is worthless otherwise. bsdtar unpacks
+/// streams as separate files.
 fn same(view: &Path, plain: &Path) -> Result<()> {
     let count = |dir: &Path| {
         let mut seen = Seen::default();

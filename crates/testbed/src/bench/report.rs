@@ -1,4 +1,4 @@
-//! What a suite found out: JSON to keep, a table to read.
+//! A suite's results: JSON to keep, a table to read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,18 +12,18 @@ use programs::error::{Error, IoContext, Result};
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What was done.
+    /// The operation.
     pub what: String,
-    /// What it cost.
+    /// Our cost.
     pub ours: String,
-    /// With whom it is compared and what that cost; empty when there is a bound only.
+    /// The peer and its cost; empty if there is only a bound.
     pub peer: String,
-    /// Ours divided by the peer's; for rates, the peer's time divided by ours.
+    /// Our cost divided by the peer's; for rates, the peer's time divided by ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
-    /// What the issue demands, in words.
+    /// The target, in words.
     pub target: String,
-    /// Whether it is met; nothing when there is no target.
+    /// Whether it is met; `None` without a target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub met: Option<bool>,
 }
@@ -62,7 +62,7 @@ impl Row {
 pub struct Suite {
     /// Its name, and that of its file.
     pub name: &'static str,
-    /// How large the input was.
+    /// Sizes of the input.
     pub input: BTreeMap<&'static str, u64>,
     /// Every run of every contestant.
     pub measured: Vec<Measured>,
@@ -104,8 +104,8 @@ impl Suite {
         self.compare(what, ours, peer, Some((format!("<= {bound:.2}"), &|ratio| ratio <= bound)));
     }
 
-    /// Adds a line whose speed relative to the peer's must be at least `bound`: its ratio is the peer's time
-    /// by ours.
+    /// Adds a line whose speed relative to the peer's must be at least `bound`: the ratio is the peer's
+    /// time divided by ours.
     pub fn speed_row(&mut self, what: &str, ours: &str, peer: &str, bound: f64) {
         self.compare(
             what,
@@ -124,8 +124,8 @@ impl Suite {
         self.compare(what, ours, peer, None);
     }
 
-    /// Adds a line about what is left of two contestants' times without a part that somebody else takes: each
-    /// is given with that part. The ratio must be at most `bound`.
+    /// Adds a line that compares two contestants' times without a part that others cause; each comes with
+    /// the contestant for that part. The ratio must be at most `bound`.
     pub fn rest_row(&mut self, what: &str, ours: [&str; 2], peer: [&str; 2], bound: f64) {
         let rest = |[whole, part]: [&str; 2]| Some(self.find(whole)?.seconds() - self.find(part)?.seconds());
         let (Some(a), Some(b)) = (rest(ours), rest(peer)) else { return };
@@ -151,14 +151,14 @@ impl Suite {
     }
 }
 
-/// A bound in words, and whether a ratio keeps it.
+/// A bound in words, and a check for ratios.
 type Target<'a> = (String, &'a dyn Fn(f64) -> bool);
 
 fn seconds_of(measured: &[Measured], name: &str) -> String {
     seconds(measured.iter().find(|one| one.name == name).map_or(0.0, Measured::seconds))
 }
 
-/// What the numbers were measured on.
+/// The machine of the measurements.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     cores: usize,
@@ -182,7 +182,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             processor: first("/proc/cpuinfo", "model name"),
             memory_bytes: kib * 1024,
-            // The version, not who built it.
+            // The version, without the build's host.
             kernel: release.trim().split('-').next().unwrap_or_default().to_owned(),
         }
     }
@@ -196,7 +196,7 @@ impl Machine {
 /// Writes `<dir>/<suite>.json`.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub fn write_json(dir: &Path, suite: &Suite, machine: &Machine) -> Result<()> {
     #[derive(Serialize)]
     struct Document<'a> {
@@ -247,7 +247,7 @@ const END: &str = "<!-- bench:end -->";
 /// Puts the table between the markers of a document.
 ///
 /// # Errors
-/// [`Error::Unexpected`] when the document has no markers.
+/// [`Error::Unexpected`] if the document has no markers.
 pub fn into_document(path: &Path, table: &str) -> Result<()> {
     let text = fs::read_to_string(path).at(path)?;
     let missing = || Error::Unexpected(format!("{}: no lines {START} and {END}", path.display()));

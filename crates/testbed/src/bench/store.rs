@@ -17,13 +17,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store at `root`; nothing is made yet.
+    /// A store at `root`; creates nothing yet.
     #[must_use]
     pub fn new(binary: &Path, root: PathBuf) -> Self {
         Self { binary: binary.to_owned(), root }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -40,7 +40,7 @@ impl Store {
     /// Runs it.
     ///
     /// # Errors
-    /// When it fails.
+    /// If it fails.
     pub fn run(&self, args: &[&str]) -> Result<()> {
         output(&mut self.command(args)).map(drop)
     }
@@ -48,7 +48,7 @@ impl Store {
     /// Runs it with `--json`.
     ///
     /// # Errors
-    /// When it fails or prints no JSON.
+    /// If it fails or prints no JSON.
     pub fn ask(&self, args: &[&str]) -> Result<Value> {
         let mut command = self.command(&[]);
         command.arg("--json").args(args);
@@ -59,21 +59,21 @@ impl Store {
     /// Imports the image at `path` as `reference` and returns its top layer.
     ///
     /// # Errors
-    /// When the import fails.
+    /// If the import fails.
     pub fn import(&self, path: &Path, reference: &str) -> Result<String> {
         let answer = self.ask(&["image", "import", &path.to_string_lossy(), "--ref", reference])?;
         text(&answer, "top")
     }
 
-    /// Mounts and returns where the view is.
+    /// Mounts and returns the view's path.
     ///
     /// # Errors
-    /// When mounting fails.
+    /// If mounting fails.
     pub fn mount(&self, what: &str) -> Result<PathBuf> {
         text(&self.ask(&["mount", what])?, "path").map(PathBuf::from)
     }
 
-    /// Where layer `id` is kept.
+    /// The directory of layer `id`.
     #[must_use]
     pub fn layer(&self, id: &str) -> PathBuf {
         self.root.join("layers").join(id)
@@ -82,14 +82,14 @@ impl Store {
     /// Unmounts and deletes the store.
     ///
     /// # Errors
-    /// When it cannot be deleted.
+    /// If it cannot be deleted.
     pub fn delete(&self) -> Result<()> {
         unmount_below(&self.root);
         loop {
             match std::fs::remove_dir_all(&self.root) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::NotFound && !self.root.exists() => return Ok(()),
-                // What the tool removed last it may still be deleting, too.
+                // The tool may still be deleting its last removals.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
                 Err(error) => return Err(error).at(&self.root),
             }
@@ -99,7 +99,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // A failed benchmark must not leave mounts behind; the directory goes with the area.
+        // A failed benchmark must not leave mounts behind; the directory is removed with the area.
         unmount_below(&self.root);
     }
 }

@@ -1,4 +1,4 @@
-//! Daemons that run until they are stopped or killed, and waiting for conditions, never for time.
+//! Daemons that run until they are stopped or killed, and waits for conditions instead of times.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 use programs::error::{Error, IoContext, Result};
 use programs::process::{output, shown};
 
-/// How long anything may take that takes moments on an idle machine.
+/// Timeout for anything that takes moments on an idle machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
-/// Asks until there is an answer, but not longer than `patience`; the wait ends as soon as there is one.
+/// Calls `ask` until it has an answer, at most for `patience`; returns as soon as there is one.
 ///
 /// # Errors
-/// [`Error::Unexpected`] at the deadline, with the last reason for having none; other errors of `ask` at
-/// once.
+/// [`Error::Unexpected`] at the timeout, with the last reason; other errors of `ask` at once.
 pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Result<Answer<T>>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
@@ -30,19 +29,19 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Resu
     }
 }
 
-/// What a question was answered with.
+/// The answer to a question.
 #[derive(Clone, Debug)]
 pub enum Answer<T> {
-    /// That is it.
+    /// The awaited value.
     Is(T),
-    /// Ask again, and why.
+    /// Ask again; with the reason.
     NotYet(String),
 }
 
-/// The status with which a child ends; one that runs longer than `patience` is killed.
+/// Waits for a child's exit status; kills a child that runs longer than `patience`.
 ///
 /// # Errors
-/// [`Error::Unexpected`] when it runs longer.
+/// [`Error::Unexpected`] if it runs longer.
 pub fn end_of(child: &mut Child, name: &str, patience: Duration) -> Result<ExitStatus> {
     let ended = wait_for(&format!("end of {name}"), patience, || {
         let status = child.try_wait().at(name)?;
@@ -64,7 +63,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it; what it prints is added to the file `log`.
+    /// Starts it; its output is appended to the file `log`.
     ///
     /// # Errors
     /// [`Error::Start`].
@@ -75,10 +74,10 @@ impl Daemon {
         Ok(Self { name, child, log: log.to_owned() })
     }
 
-    /// Waits until `ready`, which is given the log, has an answer.
+    /// Waits until `ready`, called with the log, returns an answer.
     ///
     /// # Errors
-    /// When it ends instead, with its log.
+    /// If the daemon exits instead; the error has its log.
     pub fn wait_until<T>(&mut self, mut ready: impl FnMut(&str) -> Option<T>) -> Result<T> {
         let (name, log) = (self.name, &self.log);
         let child = &mut self.child;
@@ -91,10 +90,10 @@ impl Daemon {
         })
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Asks it to stop, and waits for its end.
     ///
     /// # Errors
-    /// When it does not end, or not well.
+    /// If it does not exit, or fails.
     pub fn stop(mut self) -> Result<()> {
         output(Command::new("kill").args(["-TERM", &self.child.id().to_string()]))?;
         let status = end_of(&mut self.child, self.name, DEADLINE)?;
@@ -105,10 +104,10 @@ impl Daemon {
         Err(Error::Unexpected(format!("{} ended with {status} after SIGTERM:\n{log}", self.name)))
     }
 
-    /// Kills it as the kernel does when memory runs out.
+    /// Kills it with SIGKILL, like the kernel's OOM killer.
     ///
     /// # Errors
-    /// When it cannot be killed.
+    /// If it cannot be killed.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill().at(self.name)?;
         end_of(&mut self.child, self.name, DEADLINE).map(drop)

@@ -1,5 +1,5 @@
-//! The corpus that is kept in the repository: for each target one archive of the smallest set of inputs that
-//! reaches all that was reached, less the longest if there are too many.
+//! The corpus in the repository: for each target one archive of the smallest set of inputs with all the
+//! coverage reached, without the longest ones if there are too many.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::fuzz_dir;
 use programs::error::{IoContext, Result};
 
-/// Bytes of inputs that are kept for a target, the shortest first; they come to a twentieth of that in the
-/// archive.
+/// Most bytes of inputs to keep for a target, the shortest first; the archive compresses them to a
+/// twentieth.
 const MOST: u64 = 16 << 20;
 
 fn directory() -> PathBuf {
@@ -19,10 +19,10 @@ fn archive(target: &str) -> PathBuf {
     directory().join(target).with_extension("tar.zst")
 }
 
-/// Puts the kept inputs of `target` into `dir`.
+/// Unpacks the kept inputs of `target` into `dir`.
 ///
 /// # Errors
-/// When the archive cannot be read, or `dir` not be written.
+/// If the archive cannot be read, or `dir` not be written.
 pub(super) fn unpack(target: &str, dir: &Path) -> Result<()> {
     let path = archive(target);
     if !path.exists() {
@@ -33,10 +33,10 @@ pub(super) fn unpack(target: &str, dir: &Path) -> Result<()> {
     tar::Archive::new(inputs).unpack(dir).at(&path)
 }
 
-/// Keeps the inputs in `dir` for `target` instead of those that were kept before. Same inputs, same archive.
+/// Replaces the kept inputs of `target` by those in `dir`. The same inputs give the same archive.
 ///
 /// # Errors
-/// When `dir` cannot be read, or the archive not be written.
+/// If `dir` cannot be read, or the archive not be written.
 pub(super) fn pack(target: &str, dir: &Path) -> Result<()> {
     let path = archive(target);
     fs::create_dir_all(directory()).at(&path)?;

@@ -1,4 +1,4 @@
-//! The corpora of the fuzz targets: what they start from, and what is kept of what they found.
+//! The corpora of the fuzz targets: their seeds, and the inputs to keep.
 
 mod kept;
 mod seeds;
@@ -12,19 +12,19 @@ fn fuzz_dir() -> PathBuf {
     workspace::root().join("fuzz")
 }
 
-/// Puts the seeds of `target` and the inputs that are kept in the repository into `dir`.
+/// Writes the seeds of `target` and its inputs kept in the repository into `dir`.
 ///
 /// # Errors
-/// When they cannot be read, or `dir` not be written.
+/// If they cannot be read, or `dir` not be written.
 pub fn fill(target: &str, dir: &Path) -> Result<()> {
     seeds::write(target, dir)?;
     kept::unpack(target, dir)
 }
 
-/// Keeps the inputs in `dir` for `target` instead of those that were kept before.
+/// Replaces the kept inputs of `target` by those in `dir`.
 ///
 /// # Errors
-/// When `dir` cannot be read, or the repository not be written.
+/// If `dir` cannot be read, or the repository not be written.
 pub fn keep(target: &str, dir: &Path) -> Result<()> {
     kept::pack(target, dir)
 }

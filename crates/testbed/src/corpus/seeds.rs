@@ -1,5 +1,5 @@
-//! What fuzzing starts from: inputs that get past the first checks of a parser, since chance does not find
-//! magic numbers and digests.
+//! Seeds for fuzzing: inputs that pass a parser's first checks, since mutation does not find magic numbers
+//! and digests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use programs::error::{Error, IoContext, Result};
 use programs::workspace;
 use sample_images::docker_store;
 
-/// Where the vectors that a target starts from are: directory, and the ending of the files.
+/// Vectors to use as seeds of a target: directory and file extension.
 const VECTORS: &[(&str, &[(&str, &str)])] = &[
     ("backup_stream", &[("backuptar", "bin"), ("backupstream", "bin")]),
     ("layer_import", &[("backuptar", "tar"), ("tar-split", "tar")]),
@@ -20,15 +20,15 @@ const VECTORS: &[(&str, &[(&str, &str)])] = &[
     ("tar_reader", &[("backuptar", "tar"), ("backupstream", "tar"), ("tar-split", "tar")]),
     ("transport_directory", &[("backuptar", "tar")]),
 ];
-/// Stands between two layers, as in `fuzz/fuzz_targets/layer_import.rs`.
+/// Separates two layers, as in `fuzz/fuzz_targets/layer_import.rs`.
 const NEXT_LAYER: &[u8] = b"=next layer=";
-/// Longer inputs are cut by the fuzzer, which leaves nothing of an archive.
+/// The fuzzer truncates longer inputs, which makes an archive useless.
 const LONGEST: u64 = 64 << 10;
 
 /// Writes the seeds of `target` into `corpus`.
 ///
 /// # Errors
-/// When vectors cannot be read, or the corpus not written.
+/// If vectors cannot be read, or the corpus not written.
 pub(super) fn write(target: &str, corpus: &Path) -> Result<()> {
     fs::create_dir_all(corpus).at(corpus)?;
     for (number, seed) in seeds(target)?.iter().enumerate() {
@@ -74,8 +74,8 @@ fn seeds(target: &str) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// Calls as `windowsfilter-containerd/src/machine.rs` reads them: a layer that is prepared, applied and
-/// committed, one on top of it, a restart.
+/// Calls in the encoding of `windowsfilter-containerd/src/machine.rs`: prepare, apply and commit a layer,
+/// one on top of it, a restart.
 fn calls() -> Vec<Vec<u8>> {
     const PREPARE: u8 = 0;
     const APPLY: u8 = 2;
@@ -131,7 +131,7 @@ fn indexes() -> Result<Vec<Vec<u8>>> {
     let mut indexes = Vec::new();
     for (number, tar) in from_vectors("layer_import")?.iter().enumerate() {
         let id = LayerId::new(format!("vector-{number}")).map_err(driver)?;
-        // Some vectors are bad on purpose.
+        // Some vectors are invalid on purpose.
         if store.apply_diff(&id, None, &mut &tar[..]).is_ok() {
             let index = root.path().join("layers").join(id.as_str()).join("layer.erofs");
             indexes.push(fs::read(&index).at(&index)?);
@@ -180,7 +180,7 @@ fn images() -> Result<Vec<Vec<u8>>> {
     archives.into_iter().collect()
 }
 
-/// Homes of Docker's as that target reads them: one with everything, and a small one with a container.
+/// Docker homes in that target's encoding: one with everything, and a small one with a container.
 fn homes() -> Result<Vec<Vec<u8>>> {
     let dir = tempfile::tempdir().at("temporary directory")?;
     let root = dir.path().join("docker");
@@ -202,15 +202,15 @@ fn homes() -> Result<Vec<Vec<u8>>> {
         ("image/windowsfilter/layerdb/mounts/%b/parent", "sha256:%e"),
         (
             "image/windowsfilter/imagedb/content/sha256/%&9",
-            // As Microsoft's base images spell it.
+            // The spelling of Microsoft's base images.
             r#"{"rootfS":{"type":"layers","diff_ids":["sha256:%e"]}}"#,
         ),
     ];
     Ok(vec![list_of_files(&home), list_of_files(small)])
 }
 
-/// Images as that target reads them: an OCI layout of two layers with an index in an index, and what `docker
-/// save` writes.
+/// Images in that target's encoding: an OCI layout of two layers with a nested index, and an archive of
+/// `docker save`.
 fn image_documents() -> Vec<Vec<u8>> {
     let config = r#"{"architecture":"amd64","os":"windows","os.version":"10.0.20348.1","created":"2022-06-01T08:30:00Z","config":{"Cmd":["cmd"]},
         "rootfs":{"type":"layers","diff_ids":["%=0","%=1"]},"history":[{"created_by":"seed","empty_layer":true},{"author":"a","comment":"c"}]}"#;
@@ -239,7 +239,7 @@ fn image_documents() -> Vec<Vec<u8>> {
         ),
         ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
     ];
-    // As Microsoft's base images spell it.
+    // The spelling of Microsoft's base images.
     let microsoft = config.replace("\"rootfs\"", "\"rootfS\"").replace("\"Cmd\"", "\"cmd\"");
     let docker: &[(&str, &str)] = &[
         ("%&0/layer.tar", "%Tbase"),
@@ -254,7 +254,7 @@ fn image_documents() -> Vec<Vec<u8>> {
     vec![list_of_files(oci), list_of_files(docker)]
 }
 
-/// Attributes as that target reads them: those of a file that came from a layer, and what others may say.
+/// Attributes in that target's encoding: those of a file from a layer, and some that others write.
 fn sandbox_attributes() -> Vec<Vec<u8>> {
     let security =
         "010004800000000000000000000000001400000002001c0001000000000014000000001001010000000000010000000000";
@@ -277,7 +277,7 @@ fn sandbox_attributes() -> Vec<Vec<u8>> {
     vec![list_of_files(ordinary), list_of_files(odd)]
 }
 
-/// Sandboxes as that target reads them: a bit of everything, and links.
+/// Sandboxes in that target's encoding: a bit of everything, and links.
 fn sandbox_diffs() -> Vec<Vec<u8>> {
     let changes: &[(&str, &str)] = &[
         ("fDir/old.TXT", "new"),
@@ -299,7 +299,7 @@ fn sandbox_diffs() -> Vec<Vec<u8>> {
     vec![list_of_files(changes), list_of_files(links)]
 }
 
-/// As `fuzz/src/files.rs` reads it.
+/// The encoding of `fuzz/src/files.rs`.
 fn list_of_files<T: AsRef<[u8]>>(files: &[(T, T)]) -> Vec<u8> {
     files
         .iter()
@@ -307,7 +307,7 @@ fn list_of_files<T: AsRef<[u8]>>(files: &[(T, T)]) -> Vec<u8> {
         .collect()
 }
 
-/// The vectors, and those that change another on top of each other.
+/// The vectors, and some of them on top of each other.
 fn layers() -> Result<Vec<Vec<u8>>> {
     let mut layers = from_vectors("layer_import")?;
     let path = workspace::root().join("vectors/backuptar/diff-layer/in.tar");

@@ -1,4 +1,4 @@
-//! A file system of its own for stores that are to be tortured: made in memory, mounted, and gone afterwards.
+//! File systems for tortured stores: made in memory, mounted, and removed afterwards.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use programs::error::{IoContext, Result};
 use programs::mounts::unmount_below;
 use programs::process::output;
 
-/// Kinds of file system that a store may lie on.
+/// Kinds of file system under a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Linux' usual one.
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Ext4, Self::Xfs, Self::Btrfs, Self::Tmpfs];
 
     /// Its name for `mount -t`.
@@ -45,10 +45,10 @@ pub struct Area {
 }
 
 impl Area {
-    /// Makes and mounts one of `size` bytes.
+    /// Makes and mounts a file system of `size` bytes.
     ///
     /// # Errors
-    /// When it cannot be made or mounted.
+    /// If it cannot be made or mounted.
     pub fn new(kind: Kind, size: u64) -> Result<Self> {
         let area = Self { kind, dir: scratch()? };
         fs::create_dir(area.path()).at(area.path())?;
@@ -67,11 +67,10 @@ impl Area {
         Ok(area)
     }
 
-    /// Mounts a copy of an ext4 image as it was at some moment; what was in flight then is what a power cut
-    /// loses.
+    /// Mounts a copy of an ext4 image, which lacks the writes in flight, as after a power cut.
     ///
     /// # Errors
-    /// When it cannot be copied or mounted.
+    /// If it cannot be copied or mounted.
     pub fn of_copy(image: &Path) -> Result<Self> {
         let area = Self { kind: Kind::Ext4, dir: scratch()? };
         fs::create_dir(area.path()).at(area.path())?;
@@ -85,35 +84,35 @@ impl Area {
         mount.args(["-t", self.kind.name()]);
         match self.kind {
             Kind::Tmpfs => mount.arg("-o").arg(format!("size={size}")).arg("tmpfs"),
-            // What nobody asks to be written is not written for ten minutes.
+            // Delays writes for ten minutes unless a sync asks for them.
             Kind::Ext4 => mount.args(["-o", "loop,commit=600"]).arg(self.image()),
             Kind::Xfs | Kind::Btrfs => mount.args(["-o", "loop"]).arg(self.image()),
         };
         output(mount.arg(self.path())).map(drop)
     }
 
-    /// Mounts it again, writable or not.
+    /// Remounts it read-write or read-only.
     ///
     /// # Errors
-    /// When it cannot be.
+    /// If that fails.
     pub fn remount(&self, writable: bool) -> Result<()> {
         let option = if writable { "remount,rw" } else { "remount,ro" };
         output(Command::new("mount").args(["-o", option]).arg(self.path())).map(drop)
     }
 
-    /// Where it is mounted.
+    /// Its mount point.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("fs")
     }
 
-    /// A path outside of it that goes with it.
+    /// A path outside of it that is removed with it.
     #[must_use]
     pub fn beside(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The file that holds it.
+    /// The file that contains it.
     #[must_use]
     pub fn image(&self) -> PathBuf {
         self.dir.path().join("image")
@@ -129,7 +128,7 @@ impl Drop for Area {
 /// A directory in memory where the machine has one.
 ///
 /// # Errors
-/// When it cannot be made.
+/// If it cannot be made.
 pub fn scratch() -> Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("windowsfilter-torture-");
@@ -141,10 +140,10 @@ pub fn scratch() -> Result<tempfile::TempDir> {
     }
 }
 
-/// Copies a file or directory with everything in it, holes included.
+/// Copies a file or directory tree, including holes.
 ///
 /// # Errors
-/// When it cannot be copied.
+/// If it cannot be copied.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     output(Command::new("cp").args(["-a", "--sparse=always"]).arg(from).arg(to)).map(drop)
 }

@@ -1,9 +1,9 @@
-//! The system calls that change something: the points at which a program is stopped.
+//! System calls that change something: the points at which faults strike.
 //!
 //! Numbers and flags are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl` of Linux,
 //! `asm-generic/fcntl.h`, `linux/loop.h`).
 
-/// Calls whose number alone says that they change something.
+/// Calls that always change something.
 const CHANGING: &[(u64, &str)] = &[
     (18, "pwrite64"),
     (20, "writev"),
@@ -78,11 +78,11 @@ const WRITE: u64 = 1;
 const OPEN: u64 = 2;
 const IOCTL: u64 = 16;
 const OPENAT: u64 = 257;
-/// `O_CREAT | O_TRUNC`, and the bit that makes `O_TMPFILE` of `O_DIRECTORY`.
+/// `O_CREAT | O_TRUNC`, and the bit that turns `O_DIRECTORY` into `O_TMPFILE`.
 const CREATING: u64 = 0o100 | 0o1000 | 0o20_000_000;
 
-/// The name of a call that changes something; `None` for all others. Output for the user, on descriptors 1
-/// and 2, is no change.
+/// The name of a call that changes something; `None` for all others. Output to descriptors 1 and 2 does not
+/// count.
 #[must_use]
 pub fn changing(number: u64, arguments: [u64; 3]) -> Option<&'static str> {
     let listed = |list: &[(u64, &'static str)], wanted| {
@@ -97,14 +97,13 @@ pub fn changing(number: u64, arguments: [u64; 3]) -> Option<&'static str> {
     }
 }
 
-/// Whether a call makes what was written before durable.
+/// Whether a call makes earlier writes durable.
 #[must_use]
 pub fn is_sync(name: &str) -> bool {
     matches!(name, "fsync" | "fdatasync" | "syncfs" | "sync")
 }
 
-/// Whether a call takes something away. When such a call fails, what it should have taken away may stay for
-/// cleanup.
+/// Whether a call removes something. If such a call fails, its target may stay for cleanup.
 #[must_use]
 pub fn is_removal(name: &str) -> bool {
     matches!(name, "unlink" | "unlinkat" | "rmdir" | "umount2")

@@ -1,13 +1,12 @@
-//! What must be true after an operation was struck, whatever it was and wherever it was.
+//! Checks after a fault, the same for every operation and point.
 //!
-//! 1. What the operation said is so: if it ended with success, all of it is done, and if it failed it said
-//!    why and left nothing behind.
-//! 2. `cleanup` (where the store was damaged before: `fsck --repair`) removes what the dead left; then `fsck`
-//!    finds nothing wrong.
+//! 1. The operation's report is true: on success all of it is done; on failure it said why and left nothing
+//!    behind.
+//! 2. `cleanup` (if the store was damaged before: `fsck --repair`) removes the leftovers of killed
+//!    processes; then `fsck` finds nothing wrong.
 //! 3. Every fact is as before the operation or as after it, and every layer verifies.
 //! 4. The operation can be run again and leads to the state after it, and everything can be unmounted.
-//! 5. No file is there that is not there after an operation that nobody disturbed, no mount and no loop
-//!    device stays.
+//! 5. There is no file that an undisturbed run does not leave, and no mount or loop device is left.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +21,7 @@ use programs::error::{Error, IoContext, Result};
 use programs::mounts;
 use programs::process::output;
 
-/// What an undisturbed run leads to.
+/// The result of an undisturbed run.
 pub struct Reference {
     /// The store before it.
     pub before: State,
@@ -30,9 +29,9 @@ pub struct Reference {
     pub after: State,
     /// The store's files after it, once everything is unmounted and cleaned up.
     pub files: State,
-    /// The calls that change something.
+    /// Its calls that change something.
     pub calls: Vec<Call>,
-    /// Whether mounts count: they do not survive the machine.
+    /// Whether mounts are compared: they do not survive a reboot.
     pub mounts_count: bool,
 }
 
@@ -45,7 +44,7 @@ impl Reference {
         self
     }
 
-    /// The facts that are compared with this.
+    /// The facts to compare with this.
     fn facts(&self, place: &Place<'_>, operation: &Operation) -> Result<State> {
         let state = state::read(&place.root, !operation.writes)?;
         Ok(if self.mounts_count { state } else { unmounted(state) })
@@ -57,7 +56,7 @@ fn unmounted(mut state: State) -> State {
     state
 }
 
-/// What a struck operation had done.
+/// How much a struck operation had done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing.
@@ -76,12 +75,12 @@ fn no_differences(what: &str, differences: &[String]) -> Result<()> {
     if differences.is_empty() { Ok(()) } else { problem(format!("{what}: {}", differences.join("; "))) }
 }
 
-/// How a command of the tool ended: its exit code and all it said.
+/// Runs a command of the tool; returns its exit code and output.
 ///
 /// # Errors
-/// When it cannot be started.
+/// If it cannot be started.
 pub fn tool(command: &[String]) -> Result<(i32, String)> {
-    // One that hangs is a finding, too.
+    // A command that hangs is a finding, too.
     let mut limited = Command::new("timeout");
     limited.args(["--signal=KILL", "60"]).args(command).stdin(Stdio::null());
     let out = limited.output().map_err(|source| Error::Start { program: command.join(" "), source })?;
@@ -93,10 +92,10 @@ fn ask(place: &Place<'_>, args: &[&str]) -> Result<(i32, String)> {
     tool(&place.inputs.command(&place.root, args))
 }
 
-/// Runs a command of the tool, which must succeed.
+/// Runs a command of the tool that must succeed.
 ///
 /// # Errors
-/// When it fails.
+/// If it fails.
 pub fn must(place: &Place<'_>, args: &[&str]) -> Result<()> {
     match ask(place, args)? {
         (0, _) => Ok(()),
@@ -104,10 +103,10 @@ pub fn must(place: &Place<'_>, args: &[&str]) -> Result<()> {
     }
 }
 
-/// Checks everything.
+/// Runs all checks.
 ///
 /// # Errors
-/// The first thing that is not as it must be.
+/// The first violated check.
 pub fn after_fault(
     place: &Place<'_>,
     operation: &Operation,
@@ -133,10 +132,10 @@ pub fn after_fault(
     })
 }
 
-/// That an operation did what it said, or left nothing behind.
+/// Checks that an operation did what it reported, or left nothing behind.
 ///
 /// # Errors
-/// When it did not, or said nothing.
+/// If it did not, or failed without a message.
 pub fn what_it_said(
     place: &Place<'_>,
     operation: &Operation,
@@ -166,7 +165,7 @@ pub fn what_it_said(
     Ok(())
 }
 
-/// A sandbox that is frozen would let every writer hang for ever, beyond the reach of any signal.
+/// A sandbox left frozen would block every writer for ever, even against signals.
 fn no_process_is_stuck(place: &Place<'_>) -> Result<()> {
     let storage = place.root.join("mounts").join(BOX).join("storage");
     if storage.exists() && thaw(&storage) {
@@ -175,7 +174,7 @@ fn no_process_is_stuck(place: &Place<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whether there was something to thaw.
+/// Thaws a file system. Returns whether it was frozen.
 pub fn thaw(dir: &Path) -> bool {
     output(Command::new("fsfreeze").arg("--unfreeze").arg(dir)).is_ok()
 }
@@ -195,16 +194,16 @@ fn again(place: &Place<'_>, operation: &Operation, reference: &Reference) -> Res
     no_differences("after running it again", &state::difference(&read()?, after))
 }
 
-/// Unmounts everything, cleans up and looks for what should not be there.
+/// Unmounts everything, cleans up and looks for leftovers.
 fn finish(place: &Place<'_>, reference: &Reference) -> Result<()> {
     let files = rest(place)?;
     no_differences("files", &state::difference(&files, &reference.files))
 }
 
-/// Unmounts everything and cleans up; the answer is what files there are then.
+/// Unmounts everything and cleans up; returns the remaining files.
 ///
 /// # Errors
-/// What cannot be unmounted, or is wrong with what is left.
+/// If something cannot be unmounted, or the remains are wrong.
 pub fn rest(place: &Place<'_>) -> Result<State> {
     unmount_all(place)?;
     wait_for_reclaimers(&place.root)?;
@@ -214,10 +213,10 @@ pub fn rest(place: &Place<'_>) -> Result<State> {
     state::files(&place.root)
 }
 
-/// Unmounts everything, as often as it is mounted.
+/// Unmounts everything, each mount as often as it is counted.
 ///
 /// # Errors
-/// When something cannot be unmounted.
+/// If something cannot be unmounted.
 pub fn unmount_all(place: &Place<'_>) -> Result<()> {
     for id in mounted(place)? {
         must(place, &["umount", &id])?;
@@ -225,10 +224,10 @@ pub fn unmount_all(place: &Place<'_>) -> Result<()> {
     Ok(())
 }
 
-/// As [`unmount_all`] after the kernel could not write something: that is said once, and then lost.
+/// Like [`unmount_all`], after a lost write: the first attempt reports it, the second unmounts.
 ///
 /// # Errors
-/// When something cannot be unmounted.
+/// If something cannot be unmounted.
 pub fn unmount_all_with_losses(place: &Place<'_>) -> Result<()> {
     for id in mounted(place)? {
         match ask(place, &["umount", &id])? {
@@ -242,7 +241,7 @@ pub fn unmount_all_with_losses(place: &Place<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What is mounted, each as often as it is.
+/// All mounts, each as often as it is counted.
 fn mounted(place: &Place<'_>) -> Result<Vec<String>> {
     let store = state::open(&place.root)?;
     let failed = |e: windowsfilter::Error| Error::Unexpected(e.to_string());
@@ -254,8 +253,8 @@ fn mounted(place: &Place<'_>) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Commands that remove layers do not wait until the bytes are gone; whoever deletes them holds a lock until
-/// then.
+/// Waits for background deletions: commands that remove layers do not, and the deleting process holds a
+/// lock.
 fn wait_for_reclaimers(root: &Path) -> Result<()> {
     let layers = root.join("layers");
     for entry in fs::read_dir(&layers).at(&layers)? {
@@ -268,9 +267,9 @@ fn wait_for_reclaimers(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// No mount and no loop device of the store.
+/// Checks that no mount and no loop device of the store is left.
 fn nothing_is_mounted(place: &Place<'_>) -> Result<()> {
-    // The kernel lets go of a loop device a moment after its file system was unmounted.
+    // The kernel frees a loop device a moment after its file system was unmounted.
     let start = Instant::now();
     loop {
         let left = [mounts::below(&place.root)?, loop_devices(&place.root)?].concat();
@@ -289,7 +288,7 @@ fn loop_devices(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for device in fs::read_dir(block).at(block)? {
         let device = device.at(block)?;
-        // One that is not attached has no such file.
+        // A detached device has no such file.
         let file = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
         if Path::new(file.trim_end()).starts_with(root) {
             found.push(format!("{} of {}", device.file_name().to_string_lossy(), file.trim_end()));

@@ -1,8 +1,8 @@
 //! Part 1: every operation, struck at every call that changes something.
 //!
-//! An operation is run once undisturbed, which gives its calls; then once for each call and fault. Threads
-//! and processes may take turns differently each time, so a point may meet another call than it did first, or
-//! none: what must be true does not depend on it.
+//! Each operation runs once undisturbed, to list its calls, and then once for each call and fault. Threads
+//! and processes may interleave differently each time, so a point may strike another call, or none; the
+//! checks do not depend on it.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ use super::tracer::{self, Fault};
 use programs::error::{Error, Result, chain};
 use sample_images::prng::Prng;
 
-/// One run: which operation, at which call, what.
+/// One run: the operation, the point and the fault.
 #[derive(Clone, Copy, Debug)]
 struct Strike {
     operation: usize,
@@ -25,7 +25,7 @@ struct Strike {
     fault: Fault,
 }
 
-/// What to run.
+/// The runs to make.
 pub struct Selection<'a> {
     /// The operations.
     pub operations: Vec<&'static Operation>,
@@ -33,18 +33,18 @@ pub struct Selection<'a> {
     pub point: Option<usize>,
     /// Only these faults.
     pub faults: Vec<Fault>,
-    /// From which the order follows.
+    /// The seed of their order.
     pub seed: u64,
     /// Runs at the same time.
     pub jobs: usize,
-    /// When to stop.
+    /// The time limit.
     pub budget: &'a Budget,
 }
 
-/// Runs them and counts.
+/// Runs them and counts the results.
 ///
 /// # Errors
-/// When an undisturbed run fails, or nothing can be run at all. What a struck run shows is in the table.
+/// If an undisturbed run fails, or nothing can be run at all. Findings of struck runs are in the table.
 pub fn run(depot: &Depot, selection: &Selection<'_>) -> Result<Table> {
     let bench = Bench::new(depot)?;
     let mut references = Vec::new();
@@ -80,7 +80,7 @@ pub fn run(depot: &Depot, selection: &Selection<'_>) -> Result<Table> {
     Ok(table.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-/// All runs, in an order that follows from the seed, so that a run that ends early has met some of
+/// All runs, in an order that follows from the seed, so that a run that ends early has covered some of
 /// everything.
 fn plan(selection: &Selection<'_>, references: &[Reference]) -> Vec<Strike> {
     let mut strikes = Vec::new();
@@ -90,7 +90,7 @@ fn plan(selection: &Selection<'_>, references: &[Reference]) -> Vec<Strike> {
             if selection.point.is_some_and(|only| only != point) {
                 continue;
             }
-            // One process alone is killed with `kill` already.
+            // With a single process, `kill` does the same.
             let faults = selection.faults.iter().filter(|&&fault| fault != Fault::KillOne || several);
             strikes.extend(faults.map(|&fault| Strike { operation, point, fault }));
         }
@@ -109,7 +109,7 @@ fn next(queue: &Mutex<VecDeque<Strike>>, budget: &Budget) -> Option<Strike> {
     queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front()
 }
 
-/// The call that was struck, if any, and what had been done by then.
+/// The struck call, if any, and how much had been done by then.
 type Struck = Result<(Option<String>, Outcome), (Option<String>, Error)>;
 
 fn strike_once(bench: &Bench<'_>, operation: &Operation, reference: &Reference, strike: Strike) -> Struck {

@@ -12,7 +12,7 @@ use programs::error::{Error, IoContext, Result};
 use programs::mounts::unmount_below;
 use programs::process::output;
 
-/// Bytes of the file system that a store is tortured on.
+/// Bytes of the file system under a tortured store.
 const AREA_SIZE: u64 = 256 << 20;
 
 /// Inputs, and a store prepared for each operation.
@@ -25,7 +25,7 @@ impl Depot {
     /// Makes the inputs, and the store that all operations start from.
     ///
     /// # Errors
-    /// When a command fails.
+    /// If a command fails.
     pub fn new(binary: PathBuf) -> Result<Self> {
         let dir = area::scratch()?;
         let files = dir.path().join("inputs");
@@ -37,7 +37,7 @@ impl Depot {
         Ok(depot)
     }
 
-    /// What the stores are made from.
+    /// The inputs of the stores.
     #[must_use]
     pub fn inputs(&self) -> &Inputs {
         &self.inputs
@@ -49,7 +49,7 @@ impl Depot {
         Place { inputs: &self.inputs, root: dir.join("store"), aside: dir.join("aside") }
     }
 
-    /// Where the store for an operation is.
+    /// The directory of an operation's store.
     #[must_use]
     pub fn prepared(&self, operation: &Operation) -> PathBuf {
         self.dir.path().join(operation.name)
@@ -64,7 +64,7 @@ impl Depot {
     /// Prepares the store for an operation.
     ///
     /// # Errors
-    /// When a command fails.
+    /// If a command fails.
     pub fn prepare(&self, operation: &Operation) -> Result<()> {
         let place = self.place(self.dir.path());
         area::copy(&self.common(), &place.root)?;
@@ -73,29 +73,29 @@ impl Depot {
     }
 }
 
-/// Where one run after the other happens.
+/// A place for successive runs.
 pub struct Bench<'a> {
     depot: &'a Depot,
     area: Area,
     /// The place.
     pub place: Place<'a>,
-    /// What the struck command says.
+    /// The output of the struck command.
     pub log: PathBuf,
 }
 
 impl<'a> Bench<'a> {
-    /// One on a file system of its own.
+    /// A bench on a file system of its own.
     ///
     /// # Errors
-    /// When that cannot be made.
+    /// If that cannot be made.
     pub fn new(depot: &'a Depot) -> Result<Self> {
         Self::on(depot, Kind::Ext4, AREA_SIZE)
     }
 
-    /// One on a file system of that kind and of so many bytes.
+    /// A bench on a file system of this kind and size.
     ///
     /// # Errors
-    /// When that cannot be made.
+    /// If that cannot be made.
     pub fn on(depot: &'a Depot, kind: Kind, size: u64) -> Result<Self> {
         let area = Area::new(kind, size)?;
         let place = depot.place(&area.path());
@@ -109,20 +109,20 @@ impl<'a> Bench<'a> {
         &self.area
     }
 
-    /// Takes away the store of the last run and puts a fresh one there, ready for the operation.
+    /// Replaces the last run's store by a fresh one, prepared for the operation.
     ///
     /// # Errors
-    /// When something of the last run cannot be removed, or a command fails.
+    /// If something of the last run cannot be removed, or a command fails.
     pub fn reset(&self, operation: &Operation) -> Result<()> {
         self.clear()?;
         area::copy(&self.depot.prepared(operation), &self.place.root)?;
         (operation.begin)(&self.place)
     }
 
-    /// Takes away whatever is there.
+    /// Removes everything.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// If it cannot be removed.
     pub fn clear(&self) -> Result<()> {
         clear(&self.place)
     }
@@ -130,7 +130,7 @@ impl<'a> Bench<'a> {
     /// Runs the operation once, undisturbed.
     ///
     /// # Errors
-    /// When it fails, or leaves something wrong.
+    /// If it fails, or leaves something wrong.
     pub fn reference(&self, operation: &Operation) -> Result<Reference> {
         self.reset(operation)?;
         let before = state::read(&self.place.root, !operation.writes)?;
@@ -146,16 +146,16 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Unmounts and deletes a store and what is beside it.
+/// Unmounts and deletes a store and the files beside it.
 ///
 /// # Errors
-/// When it cannot be deleted.
+/// If it cannot be deleted.
 pub fn clear(place: &Place<'_>) -> Result<()> {
     let mounts = place.root.join("mounts");
     if let Ok(entries) = fs::read_dir(&mounts) {
         for entry in entries.flatten() {
             let storage = entry.path().join("storage");
-            // What is frozen cannot be unmounted.
+            // A frozen file system cannot be unmounted.
             if storage.exists() {
                 check::thaw(&storage);
             }

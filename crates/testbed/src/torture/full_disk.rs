@@ -1,7 +1,7 @@
 //! Part 2: full and read-only disks, on every kind of file system.
 //!
-//! Nothing is injected here: the file system really has so little left. While it is full the operation must
-//! say so and leave nothing behind, and `fsck` and `cleanup` must work; then space is made and everything is
+//! Nothing is injected: the file system really is nearly full. While it is full, the operation must report
+//! it and leave nothing behind, and `fsck` and `cleanup` must work; then space is freed and everything is
 //! checked as after a crash.
 
 use std::fs;
@@ -18,12 +18,12 @@ use programs::error::{Error, IoContext, Result, chain};
 use programs::process::output;
 use sample_images::prng::Prng;
 
-/// KiB that are left, at most; how many exactly is random.
+/// Upper bounds of the free space, KiB; the exact amount is random.
 const LEFT: &[u64] = &[0, 8, 32, 128, 256, 512, 768, 1024, 1536, 2048, 3072];
-/// Bytes that are left of each file system for stores.
+/// Space for stores on each file system, bytes.
 const ROOM: u64 = 48 << 20;
 
-/// A small file system; of those that cannot be small, most is filled for good.
+/// A small file system; kinds that have a minimum size are mostly filled for good.
 fn bench(depot: &Depot, kind: Kind) -> Result<Bench<'_>> {
     let size = match kind {
         Kind::Ext4 | Kind::Tmpfs => 64 << 20,
@@ -52,7 +52,7 @@ fn available(area: &Area) -> Result<u64> {
 /// Runs every operation on nearly full disks.
 ///
 /// # Errors
-/// When an undisturbed run fails. What a full disk shows is in the table.
+/// If an undisturbed run fails. Findings are in the table.
 pub fn run(depot: &Depot, operations: &[&'static Operation], seed: u64, budget: &Budget) -> Result<Table> {
     let kinds = Kind::ALL
         .iter()
@@ -97,13 +97,13 @@ pub fn run(depot: &Depot, operations: &[&'static Operation], seed: u64, budget: 
     Ok(table)
 }
 
-/// Without mounts, which are undone before anything is compared.
+/// Without mounts, which are undone before the comparison.
 fn reference(bench: &Bench<'_>, operation: &Operation) -> Result<Reference> {
     let reference = bench.reference(operation)?;
     Ok(if operation.writes { reference } else { reference.rebooted() })
 }
 
-/// One run; `None` where the file system cannot be made read-only because a mounted sandbox writes to it.
+/// One run; `None` if the file system cannot be made read-only because a mounted sandbox writes to it.
 fn once(
     bench: &Bench<'_>,
     operation: &Operation,
@@ -130,14 +130,14 @@ fn once(
         check::must(&bench.place, &["cleanup"])?;
     }
     drop(starved);
-    // A sandbox that could not write stays read-only until it is mounted again, as after any error of a disk.
+    // A sandbox that could not write stays read-only until its next mount, as after any disk error.
     if !operation.writes {
         check::unmount_all_with_losses(&bench.place)?;
     }
     check::after_fault(&bench.place, operation, reference, (&traced, Fault::Enospc), &bench.log).map(Some)
 }
 
-/// A file system without room. Dropping this makes room.
+/// A full file system. Dropping this frees the space.
 enum Starved<'a> {
     Full(&'a Area),
     ReadOnly(&'a Area),
@@ -152,7 +152,7 @@ impl<'a> Starved<'a> {
         if left > 0 {
             fs::write(&spare, vec![1; left as usize * 1024]).at(&spare)?;
         }
-        // Written, not promised: some file systems keep promises from a stock of their own.
+        // Real writes, not `fallocate`: some file systems satisfy reservations from reserves.
         for (number, size) in [16 << 20, 1 << 20, 64 << 10, 4 << 10].into_iter().enumerate() {
             let block = vec![1; size];
             let mut count = 0;

@@ -1,8 +1,8 @@
-//! Part 1, lost writes: what a power cut leaves when everything is lost that nobody asked to be durable.
+//! Part 1, lost writes: the state after a power cut that loses everything that was not synced.
 //!
-//! Stores lie on an ext4 in a file, and that ext4 writes only when it is told to. So a copy of the file,
-//! taken when `fsync` and its like return, is the disk as a power cut leaves it at any moment up to the next
-//! sync; the last copy, taken when the command has ended, shows whether its success was durable. Each copy is
+//! Stores are on an ext4 in a file, and that ext4 writes only when told to. So a copy of the file, taken
+//! when `fsync` or a similar call returns, is the disk after a power cut at any moment up to the next sync;
+//! the last copy, taken when the command has ended, shows whether its success was durable. Each copy is
 //! mounted as after a reboot, which replays the journal, and checked like a crash.
 
 use std::fs;
@@ -19,12 +19,12 @@ use super::tracer::{self, Call, Fault, Traced};
 use programs::error::{Error, IoContext, Result, chain};
 use programs::process::output;
 
-/// Runs the operations and checks what each sync leaves.
+/// Runs the operations and checks the state after each sync.
 ///
 /// # Errors
-/// When an undisturbed run fails. What a copy shows is in the table.
+/// If an undisturbed run fails. Findings are in the table.
 pub fn run(depot: &Depot, operations: &[&'static Operation], budget: &Budget) -> Result<Table> {
-    // A program that writes in a sandbox syncs for itself.
+    // A program that writes in a sandbox does its own syncs.
     let operations: Vec<_> =
         operations.iter().filter(|operation| operation.name != "write in a sandbox").collect();
     let bench = Bench::new(depot)?;
@@ -57,7 +57,7 @@ pub fn run(depot: &Depot, operations: &[&'static Operation], budget: &Budget) ->
     Ok(table)
 }
 
-/// Copies of the disk, each with what the command had done by then.
+/// Copies of the disk, each with how much the command had done by then.
 struct Copies {
     _dir: tempfile::TempDir,
     list: Vec<(PathBuf, Traced)>,
@@ -66,7 +66,7 @@ struct Copies {
 impl Copies {
     fn take(bench: &Bench<'_>, operation: &Operation) -> Result<Self> {
         bench.reset(operation)?;
-        // Whatever is there before is durable.
+        // Makes the initial state durable.
         output(Command::new("sync").arg("--file-system").arg(bench.area().path()))?;
         let dir = area::scratch()?;
         let mut list: Vec<(PathBuf, Traced)> = Vec::new();
@@ -108,8 +108,8 @@ fn check_copy(
     outcome
 }
 
-/// After a reboot the records of mounts are of another boot. Here their seals break, too; either way they
-/// count as none.
+/// Simulates a reboot, after which the records of mounts are from another boot. Here this also breaks their
+/// seals; either way they count as none.
 fn forget_boot(root: &Path) -> Result<()> {
     let mounts = root.join("mounts");
     for entry in fs::read_dir(&mounts).at(&mounts)? {

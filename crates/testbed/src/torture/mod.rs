@@ -1,7 +1,6 @@
-//! `cargo xtask torture`: proof that nothing is lost, whatever happens to a store.
+//! `cargo xtask torture`: proves that a store loses nothing under faults.
 //!
-//! Each part is in a file of its own; what must be true after each run is in `check`. `docs/torture.md` tells
-//! users what is checked.
+//! Each part has a file; `check` has the checks after each run. `docs/torture.md` describes them for users.
 
 pub mod area;
 pub mod calls;
@@ -70,17 +69,17 @@ pub enum Part {
     Namespaces,
 }
 
-/// When to stop.
+/// A time limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget(Option<Instant>);
 
 impl Budget {
-    /// So much of the time that was given, from now on.
+    /// A share of the given time, from now on.
     fn share(minutes: Option<u64>, percent: u64) -> Self {
         Self(minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60 * percent / 100)))
     }
 
-    /// Whether it is time to stop.
+    /// Whether the time is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.0.is_some_and(|end| Instant::now() >= end)
@@ -90,7 +89,7 @@ impl Budget {
 /// Runs the parts.
 ///
 /// # Errors
-/// When something was found, or nothing could be run.
+/// If there are findings, or nothing could be run.
 pub fn run(args: &Args) -> Result<()> {
     if !is_root() {
         return Err(Error::Missing("torture mounts file systems: run it as root".into()));

@@ -1,9 +1,9 @@
-//! Part 5: one store, two mount namespaces that see it at two paths, as a host and a container that has it as
-//! a volume.
+//! Part 5: one store in two mount namespaces that see it at two paths, like a host and a container with the
+//! store as a volume.
 //!
-//! The model: it is known in which namespace each sandbox is mounted and what was written to it and synced.
-//! Every command that could take a sandbox from the other namespace must be refused as in use; cleanup and
-//! repair leave it alone; no synced write is ever lost.
+//! The model knows in which namespace each sandbox is mounted, and the synced writes to it. Every command
+//! that could take a sandbox from the other namespace must be refused as in use; cleanup and repair must
+//! leave it alone; no synced write may be lost.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ use sample_images::{Format, Spec};
 const SANDBOXES: usize = 4;
 /// Bytes of the store's file system.
 const SIZE: u64 = 1 << 30;
-/// The exit code of a command that is refused because something is in use.
+/// Exit code of a command refused because something is in use.
 const IN_USE: i32 = 4;
 
 /// A mount namespace that sees the store.
@@ -44,11 +44,11 @@ impl Side {
     }
 }
 
-/// A process that keeps a mount namespace, until it is dropped.
+/// A process that keeps a mount namespace alive, until dropped.
 struct Namespace(Child);
 
 impl Namespace {
-    /// One made by `script`, from within the namespace of `from` if that is given.
+    /// A namespace set up by `script`, run in the namespace of `from` if given.
     fn new(from: Option<&Self>, script: &str, arguments: &[&Path]) -> Result<Self> {
         let script = format!("set -e; {script}; echo ready; read ended");
         let mut command = from.map_or_else(|| Command::new("unshare"), |outer| outer.enter("unshare"));
@@ -65,7 +65,7 @@ impl Namespace {
         }
     }
 
-    /// A command that runs `program` in it.
+    /// A command that runs `program` in the namespace.
     fn enter(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.0.id())).arg(program);
@@ -87,28 +87,28 @@ fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().map_err(|source| Error::Start { program, source })
 }
 
-/// What is known of a sandbox.
+/// The model of a sandbox.
 #[derive(Default)]
 struct Sandbox {
     mounted: Option<Side>,
-    /// What was written and synced.
+    /// Synced writes.
     files: BTreeMap<String, String>,
 }
 
 struct Run<'a> {
     place: &'a Place<'a>,
     there: Namespace,
-    /// Where the store is for `there`.
+    /// The store's path for `there`.
     volume: PathBuf,
     sandboxes: Vec<Sandbox>,
     random: Prng,
     report: Report,
 }
 
-/// Works in both namespaces for `time`, and looks whether everything is as it is known.
+/// Works in both namespaces for `time`, and compares everything with the model.
 ///
 /// # Errors
-/// When the store or the other namespace cannot be prepared.
+/// If the store or the other namespace cannot be prepared.
 pub fn run(depot: &Depot, seed: u64, time: Duration) -> Result<Report> {
     let area = Area::new(Kind::Ext4, SIZE)?;
     let place = depot.place(&area.path());
@@ -160,7 +160,7 @@ fn name(number: usize) -> String {
 }
 
 impl Run<'_> {
-    /// Does something, anything.
+    /// Makes one random step.
     fn step(&mut self) -> Result<()> {
         let number = self.random.below(SANDBOXES as u64) as usize;
         let side = if self.random.chance(50) { Side::Here } else { Side::There };
@@ -222,7 +222,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Both namespaces mount at once: one of them has it then.
+    /// Both namespaces mount at once: exactly one of them succeeds.
     fn race(&mut self, number: usize) -> Result<()> {
         let args = ["mount", &name(number)];
         let commands = [Side::Here, Side::There].map(|side| self.command(side, &args));
@@ -246,8 +246,8 @@ impl Run<'_> {
         self.compare(number)
     }
 
-    /// A third namespace has a copy of the mounts when they are taken off: until it ends, nobody can have the
-    /// sandbox.
+    /// A third namespace keeps a copy of the mounts when they are unmounted: until it ends, no command may
+    /// use the sandbox.
     fn unmount_beside_a_copy(&mut self, number: usize, owner: Side) -> Result<()> {
         let from = (owner == Side::There).then_some(&self.there);
         let copy = Namespace::new(from, ":", &[])?;
@@ -262,7 +262,7 @@ impl Run<'_> {
         self.mount(number, owner.other())
     }
 
-    /// Whatever would take the sandbox from the other namespace.
+    /// Checks that commands that would take the sandbox from the other namespace are refused.
     fn refused(&mut self, number: usize, side: Side) -> Result<()> {
         let name = name(number);
         let commands: [(&'static str, &[&str]); 6] = [
@@ -278,7 +278,7 @@ impl Run<'_> {
         self.compare(number)
     }
 
-    /// The size that it has already.
+    /// Expands to the present size.
     fn grow(&mut self, number: usize, side: Side) -> Result<()> {
         self.expect("layer expand", side, &["layer", "expand", &name(number), "16MB"], 0)
     }
@@ -315,7 +315,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A mounted sandbox holds what was written to it.
+    /// Checks that a mounted sandbox has all its synced writes.
     fn compare(&self, number: usize) -> Result<()> {
         let sandbox = &self.sandboxes[number];
         let Some(side) = sandbox.mounted else { return Ok(()) };
@@ -328,7 +328,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// In the end everything that was written is there, and nothing is wrong with the store.
+    /// At the end, checks all writes and the store.
     fn settle(&mut self) -> Result<()> {
         for number in 0..SANDBOXES {
             if let Some(side) = self.sandboxes[number].mounted {

@@ -1,5 +1,5 @@
-//! The operations that are tortured: how the store is prepared for each, the command, and what may happen
-//! when it is run again.
+//! The operations to torture: the preparation of the store, the command, and the allowed results of running
+//! it again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use programs::error::{Error, IoContext, Result};
 use programs::process::output;
 use sample_images::{Format, Spec};
 
-/// What all operations work with.
+/// The inputs of all operations.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// The tool under test.
     pub binary: PathBuf,
-    /// Where the images and tars are.
+    /// The directory of the images and tars.
     pub dir: PathBuf,
 }
 
 impl Inputs {
-    /// Makes the smallest images that have everything a Windows layer has.
+    /// Makes the smallest images that have everything a Windows layer can have.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// If they cannot be written.
     pub fn make(binary: PathBuf, dir: PathBuf) -> Result<Self> {
         for (seed, layers, name) in [(1, 2, SAMPLE), (2, 1, KEPT)] {
             let spec = Spec {
@@ -69,10 +69,10 @@ impl Inputs {
         [&binary, "--root", &root].into_iter().chain(args.iter().copied()).map(str::to_owned).collect()
     }
 
-    /// Runs the tool and returns what it prints; it must succeed.
+    /// Runs the tool and returns its output; it must succeed.
     ///
     /// # Errors
-    /// When it fails.
+    /// If it fails.
     pub fn run(&self, root: &Path, args: &[&str]) -> Result<String> {
         let command = self.command(root, args);
         output(Command::new(&command[0]).args(&command[1..]))
@@ -81,7 +81,7 @@ impl Inputs {
     /// The topmost layer of an image.
     ///
     /// # Errors
-    /// When there is no such image.
+    /// If there is no such image.
     pub fn top(&self, root: &Path, reference: &str) -> Result<String> {
         let text = self.run(root, &["--json", "image", "inspect", reference])?;
         let value: serde_json::Value =
@@ -94,12 +94,12 @@ impl Inputs {
 
 const SAMPLE: &str = "sample";
 const KEPT: &str = "kept";
-/// The sandbox that every store has, with something in it.
+/// The sandbox in every store, with some content.
 pub const BOX: &str = "keptbox";
 
 /// A store at a place of its own.
 pub struct Place<'a> {
-    /// What is there to work with.
+    /// The inputs.
     pub inputs: &'a Inputs,
     /// The store.
     pub root: PathBuf,
@@ -111,7 +111,7 @@ impl Place<'_> {
     /// Runs the tool on it; it must succeed.
     ///
     /// # Errors
-    /// When it fails.
+    /// If it fails.
     pub fn run(&self, args: &[&str]) -> Result<String> {
         self.inputs.run(&self.root, args)
     }
@@ -144,23 +144,23 @@ pub struct Operation {
     pub begin: fn(&Place<'_>) -> Result<()>,
     /// The command.
     pub command: fn(&Place<'_>) -> Vec<String>,
-    /// Exit codes of running it again when all of it had been done.
+    /// Allowed exit codes of running it again when it had been done completely.
     pub again: &'static [i32],
-    /// What finishes it if running it again cannot know what is left to do.
+    /// The command that finishes it if a second run cannot know the remaining work.
     pub finish: Option<&'static [&'static str]>,
-    /// The store is whole and has no leftovers before.
+    /// Whether the store is intact and without leftovers before.
     pub whole: bool,
-    /// What sandboxes hold depends on when it was run, or on how far it came.
+    /// Whether sandboxes' contents depend on the time, or on how far it came.
     pub writes: bool,
-    /// A capability, as `linux/capability.h` counts them, that root may lack in a container.
+    /// A capability, numbered as in `linux/capability.h`, that root may lack in a container.
     pub capability: Option<u32>,
 }
 
 impl Operation {
-    /// Whether this process may do it.
+    /// Whether this process has the capability.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// If it cannot be read.
     pub fn is_permitted(&self) -> Result<bool> {
         let Some(capability) = self.capability else { return Ok(true) };
         let status = Path::new("/proc/self/status");
@@ -202,7 +202,7 @@ fn apply_extra(place: &Place<'_>) -> Result<()> {
     place.run(&["layer", "apply", "more", "--parent", "extra", &place.inputs.text("layer.tar")]).map(drop)
 }
 
-/// What the dead leave.
+/// Leaves the leftovers of dead processes.
 fn leave_things(place: &Place<'_>) -> Result<()> {
     for dir in ["layers/dead-importing", "layers/gone-removing", "templates/making", "templates/making/root"]
     {
@@ -233,7 +233,7 @@ fn damage(place: &Place<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A mount that nobody recorded.
+/// Makes a mount without a record.
 fn forget_mount(place: &Place<'_>) -> Result<()> {
     mount_box(place)?;
     let record = place.root.join("mounts").join(BOX).join("state.json");
@@ -259,7 +259,7 @@ pub const OPERATIONS: &[Operation] = &[
         name: "create (first of its size)",
         command: |place| place.tool(&["create", "kept:1", "--name", "box", "--size", "18MB"]),
         again: &[1],
-        // An empty sandbox is as old as its template.
+        // An empty sandbox has its template's age.
         writes: true,
         ..PLAIN
     },
@@ -390,7 +390,7 @@ pub const OPERATIONS: &[Operation] = &[
 /// Makes the store that all operations start from.
 ///
 /// # Errors
-/// When a command fails.
+/// If a command fails.
 pub fn prepare_common(place: &Place<'_>) -> Result<()> {
     place.run(&["image", "import", &place.inputs.text("kept.tar")])?;
     place.run(&["create", "kept:1", "--name", BOX, "--size", "16MB"])?;

@@ -1,4 +1,4 @@
-//! The table of what was struck and what came of it.
+//! The table of faults and results.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// An operation with so many calls to strike.
+    /// An operation with this number of calls to strike.
     #[must_use]
     pub fn new(name: &str, points: usize) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Row {
         self.runs[column] += 1;
     }
 
-    /// A run after which all was well.
+    /// Counts a run without findings.
     pub fn count(&mut self, fault: Fault, struck: bool, outcome: Outcome) {
         self.run(fault);
         self.missed += u64::from(!struck);
@@ -52,7 +52,7 @@ impl Row {
         }
     }
 
-    /// A run after which something was wrong.
+    /// Counts a run with a finding.
     pub fn fail(&mut self, fault: Fault) {
         self.run(fault);
         self.failed += 1;
@@ -70,7 +70,7 @@ pub struct Table {
     reported: Instant,
 }
 
-/// Time between two lines that tell how far it is.
+/// Interval between progress lines.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 impl Table {
@@ -84,19 +84,19 @@ impl Table {
         &mut self.rows[number]
     }
 
-    /// Runs after which something was wrong.
+    /// Number of runs with findings.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.rows.iter().map(|row| row.failed).sum()
     }
 
-    /// Runs in which the fault met a call.
+    /// Number of runs in which the fault struck a call.
     #[must_use]
     pub fn struck(&self) -> u64 {
         self.rows.iter().map(|row| row.total() - row.missed).sum()
     }
 
-    /// Whether some time has passed since this was last true.
+    /// Whether the interval has passed since this last returned true.
     pub fn is_time_to_report(&mut self, now: Instant) -> bool {
         let due = now.duration_since(self.reported) > INTERVAL;
         if due {
@@ -105,7 +105,7 @@ impl Table {
         due
     }
 
-    /// How far it is.
+    /// The progress, as text.
     #[must_use]
     pub fn progress(&self) -> String {
         let runs: u64 = self.rows.iter().map(Row::total).sum();

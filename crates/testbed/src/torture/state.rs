@@ -1,5 +1,4 @@
-//! What a store holds, as facts that can be compared: before an operation, after it, and after a crash in its
-//! middle.
+//! A store's content as facts, to compare the states before, after and in the middle of an operation.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,15 +20,15 @@ fn failed(error: &dyn std::error::Error) -> Error {
 /// Opens the store, as every process does.
 ///
 /// # Errors
-/// When it cannot be opened.
+/// If it cannot be opened.
 pub fn open(root: &Path) -> Result<LayerStore> {
     LayerStore::open(root, StorageOptions::default()).map_err(|e| failed(&e))
 }
 
-/// The facts. With `contents`, what each sandbox holds is one of them.
+/// The facts, including each sandbox's contents if `contents`.
 ///
 /// # Errors
-/// A store that cannot be read is a broken one.
+/// If the store cannot be read, which counts as broken.
 pub fn read(root: &Path, contents: bool) -> Result<State> {
     let store = open(root)?;
     let mut state = State::new();
@@ -62,7 +61,8 @@ pub fn read(root: &Path, contents: bool) -> Result<State> {
     Ok(state)
 }
 
-/// Bytes of the file system in a sandbox's image. Source: `struct ext4_super_block` of `fs/ext4/ext4.h`.
+/// Size of the file system in a sandbox's image, bytes. Source: `struct ext4_super_block` of
+/// `fs/ext4/ext4.h`.
 fn file_system_size(image: &Path) -> Result<u64> {
     let mut file = fs::File::open(image).at(image)?;
     let mut blocks = [0; 4];
@@ -73,7 +73,7 @@ fn file_system_size(image: &Path) -> Result<u64> {
 /// Reads every layer and compares it with its digests.
 ///
 /// # Errors
-/// The first layer that is not what it was.
+/// The first damaged layer.
 pub fn verify(root: &Path) -> Result<()> {
     let store = open(root)?;
     for id in store.layers().map_err(|e| failed(&e))? {
@@ -85,7 +85,7 @@ pub fn verify(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Facts that are neither as `before` nor as `after`.
+/// Facts that match neither `before` nor `after`.
 #[must_use]
 pub fn neither(state: &State, before: &State, after: &State) -> Vec<String> {
     let names: std::collections::BTreeSet<&String> =
@@ -108,11 +108,10 @@ pub fn difference(state: &State, wanted: &State) -> Vec<String> {
     neither(state, wanted, wanted)
 }
 
-/// Every file and directory of the store. Those whose content is the same for every run of the same commands,
-/// with their size.
+/// Every file and directory of the store, with the size of those whose content is the same in every run.
 ///
 /// # Errors
-/// When the store cannot be listed.
+/// If the store cannot be listed.
 pub fn files(root: &Path) -> Result<State> {
     let mut files = State::new();
     let mut directories = vec![root.to_owned()];
@@ -140,7 +139,7 @@ pub fn files(root: &Path) -> Result<State> {
     Ok(files)
 }
 
-/// A layer has a lock from the first time it was needed.
+/// A layer gets a lock on first use.
 fn is_lock_of_a_layer(root: &Path, name: &str) -> bool {
     let id = name.strip_prefix("mounts/").and_then(|name| name.strip_suffix(".lock"));
     id.is_some_and(|id| root.join("layers").join(id).exists())

@@ -1,10 +1,10 @@
-//! Part 3: many at once. Processes, some of which are killed, and threads of one process do random things to
-//! the same images and to sandboxes of their own.
+//! Part 3: many at once. Processes, some of them killed, and threads of one process do random operations on
+//! the same images and on sandboxes of their own.
 //!
-//! The model: an actor knows what its own sandbox holds, whether it is mounted and what was committed of it,
-//! because nobody else touches it. Images are everybody's: they come and go at any time, and an operation on
-//! one may find that it is not there or in use, but nothing else. In the end everything an actor knows must
-//! be so, and when all of it is removed the store must be as empty as a new one.
+//! The model: an actor knows its own sandbox's content, whether it is mounted and what was committed of it,
+//! because no other actor touches it. Images are shared: they come and go at any time, and an operation on
+//! one may find it missing or in use, but may not fail otherwise. At the end everything an actor knows must
+//! hold, and when all of it is removed the store must be as empty as a new one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,19 +29,19 @@ use sample_images::{Format, Spec};
 pub const PROCESSES: usize = 8;
 /// Actors in this process, all on one open store.
 pub const THREADS: usize = 64;
-/// Images that everybody works with.
+/// Images that all actors use.
 const IMAGES: usize = 20;
 /// Bytes of the store's file system.
 const SIZE: u64 = 2 << 30;
 /// Bytes of a sandbox.
 const SANDBOX: u64 = 16 << 20;
 
-/// What was done and what was wrong.
+/// Counts and findings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// How often each operation ended in each way.
     pub counts: BTreeMap<(&'static str, &'static str), u64>,
-    /// What must not be.
+    /// Findings.
     pub problems: Vec<String>,
 }
 
@@ -86,7 +86,7 @@ impl Verb {
     }
 }
 
-/// How it ended.
+/// The result of an operation.
 #[derive(Clone, Debug)]
 enum End {
     Done,
@@ -116,7 +116,7 @@ impl End {
     }
 }
 
-/// Who does it: the command, which may be killed, or a thread of ours.
+/// The executor: the command, which may be killed, or a thread of ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hand {
     Process,
@@ -130,17 +130,17 @@ struct Actor<'a> {
     images: &'a [PathBuf],
     random: Prng,
     sandbox: String,
-    /// What the sandbox holds, if there is one.
+    /// The sandbox's expected content, if there is one.
     files: Option<BTreeMap<String, String>>,
     mounted: bool,
     committed: bool,
     report: Report,
 }
 
-/// Runs all actors for `time`, and looks whether everything is as they know it.
+/// Runs all actors for `time`, and compares everything with their models.
 ///
 /// # Errors
-/// When the store cannot be prepared.
+/// If the store cannot be prepared.
 pub fn run(depot: &Depot, seed: u64, time: Duration) -> Result<Report> {
     let area = Area::new(Kind::Ext4, SIZE)?;
     let place = depot.place(&area.path());
@@ -193,7 +193,7 @@ pub fn run(depot: &Depot, seed: u64, time: Duration) -> Result<Report> {
     Ok(report)
 }
 
-/// An image of its own seed; a few of them share their base layer's bytes with none.
+/// An image with its own seed; a few of them share no base layer with others.
 fn image(area: &Area, number: usize) -> Result<PathBuf> {
     let path = area.path().join(format!("image-{number}.tar"));
     let spec = Spec {
@@ -221,12 +221,12 @@ impl Actor<'_> {
         format!("own-{}:1", self.sandbox)
     }
 
-    /// Does something, anything.
+    /// Makes one random step.
     fn step(&mut self) -> Result<()> {
         let number = self.random.below(IMAGES as u64) as usize;
         match self.random.below(12) {
             0 | 1 => match self.run(&Verb::Import(number)) {
-                // Found in the store at first, and gone when it was needed: it says so, and means it.
+                // Removed between lookup and use; the message says so.
                 End::Failed(text) if text.contains("was removed by somebody else meanwhile") => Ok(()),
                 End::Done | End::Killed => Ok(()),
                 other => {
@@ -238,7 +238,7 @@ impl Actor<'_> {
             3 => match self.random.below(4) {
                 0 => self.expect(&Verb::Prune, &[]),
                 1 => self.expect(&Verb::Cleanup, &[]),
-                // It looks at one layer after the other while they come and go.
+                // Layers come and go while it checks one after the other.
                 2 => self.expect(&Verb::Fsck, &["failed"]),
                 _ => Ok(()),
             },
@@ -251,7 +251,7 @@ impl Actor<'_> {
         match (self.files.is_some(), self.mounted, self.random.below(6)) {
             (false, ..) => {
                 let end = self.run(&Verb::Create(sandbox, number));
-                // The image may not be there, or go in this moment.
+                // The image may be missing, or be removed at this moment.
                 match end {
                     End::Done => self.files = Some(BTreeMap::new()),
                     End::Killed => self.files = self.exists()?.then(BTreeMap::new),
@@ -261,7 +261,7 @@ impl Actor<'_> {
                 Ok(())
             }
             (true, false, 0) => {
-                // Cleanup may be looking at it in this moment.
+                // Cleanup may be looking at it at this moment.
                 self.expect(&Verb::RemoveLayer(sandbox), &["in use"])?;
                 self.files = if self.exists()? { self.files.take() } else { None };
                 Ok(())
@@ -286,7 +286,7 @@ impl Actor<'_> {
         let end = self.run(&commit);
         match end {
             End::Done => self.committed = true,
-            // It may have stopped the sandbox; unmounting lets it go on.
+            // It may have left the sandbox frozen; unmounting thaws it.
             End::Killed if self.mounted => {
                 self.unmount()?;
                 self.mounted = self.is_mounted()?;
@@ -297,7 +297,7 @@ impl Actor<'_> {
         Ok(())
     }
 
-    /// However often it is mounted. Stops at the first thing that is wrong.
+    /// Unmounts as often as it is mounted. Stops at the first problem.
     fn unmount(&mut self) -> Result<()> {
         while self.is_mounted()? && self.report.problems.is_empty() {
             self.expect(&Verb::Unmount(self.sandbox.clone()), &[])?;
@@ -316,7 +316,7 @@ impl Actor<'_> {
         self.compare()
     }
 
-    /// The sandbox holds what the actor wrote, on top of what its image has.
+    /// Checks that the sandbox has the actor's writes on top of its image.
     fn compare(&mut self) -> Result<()> {
         let Some(files) = self.files.clone().filter(|_| self.mounted) else { return Ok(()) };
         for (name, content) in files {
@@ -340,7 +340,7 @@ impl Actor<'_> {
         store.mounts(&id).map(|state| state.users() > 0).map_err(|error| Error::Unexpected(error.to_string()))
     }
 
-    /// Runs it; any end but being done, being killed and those `allowed` is a problem.
+    /// Runs it; any result except success, a kill and those in `allowed` is a finding.
     fn expect(&mut self, verb: &Verb, allowed: &[&str]) -> Result<()> {
         let end = self.run(verb);
         if !matches!(end, End::Done | End::Killed) && !allowed.contains(&end.name()) {
@@ -352,8 +352,8 @@ impl Actor<'_> {
     fn run(&mut self, verb: &Verb) -> End {
         let end = match self.hand {
             Hand::Process => {
-                // Nobody knows whether a mount counts whose command was killed; everything else can be looked
-                // up.
+                // After a kill, a mount may or may not be counted, which cannot be looked up; everything
+                // else can.
                 let kill = self.random.chance(20).then(|| Duration::from_micros(self.random.below(40_000)));
                 in_process(self.place, self.images, verb, kill)
             }
@@ -363,7 +363,7 @@ impl Actor<'_> {
         end
     }
 
-    /// In the end: everything is as the actor knows it, and goes.
+    /// At the end, checks the actor's things and removes them.
     fn settle(&mut self) -> Result<()> {
         self.hand = Hand::Thread;
         if self.exists()? != self.files.is_some() {
@@ -423,7 +423,7 @@ fn in_process(place: &Place<'_>, images: &[PathBuf], verb: &Verb, kill: Option<D
     }
 }
 
-/// Stands for the exit code of a command that was killed.
+/// Stands for the exit code of a killed command.
 const KILLED: i32 = -9;
 
 fn killed(command: &[String], after: Duration) -> Result<(i32, String)> {
@@ -438,7 +438,7 @@ fn killed(command: &[String], after: Duration) -> Result<(i32, String)> {
     std::thread::sleep(after);
     // It may have ended by itself.
     child.kill().and_then(|()| child.wait()).map_err(start)?;
-    // What it had done by then is looked up.
+    // A later look finds how much it had done.
     Ok((KILLED, String::new()))
 }
 
@@ -482,7 +482,7 @@ fn call(store: &LayerStore, images: &[PathBuf], verb: &Verb) -> Result<(), windo
     }
 }
 
-/// When everybody has taken their things, cleaning up leaves a store as empty as a new one.
+/// When all actors have removed their things, cleanup must leave a store as empty as a new one.
 fn emptied(place: &Place<'_>) -> Result<()> {
     check::must(place, &["cleanup"])?;
     check::must(place, &["fsck"])?;

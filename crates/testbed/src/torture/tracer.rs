@@ -1,10 +1,10 @@
-//! Runs a program and everything it starts under `ptrace(2)`, and does something to it at the N-th call that
-//! changes something.
+//! Runs a program and all its children under `ptrace(2)`, and injects a fault at the N-th call that changes
+//! something.
 //!
 //! Calls are counted over all threads and processes together, in the order in which they begin; `strace
-//! --inject` counts each thread for itself, so that a point in one thread hides the same point in another.
-//! Nothing here needs a signal handler or a fork of our own: the program is started by a shell that stops
-//! itself, is seized, and goes on.
+//! --inject` counts per thread, so a point in one thread hides the same point in another. This needs no
+//! signal handler and no fork of our own: a shell stops itself, is seized, continues and starts the
+//! program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,12 +22,12 @@ use nix::unistd::Pid;
 use super::calls;
 use programs::error::{Error, IoContext, Result};
 
-/// What is done at a point.
+/// The fault at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Fault {
-    /// Everything that runs is killed before the call: the machine's view of a crash.
+    /// Kills everything before the call, like a crash of the machine.
     Kill,
-    /// Only the process that makes the call is killed; those that it started, or that started it, go on.
+    /// Kills only the calling process; its parents and children go on.
     KillOne,
     /// The call fails: the disk is full.
     Enospc,
@@ -40,7 +40,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 6] =
         [Self::Kill, Self::KillOne, Self::Enospc, Self::Eio, Self::Eintr, Self::Emfile];
 
@@ -67,48 +67,48 @@ impl Fault {
         }
     }
 
-    /// Whether the program goes on and can clean up behind itself.
+    /// Whether the program goes on and can clean up after itself.
     #[must_use]
     pub fn is_error(self) -> bool {
         self.errno().is_some()
     }
 }
 
-/// A call that changes something, as it was met.
+/// A call that changes something, as observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Its name.
     pub name: &'static str,
-    /// The program that made it.
+    /// The calling program.
     pub program: String,
 }
 
-/// What happened.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Traced {
-    /// Exit code of the program itself; `None` when it was killed.
+    /// Exit code of the program itself; `None` if it was killed.
     pub code: Option<i32>,
     /// All calls that changed something, in order.
     pub calls: Vec<Call>,
-    /// Where the fault struck, if the run came that far.
+    /// The struck call, if the run came that far.
     pub struck: Option<Call>,
 }
 
 /// `PTRACE_SYSCALL_INFO_ENTRY` and `_EXIT` of `linux/ptrace.h`.
 const ENTRY: u8 = 1;
 const EXIT: u8 = 2;
-/// How long a run may take.
+/// Longest duration of a run.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Is told about each call that has just ended, with whether it succeeded; everything that is traced and
-/// makes a call waits meanwhile.
+/// Called after each call, with whether it succeeded; the calling thread, and others that make calls, wait
+/// meanwhile.
 pub type Observer<'a> = &'a mut dyn FnMut(&Call, bool) -> Result<()>;
 
-/// Runs `command` to its end, and whatever it started, with `fault` at the `point`-th call (from 0). Output
+/// Runs `command` and all its children to their end, with `fault` at the `point`-th call (from 0). Output
 /// goes to `log`.
 ///
 /// # Errors
-/// When it cannot be started or traced, or takes longer than a minute.
+/// If it cannot be started or traced, or takes longer than a minute.
 pub fn run(
     command: &[String],
     log: &Path,
@@ -119,7 +119,7 @@ pub fn run(
     let (done, watched) = mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
         let late = watched.recv_timeout(TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout);
-        // A killed leader may leave children that hang; they show as mounts and locks that stay.
+        // A killed leader may leave hanging children; they show as mounts and locks that stay.
         late && kill(main, Signal::SIGKILL).is_ok()
     });
     let mut tracer = Tracer {
@@ -152,7 +152,7 @@ fn start(command: &[String], log: &Path) -> Result<Pid> {
     let error = out.try_clone().at(log)?;
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", r#"kill -STOP $$; exec "$@""#, "sh"]).args(command);
-    // The process is reaped by whoever follows it, not through the handle.
+    // The tracer's loop reaps the process, not the handle.
     let child = shell
         .stdin(Stdio::null())
         .stdout(out)
@@ -173,10 +173,10 @@ fn start(command: &[String], log: &Path) -> Result<Pid> {
     Ok(pid)
 }
 
-/// What is known of a thread.
+/// The state of a thread.
 #[derive(Default)]
 struct Thread {
-    /// The call it is in, if that changes something, and the error it shall have.
+    /// The call it is in, if that changes something, and the error to return.
     inside: Option<(Call, Option<Errno>)>,
 }
 
@@ -189,10 +189,10 @@ struct Tracer<'a> {
 }
 
 impl Tracer<'_> {
-    /// Until nothing that is traced is left.
+    /// Runs until all traced processes have ended.
     fn follow(&mut self) -> nix::Result<Result<()>> {
         loop {
-            // Of this thread only: others trace programs of their own.
+            // Only this thread's tracees: other threads trace programs of their own.
             let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let status = match waitpid(None, Some(flags)) {
                 Err(Errno::ECHILD) => return Ok(Ok(())),
@@ -217,7 +217,7 @@ impl Tracer<'_> {
                 _ => continue,
             };
             match stepped {
-                // Killed by somebody in the middle of it; its end will be reported.
+                // Killed by another process in the meantime; its end will be reported.
                 Err(Errno::ESRCH) => {}
                 Err(error) => return Err(error),
                 Ok(Err(error)) => return Ok(Err(error)),
@@ -260,7 +260,7 @@ impl Tracer<'_> {
                 Fault::KillOne => return kill(pid, Signal::SIGKILL),
                 _ => error = fault.errno(),
             }
-            // No such call: nothing is done, and the answer is changed when it comes.
+            // An invalid call number: the kernel does nothing, and the result is replaced on return.
             registers.orig_rax = u64::MAX;
             ptrace::setregs(pid, registers)?;
         }
@@ -288,7 +288,7 @@ impl Tracer<'_> {
 
     fn kill_all(&mut self) {
         for pid in self.threads.keys().copied().collect::<BTreeSet<_>>() {
-            // One that has ended meanwhile needs no killing.
+            // It may have ended already.
             _ = kill(pid, Signal::SIGKILL);
         }
     }

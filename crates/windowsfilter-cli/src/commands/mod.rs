@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Mount(mount::Args),
     #[command(visible_alias = "unmount")]
     Umount(umount::Args),
-    Commit(commit::Args),
+    Commit(Box<commit::Args>),
     Ls(ls::Args),
     Stat(stat::Args),
     Cat(cat::Args),
@@ -73,7 +73,7 @@ pub(crate) fn run(global: &Global, command: Command) -> Result<(), Error> {
         Command::Create(args) => create::run(&store.streams(args.streams).open()?, &args),
         Command::Mount(args) => mount::run(&store.streams(args.streams).open()?, &args),
         Command::Umount(args) => umount::run(&store.open()?, &args),
-        Command::Commit(args) => commit::run(&store.limits(args.limits).open()?, args),
+        Command::Commit(args) => commit::run(&store.limits(args.limits).open()?, *args),
         Command::Ls(args) => ls::run(&store.open()?, &args),
         Command::Stat(args) => stat::run(&store.open()?, &args),
         Command::Cat(args) => cat::run(&store.open()?, &args),

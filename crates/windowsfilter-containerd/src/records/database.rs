@@ -1,8 +1,7 @@
-//! The records' file: a `redb` database, which is closed by the first error of the disk and has to be opened
-//! again.
+//! The records' file: a `redb` database. A disk error closes it, and the next use reopens it.
 //!
-//! redb remembers such an error and refuses everything after it; and whether a commit that failed is in the
-//! file, it only finds out by opening it.
+//! redb remembers such an error and refuses everything after it; only reopening the file shows whether a
+//! failed commit took effect.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
@@ -18,46 +17,45 @@ use super::reserve::Reserve;
 use super::{Change, Record, State};
 use crate::error::{Error, IoContext};
 
-/// Version of the records that this code writes and reads.
+/// Version of the record format.
 const VERSION: u64 = 1;
-/// Key of a snapshot to its record, as JSON.
+/// Maps a snapshot's key to its record, as JSON.
 const SNAPSHOTS: TableDefinition<&str, &[u8]> = TableDefinition::new("snapshots");
-/// Numbers of snapshots that are being made or removed: what carries one of them may be there although no
-/// record needs it.
+/// Numbers of snapshots that are being created or removed: the store may have something under them that no
+/// record needs.
 pub(super) const PENDING: TableDefinition<u64, ()> = TableDefinition::new("pending");
 /// `version`, and `next`: the next number of a snapshot.
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
-/// The file, and room on its disk.
+/// The database file and its reserve.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
     reserve: Reserve,
     database: Option<Database>,
-    /// It was open once: should it vanish, a new one would forget all snapshots.
+    /// Whether it was open once: if it vanishes then, creating a new one would forget all snapshots.
     was_open: bool,
 }
 
 impl DatabaseFile {
-    /// The one at `path`, not opened yet.
+    /// The file at `path`, not opened yet.
     pub(super) fn new(path: &Path) -> Self {
         let reserve = Reserve::new(&reserve_path(path));
         Self { path: path.to_owned(), reserve, database: None, was_open: false }
     }
 
-    /// Whether it is open: at first, and after an error, it is not.
+    /// Whether it is open; not before the first use and not after an error.
     pub(super) fn is_open(&self) -> bool {
         self.database.is_some()
     }
 
-    /// Opens it, creating it where there is none, and reads everything.
+    /// Opens the file, creating it if missing, and reads everything.
     ///
     /// # Errors
-    /// When somebody else has it open, when it is damaged, or when it cannot be created.
+    /// If another process has it open, it is damaged, or it cannot be created.
     pub(super) fn open(&mut self) -> Result<State, Error> {
         match self.try_open() {
-            // redb writes in order to open, over what is there; not every file system can do that without
-            // room.
+            // redb overwrites part of the file to open it; some file systems need free space even for that.
             Err(error) if error.is_full() && self.reserve.spend() => self.try_open(),
             other => other,
         }
@@ -80,13 +78,13 @@ impl DatabaseFile {
         Ok(state)
     }
 
-    /// Whether nothing was ever written, or there is no file.
+    /// Whether the file is missing or empty.
     fn is_empty(&self) -> Result<bool, Error> {
         Ok(absence(&self.path)?.is_some())
     }
 
-    /// Makes an empty one under another name first: what redb has begun to make when the disk is full or the
-    /// power goes, it never opens again. Whoever makes one has the empty file locked, as redb has a full one.
+    /// Creates the database under another name first: redb never opens one whose creation a full disk or
+    /// power loss interrupted. The creator holds a lock on the empty file, as redb does on a real one.
     fn create(&self) -> Result<(), Error> {
         let empty = File::options().create(true).append(true).open(&self.path).at("create", &self.path)?;
         match empty.try_lock() {
@@ -97,7 +95,7 @@ impl DatabaseFile {
             Ok(()) => {}
         }
         if !self.is_empty()? {
-            // Somebody has made it meanwhile.
+            // Another process has created it.
             return Ok(());
         }
         let (new, dir) = (self.path.with_extension("new"), self.path.parent().unwrap_or(Path::new("/")));
@@ -107,7 +105,7 @@ impl DatabaseFile {
         }
         let created = create_database(&new).map_err(|source| failed(&self.path, source));
         if created.is_err() {
-            // It would only take room; the next attempt removes it as well.
+            // Only takes space; the next attempt removes it too.
             let _ = fs::remove_file(&new);
         }
         created?;
@@ -115,11 +113,11 @@ impl DatabaseFile {
         File::open(dir).and_then(|dir| dir.sync_all()).at("sync", dir)
     }
 
-    /// Writes a change, durably, and with it what `state` has not written yet: `next`, so that a number is
-    /// not given twice even if its snapshot is gone, and which numbers are done with.
+    /// Durably writes a change, and what `state` has not written yet: `next`, so that a number is never
+    /// reused even if its snapshot is gone, and the numbers that are no longer pending.
     ///
     /// # Errors
-    /// Any error closes the file, and leaves open whether the change is in it.
+    /// Any error closes the file; the change may or may not have taken effect.
     pub(super) fn write(&mut self, state: &State, change: Change<'_>) -> Result<(), Error> {
         let database = self.database.as_ref().expect("it was opened");
         let written = try_write(database, state, change);
@@ -129,24 +127,24 @@ impl DatabaseFile {
         written.map_err(|source| failed(&self.path, source))
     }
 
-    /// As after an error.
+    /// Closes the file, as an error does.
     #[cfg(test)]
     pub(super) fn close(&mut self) {
         self.database = None;
     }
 
-    /// Frees the room that was kept. Whether there was any.
+    /// Deletes the reserve file. Returns whether it existed.
     pub(super) fn spend_reserve(&mut self) -> bool {
         self.reserve.spend()
     }
 
-    /// Keeps room, if there is any.
+    /// Fills the reserve, if the disk has space.
     pub(super) fn fill_reserve(&mut self) {
         self.reserve.fill();
     }
 }
 
-/// Where room is kept for the records at `path`.
+/// Path of the reserve file for the records at `path`.
 pub(crate) fn reserve_path(path: &Path) -> PathBuf {
     path.with_extension("reserve")
 }
@@ -196,8 +194,8 @@ fn try_write(database: &Database, state: &State, change: Change<'_>) -> Result<(
     Ok(transaction.commit()?)
 }
 
-/// Everything in the database, `None` if nothing was ever written. Writes nothing itself: a full disk would
-/// not let it.
+/// Reads the whole database; `None` if nothing was ever written. Writes nothing: that would fail on a full
+/// disk.
 fn load(path: &Path, database: &Database) -> Result<Option<State>, Error> {
     let failed = |source: redb::Error| failed(path, source);
     let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
@@ -227,7 +225,7 @@ fn load(path: &Path, database: &Database) -> Result<Option<State>, Error> {
         state.insert(Record { key, ..record });
     }
     match transaction.open_table(PENDING) {
-        // An earlier version of this program did not write it.
+        // An earlier version did not write this table.
         Err(TableError::TableDoesNotExist(_)) => state.knows_pending = false,
         table => {
             for entry in table.map_err(|e| failed(e.into()))?.iter().map_err(|e| failed(e.into()))? {
@@ -238,18 +236,18 @@ fn load(path: &Path, database: &Database) -> Result<Option<State>, Error> {
     Ok(Some(state))
 }
 
-/// As [`super::Records::read_copy`].
+/// See [`super::Records::read_copy`].
 pub(super) fn read_copy(path: &Path) -> Result<Option<State>, Error> {
     let Some(bytes) = read_unless_open(path).at("read", path)? else { return Ok(None) };
     parse(path, &bytes).map(Some)
 }
 
-/// As [`super::Records::peek`].
+/// See [`super::Records::peek`].
 pub(super) fn peek(path: &Path) -> Option<State> {
     parse(path, &fs::read(path).ok()?).ok()
 }
 
-/// The records in the bytes of a database; none of them if nothing was ever written.
+/// Parses a database's bytes; no bytes mean no records.
 fn parse(path: &Path, bytes: &[u8]) -> Result<State, Error> {
     if bytes.is_empty() {
         return Ok(State::new());
@@ -263,7 +261,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<State, Error> {
     Ok(load(path, &database)?.unwrap_or_else(State::new))
 }
 
-/// What there is instead of a database, if there is none: nothing was ever written, or what was is gone.
+/// Why there is no database, if there is none: `missing` (never written, or deleted) or `empty`.
 pub(super) fn absence(path: &Path) -> Result<Option<&'static str>, Error> {
     match fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some("missing")),
@@ -271,8 +269,8 @@ pub(super) fn absence(path: &Path) -> Result<Option<&'static str>, Error> {
     }
 }
 
-/// The content of a database, nothing where there is none, unless somebody has it open. Whoever opens one
-/// locks all of it, so that this is no state in between.
+/// A database's bytes, empty if missing; `None` if a process has it open. An open database is locked, so
+/// this never reads an intermediate state.
 fn read_unless_open(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(Vec::new())),

@@ -1,7 +1,8 @@
-//! Room on the disk that is kept for the records.
+//! Disk space reserved for the records.
 //!
-//! On a full disk a removal has to be written before anything can be freed. A file holds the room for that:
-//! it is deleted when a change finds no room, and made again once there is some.
+//! On a full disk a removal must write its record before it can free anything. A reserve file holds the
+//! space for that: a change that finds the disk full deletes it, and it is created again once there is
+//! space.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,10 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// How much: many times what one change takes.
+/// The reserve's size: many times that of one change.
 const SIZE: u64 = 1 << 20;
 
-/// A file that is there for its size.
+/// A file that exists only for its size.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
@@ -21,18 +22,18 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// The one at `path`, which an earlier server may have left.
+    /// The reserve at `path`; an earlier server may have left it.
     pub(super) fn new(path: &Path) -> Self {
         let kept = fs::metadata(path).is_ok_and(|file| file.len() == SIZE);
         Self { path: path.to_owned(), kept }
     }
 
-    /// Gives the room away. Whether there was any.
+    /// Frees the reserve. Returns whether it existed.
     pub(super) fn spend(&mut self) -> bool {
         std::mem::take(&mut self.kept) && fs::remove_file(&self.path).is_ok()
     }
 
-    /// Takes the room, if it is there to be taken.
+    /// Allocates the reserve, if the disk has space.
     pub(super) fn fill(&mut self) {
         if self.kept {
             return;
@@ -41,7 +42,7 @@ impl Reserve {
             Ok(()) => self.kept = true,
             Err(error) => {
                 tracing::debug!("no room is kept for the records: {}: {error}", self.path.display());
-                // A part of it would only be in everybody's way.
+                // A partial reserve would only waste space.
                 let _ = fs::remove_file(&self.path);
             }
         }
@@ -52,7 +53,7 @@ impl Reserve {
         match fallocate(&file, FallocateFlags::empty(), 0, SIZE) {
             Err(Errno::OPNOTSUPP) => {
                 file.write_all(&[1; SIZE as usize])?;
-                // Until then it may have been promised only.
+                // Until the sync the blocks may not be allocated.
                 file.sync_all()
             }
             other => Ok(other?),

@@ -1,4 +1,4 @@
-//! Records are durable, whatever the disk does.
+//! Records stay durable through disk errors.
 
 use std::path::Path;
 
@@ -74,7 +74,7 @@ fn what_is_begun_is_pending_until_it_has_a_record_or_is_ended() {
     let explained = |number| Records::read_copy(&path).unwrap().unwrap().may_have_left(number);
     drop(records);
     assert!(!explained(a.number) && explained(b.number) && !explained(77));
-    // A removal is pending until it is done, which the next change writes.
+    // A removal stays pending until it is done and the next change writes that.
     let records = Records::open(&path).unwrap();
     records.remove(&a, anything).unwrap();
     records.ended(b.number);
@@ -84,12 +84,12 @@ fn what_is_begun_is_pending_until_it_has_a_record_or_is_ended() {
     records.begin(&[c.number]).unwrap();
     drop(records);
     assert!(!explained(a.number) && !explained(b.number) && explained(c.number));
-    // A number that is ended and begun again is pending.
+    // A number that ended and began again is pending.
     let records = Records::open(&path).unwrap();
     records.ended(c.number);
     records.begin(&[c.number]).unwrap();
     assert_eq!(records.pending(), [c.number].into());
-    // A number that is known of is not given away.
+    // A pending number is never allocated.
     records.begin(&[1_000]).unwrap();
     assert_eq!(records.allocate(), 1_001);
 }
@@ -144,7 +144,7 @@ fn a_file_that_is_no_database_is_refused() {
     assert!(matches!(Records::open(&path), Err(Error::RecordsUnusable { .. })));
 }
 
-/// What is done on small disks of every kind that a test can make anywhere.
+/// Runs `test` on each kind of small disk that works on any machine.
 fn on_small_disks(test: impl Fn(&SmallDisk, &Path)) {
     for make in [SmallDisk::ext4, SmallDisk::tmpfs, SmallDisk::btrfs] {
         let dir = tempfile::tempdir().unwrap();
@@ -213,7 +213,7 @@ fn a_database_that_vanishes_under_a_server_is_not_made_anew() {
 fn two_servers_that_start_at_once_do_not_replace_each_others_database() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("snapshots.redb");
-    // What the first has made so far.
+    // The file as the first process has made it so far.
     let making = std::fs::File::create(&path).unwrap();
     making.lock().unwrap();
     assert!(matches!(Records::open(&path).unwrap_err(), Error::Records { .. }));

@@ -26,9 +26,9 @@ use crate::snapshotter::{LayerBlob, Snapshotter};
 
 /// Media type of a layer's tar.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// What the message says of media types that are not supported.
+/// End of the error message for unsupported media types.
 const SUPPORTED: &str = "tar, tar+gzip and tar+zstd of OCI's and Docker's layers are";
-/// How long a blob is kept that nobody refers to: a client has to name it in an image before that.
+/// Lifetime of a new blob's lease: by then the client must have named the blob in an image.
 const LEASE_LIFETIME: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
 /// The service.
@@ -43,7 +43,7 @@ impl DiffService {
         Self { snapshotter, containerd }
     }
 
-    /// The snapshot of `mounts`, which have to be ours.
+    /// The snapshot that `mounts` belong to; an error if they are not ours.
     fn subject(&self, mounts: &[Mount], what: &'static str) -> Result<Arc<Record>, Error> {
         self.snapshotter.of_mounts(mounts)?.ok_or(Error::ForeignMounts { what })
     }
@@ -87,7 +87,7 @@ impl DiffService {
         };
         let (sender, pieces) = mpsc::channel(UNDER_WAY);
         let produced = blocking(move || produce(tar, PieceWriter::new(sender), compression));
-        // Spawned, not polled with the rest: it runs while pieces are sent.
+        // Spawned, not polled here: it runs while pieces are sent.
         let produced = tokio::spawn(produced);
         let produced = async { produced.await.map_err(|_| Error::Panicked)? };
         let Produced { digest, size, .. } = self.containerd.write(&target, pieces, produced).await?;
@@ -101,7 +101,7 @@ impl DiffService {
         Ok(DiffResponse { diff: Some(diff) })
     }
 
-    /// What is compared. `None` on the left: nothing.
+    /// The two snapshots to compare. `None` on the left: compare with nothing.
     fn sides(&self, request: &DiffRequest) -> Result<(Option<Arc<Record>>, Arc<Record>), Error> {
         let left = self.snapshotter.of_mounts(&request.left)?;
         let right = self.snapshotter.of_mounts(&request.right)?;
@@ -160,7 +160,7 @@ fn described(layer: &Descriptor) -> Result<LayerBlob, Error> {
     Ok(LayerBlob { digest: layer.digest.parse()?, size, diff_id: None })
 }
 
-/// The answer to an Apply: digest and length of the tar.
+/// Apply's response: digest and length of the tar.
 fn applied(diff_id: DiffId, size: u64) -> ApplyResponse {
     let applied = Descriptor {
         media_type: LAYER.to_owned(),
@@ -171,8 +171,8 @@ fn applied(diff_id: DiffId, size: u64) -> ApplyResponse {
     ApplyResponse { applied: Some(applied) }
 }
 
-/// Whether a blob of this media type can be a layer: how it is compressed, its first bytes tell. An encrypted
-/// one cannot be read.
+/// Whether a blob of this media type can be a layer. Its first bytes tell the compression; encrypted blobs
+/// cannot be read.
 fn is_layer(media_type: &str) -> bool {
     let known = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
     media_type.is_empty()
@@ -181,7 +181,7 @@ fn is_layer(media_type: &str) -> bool {
             && !media_type.contains("+encrypted")
 }
 
-/// Media type and compression of a new blob.
+/// Media type and compression for a new blob.
 fn wanted(media_type: &str) -> Result<(&str, Compression), Error> {
     const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
     match media_type {
@@ -201,12 +201,12 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A moment of containerd's messages.
+/// A timestamp of containerd's messages as seconds and nanoseconds.
 fn time(timestamp: &Timestamp) -> (i64, u32) {
     (timestamp.seconds, u32::try_from(timestamp.nanos).unwrap_or_default())
 }
 
-/// A name that nothing else in containerd has.
+/// A name unique in containerd.
 fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -214,13 +214,13 @@ fn unique() -> String {
     format!("windowsfilter-{}-{time}-{count}", std::process::id())
 }
 
-/// Compresses `tar` into `to`.
+/// Compresses `tar` into `to` and hashes both.
 fn produce(tar: Box<dyn Read + Send>, to: PieceWriter, compression: Compression) -> Result<Produced, Error> {
     let mut tar = Hashed::new(tar);
     let mut blob = Hashed::new(to);
     let copied = compression.copy(&mut tar, &mut blob).and_then(|()| blob.flush());
     copied.map_err(|source| {
-        // What the walk of a sandbox meets comes as an error of the stream.
+        // Errors of walking the sandbox arrive as errors of the stream.
         match source.downcast::<windowsfilter::Error>() {
             Ok(error) => Error::Store(error),
             Err(source) => Error::Io { action: "read", path: "the changes".into(), source },

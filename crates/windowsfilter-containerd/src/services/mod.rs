@@ -1,4 +1,4 @@
-//! The two services: requests in containerd's messages become calls of the snapshotter, and answers go back.
+//! The two services: translate containerd's requests into calls of the snapshotter, and the results back.
 
 pub(crate) mod diff;
 pub(crate) mod snapshots;

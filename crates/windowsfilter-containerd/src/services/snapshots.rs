@@ -40,8 +40,8 @@ impl SnapshotsService {
         Self { snapshotter, containerd }
     }
 
-    /// Unpacks the layer that a client is going to unpack by itself, from containerd's content store, if the
-    /// store has not got it.
+    /// If a client will unpack this layer by itself, unpacks it into the store first, from containerd's
+    /// content store, unless the store has it.
     async fn unpack_wanted(&self, key: String, stop: Stop) -> Result<(), Error> {
         let snapshotter = Arc::clone(&self.snapshotter);
         let Some(wanted) = blocking(move || snapshotter.wanted(&key, &stop)).await? else { return Ok(()) };
@@ -55,7 +55,7 @@ impl SnapshotsService {
         unpack(&self.snapshotter, &self.containerd, record, namespace, blob).await.map(drop)
     }
 
-    /// Runs `work` with the snapshotter.
+    /// Runs `work` on the snapshotter, in a blocking thread.
     async fn call<T: Send + 'static>(
         &self,
         call: Call,
@@ -109,7 +109,7 @@ impl Snapshots for SnapshotsService {
         let call = Call::new("Mounts", &request, &request.get_ref().key);
         let key = request.into_inner().key;
         let stop = Stop::default();
-        // Dropped with the call: by a client that goes away, and when its deadline has passed.
+        // Dropped with the call: when the client disconnects or the deadline passes.
         let _stops = stop.on_drop();
         call.run(async {
             if self.snapshotter.unpacks_for_clients() {
@@ -188,7 +188,7 @@ impl Snapshots for SnapshotsService {
             })
             .await?
             .into_inner();
-        // Each message is made when it is sent.
+        // Builds each message as it is sent.
         let mut records = records.into_iter();
         let batches = std::iter::from_fn(move || {
             let info: Vec<Info> = records.by_ref().take(BATCH).map(|record| info(&record)).collect();
@@ -247,7 +247,7 @@ fn info(record: &Record) -> Info {
 
 fn timestamp(nanoseconds: i64) -> Timestamp {
     const SECOND: i64 = 1_000_000_000;
-    // The remainder is below 10^9, so it fits.
+    // The remainder is below 10^9, so the cast is exact.
     Timestamp { seconds: nanoseconds.div_euclid(SECOND), nanos: nanoseconds.rem_euclid(SECOND) as i32 }
 }
 

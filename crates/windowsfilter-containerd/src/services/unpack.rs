@@ -1,4 +1,4 @@
-//! A blob of containerd's content store becomes the layer of a snapshot.
+//! Unpacks a blob of containerd's content store into a snapshot's layer.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::pieces::{PieceReader, UNDER_WAY};
 use crate::records::Record;
 use crate::snapshotter::{Cancel, LayerBlob, Snapshotter};
 
-/// Cancels the work of a caller who is gone: then the future that holds this is dropped.
+/// Cancels the work when the caller is gone: its future, which holds this, is dropped then.
 struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
@@ -24,7 +24,7 @@ impl Drop for CancelOnDrop {
 /// Unpacks the blob `layer` into the snapshot `record`.
 ///
 /// # Errors
-/// As [`Snapshotter::unpack`]; a blob that cannot be read.
+/// Like [`Snapshotter::unpack`]; a blob that cannot be read.
 pub(crate) async fn unpack(
     snapshotter: &Arc<Snapshotter>,
     containerd: &Containerd,
@@ -43,7 +43,7 @@ pub(crate) async fn unpack(
     feed.abort();
     match (unpacked, feed.await) {
         (Ok(imported), _) => Ok(imported),
-        // A blob that could not be read is why it could not be unpacked.
+        // If reading the blob failed, that is the cause.
         (Err(error), Ok(Err(cause))) if !matches!(error, Error::Cancelled { .. }) => Err(cause),
         (Err(error), _) => Err(error),
     }

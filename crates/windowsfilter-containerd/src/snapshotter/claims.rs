@@ -1,4 +1,4 @@
-//! One call at a time for each key: others for the same key wait, all others go on.
+//! Per-key locks: calls for the same key run one at a time, others concurrently.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -7,17 +7,17 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::stop::Stop;
 
-/// How soon a call that waits for a key sees that nobody waits for it any more.
+/// How often a call that waits for a key checks whether its caller is gone.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The keys that somebody works on.
+/// The keys that are claimed.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     busy: Mutex<HashSet<String>>,
     freed: Condvar,
 }
 
-/// Keys that are somebody's until this is dropped.
+/// A claim on keys, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Claim<'a> {
     claims: &'a Claims,
@@ -26,14 +26,14 @@ pub(super) struct Claim<'a> {
 
 impl Claims {
     fn busy(&self) -> MutexGuard<'_, HashSet<String>> {
-        // A set is whole after every one of its calls.
+        // Each single call leaves the set consistent.
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nobody has any of the keys, then takes all of them.
+    /// Waits until all of the keys are free, then claims them.
     ///
     /// # Errors
-    /// [`Error::Abandoned`] if nobody waits for the call any more.
+    /// [`Error::Abandoned`] if the caller is gone.
     pub(super) fn claim(&self, keys: &[&str], stop: &Stop) -> Result<Claim<'_>, Error> {
         let mut busy = self.busy();
         while keys.iter().any(|&key| busy.contains(key)) {
@@ -72,7 +72,7 @@ mod tests {
                 sender.send("second").unwrap();
             });
             drop(claims.claim(&["d"], &stop).unwrap());
-            // Nothing can have been sent as long as `first` is held.
+            // The thread cannot have sent anything while `first` is held.
             assert!(receiver.try_recv().is_err());
             drop(first);
             assert_eq!(receiver.recv().unwrap(), "second");

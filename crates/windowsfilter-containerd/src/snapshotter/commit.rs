@@ -15,13 +15,13 @@ use crate::records::{Kind, Record, State};
 use crate::stop::{Stop, Stoppable};
 
 impl Snapshotter {
-    /// Makes the active snapshot `key` the committed snapshot `name`. A layer that was applied only gets its
-    /// name; of a sandbox, the changes become a layer. `given` is the parent that containerd gives a snapshot
-    /// it prepared without one.
+    /// Commits the active snapshot `key` as `name`. An applied layer only gets its name; a sandbox's
+    /// changes become a new layer. `given` is the parent that containerd passes for a snapshot prepared
+    /// without one.
     ///
     /// # Errors
-    /// As containerd's own snapshotters; [`Error::NeverApplied`], [`Error::GivenUp`]; what no Windows layer
-    /// can hold.
+    /// Those of containerd's own snapshotters; [`Error::NeverApplied`], [`Error::GivenUp`]; changes that no
+    /// Windows layer can hold.
     pub(crate) fn commit(
         &self,
         name: &str,
@@ -64,14 +64,14 @@ impl Snapshotter {
             self.release(new);
             return Err(error);
         }
-        // It has the number of the layer now, but what it needed as an active one goes.
+        // The new record keeps the number and the layer; release what only the active snapshot needed.
         let layer = record.layer.clone().filter(|layer| new.layer.as_ref() != Some(layer));
         self.release(Record { layer, ..Record::clone(&record) });
         Ok(())
     }
 
-    /// Makes the layer of an active snapshot, which then owns it. What fails leaves nothing; an applied layer
-    /// it gives up.
+    /// Makes the layer of an active snapshot and owns it. A failure leaves nothing, and gives up an applied
+    /// layer.
     fn make_layer(&self, record: &Record, below: Option<&LayerId>, stop: &Stop) -> Result<LayerId, Error> {
         if let Some(layer) = self.present_layer(record, below)? {
             return Ok(layer);
@@ -87,13 +87,13 @@ impl Snapshotter {
         Ok(published?)
     }
 
-    /// The layer of a snapshot that need not be unpacked, which it owns already.
+    /// The layer of a snapshot that needs no unpacking; the snapshot owns it already.
     fn present_layer(&self, record: &Record, below: Option<&LayerId>) -> Result<Option<LayerId>, Error> {
         let Some(layer) = record.layer.clone().filter(|_| record.kind == Kind::Unpack) else {
             return Ok(None);
         };
         if self.unpacks.look(record.number, |_| ()).is_some() {
-            // Its client has applied the layer all the same.
+            // The client applied the layer anyway.
             return Ok(None);
         }
         if self.store.chain_ids(&layer)?.first() != below {
@@ -112,7 +112,7 @@ impl Snapshotter {
         })
     }
 
-    /// What the sandbox changed up to now, as a layer. Its users may go on.
+    /// Stages the sandbox's changes up to now as a layer. Containers may go on using the sandbox.
     fn stage_changes(&self, record: &Record, stop: &Stop) -> Result<StagedLayer, Error> {
         let id = self.layer_id(record.number)?;
         let request = ImportRequest {
@@ -154,7 +154,7 @@ fn adopted<'a>(record: &'a Record, given: &'a str) -> Result<&'a str, Error> {
     })
 }
 
-/// The layer of the parent, which has to be there and committed.
+/// The parent's layer; an error if the parent is missing or not committed.
 pub(super) fn committed(state: &State, name: &str, parent: &str) -> Result<Option<LayerId>, Error> {
     if parent.is_empty() {
         return Ok(None);

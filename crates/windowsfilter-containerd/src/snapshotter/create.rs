@@ -13,34 +13,34 @@ use crate::labels::{self, PARENT_REF, SNAPSHOT_REF};
 use crate::records::{Kind, Record, State};
 use crate::stop::Stop;
 
-/// A snapshot to be made.
+/// A request to create a snapshot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct New {
     /// Its key.
     pub key: String,
-    /// Name of a committed snapshot, or nothing.
+    /// Name of a committed snapshot, or empty.
     pub parent: String,
-    /// containerd's namespace, if the call says so.
+    /// containerd's namespace, if the call has one.
     pub namespace: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
 
 impl Snapshotter {
-    /// Makes an active snapshot: for a layer to be unpacked into if the key says so, else a sandbox.
+    /// Creates an active snapshot: to unpack a layer into if the key says so, otherwise a sandbox.
     ///
     /// # Errors
-    /// As containerd's own snapshotters; [`Error::LayerPresent`] if the layer is there and need not be
-    /// unpacked.
+    /// Those of containerd's own snapshotters; [`Error::LayerPresent`] if the store has the layer, so that
+    /// unpacking is not needed.
     pub(crate) fn prepare(&self, new: New, stop: &Stop) -> Result<Vec<Mount>, Error> {
         let kind = if key::is_for_unpacking(&new.key) { Kind::Unpack } else { Kind::Sandbox };
         self.create(new, kind, stop)
     }
 
-    /// Makes a view of a committed snapshot, or of nothing.
+    /// Creates a view of a committed snapshot, or of nothing.
     ///
     /// # Errors
-    /// As containerd's own snapshotters.
+    /// Those of containerd's own snapshotters.
     pub(crate) fn view(&self, new: New, stop: &Stop) -> Result<Vec<Mount>, Error> {
         self.create(new, Kind::View, stop)
     }
@@ -54,7 +54,7 @@ impl Snapshotter {
             if let Some(mounts) = self.create_staged(&new)? {
                 return Ok(mounts);
             }
-            // One that is unpacked apart from its parent is not the layer of this name without one.
+            // A layer that is unpacked apart from its parent is not the parentless layer of this name.
             let apart = new.parent.is_empty() && new.labels.contains_key(PARENT_REF);
             if !apart && self.present(&new, below.as_ref())? {
                 return Err(Error::LayerPresent { key: new.key.as_str().into() });
@@ -65,7 +65,7 @@ impl Snapshotter {
         record.thrown = kind == Kind::Unpack && self.is_thrown(&new, &record.namespace);
         self.begin(&record)?;
         let made = self.make(&mut record, below.as_ref()).and_then(|()| {
-            // The parent may have been removed meanwhile.
+            // Check again: the parent may be gone by now.
             self.records.add(&record, |state| check(state, &new).map(drop))
         });
         match made {
@@ -77,8 +77,7 @@ impl Snapshotter {
         }
     }
 
-    /// Notes that something is going to be in the store that carries the number of a new snapshot, if it
-    /// will.
+    /// Marks the number of a new snapshot as pending, if something under it will be created in the store.
     fn begin(&self, record: &Record) -> Result<(), Error> {
         match record.kind {
             Kind::Unpack => Ok(()),
@@ -87,7 +86,7 @@ impl Snapshotter {
         }
     }
 
-    /// Makes what the snapshot needs in the store.
+    /// Creates what the snapshot needs in the store.
     fn make(&self, record: &mut Record, below: Option<&LayerId>) -> Result<(), Error> {
         if record.kind == Kind::Sandbox {
             let options = StorageOptions { size: labels::sandbox_size(&record.labels)? };
@@ -100,10 +99,10 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Makes a snapshot whose layer is in the store, as containerd 2.4 wants it where it unpacks layers side
-    /// by side: it is prepared without its parent, which a label names, and a read-only mount says that
-    /// nothing is to be fetched and applied (`isStaged` of its `core/unpack`). Older versions apply all the
-    /// same. `None` if the layer is not there, or containerd does not ask so.
+    /// Creates a snapshot whose layer is already in the store, for the parallel unpacking of containerd
+    /// 2.4: it prepares the snapshot without its parent, which a label names, and takes a read-only mount
+    /// as the sign that it need not fetch and apply the layer (`isStaged` of its `core/unpack`). Older
+    /// versions apply it anyway. `None` if the layer is missing or containerd does not ask for this.
     fn create_staged(&self, new: &New) -> Result<Option<Vec<Mount>>, Error> {
         let layer = |label| new.labels.get(label).and_then(|value| value.parse::<Digest>().ok());
         let (Some(chain_id), Some(below), true) =
@@ -118,7 +117,7 @@ impl Snapshotter {
         Ok(Some(self.mounts_of(&record)))
     }
 
-    /// Makes a new snapshot an owner of the layer `id`, if it is in the store on top of `below`; the
+    /// Makes a new snapshot an owner of the layer `id`, if the store has it on top of `below`. Returns the
     /// snapshot's number.
     fn own_present(&self, id: &LayerId, below: Option<&LayerId>) -> Result<Option<u64>, Error> {
         if !self.store.contains(id) {
@@ -142,7 +141,7 @@ impl Snapshotter {
         made
     }
 
-    /// The record of a snapshot that needs nothing yet.
+    /// The record of a new snapshot that needs nothing of the store yet.
     fn new_record(new: &New, kind: Kind, number: u64) -> Record {
         let time = now();
         Record {
@@ -161,8 +160,8 @@ impl Snapshotter {
         }
     }
 
-    /// Whether the layer to be unpacked is in the store. If so, containerd finds it in the list as a
-    /// committed snapshot.
+    /// Whether the store has the layer. If so, records it as a committed snapshot, which containerd then
+    /// finds in the list.
     fn present(&self, new: &New, below: Option<&LayerId>) -> Result<bool, Error> {
         let Some(wanted) = new.labels.get(SNAPSHOT_REF) else { return Ok(false) };
         let Ok(chain_id) = wanted.parse::<Digest>() else { return Ok(false) };
@@ -174,11 +173,11 @@ impl Snapshotter {
                 && record.labels.get(SNAPSHOT_REF) == Some(wanted)
         });
         if let Some(twin) = twin {
-            // containerd takes the first that matches; another namespace's must not become shared.
+            // containerd takes the first match; another namespace's snapshot must not become shared.
             return Ok(twin.namespace == namespace);
         }
         let Some(number) = self.own_present(&id, below)? else { return Ok(false) };
-        // Nothing else is called so: keys have no such ending, and numbers are not used twice.
+        // Unique: no client's key ends like this, and numbers are not reused.
         let key = format!("{}#{number}", new.key);
         let record = Record { key, layer: Some(id), ..Self::new_record(new, Kind::Committed, number) };
         self.add_owned(record, new).map(|()| true)
@@ -189,7 +188,7 @@ fn namespace(new: &New) -> String {
     new.namespace.clone().or_else(|| key::namespace(&new.key).map(str::to_owned)).unwrap_or_default()
 }
 
-/// Whether the snapshot can be made now; its parent, if it has one.
+/// Checks that the snapshot can be created. Returns its parent, if it has one.
 fn check(state: &State, new: &New) -> Result<Option<Arc<Record>>, Error> {
     let key = || new.key.as_str().into();
     if state.contains(&new.key) {

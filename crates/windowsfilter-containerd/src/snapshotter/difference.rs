@@ -1,4 +1,4 @@
-//! Diff: what a snapshot changes in its parent, as a layer's tar.
+//! Diff: a snapshot's changes to its parent, as a layer's tar.
 
 use std::io::Read;
 
@@ -11,12 +11,12 @@ use crate::error::Error;
 use crate::records::{Kind, Record};
 
 impl Snapshotter {
-    /// The layer that makes `left`, a view, what `right` is: of a view its layer as it came, of a sandbox its
-    /// changes up to now. `newest` (seconds and nanoseconds since 1970) is the latest time that the changes
-    /// may have.
+    /// The layer that turns `left`, a view, into `right`: for a view its layer unchanged, for a sandbox its
+    /// changes up to now. `newest` (seconds and nanoseconds since 1970) limits the times of the changes.
     ///
     /// # Errors
-    /// [`Error::Unrelated`] unless `left` shows the parent of `right`; what no Windows layer can hold.
+    /// [`Error::Unrelated`] unless `left` shows the parent of `right`; changes that no Windows layer can
+    /// hold.
     pub(crate) fn difference(
         &self,
         left: Option<&Record>,

@@ -1,9 +1,9 @@
-//! Whether the records of a set are those of what the store has in its name, before anything is taken for
-//! nobody's.
+//! Checks that a set's records match what the store has under its name, before anything there is removed as
+//! unneeded.
 //!
-//! Everything that carries a snapshot's number is what its record needs, or of a number that the records call
-//! pending. So what they do not explain is newer than they are: they are gone, empty, an older copy or those
-//! of another store. Then nothing is removed, and nobody serves.
+//! Everything under a snapshot's number is needed by its record, or the records list the number as pending.
+//! So anything else is newer than the records: they are gone, empty, an older copy, or those of another
+//! store. Then the server removes nothing and refuses to start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::error::{Error, IoContext};
 use crate::mounts;
 use crate::records::{Records, State};
 
-/// One set of snapshots, on disk.
+/// The files of one set of snapshots.
 #[derive(Clone, Debug)]
 pub(crate) struct Set<'a> {
     store: &'a LayerStore,
@@ -39,12 +39,12 @@ impl<'a> Set<'a> {
         self.dir.join(RECORDS)
     }
 
-    /// Where links to what is mounted are.
+    /// The directory of links to mounts.
     pub(crate) fn mounts(&self) -> PathBuf {
         self.dir.join("mounts")
     }
 
-    /// Refuses records that are gone although there were some.
+    /// Refuses to go on without records if the set had some.
     ///
     /// # Errors
     /// [`Error::RecordsLost`].
@@ -67,17 +67,17 @@ impl<'a> Set<'a> {
         Err(Error::RecordsLost { path, state, left: named(&left) })
     }
 
-    /// What the store has in the name of this set that `records` do not explain.
+    /// Everything under this set's name in the store that `records` do not explain.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// The store cannot be read.
     pub(crate) fn unexplained(&self, records: &State) -> Result<Vec<Trace>, Error> {
         let mut found = traces::of_set(self.store, self.name)?;
         found.retain(|trace| !trace.is_explained(records));
         Ok(found)
     }
 
-    /// Refuses records that are not those of the store.
+    /// Refuses records that do not match the store.
     ///
     /// # Errors
     /// [`Error::RecordsOld`].
@@ -90,10 +90,10 @@ impl<'a> Set<'a> {
         }
     }
 
-    /// Opens the records, if they are those of the store.
+    /// Opens the records and checks that they match the store.
     ///
     /// # Errors
-    /// As [`Records::open`]; [`Error::RecordsLost`], [`Error::RecordsOld`].
+    /// Those of [`Records::open`]; [`Error::RecordsLost`], [`Error::RecordsOld`].
     pub(crate) fn open(&self) -> Result<Records, Error> {
         self.check_presence()?;
         let records = Records::open(&self.records())?;
@@ -101,12 +101,11 @@ impl<'a> Set<'a> {
         Ok(records)
     }
 
-    /// Gives up records that are lost, old or damaged, and begins new ones in which all that the store has in
-    /// the name of this set is about to be removed. The old ones stay beside them as `snapshots.lost`.
+    /// Gives up lost, old or damaged records and starts new ones, which list everything under this set's
+    /// name in the store as pending removal. Keeps the old file as `snapshots.lost`.
     ///
     /// # Errors
-    /// [`Error::NothingLost`] if nothing is wrong with the records; those of [`Self::open`] that say nothing
-    /// of damage.
+    /// [`Error::NothingLost`] if the records are fine; those of [`Self::open`] that do not mean damage.
     pub(crate) fn start_anew(&self) -> Result<Records, Error> {
         let damage = match self.open() {
             Ok(_) => return Err(Error::NothingLost { path: self.records() }),

@@ -1,10 +1,10 @@
-//! What the hard links of a layer lead to while a client unpacks it by itself.
+//! Targets for the hard links of a layer that a client unpacks by itself.
 //!
-//! BuildKit unpacks each layer into a directory that has nothing of the parents, entry by entry, and makes a
-//! hard link with link(2). In Windows layers links lead to files of lower layers, to entries that come later
-//! in the tar, and to names in another case: there link(2) finds nothing, and the build would end. So an
-//! empty file stands in each place that a link leads to, before the client begins. An entry of that name
-//! replaces it; what is left goes with all the rest.
+//! BuildKit unpacks each layer, entry by entry, into a directory without the parents' files, and creates
+//! hard links with link(2). Links in Windows layers may lead to files of lower layers, to later entries of
+//! the tar, or to names in another case: link(2) fails for these, and the build with it. So this creates an
+//! empty file at each link's target before the client starts. An entry of that name replaces it; the rest
+//! is discarded with the directory.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -15,16 +15,16 @@ use wclayer::tar::{Reader, type_flag};
 use crate::error::{Error, IoContext};
 use crate::stop::Stop;
 
-/// Bytes of the tar that are read at a time.
+/// Read buffer for the tar, bytes.
 const BUFFER: usize = 1 << 20;
-/// Where a layer's files are, and what BuildKit cuts off names and targets. It leaves out all others.
+/// Prefix of a layer's files, which BuildKit strips from names and targets. It skips all other entries.
 const FILES: &[u8] = b"Files/";
 
-/// Makes an empty file below `dir`, which is empty and which only this writes to, for each target of the hard
-/// links in `tar`.
+/// Creates an empty file below `dir` for each hard link target in `tar`. `dir` is empty, and nothing else
+/// writes to it.
 ///
 /// # Errors
-/// A tar that cannot be read; a name that the file system of the store cannot hold; a full disk;
+/// The tar cannot be read; the store's file system cannot hold a name; the disk is full;
 /// [`Error::Abandoned`].
 pub(super) fn place(tar: File, dir: &Path, stop: &Stop) -> Result<(), Error> {
     let mut tar = Reader::new(BufReader::with_capacity(BUFFER, tar));
@@ -40,7 +40,7 @@ pub(super) fn place(tar: File, dir: &Path, stop: &Stop) -> Result<(), Error> {
     Ok(())
 }
 
-/// The path of a link's target below `Files`; `None` if it leads out of there, which finds nothing anyway.
+/// A link target's path below `Files`; `None` if it leads out of there, where link(2) fails anyway.
 fn target(link: &[u8]) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     let link = Path::new(std::ffi::OsStr::from_bytes(link.strip_prefix(FILES).unwrap_or(link)));
@@ -64,8 +64,8 @@ fn place_one(path: &Path) -> Result<(), Error> {
         other => other,
     };
     match created {
-        // Another link leads there, or to something below it, or to what is on the way: of such a layer one
-        // of both is replaced between them, and no directory can stand for both times.
+        // Another link has this target, or one below or above it. A layer can have both only if it replaces
+        // one by the other in between, and one placeholder cannot serve both.
         Err(error)
             if matches!(
                 error.kind(),

@@ -7,11 +7,11 @@
 //! | view | a layer, held mounted | a bind, read-only |
 //! | sandbox | a sandbox, held mounted | a bind |
 //!
-//! The record comes last when something is made and goes first when something is removed, and before and
-//! after that the records call its number pending. So what carries a pending number without a record belongs
-//! to nobody, and `restore` removes it at the next start; what carries any other number without one says that
-//! the records are not those of this store (`health`). A record without what it needs exists only if somebody
-//! else took it away. Everything in here blocks: it is called on threads that may.
+//! Creating writes the record last and removing deletes it first, and around both the records list its
+//! number as pending. So anything under a pending number without a record is unneeded, and `restore`
+//! removes it at the next start; anything under another number without a record means that the records do
+//! not match this store (`health`). A record can lack what it needs only if something else removed that.
+//! Everything here blocks: call it on threads that may.
 
 mod claims;
 mod commit;
@@ -53,18 +53,18 @@ use health::Set;
 use naming::check_set;
 use unpacks::Unpacks;
 
-/// What may be chosen for a set of snapshots.
+/// Options of a set of snapshots.
 #[derive(Clone, Debug)]
 pub struct SnapshotterOptions {
-    /// Name of the set. A containerd has a set of its own: it removes all snapshots it does not know.
+    /// Name of the set. Each containerd needs a set of its own: it removes all snapshots it does not know.
     pub set: String,
-    /// Whether layers that are in the store are neither downloaded nor unpacked again.
+    /// Whether to let containerd skip downloading and unpacking layers that the store has.
     pub skip_existing: bool,
-    /// containerd's namespace in which a client unpacks layers by itself, as BuildKit does, and gets them
+    /// containerd's namespace of a client, such as BuildKit, that unpacks layers by itself and gets them
     /// from the store instead.
     pub buildkit: Option<String>,
-    /// Whether records that are lost, old or damaged are given up, with all that the store has in the name of
-    /// this set.
+    /// Whether to give up lost, old or damaged records, with everything that the store has under this set's
+    /// name.
     pub start_anew: bool,
 }
 
@@ -74,25 +74,25 @@ pub(crate) struct Snapshotter {
     store: LayerStore,
     images: ImageStore,
     set: String,
-    /// Where what is the set's own is.
+    /// The set's directory.
     dir: PathBuf,
-    /// An empty directory, for views of nothing.
+    /// An empty directory, mounted for views of nothing.
     nothing: PathBuf,
     sources: Sources,
     records: Records,
     claims: Claims,
     unpacks: Unpacks,
-    /// Records that are gone, but not all that they needed.
+    /// Records that were removed while something they needed could not be.
     remains: Mutex<Vec<Record>>,
     skip_existing: bool,
     buildkit: Option<String>,
 }
 
 impl Snapshotter {
-    /// Opens a set of snapshots and makes the store and its mounts what the records say.
+    /// Opens a set of snapshots, and brings store and mounts in line with the records.
     ///
     /// # Errors
-    /// Another server has the set; the store or the records cannot be read; [`Error::RecordsLost`],
+    /// Another server has the set open; the store or the records cannot be read; [`Error::RecordsLost`],
     /// [`Error::RecordsOld`].
     pub(crate) fn open(store: LayerStore, options: SnapshotterOptions) -> Result<Self, Error> {
         let SnapshotterOptions { set, skip_existing, buildkit, start_anew } = options;
@@ -134,7 +134,7 @@ impl Snapshotter {
         naming::id(&self.set, number)
     }
 
-    /// What a snapshot is called as an owner and holder of layers.
+    /// A snapshot's name as an owner and holder of layers.
     fn owner(&self, number: u64) -> Result<String, Error> {
         Ok(self.layer_id(number)?.into())
     }
@@ -147,7 +147,7 @@ impl Snapshotter {
         self.records.get(key)
     }
 
-    /// All records, by key: what this containerd made, and nothing else that is in the store.
+    /// All records, by key: the snapshots this containerd made, nothing else of the store.
     pub(crate) fn list(&self) -> Vec<Arc<Record>> {
         self.records.all()
     }
@@ -155,7 +155,8 @@ impl Snapshotter {
     /// The snapshot that these mounts belong to.
     ///
     /// # Errors
-    /// [`Error::NoSuchSnapshot`] if they are ours but it is gone. `None`: they are not ours.
+    /// [`Error::NoSuchSnapshot`] if the mounts are ours but the snapshot is gone. `None` if they are not
+    /// ours.
     pub(crate) fn of_mounts(&self, mounts: &[Mount]) -> Result<Option<Arc<Record>>, Error> {
         let Some(number) = self.sources.number(mounts) else { return Ok(None) };
         match self.records.numbered(number) {
@@ -164,10 +165,10 @@ impl Snapshotter {
         }
     }
 
-    /// The mounts of a view or active snapshot; mounts what is not mounted any more.
+    /// The mounts of a view or active snapshot; mounts its layer or sandbox again if needed.
     ///
     /// # Errors
-    /// A committed snapshot; what cannot be mounted and why.
+    /// The snapshot is committed; mounting fails, and the error says why.
     pub(crate) fn mounts(&self, key: &str, stop: &Stop) -> Result<Vec<Mount>, Error> {
         let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
@@ -192,7 +193,7 @@ impl Snapshotter {
         }]
     }
 
-    /// Sees to it that what a view or sandbox shows is mounted, and returns where.
+    /// Mounts a view's or sandbox's content, if needed, and returns the path.
     fn show(&self, record: &Record) -> Result<Option<PathBuf>, Error> {
         let path = match self.held(record)? {
             Some(layer) => self.store.hold(&layer, &self.owner(record.number)?)?,
@@ -206,9 +207,9 @@ impl Snapshotter {
         Ok(Some(path))
     }
 
-    /// As [`Self::show`], but waits for nobody who reads what is mounted already. A Diff does so for minutes,
-    /// and would else let Mounts and Usage wait, these Remove, and that all of containerd's garbage
-    /// collection.
+    /// Like [`Self::show`], but does not wait for readers of an existing mount. A Diff reads for minutes;
+    /// waiting for it would block Mounts and Usage, these would block Remove, and that all of containerd's
+    /// garbage collection.
     fn shown(&self, record: &Record) -> Result<Option<PathBuf>, Error> {
         let Some(layer) = self.held(record)? else { return self.show(record) };
         let path = self.store.hold_or_find(&layer, &self.owner(record.number)?)?;
@@ -216,7 +217,7 @@ impl Snapshotter {
         Ok(Some(path))
     }
 
-    /// The layer or sandbox that has to be mounted for a snapshot.
+    /// The layer or sandbox to hold mounted for a snapshot.
     fn held(&self, record: &Record) -> Result<Option<LayerId>, Error> {
         Ok(match record.kind {
             Kind::Unpack | Kind::Committed => None,
@@ -225,10 +226,10 @@ impl Snapshotter {
         })
     }
 
-    /// Changes labels, as `paths` say; all of them without paths.
+    /// Updates the labels that `paths` name; all of them if empty.
     ///
     /// # Errors
-    /// A path that is not of labels.
+    /// A path that does not name labels.
     pub(crate) fn update(
         &self,
         key: &str,
@@ -244,10 +245,10 @@ impl Snapshotter {
         Ok(updated)
     }
 
-    /// What the snapshot takes, without its parents.
+    /// The snapshot's disk usage, without its parents.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// The store cannot be read.
     pub(crate) fn usage(&self, key: &str, stop: &Stop) -> Result<Usage, Error> {
         let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
@@ -275,23 +276,24 @@ impl Snapshotter {
         }
     }
 
-    /// Finishes what could not be removed before.
+    /// Retries removals that failed before.
     ///
     /// # Errors
-    /// A store that cannot be listed.
+    /// The store cannot be listed.
     pub(crate) fn cleanup(&self) -> Result<(), Error> {
         self.tidy();
         Ok(self.store.clean_up()?)
     }
 
-    /// Key and namespace, for messages and for what is asked of containerd.
+    /// The snapshot's namespace, for calls to containerd.
     pub(crate) fn namespace_of(&self, record: &Record) -> Option<String> {
         let known = Some(record.namespace.as_str()).filter(|namespace| !namespace.is_empty());
         known.or_else(|| key::namespace(&record.key)).map(str::to_owned)
     }
 }
 
-/// What is used of the file system at `path`. Of a sandbox's view, overlayfs answers for the sandbox's own.
+/// The usage of the file system at `path`. For a sandbox's overlayfs this is that of the sandbox's own file
+/// system.
 fn used(path: &Path) -> Result<Usage, Error> {
     let stat = rustix::fs::statvfs(path).at("ask for the space at", path)?;
     Ok(Usage { size: (stat.f_blocks - stat.f_bfree) * stat.f_frsize, inodes: stat.f_files - stat.f_ffree })
@@ -300,6 +302,6 @@ fn used(path: &Path) -> Result<Usage, Error> {
 /// Nanoseconds since 1970.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Until the year 2262.
+    // Fits until the year 2262.
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

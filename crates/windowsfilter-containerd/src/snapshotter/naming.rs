@@ -1,5 +1,5 @@
-//! What everything is called that a snapshot has in the layer store: sandbox and staged layer by their IDs,
-//! owners and holders by their names.
+//! Names of a snapshot's things in the layer store: the IDs of its sandbox and staged layer, and its name
+//! as owner and holder.
 
 use std::path::PathBuf;
 
@@ -7,33 +7,32 @@ use windowsfilter::{LayerId, LayerStore};
 
 use crate::error::Error;
 
-/// Name of the records in the directory of a set.
+/// File name of the records in a set's directory.
 pub(crate) const RECORDS: &str = "snapshots.redb";
 
-/// Where the sets of snapshots are, a directory each.
+/// The directory that has a subdirectory for each set of snapshots.
 pub(crate) fn sets_dir(store: &LayerStore) -> PathBuf {
     store.root().join("containerd")
 }
 
-/// The ID of a snapshot's sandbox or staged layer, and the name of what else it has.
+/// The ID of a snapshot's sandbox or staged layer, also used as its owner and holder name.
 ///
 /// # Errors
-/// A set with a name that none has.
+/// The set's name is invalid.
 pub(crate) fn id(set: &str, number: u64) -> Result<LayerId, Error> {
     Ok(LayerId::of_server(&format!("{set}-{number}"))?)
 }
 
-/// The set and the number of the snapshot that something called `name` belongs to; `None` if no server calls
-/// anything so.
+/// The set and number in `name`; `None` if no server uses such a name.
 pub(crate) fn parts(name: &str) -> Option<(String, u64)> {
     let given = LayerId::new(name).ok()?;
     let (set, number) = given.servers_part()?.rsplit_once('-')?;
     let number: u64 = number.parse().ok()?;
-    // A name has one form: `containerd-default-07` is nobody's.
+    // Only the canonical form counts: `containerd-default-07` does not.
     (check_set(set).is_ok() && id(set, number).ok()? == given).then(|| (set.to_owned(), number))
 }
 
-/// Refuses what is no name of a set.
+/// Refuses an invalid set name.
 ///
 /// # Errors
 /// [`Error::Name`].

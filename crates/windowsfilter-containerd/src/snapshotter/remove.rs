@@ -1,4 +1,4 @@
-//! Remove, and the end of whatever a snapshot needs in the store.
+//! Remove, and releasing what a snapshot needs of the store.
 
 use std::sync::PoisonError;
 
@@ -8,8 +8,8 @@ use crate::records::{Kind, Record, State};
 use crate::stop::Stop;
 
 impl Snapshotter {
-    /// Removes a snapshot; an Apply that runs for it is stopped and waited for. What is mounted goes, even if
-    /// somebody still uses it.
+    /// Removes a snapshot; stops a running Apply for it and waits for its end. Unmounts even mounts that
+    /// are in use.
     ///
     /// # Errors
     /// [`Error::NoSuchSnapshot`], [`Error::HasChildren`].
@@ -21,8 +21,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Ends what a record needed that is not, or no more, in the records. What cannot be ended now is tried
-    /// again every few seconds, by cleanup, and at the next start: to containerd the snapshot is gone.
+    /// Releases what a record needed that is no longer, or was never, written. On failure, the background
+    /// work, Cleanup and the next start try again: for containerd the snapshot is gone.
     pub(super) fn release(&self, record: Record) {
         match self.try_release(&record) {
             Ok(()) => self.records.ended(record.number),
@@ -77,8 +77,8 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Does what could not be done before: ends what removed snapshots have left, and keeps room for the
-    /// records.
+    /// Retries what failed before: releases the remains of removed snapshots and refills the records'
+    /// reserve.
     pub(crate) fn tidy(&self) {
         self.remove_remains();
         self.records.keep_room();
@@ -86,7 +86,7 @@ impl Snapshotter {
 
     fn remove_remains(&self) {
         let mut remains = std::mem::take(&mut *self.remains.lock().unwrap_or_else(PoisonError::into_inner));
-        // A layer goes after what stands on it, which came later.
+        // Children first: a layer's children have higher numbers.
         remains.sort_by_key(|record| std::cmp::Reverse(record.number));
         for record in remains {
             match self.try_release(&record) {

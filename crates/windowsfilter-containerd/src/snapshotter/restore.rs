@@ -1,6 +1,7 @@
-//! The start: the store and its mounts become what the records say, wherever the last server stopped.
+//! The start: brings the store and its mounts in line with the records, wherever the last server stopped.
 //!
-//! By now the records are those of this store (`health`), so what they do not need was being made or removed.
+//! `health` has verified that the records match this store, so everything they do not need was being
+//! created or removed.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -35,7 +36,7 @@ impl Snapshotter {
         Ok(self.store.clean_up()?)
     }
 
-    /// Layers that were applied and not committed.
+    /// Takes up layers that were applied and not committed.
     fn find_unpacked(&self) -> Result<(), Error> {
         for record in self.records.all().iter().filter(|record| record.kind == Kind::Unpack) {
             match self.store.take_up_staged(&self.layer_id(record.number)?)? {
@@ -49,8 +50,7 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Layers that a commit has published, but whose snapshot does not have its name yet: they are there for
-    /// the next commit.
+    /// Takes up layers that a commit has published but not recorded: the next commit uses them.
     fn find_published(&self) -> Result<(), Error> {
         for trace in traces::of_set(&self.store, &self.set)? {
             let record = self.records.numbered(trace.number);
@@ -65,15 +65,16 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Removes what carries the number of a snapshot that does not need it, or is gone: users first, layers
-    /// after what stands on them.
+    /// Removes what has a snapshot's number but that snapshot does not need, or is gone: users first, then
+    /// layers, children before parents.
     fn remove_unneeded(&self) -> Result<(), Error> {
         let mut unneeded = traces::of_set(&self.store, &self.set)?;
         unneeded.retain(|trace| !trace.is_needed(self.records.numbered(trace.number).as_deref()));
         let numbers: BTreeSet<u64> = unneeded.iter().map(|trace| trace.number).collect();
         let unnoted: Vec<u64> = numbers.difference(&self.records.pending()).copied().collect();
         if !unnoted.is_empty() {
-            // By an earlier version of this program. Should this one be interrupted, they are explained.
+            // Left by an earlier version. Mark them pending, so that they stay explained if this is
+            // interrupted.
             self.records.begin(&unnoted)?;
         }
         unneeded.sort_by_cached_key(|trace| self.order(trace));
@@ -108,7 +109,7 @@ impl Snapshotter {
     fn remove_trace(&self, trace: &Trace) -> Result<(), Error> {
         let owner = self.owner(trace.number)?;
         let removed = match &trace.what {
-            // A sandbox is its snapshot's own, and goes with it.
+            // A sandbox belongs to its snapshot, and is removed with it.
             What::Mount(id) if id.as_str() == owner => self.store.abandon(id, &owner).map_err(Error::from),
             What::Mount(id) => self.store.unhold(id, &owner).map_err(Error::from),
             What::Sandbox(id) => self.store.remove(id).map_err(Error::from),
@@ -124,19 +125,19 @@ impl Snapshotter {
         }
     }
 
-    /// Removes what an import or a sandbox was being made of when the last server ended.
+    /// Removes what was left of an import or sandbox that the last server was creating.
     fn remove_interrupted(&self) -> Result<(), Error> {
         for staged in self.store.staged()?.into_iter().filter(|staged| !staged.kept) {
             if naming::parts(staged.id.as_str()).is_some_and(|(set, _)| set == self.set) {
                 tracing::warn!(set = self.set, "removing what was interrupted: {}-importing", staged.id);
-                // Without a record of its own it is removed by this.
+                // Dropping it removes it, since no record needs it.
                 drop(self.store.take_up_staged(&staged.id)?);
             }
         }
         Ok(())
     }
 
-    /// Makes what one snapshot needs true again.
+    /// Restores the mounts and links that one snapshot needs.
     fn restore_one(&self, record: &Record) -> Result<(), Error> {
         match (record.kind, &record.layer) {
             (Kind::Committed | Kind::Unpack, Some(layer)) => {

@@ -1,16 +1,16 @@
-//! Snapshots that a client unpacks into by itself, and whose content is thrown away.
+//! Snapshots that a client unpacks into by itself, with a result that is discarded.
 //!
-//! BuildKit unpacks the layers of a base image into a mounted snapshot itself, without a differ, and drops
-//! all that only Windows knows (`winApplier` of its `util/winlayers`). In the namespace that `serve
-//! --buildkit` names it gets a directory to do so in; its commit discards that, and takes the layer from the
-//! store, or the one that was unpacked from containerd's content store. The key says which layer it is:
-//! `extract-<id> <chain ID>` (`unlazyLayer` of BuildKit's `cache/refs.go`).
+//! BuildKit unpacks a base image's layers into a mounted snapshot by itself, without a differ, and drops
+//! all of Windows' own metadata (`winApplier` of its `util/winlayers`). In the namespace of `serve
+//! --buildkit` it gets a directory for that; its commit discards the directory and takes the layer from the
+//! store, unpacked from containerd's content store if needed. The key names the layer: `extract-<id> <chain
+//! ID>` (`unlazyLayer` of BuildKit's `cache/refs.go`).
 //!
-//! All that takes time is done when the client asks for the mounts, as BuildKit does after it has prepared
-//! the snapshot: then containerd holds no lock. During a commit it holds that of its database, and nothing
-//! else could be written there; during Prepare one that its garbage collection waits for, and all behind
-//! that. So Prepare makes no directory. A directory that is there is complete: nothing is written to it any
-//! more but by the client. `docs/decisions/0016-buildkits-own-unpacking.md` says what else was possible.
+//! The slow part runs in Mounts, which BuildKit calls after Prepare: containerd holds no lock then. During
+//! Commit it holds that of its database, which would block all other writes; during Prepare it holds one
+//! that its garbage collection waits for, and everything behind that. So Prepare creates no directory. A
+//! directory that exists is complete: from then on only the client writes to it.
+//! `docs/decisions/0016-buildkits-own-unpacking.md` describes the alternatives.
 
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ use crate::labels::SNAPSHOT_REF;
 use crate::records::Record;
 use crate::stop::Stop;
 
-/// What the mounts of a snapshot need of containerd's content store.
+/// A layer to unpack from containerd's content store before a snapshot's mounts can be returned.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// The snapshot.
@@ -35,19 +35,19 @@ pub(crate) struct Wanted {
     pub(crate) namespace: String,
     /// The chain ID of the layer.
     pub(crate) chain_id: Digest,
-    /// What it stands on.
+    /// The parent layer.
     pub(crate) below: Option<LayerId>,
 }
 
 impl Snapshotter {
-    /// Whether a new snapshot to unpack into is one whose client unpacks by itself.
+    /// Whether the client of a new snapshot will unpack by itself.
     pub(super) fn is_thrown(&self, new: &New, namespace: &str) -> bool {
         self.buildkit.as_deref() == Some(namespace)
             && !new.labels.contains_key(SNAPSHOT_REF)
             && key::unpacked_chain(&new.key).is_some()
     }
 
-    /// Whether there is a namespace for such clients.
+    /// Whether a namespace for such clients is configured.
     pub(crate) fn unpacks_for_clients(&self) -> bool {
         self.buildkit.is_some()
     }
@@ -56,15 +56,15 @@ impl Snapshotter {
         self.dir.join("thrown")
     }
 
-    /// The directory that a client unpacks into, if it was made.
+    /// The directory that a client unpacks into, if it exists.
     pub(super) fn thrown(&self, number: u64) -> Option<PathBuf> {
         Some(self.thrown_dir().join(number.to_string())).filter(|dir| dir.is_dir())
     }
 
-    /// Makes that directory, unless it is there. Its layer is in the store or staged by now.
+    /// Creates that directory, if missing. Its layer must be in the store or staged.
     ///
     /// # Errors
-    /// [`Error::NeverApplied`] if the layer is not there; a full disk.
+    /// [`Error::NeverApplied`] if the layer is missing; a full disk.
     pub(super) fn make_thrown(&self, record: &Record, stop: &Stop) -> Result<(), Error> {
         if self.thrown(record.number).is_some() {
             return Ok(());
@@ -85,14 +85,14 @@ impl Snapshotter {
         self.thrown_dir().join(format!("{number}-making"))
     }
 
-    /// Throws away what was unpacked; where there is nothing, nothing is done.
+    /// Removes what the client unpacked; no-op if there is nothing.
     pub(super) fn throw_away(&self, number: u64) -> Result<(), Error> {
         self.sources.unlink(number)?;
         remove(&self.thrown_dir().join(number.to_string()))?;
         remove(&self.making(number))
     }
 
-    /// Throws away what belongs to no snapshot any more, and what was not complete.
+    /// Removes directories that belong to no snapshot or are incomplete.
     pub(super) fn throw_away_leftovers(&self) -> Result<(), Error> {
         let dir = self.thrown_dir();
         let entries = match fs::read_dir(&dir) {
@@ -112,11 +112,11 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// What has to be unpacked from containerd's content store before the mounts of `key` can be given;
-    /// `None` if nothing has. A layer that the store has belongs to the snapshot from here on.
+    /// The layer to unpack from containerd's content store before Mounts of `key` can answer; `None` if
+    /// there is none. Makes the snapshot an owner of the layer if the store has it.
     ///
     /// # Errors
-    /// [`Error::NoSuchSnapshot`]; a parent that is gone.
+    /// [`Error::NoSuchSnapshot`]; a missing parent.
     pub(crate) fn wanted(&self, key: &str, stop: &Stop) -> Result<Option<Wanted>, Error> {
         let _claim = self.claims.claim(&[key], stop)?;
         let record = self.records.get(key)?;
@@ -134,11 +134,11 @@ impl Snapshotter {
         Ok(Some(Wanted { record, namespace, chain_id, below }))
     }
 
-    /// Makes the snapshot an owner of the layer `diff_id`, which is the one that it is for, if that is in the
-    /// store on top of what it stands on. The answer is whether it is.
+    /// Makes the snapshot an owner of its layer, `diff_id`, if the store has it on top of the snapshot's
+    /// parent. Returns whether it does.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// The store cannot be read.
     pub(crate) fn own_found(&self, wanted: &Wanted, diff_id: DiffId) -> Result<bool, Error> {
         let below = wanted.below.as_ref();
         self.own_wanted(&wanted.record, &windowsfilter_image::chain_id(below, diff_id)?, below)
@@ -153,12 +153,12 @@ impl Snapshotter {
             .map(|()| true)
     }
 
-    /// Digest and length of the tar of the layer that is there for a client that unpacks by itself, and asks
-    /// us to apply the same all the same: BuildKit does so with layers from its caches, of which it does not
-    /// know that they are Windows'.
+    /// Digest and length of the layer's tar, if the layer is there for a client that unpacks by itself but
+    /// still calls Apply: BuildKit does so for layers from its caches, which it does not know to be Windows
+    /// layers.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// The store cannot be read.
     pub(crate) fn present_for_client(&self, record: &Record) -> Result<Option<(DiffId, u64)>, Error> {
         if !record.is_thrown() {
             return Ok(None);
@@ -173,7 +173,7 @@ impl Snapshotter {
     }
 }
 
-/// Removes a directory with all that is in it, if it is there.
+/// Removes a directory tree, if it exists.
 fn remove(dir: &std::path::Path) -> Result<(), Error> {
     match windowsfilter::support::remove_tree(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", dir),

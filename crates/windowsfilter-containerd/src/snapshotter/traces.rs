@@ -1,8 +1,7 @@
-//! What is in the layer store in the name of snapshots, found without any records: everything carries the
-//! name of its set and a number.
+//! Everything in the layer store under snapshots' names, found without the records: each name has the set
+//! and the number.
 //!
-//! So whoever has lost the records, or has older ones, is found out before anything is taken for nobody's and
-//! removed.
+//! This detects lost or outdated records before anything is removed as unneeded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,28 +12,28 @@ use super::naming::parts;
 use crate::error::Error;
 use crate::records::{Kind, Record, State};
 
-/// Traces that a message names; it counts the others.
+/// Most traces to name in a message; the rest are counted.
 const SHOWN: usize = 5;
 
-/// Something in the store that carries the number of a snapshot.
+/// Something in the store under a snapshot's number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
     /// The number.
     pub(crate) number: u64,
-    /// What it is.
+    /// Its kind.
     pub(crate) what: What,
 }
 
-/// What is there.
+/// Kinds of traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// A sandbox.
     Sandbox(LayerId),
-    /// A layer that was applied and waits for its name.
+    /// An applied layer that is not committed yet.
     Staged(LayerId),
     /// A layer or sandbox that is held mounted.
     Mount(LayerId),
-    /// A layer that it owns.
+    /// A layer that the snapshot owns.
     Owned(LayerId),
 }
 
@@ -51,7 +50,7 @@ impl fmt::Display for Trace {
 }
 
 impl Trace {
-    /// Whether the snapshot with its number, if there is one, needs it.
+    /// Whether the snapshot of this number needs it.
     pub(crate) fn is_needed(&self, record: Option<&Record>) -> bool {
         let Some(record) = record else { return false };
         let has = |id: &LayerId| record.layer.as_ref() == Some(id);
@@ -65,17 +64,17 @@ impl Trace {
         }
     }
 
-    /// Whether the records say why it is there.
+    /// Whether the records explain it.
     pub(crate) fn is_explained(&self, records: &State) -> bool {
         let record = records.numbered(self.number).map(|record| &**record);
         self.is_needed(record) || records.may_have_left(self.number)
     }
 }
 
-/// All there is in the store, by set.
+/// All traces in the store, by set.
 ///
 /// # Errors
-/// When the store cannot be read.
+/// If the store cannot be read.
 pub(crate) fn by_set(store: &LayerStore) -> Result<BTreeMap<String, Vec<Trace>>, Error> {
     let mut sets = BTreeMap::<String, Vec<Trace>>::new();
     let mut add = |name: &str, what: What| {
@@ -84,7 +83,7 @@ pub(crate) fn by_set(store: &LayerStore) -> Result<BTreeMap<String, Vec<Trace>>,
         }
     };
     for id in store.layers()? {
-        // What cannot be read is the layer's own damage.
+        // An unreadable layer is that layer's own damage.
         for owner in store.owners(&id).unwrap_or_default() {
             add(&owner, What::Owned(id.clone()));
         }
@@ -101,15 +100,15 @@ pub(crate) fn by_set(store: &LayerStore) -> Result<BTreeMap<String, Vec<Trace>>,
     Ok(sets)
 }
 
-/// What there is of one set.
+/// The traces of one set.
 ///
 /// # Errors
-/// When the store cannot be read.
+/// If the store cannot be read.
 pub(crate) fn of_set(store: &LayerStore, set: &str) -> Result<Vec<Trace>, Error> {
     Ok(by_set(store)?.remove(set).unwrap_or_default())
 }
 
-/// Names traces for a message: the first few, and how many more.
+/// Lists traces for a message: the first few, and the number of others.
 pub(crate) fn named(traces: &[impl ToString]) -> String {
     let mut shown: Vec<String> = traces.iter().take(SHOWN).map(ToString::to_string).collect();
     if traces.len() > SHOWN {

@@ -1,4 +1,4 @@
-//! Apply: a blob becomes a staged layer, which Commit gives its name.
+//! Apply: turns a blob into a staged layer, which Commit names.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -12,24 +12,23 @@ use crate::error::Error;
 use crate::labels;
 use crate::records::{Kind, Record};
 
-/// The blob of a layer, and what it has to be.
+/// A layer's blob, with what it must match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LayerBlob {
     /// Its digest.
     pub(crate) digest: Digest,
     /// Its length, bytes.
     pub(crate) size: u64,
-    /// Digest of what it is uncompressed, where that is known.
+    /// Digest of its uncompressed content, if known.
     pub(crate) diff_id: Option<DiffId>,
 }
 
 impl Snapshotter {
-    /// Reads `layer` from `blob` into the snapshot. It is durable when this
-    /// returns, and gone if it fails.
+    /// Imports `layer` from `blob` into the snapshot. It is durable on success and removed on failure.
     ///
     /// # Errors
-    /// [`Error::NotForApply`], [`Error::AppliedAlready`], [`Error::BeingApplied`]; a blob that is not what
-    /// `layer` and the snapshot's labels say or is no Windows layer; [`Error::Cancelled`].
+    /// [`Error::NotForApply`], [`Error::AppliedAlready`], [`Error::BeingApplied`]; a blob that does not
+    /// match `layer` and the snapshot's labels, or is not a Windows layer; [`Error::Cancelled`].
     pub(crate) fn unpack(
         &self,
         record: &Arc<Record>,
@@ -49,14 +48,14 @@ impl Snapshotter {
                 Progress::Done => Error::AppliedAlready { key: key(), digest: digest.to_string() },
                 _ => Error::BeingApplied { action: "apply to", key: key() },
             })?;
-        // Looked at again now that whoever removes or commits the snapshot sees this Apply.
+        // Check again: from here on Remove and Commit see this Apply.
         let now = self.records.numbered(record.number).filter(|now| now.kind == Kind::Unpack);
         now.ok_or_else(|| Error::NoSuchSnapshot { key: key() })?;
         let request = ImportRequest { blob, expect, progress: &(), label: digest.to_string() };
         let cancelled = || Error::Cancelled { key: key(), digest: digest.to_string() };
         let staged = self.store.stage(&self.layer_id(record.number)?, request).map_err(Error::from);
         let mut staged = match staged {
-            // Then its error only says that there were no more bytes.
+            // The error only says that the stream ended early.
             Err(_) if cancel.is_cancelled() => return Err(cancelled()),
             other => other?,
         };
@@ -75,8 +74,8 @@ impl Snapshotter {
         }
     }
 
-    /// Notes whether containerd was told that a layer was applied. Then it stays until its snapshot goes, and
-    /// where it is gone, that is somebody's fault.
+    /// Records whether containerd got a success for an applied layer. From then on the layer stays until
+    /// its snapshot is removed; if it is missing, something else removed it.
     pub(super) fn set_applied(&self, number: u64, applied: bool) -> Result<(), Error> {
         self.records.modify(number, |record| Record { applied, ..record.clone() })
     }

@@ -1,4 +1,4 @@
-//! Layers between Apply and Commit: being read, or complete and waiting for their name.
+//! Layers between Apply and Commit: being read, or complete and not committed yet.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use windowsfilter::StagedLayer;
 
-/// The layers, by number of their snapshot.
+/// The layers, by their snapshot's number.
 #[derive(Debug, Default)]
 pub(super) struct Unpacks {
     layers: Mutex<HashMap<u64, Unpack>>,
@@ -21,7 +21,7 @@ enum Unpack {
     GivenUp,
 }
 
-/// What a snapshot has to do with a layer.
+/// The state of a snapshot's layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// Nothing was applied to it.
@@ -30,7 +30,7 @@ pub(super) enum Progress {
     Running,
     /// It was applied.
     Done,
-    /// It was applied, but a commit that failed has given it up.
+    /// It was applied, but a failed commit has given it up.
     GivenUp,
 }
 
@@ -45,12 +45,12 @@ struct Inner {
 }
 
 impl Cancel {
-    /// `source` feeds the Apply with what it reads: without it, it comes to an end.
+    /// `source` feeds the Apply its blob: aborting it ends the Apply.
     pub(crate) fn new(source: tokio::task::AbortHandle) -> Self {
         Self(Arc::new(Inner { cancelled: AtomicBool::new(false), source }))
     }
 
-    /// Stops it.
+    /// Stops the Apply.
     pub(crate) fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
         self.0.source.abort();
@@ -72,11 +72,11 @@ pub(super) struct Running<'a> {
 
 impl Unpacks {
     fn layers(&self) -> MutexGuard<'_, HashMap<u64, Unpack>> {
-        // A map is whole after every one of its calls.
+        // Each single call leaves the map consistent.
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an Apply, unless there is one or a layer: then says so.
+    /// Starts an Apply; if one is running or done, returns that state.
     pub(super) fn begin(&self, number: u64, cancel: Cancel) -> Result<Running<'_>, Progress> {
         let mut layers = self.layers();
         match layers.get(&number) {
@@ -88,12 +88,12 @@ impl Unpacks {
         Ok(Running { unpacks: self, number, cancel })
     }
 
-    /// A layer that an earlier server has left.
+    /// Adds a layer that an earlier server left.
     pub(super) fn found(&self, number: u64, layer: StagedLayer) {
         self.layers().insert(number, Unpack::Done(Box::new(layer)));
     }
 
-    /// Looks at a complete layer.
+    /// Runs `look` on a complete layer.
     pub(super) fn look<T>(&self, number: u64, look: impl FnOnce(&StagedLayer) -> T) -> Option<T> {
         match self.layers().get(&number) {
             Some(Unpack::Done(layer)) => Some(look(layer)),
@@ -101,7 +101,7 @@ impl Unpacks {
         }
     }
 
-    /// Takes the complete layer away. Until [`Self::discard`] it counts as given up.
+    /// Takes the complete layer. Until [`Self::discard`] it counts as given up.
     pub(super) fn take(&self, number: u64) -> Result<StagedLayer, Progress> {
         let mut layers = self.layers();
         let Some(unpack) = layers.get_mut(&number) else { return Err(Progress::None) };
@@ -115,7 +115,7 @@ impl Unpacks {
         }
     }
 
-    /// Stops a running Apply and waits for its end; gives up what is complete.
+    /// Stops a running Apply and waits for its end; discards a complete layer.
     pub(super) fn discard(&self, number: u64) {
         let mut layers = self.layers();
         while let Some(Unpack::Running(cancel)) = layers.get(&number) {
@@ -131,7 +131,7 @@ impl Unpacks {
 }
 
 impl Running<'_> {
-    /// The layer is complete. It is given back if it was cancelled by now.
+    /// Marks the layer complete; returns it if the Apply was cancelled.
     pub(super) fn finish(self, layer: StagedLayer) -> Result<(), Box<StagedLayer>> {
         let layer = Box::new(layer);
         let mut layers = self.unpacks.layers();

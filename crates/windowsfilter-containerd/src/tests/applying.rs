@@ -1,4 +1,4 @@
-//! Apply: what becomes of blobs, good and bad.
+//! Apply with good and bad blobs.
 
 use std::fs;
 
@@ -15,12 +15,12 @@ use crate::api::types::Mount;
 const KEY: &str = "default/3/extract-1 sha256:ab";
 
 fn tar() -> Vec<u8> {
-    // Larger than what is under way at once.
+    // Larger than the pieces in flight.
     let noise: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     layer(&[("a.txt", b"a"), ("noise", &noise)])
 }
 
-/// Nothing is left of an Apply but the prepared snapshot, which can be removed, and tried again before.
+/// Checks that a failed Apply left only the prepared snapshot, which can be applied again, and removed.
 async fn assert_nothing_left(fixture: &mut Fixture) {
     fixture.assert_layers(&[]);
     let staged = fs::read_dir(fixture.path("store/layers")).unwrap().count();
@@ -139,7 +139,7 @@ async fn a_diff_id_that_containerd_announced_is_checked() {
     assert_nothing_left(&mut fixture).await;
 }
 
-/// A prepared snapshot, and a blob of which containerd sends half and then nothing.
+/// A prepared snapshot, and a blob of which containerd sends only half.
 async fn hanging_blob(fixture: &mut Fixture) -> (Vec<Mount>, Digest, Vec<u8>) {
     let mounts = fixture.prepare(KEY, "").await.unwrap();
     let blob = gzip(&tar());
@@ -148,7 +148,7 @@ async fn hanging_blob(fixture: &mut Fixture) -> (Vec<Mount>, Digest, Vec<u8>) {
     (mounts, digest, blob)
 }
 
-/// An Apply on its way that has got all there is of such a blob.
+/// A running Apply that has received everything of such a blob.
 async fn apply_until_it_hangs(
     fixture: &Fixture,
     mounts: Vec<Mount>,
@@ -190,7 +190,7 @@ async fn remove_stops_a_running_apply_and_waits_for_it() {
     refused(fixture.commit("n", KEY).await, Code::FailedPrecondition, "being applied");
     refused(fixture.apply(mounts, digest, blob.len()).await, Code::FailedPrecondition, "being applied");
     fixture.remove(KEY).await.unwrap();
-    // Nothing is left when Remove answers.
+    // Nothing is left when Remove returns.
     assert_eq!(fs::read_dir(fixture.path("store/layers")).unwrap().count(), 0);
     refused(apply.await.unwrap(), Code::Cancelled, "cancelled");
     fixture.assert_layers(&[]);
@@ -202,7 +202,7 @@ async fn an_apply_whose_caller_is_gone_leaves_nothing() {
     let (mounts, digest, blob) = hanging_blob(&mut fixture).await;
     let apply = apply_until_it_hangs(&fixture, mounts.clone(), digest, blob.len()).await;
     apply.abort();
-    // Its end is heard of when another Apply is let in.
+    // The first Apply has ended once another one is accepted.
     fixture.fake.state().blobs.insert(digest.to_string(), Blob::Whole(blob.clone()));
     loop {
         match fixture.apply(mounts.clone(), digest, blob.len()).await {
@@ -232,7 +232,7 @@ async fn what_is_not_ours_is_left_to_other_differs_and_what_is_ours_is_not() {
     let mut request = apply_request(mounts.clone(), &digest.to_string(), tar.len() as i64);
     request.get_mut().diff.as_mut().unwrap().media_type = "application/vnd.in-toto+json".into();
     refused(fixture.diff.apply(request).await, Code::Unimplemented, "in-toto");
-    // walking would write plain files into a sandbox.
+    // Otherwise walking would write plain files into a sandbox.
     let sandbox = fixture.prepare("c", "").await.unwrap();
     refused(fixture.apply(sandbox, digest, tar.len()).await, Code::FailedPrecondition, "extract-");
     fixture.remove(KEY).await.unwrap();

@@ -1,4 +1,4 @@
-//! A client that unpacks layers by itself, as BuildKit does, gets those of the store or of containerd's
+//! A client that unpacks layers by itself, like BuildKit, gets the layers of the store or of containerd's
 //! content store.
 
 use std::fs;
@@ -25,7 +25,7 @@ fn top() -> Vec<u8> {
     layer(&[("top.txt", b"top")])
 }
 
-/// The chain IDs of both.
+/// The chain IDs of both layers.
 fn chain() -> [Digest; 2] {
     let base = Digest::of(&base());
     [base, Digest::of(format!("{base} {}", Digest::of(&top())).as_bytes())]
@@ -39,7 +39,7 @@ fn name(chain_id: Digest) -> String {
     format!("buildkit/9/{chain_id}")
 }
 
-/// Prepares a snapshot and unpacks `tar` into it as BuildKit does: without anything that only Windows knows.
+/// Prepares a snapshot and unpacks `tar` into it as BuildKit does: without Windows' own metadata.
 async fn unpack(fixture: &mut Fixture, key: &str, parent: &str, tar: &[u8]) -> PathBuf {
     let prepared = fixture.prepare(key, parent).await.unwrap();
     assert_eq!(prepared[0].options, ["rbind", "rw"]);
@@ -48,14 +48,14 @@ async fn unpack(fixture: &mut Fixture, key: &str, parent: &str, tar: &[u8]) -> P
     let dir = fs::canonicalize(shown(&mounts)).unwrap();
     unpack_files(tar, &dir);
     fs::write(dir.join("junk.txt"), "junk").unwrap();
-    // Whoever asks again is given the same, as it is.
+    // Asking again returns the same.
     assert_eq!(fixture.mounts(key).await.unwrap(), mounts);
     assert!(dir.join("junk.txt").exists());
     dir
 }
 
-/// What `winApplier` of BuildKit's `util/winlayers` and containerd's `archive.Apply` make of a layer: all in
-/// `Files`, each entry replacing what has its name, links made at once.
+/// Does the same as `winApplier` of BuildKit's `util/winlayers` and containerd's `archive.Apply`: unpacks
+/// only `Files`, each entry replacing an earlier one of its name, links created at once.
 fn unpack_files(tar: &[u8], dir: &Path) {
     let below = |path: &Path| Some(dir.join(path.strip_prefix("Files").ok()?));
     for entry in tar::Archive::new(tar).entries().unwrap() {
@@ -77,7 +77,7 @@ fn unpack_files(tar: &[u8], dir: &Path) {
     }
 }
 
-/// Commits both layers, one on the other, and looks at what they show.
+/// Commits both layers, one on top of the other, and checks their content.
 async fn assert_complete(fixture: &mut Fixture) {
     let ([base, top], tars) = (chain(), [self::base(), self::top()]);
     for (number, chain_id, parent, tar) in
@@ -86,7 +86,7 @@ async fn assert_complete(fixture: &mut Fixture) {
         let dir = unpack(fixture, &key(number, chain_id), &parent, tar).await;
         fixture.restart().await;
         assert!(dir.join("junk.txt").exists());
-        // containerd's database is locked while it commits, so nothing is asked of it then.
+        // containerd's database is locked during its Commit, so the server must not call it then.
         let content = std::mem::take(&mut *fixture.fake.state());
         fixture.commit(&name(chain_id), &key(number, chain_id)).await.unwrap();
         *fixture.fake.state() = content;
@@ -115,7 +115,7 @@ async fn layers_of_the_store_take_the_place_of_what_was_unpacked() {
     fixture.assert_layers(&[]);
 }
 
-/// Puts the blob of a layer into the content store, with a label that says what it is; its digest.
+/// Puts a layer's blob with its diffID label into the content store; returns its digest.
 fn label(fixture: &Fixture, name: &str, tar: &[u8]) -> Digest {
     let digest = fixture.fake.add(&gzip(tar));
     let labels = [(name.to_owned(), Digest::of(tar).to_string())].into();
@@ -138,7 +138,7 @@ async fn blobs_are_found_by_the_manifest_and_config_of_their_image() {
     fixture.fake.add(b"{\"no\": \"manifest\"}");
     fixture.fake.add(b"no document");
     let layers = [base(), top()].map(|tar| json!({"digest": fixture.fake.add(&gzip(&tar)).to_string()}));
-    // As Microsoft's images spell it.
+    // The spelling of Microsoft's images.
     let diff_ids = [base(), top()].map(|tar| Digest::of(&tar).to_string());
     let config = fixture.fake.add(json!({"rootfS": {"diff_ids": diff_ids}}).to_string().as_bytes());
     let manifest = json!({"config": {"digest": config.to_string()}, "layers": layers});
@@ -147,7 +147,7 @@ async fn blobs_are_found_by_the_manifest_and_config_of_their_image() {
     fixture.assert_layers(&[]);
 }
 
-/// A layer whose links lead to a lower layer, to what comes later, and to names in another case.
+/// A layer with links to a lower layer, to later entries, and to names in another case.
 fn links() -> Vec<u8> {
     layer_of(&[
         Item::Link("to-below.txt", "Files/a.txt"),
@@ -174,7 +174,7 @@ async fn links_to_what_is_not_there_yet_can_be_unpacked() {
         unpack(&mut fixture, &key(number, chain_id), &parent, tar).await;
         fixture.commit(&name(chain_id), &key(number, chain_id)).await.unwrap();
     }
-    // The same of a layer that is in the store.
+    // The same for a layer that is in the store.
     unpack(&mut fixture, &key(3, top_id), &name(base_id), &top).await;
     fixture.remove(&key(3, top_id)).await.unwrap();
 
@@ -212,7 +212,7 @@ async fn a_layer_of_the_store_stays_from_the_mounts_to_the_commit() {
     assert!(!dir.exists());
     fixture.remove(&name(base_id)).await.unwrap();
     fixture.assert_layers(&[]);
-    // One that is given up goes with it.
+    // An abandoned one is removed with it.
     fixture.unpack("default/1/base", "", &base()).await;
     unpack(&mut fixture, &key(2, base_id), "", &base()).await;
     fixture.remove("default/1/base").await.unwrap();
@@ -226,7 +226,7 @@ async fn without_the_layer_nothing_is_committed_and_nothing_is_left() {
     let [base_id, top_id] = chain();
     fixture.prepare(&key(1, base_id), "").await.unwrap();
     refused(fixture.mounts(&key(1, base_id)).await, Code::FailedPrecondition, "no blob of its layer");
-    // A blob that lies about what it is.
+    // A blob with a false label.
     let digest = fixture.fake.add(&gzip(&top())).to_string();
     let label = [("containerd.io/uncompressed".to_owned(), base_id.to_string())].into();
     fixture.fake.state().labels.insert(digest, label);
@@ -244,7 +244,7 @@ async fn without_the_layer_nothing_is_committed_and_nothing_is_left() {
     let thrown = fixture.path("store/containerd/default/thrown");
     assert!(fs::read_dir(thrown).map_or(true, |mut entries| entries.next().is_none()));
     fixture.assert_layers(&[]);
-    // Others are told what they always were.
+    // Other clients get the same errors as before.
     for other in [format!("default/1/extract-q1 {top_id}"), "buildkit/1/extract-q1".to_owned()] {
         let mounts = fixture.prepare(&other, "").await.unwrap();
         assert_eq!(mounts[0].r#type, "windowsfilter", "{other}");
@@ -255,7 +255,7 @@ async fn without_the_layer_nothing_is_committed_and_nothing_is_left() {
     assert_eq!(mounts[0].r#type, "windowsfilter");
 }
 
-/// BuildKit does not know of layers in its caches that they are Windows', and has them applied.
+/// BuildKit does not know that layers in its caches are Windows layers, and applies them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_unpacks_by_itself_may_have_the_layer_applied_too() {
     let mut fixture = fixture();
@@ -263,7 +263,7 @@ async fn a_client_that_unpacks_by_itself_may_have_the_layer_applied_too() {
     fixture.unpack("default/1/base", "", &base()).await;
     let blobs = [gzip(&base()), gzip(&top())];
     let digests = [fixture.fake.add(&blobs[0]), label(&fixture, "containerd.io/uncompressed", &top())];
-    // Of a layer that the store had, and of one that came for the mounts.
+    // For a layer that was in the store, and for one fetched for the mounts.
     for (number, chain_id, parent, i) in [(1, base_id, String::new(), 0), (2, top_id, name(base_id), 1)] {
         fixture.prepare(&key(number, chain_id), &parent).await.unwrap();
         let mounts = fixture.mounts(&key(number, chain_id)).await.unwrap();
@@ -272,7 +272,7 @@ async fn a_client_that_unpacks_by_itself_may_have_the_layer_applied_too() {
         assert_eq!((applied.digest, applied.size), (Digest::of(&tar).to_string(), tar.len() as i64));
         fixture.commit(&name(chain_id), &key(number, chain_id)).await.unwrap();
     }
-    // Without the mounts it is applied as every other.
+    // Without Mounts it is applied like any other.
     let mounts = fixture.prepare(&key(3, top_id), &name(base_id)).await.unwrap();
     fixture.apply(mounts, digests[1], blobs[1].len()).await.unwrap();
     fixture.commit("buildkit/4/top", &key(3, top_id)).await.unwrap();
@@ -282,7 +282,7 @@ async fn a_client_that_unpacks_by_itself_may_have_the_layer_applied_too() {
     fixture.assert_layers(&[]);
 }
 
-/// An image that another builder made on top of one that this one has built: the layer below has our diff
+/// An image that another builder made on top of one made by this BuildKit: the layer below has our diff
 /// here, and so another chain ID than in the image.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_on_top_of_one_that_was_built_here_is_found_by_its_image() {

@@ -1,4 +1,4 @@
-//! Diff: what goes to containerd's content store.
+//! Diff: blobs for containerd's content store.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -101,7 +101,7 @@ async fn a_blob_is_kept_by_a_lease_that_ends_by_itself() {
     assert!(expire > jiff::Timestamp::now() + jiff::SignedDuration::from_mins(50));
     assert!(fixture.fake.state().resources.is_empty());
 
-    // The second time the blob is there already: the commit is refused, and does not add it to the lease.
+    // The second time the blob exists already: the commit fails, and does not add it to the lease.
     let again = diff(&mut fixture, &[], &right, "").await.unwrap();
     assert_eq!(again, descriptor);
     let resources = fixture.fake.state().resources.clone();
@@ -124,7 +124,7 @@ async fn a_content_store_that_refuses_or_is_silent_is_reported_and_the_writing_a
     );
     fixture.fake.state().write_failure = None;
     fixture.fake.state().silent = true;
-    // All was sent, and what is waited for is the end of its writing: that may take longer.
+    // Everything was sent, and the server waits for the commit, which may take longer.
     let seconds = PATIENCE.commit.as_secs();
     let words = format!("no answer for {seconds} s");
     refused(diff(&mut fixture, &[], &right, LAYER).await, Code::DeadlineExceeded, &words);
@@ -179,7 +179,7 @@ async fn names_that_windows_cannot_hold_are_all_listed_and_nothing_is_written() 
     assert!(fixture.fake.state().written.is_empty());
     let status = fixture.commit("n", "c").await.unwrap_err();
     assert!(status.message().contains("a:b"), "{status:?}");
-    // The sandbox is as it was, and can be put right.
+    // The sandbox is unchanged and can be fixed.
     for name in ["con", "a:b"] {
         fs::remove_file(shown(&sandbox).join(name)).unwrap();
     }
@@ -216,7 +216,7 @@ async fn a_source_date_epoch_makes_changes_of_different_times_the_same_layer() {
     fixture.store().remove(&id).unwrap();
 }
 
-/// A Diff that containerd does not answer any more, and the call that waits for it.
+/// A Diff that containerd no longer answers, and the waiting call.
 async fn hanging_diff(
     fixture: &Fixture,
     left: &[Mount],
@@ -245,7 +245,7 @@ async fn nothing_stays_in_containerd_of_a_diff_whose_caller_is_gone() {
         fixture.fake.taken_back.notified().await;
         let mut state = fixture.fake.state();
         assert!(state.leases.is_empty());
-        // What has the client's name may be another one's by now.
+        // The client's reference may be in use by another write by now.
         let expected = if reference.is_empty() { vec![lease] } else { Vec::new() };
         assert_eq!(std::mem::take(&mut state.aborted), expected);
     }
@@ -265,7 +265,7 @@ async fn a_containerd_without_leases_does_not_make_containerd_ask_another_differ
 async fn nobody_waits_for_a_diff_who_wants_something_else_of_its_sandbox() {
     let mut fixture = with_base().await;
     let sandbox = fixture.prepare("c", NAME).await.unwrap();
-    // More than is under way between the sandbox and containerd.
+    // More than the pieces in flight between the sandbox and containerd.
     fs::write(shown(&sandbox).join("large"), vec![7; 64 << 20]).unwrap();
     let left = fixture.view("v", NAME).await.unwrap();
     let call = hanging_diff(&fixture, &left, &sandbox, "").await;
@@ -279,7 +279,7 @@ async fn nobody_waits_for_a_diff_who_wants_something_else_of_its_sandbox() {
     assert_eq!(fixture.store().layers().unwrap().len(), 2);
     call.abort();
     fixture.fake.taken_back.notified().await;
-    // The thread that reads the sandbox ends once it sees that nobody listens.
+    // The thread that reads the sandbox ends once its receiver is gone.
     while fixture.store().layers().unwrap().len() > 1 {
         fixture.snapshotter().tidy();
         tokio::task::yield_now().await;

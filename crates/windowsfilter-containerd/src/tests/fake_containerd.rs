@@ -1,4 +1,4 @@
-//! containerd's content store and leases in memory, and ways to make them fail.
+//! containerd's content store and leases in memory, with injected failures.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::net::UnixListener;
@@ -20,20 +20,20 @@ use crate::api::leases::leases_server::{Leases, LeasesServer};
 use crate::api::leases::{AddResourceRequest, CreateRequest, CreateResponse, DeleteRequest, Lease};
 use crate::containerd::NAMESPACE;
 
-/// What the content store does with a blob it is asked for.
+/// How the content store answers a read of a blob.
 #[derive(Clone, Debug)]
 pub(super) enum Blob {
     /// Sends it.
     Whole(Vec<u8>),
-    /// Sends these bytes and then nothing more, and never ends.
+    /// Sends these bytes and then hangs.
     Hangs(Vec<u8>),
     /// Sends these bytes and then fails.
     Breaks(Vec<u8>),
-    /// Sends this again and again, and never ends.
+    /// Sends this again and again, without an end.
     Repeats(Vec<u8>),
 }
 
-/// A blob that was written.
+/// A written blob.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) data: Vec<u8>,
@@ -49,15 +49,15 @@ pub(super) struct State {
     pub(super) labels: HashMap<String, HashMap<String, String>>,
     pub(super) written: HashMap<String, Written>,
     pub(super) leases: HashMap<String, HashMap<String, String>>,
-    /// What was added to leases: lease, kind and digest.
+    /// Resources added to leases: lease, kind and digest.
     pub(super) resources: Vec<(String, String, String)>,
-    /// References whose writing was aborted.
+    /// References of aborted writes.
     pub(super) aborted: Vec<String>,
-    /// Writes end with this after so many messages.
+    /// Writes fail with this code after this number of messages.
     pub(super) write_failure: Option<(usize, tonic::Code)>,
-    /// Writes are never answered.
+    /// Writes get no answer.
     pub(super) silent: bool,
-    /// There is no service for leases.
+    /// Whether the leases service is missing.
     pub(super) without_leases: bool,
     /// Namespaces of all reads.
     pub(super) read_namespaces: Vec<String>,
@@ -67,9 +67,9 @@ pub(super) struct State {
 #[derive(Clone, Debug, Default)]
 pub(super) struct FakeContainerd {
     state: Arc<Mutex<State>>,
-    /// Told when a read has sent all it is going to, and when a write is not answered.
+    /// Notified when a read has sent everything and hangs, and when a write gets no answer.
     pub(super) hanging: Arc<Notify>,
-    /// Told when a write was taken back, lease and all.
+    /// Notified when a write was aborted and its lease deleted.
     pub(super) taken_back: Arc<Notify>,
 }
 
@@ -78,7 +78,7 @@ impl FakeContainerd {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a blob under its digest and returns that.
+    /// Adds a blob and returns its digest.
     pub(super) fn add(&self, data: &[u8]) -> Digest {
         let digest = Digest::of(data);
         self.state().blobs.insert(digest.to_string(), Blob::Whole(data.to_vec()));

@@ -1,5 +1,5 @@
-//! Every invariant of snapshots is broken, alone, and found by its name; `docs/fsck.md` says which test
-//! breaks which.
+//! Breaks every invariant of snapshots alone, and checks that fsck finds it by name; `docs/fsck.md` lists
+//! the tests.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::records::Records;
 
 const BASE: &str = "default/2/sha256:base";
 
-/// A layer `BASE` and a sandbox `box` on it, and a server that has stopped; the store that it had.
+/// A stopped server's store, with a layer `BASE` and a sandbox `box` on it.
 async fn stopped() -> (Fixture, LayerStore) {
     let mut fixture = Fixture::new();
     fixture.unpack(BASE, "", &layer(&[("a.txt", b"base")])).await;
@@ -33,7 +33,7 @@ fn only(store: &LayerStore, invariant: Invariant) -> Finding {
     found.into_iter().next().unwrap()
 }
 
-/// What the records say; what cannot be read says nothing.
+/// The records' content; `None` if they cannot be read.
 fn content(path: &Path) -> Option<String> {
     Some(format!("{:?}", Records::read_copy(path).ok()??.all().collect::<Vec<_>>()))
 }
@@ -50,7 +50,7 @@ async fn damage_to_records_is_found_and_never_taken_for_other_records() {
         bad[offset] ^= 1 << (offset % 8);
         fs::write(&path, &bad).unwrap();
         match fsck(&store).unwrap().as_slice() {
-            // A bit that says nothing, in a page that is not in use.
+            // A bit without meaning, in an unused page.
             [] => assert_eq!(content(&path).as_deref(), Some(&*before), "at {offset}"),
             [one] => {
                 assert_eq!(one.invariant, Invariant::SnapshotRecords, "{one:?}");
@@ -62,7 +62,7 @@ async fn damage_to_records_is_found_and_never_taken_for_other_records() {
         assert!(fs::read(&path).unwrap() == bad, "looking has changed something");
     }
     assert!(found > 0);
-    // In a record's own text, which is also in pages that are not in use any more.
+    // In a record's own text, which unused pages also contain.
     let texts = good.windows(9).enumerate().filter(|(_, text)| text == b"committed");
     let findings = texts.flat_map(|(at, _)| {
         let mut bad = good.clone();
@@ -74,7 +74,7 @@ async fn damage_to_records_is_found_and_never_taken_for_other_records() {
     assert_eq!(findings, [Invariant::SnapshotRecords]);
     fs::write(&path, good).unwrap();
     assert_eq!(fsck(&store).unwrap(), []);
-    // Whatever is mounted goes with a server's fixture.
+    // A server's fixture unmounts everything when dropped.
     fixture.start();
 }
 
@@ -98,7 +98,7 @@ async fn a_snapshot_without_what_it_needs_is_found() {
     fs::remove_dir_all(&dir).unwrap();
     fs::rename(&aside, &dir).unwrap();
 
-    // Its record is taken away, but not its child's.
+    // Removes its record, but not its child's.
     let records = Records::open(&records(&fixture)).unwrap();
     let parent = records.get(BASE).unwrap();
     records.remove(&parent, |_| Ok(())).unwrap();
@@ -108,6 +108,6 @@ async fn a_snapshot_without_what_it_needs_is_found() {
     records.add(&parent, |_| Ok(())).unwrap();
     drop(records);
     assert_eq!(fsck(&store).unwrap(), []);
-    // Whatever is mounted goes with a server's fixture.
+    // A server's fixture unmounts everything when dropped.
     fixture.start();
 }

@@ -1,5 +1,5 @@
-//! A store whose disk is full: what needs room is refused, what gives room back succeeds, and nobody has to
-//! start the server again.
+//! A store on a full disk: operations that need space are refused, those that free space succeed, and the
+//! server needs no restart.
 
 use std::fs::File;
 use std::io::Write;
@@ -26,7 +26,7 @@ async fn write_until_full(fixture: &mut Fixture) {
     for _ in 0..2 * SIZE {
         let _ = file.write_all(&vec![1; 1 << 20]);
     }
-    // The sandbox is larger than its disk, which only shows now.
+    // The sandbox is larger than its disk, which only the sync shows.
     assert!(rustix::fs::syncfs(&file).is_err() || file.sync_all().is_err());
 }
 

@@ -25,7 +25,7 @@ pub(super) fn layer_of(items: &[Item<'_>]) -> Vec<u8> {
     layer.tar()
 }
 
-/// As [`layer`], compressed with gzip.
+/// Like [`layer`], compressed with gzip.
 pub(super) fn gzip(tar: &[u8]) -> Vec<u8> {
     let mut blob = Vec::new();
     windowsfilter_image::Compression::Gzip.copy(&mut &*tar, &mut blob).unwrap();

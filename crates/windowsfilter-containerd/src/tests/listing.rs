@@ -15,7 +15,7 @@ async fn update(
     labels: &[(&str, &str)],
     paths: Option<&[&str]>,
 ) -> Result<Info, tonic::Status> {
-    // What is not a label is noise, as containerd sends it.
+    // Fields other than labels are ignored; containerd sends them.
     let info = Info {
         name: key.into(),
         parent: "noise".into(),

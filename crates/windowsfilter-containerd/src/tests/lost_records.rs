@@ -1,4 +1,4 @@
-//! Records that are gone, cut, empty or old are damage, and nothing that they do not know of is removed.
+//! Lost, truncated, empty or old records count as damage, and nothing that they do not know is removed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,8 +20,8 @@ fn store(fixture: &Fixture) -> LayerStore {
     LayerStore::open(&fixture.path("store"), StorageOptions::default()).unwrap()
 }
 
-/// A server that has stopped, with a snapshot of each kind and a file in the sandbox `c`; and its records as
-/// they were before each of its calls.
+/// A stopped server with a snapshot of each kind and a file in the sandbox `c`; and its records as of
+/// before each of its calls.
 async fn stopped() -> (Fixture, Vec<Vec<u8>>) {
     let mut fixture = Fixture::new();
     let mut old = Vec::new();
@@ -53,7 +53,7 @@ fn names(dir: &Path) -> BTreeSet<std::ffi::OsString> {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
-/// The set cannot be opened, fsck says so, and nothing goes.
+/// Checks that the set cannot be opened, that fsck reports it, and that nothing is removed.
 #[track_caller]
 fn assert_refused(fixture: &Fixture, what: &str) -> Error {
     let store = store(fixture);
@@ -90,7 +90,7 @@ async fn a_server_with_records_that_are_not_those_of_its_store_does_not_start() 
             Some(content) => fs::write(&path, content).unwrap(),
             None => fs::remove_file(&path).unwrap(),
         }
-        // Not the second time either: the first has not made new ones.
+        // Twice: the first attempt must not create new records.
         for _ in 0..2 {
             let error = assert_refused(&fixture, what);
             if matches!(what, "empty" | "missing") {
@@ -123,7 +123,7 @@ async fn what_a_directory_of_links_or_room_says_of_lost_records_is_heard() {
     let dir = tempfile::tempdir().unwrap();
     let set = dir.path().join("containerd/default");
     drop(open(dir.path(), options()).unwrap());
-    // Without any snapshot: all that is left is the room.
+    // Without any snapshot: only the reserve is left.
     fs::remove_file(set.join("snapshots.redb")).unwrap();
     let error = open(dir.path(), options()).unwrap_err();
     assert!(error.to_string().contains("snapshots.reserve"), "{error}");
@@ -160,7 +160,7 @@ async fn a_set_that_is_lost_can_be_started_anew_on_purpose_only() {
     assert_eq!(names(&fixture.path("store/layers")), BTreeSet::new());
     assert_eq!(fsck(&store(&fixture)).unwrap(), []);
     fixture.start();
-    // Numbers that were used are not used again.
+    // Numbers are never reused.
     let sandbox = fixture.prepare("new", "").await.unwrap();
     let number: u64 = Path::new(&sandbox[0].source).file_name().unwrap().to_str().unwrap().parse().unwrap();
     assert!(number > 5, "{number}");

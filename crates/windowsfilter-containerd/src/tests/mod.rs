@@ -1,5 +1,4 @@
-//! The server over a real socket, with a containerd that does what a test wants it to. Needs root, as
-//! mounting does.
+//! The server on a real socket, with a fake containerd that each test controls. Needs root to mount.
 
 mod applying;
 mod buildkit;

@@ -1,4 +1,4 @@
-//! Disks that are soon full.
+//! Small disks, to be filled.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,7 +17,7 @@ fn run(command: &mut Command) {
 }
 
 impl SmallDisk {
-    /// The usual one, in a file, mounted at `at`.
+    /// ext4 in a file, mounted at `at`.
     pub(crate) fn ext4(at: &Path, megabytes: u64) -> Self {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(megabytes << 20).unwrap();
@@ -26,7 +26,7 @@ impl SmallDisk {
         Self { at: at.to_owned(), _image: Some(image) }
     }
 
-    /// One that never writes over what is there.
+    /// btrfs, which never overwrites data in place.
     pub(crate) fn btrfs(at: &Path, megabytes: u64) -> Self {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(megabytes.max(128) << 20).unwrap();
@@ -35,25 +35,25 @@ impl SmallDisk {
         Self { at: at.to_owned(), _image: Some(image) }
     }
 
-    /// In memory, mounted at `at`.
+    /// tmpfs, mounted at `at`.
     pub(crate) fn tmpfs(at: &Path, megabytes: u64) -> Self {
         let size = format!("size={megabytes}m");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at));
         Self { at: at.to_owned(), _image: None }
     }
 
-    /// Leaves no byte.
+    /// Fills it to the last byte.
     pub(crate) fn fill(&self) {
         let mut filler = File::create(self.filler()).unwrap();
         for size in [1 << 20, 4 << 10, 1] {
             while filler.write_all(&vec![1; size]).is_ok() {}
         }
-        // What is still to be written takes what it needs now.
+        // Delayed writes allocate their space now.
         rustix::fs::syncfs(&filler).unwrap();
         while filler.write_all(&[1; 4 << 10]).is_ok() {}
     }
 
-    /// Makes room.
+    /// Frees the space.
     pub(crate) fn empty(&self) {
         fs::remove_file(self.filler()).unwrap();
         rustix::fs::syncfs(File::open(&self.at).unwrap()).unwrap();
@@ -66,7 +66,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Whoever still has a file open on it keeps it until the process ends.
+        // A process with an open file keeps it until it ends.
         let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
     }
 }

@@ -1,4 +1,4 @@
-//! Prepare, View, Mounts, Commit, Remove: their rules and their codes.
+//! Prepare, View, Mounts, Commit, Remove: rules and error codes.
 
 use std::fs;
 
@@ -106,7 +106,7 @@ async fn an_unpack_that_another_differ_did_is_refused_and_the_setting_named() {
 async fn layers_unpacked_side_by_side_get_their_parents_when_they_are_committed() {
     let mut fixture = Fixture::new();
     let tars = [layer(&[("a.txt", b"1")]), layer(&[("b.txt", b"2")]), layer(&[("c.txt", b"3")])];
-    // All are prepared without parent, and applied in any order.
+    // All are prepared without a parent, and applied in any order.
     let mut mounts = Vec::new();
     for i in 0..3 {
         mounts.push(fixture.prepare(&format!("default/{i}/extract-{i} x"), "").await.unwrap());
@@ -123,7 +123,7 @@ async fn layers_unpacked_side_by_side_get_their_parents_when_they_are_committed(
     refused(fixture.remove("n1").await, Code::FailedPrecondition, "n2");
     let view = shown(&fixture.view("v", "n2").await.unwrap());
     assert_eq!(fs::read_dir(view).unwrap().count(), 3);
-    // The IDs are those that an import of the image would give.
+    // The IDs are those of an image's import.
     let chain =
         |below: &str, tar: &[u8]| Digest::of(format!("sha256:{below} {}", Digest::of(tar)).as_bytes()).hex();
     let first = Digest::of(&tars[0]).hex();
@@ -214,7 +214,7 @@ async fn what_no_layer_can_hold_is_refused_by_commit_as_by_diff() {
         let request = crate::api::diff::DiffRequest { right: sandbox.clone(), ..Default::default() };
         let mut diff = fixture.diff.clone();
         let by_diff = diff.diff(request).await.unwrap_err();
-        // Without its parent on the left it is compared with nothing, which it does not stand on.
+        // Without its parent on the left it would be compared with nothing, which is not its parent.
         assert_eq!(by_diff.code(), Code::InvalidArgument, "{by_diff:?}");
         let left = fixture.view(&format!("default/4/{count}"), NAME).await.unwrap();
         let request = crate::api::diff::DiffRequest { left, right: sandbox.clone(), ..Default::default() };
@@ -299,7 +299,7 @@ async fn fifty_sandboxes_are_made_and_removed_at_once() {
     for task in tasks {
         task.await.unwrap();
     }
-    // What was still in use for a moment goes with the Cleanup that containerd sends after removals.
+    // The Cleanup that containerd sends after removals removes what was in use for a moment.
     fixture.snapshotter().cleanup().unwrap();
     let id = Digest::of(&layer(&[("a.txt", b"base"), ("b.txt", b"b")])).hex();
     fixture.assert_layers(&[&id]);

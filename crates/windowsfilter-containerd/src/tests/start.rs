@@ -1,4 +1,4 @@
-//! The start after a stop or a crash at any point: records, layers and mounts agree again.
+//! The start after a stop or crash at any point brings records, layers and mounts back in line.
 
 use std::fs;
 use std::io::Cursor;
@@ -58,7 +58,7 @@ async fn mounts_that_are_gone_are_made_again_at_the_start() {
     let sandbox = fixture.prepare("c", NAME).await.unwrap();
     fs::write(shown(&sandbox).join("new.txt"), "new").unwrap();
     fixture.stop().await;
-    // As after the machine was switched off: no mounts, no links.
+    // The state after a reboot: no mounts, no links.
     let store = store(&fixture);
     for (layer, holders) in store.held().unwrap() {
         for holder in holders {
@@ -81,15 +81,15 @@ async fn what_a_crash_left_without_a_record_is_removed_at_the_start() {
     fixture.stop().await;
     {
         let store = store(&fixture);
-        // Noted before anything of it is there.
+        // Marked as pending before anything of it exists.
         Records::open(&records(&fixture)).unwrap().begin(&[77, 78, 79, 80]).unwrap();
-        // A sandbox and a view, made and held but not recorded.
+        // A sandbox and a view, created and held but not recorded.
         let sandbox = LayerId::new("containerd-default-77").unwrap();
         let small = StorageOptions { size: Some(1 << 30) };
         store.create_read_write(&sandbox, Some(&id), small, "").unwrap();
         store.hold(&sandbox, sandbox.as_str()).unwrap();
         store.hold(&id, "containerd-default-78").unwrap();
-        // A layer that was published and not recorded, and one that was unpacked for a snapshot that is gone.
+        // A published layer without a record, and a staged one whose snapshot is gone.
         let top = layer(&[("top.txt", b"top")]);
         let request = |tar: Vec<u8>| ImportRequest {
             blob: Box::new(Cursor::new(tar)),
@@ -103,7 +103,7 @@ async fn what_a_crash_left_without_a_record_is_removed_at_the_start() {
         let mut kept = store.stage(&LayerId::new("containerd-default-80").unwrap(), request(tar())).unwrap();
         kept.keep().unwrap();
         std::os::unix::fs::symlink("/", fixture.path("store/containerd/default/mounts/78")).unwrap();
-        // Another set's things are not touched.
+        // Another set's things must not be touched.
         store.own(&id, "containerd-other-1").unwrap();
     }
     let log = Log::default();
@@ -144,7 +144,7 @@ async fn a_layer_whose_owner_was_not_written_is_owned_again() {
     assert!(fixture.store().remove(&id).is_err());
 }
 
-/// A server that has stopped after it answered an Apply.
+/// A server stopped after it answered an Apply.
 async fn applied(key: &str) -> Fixture {
     let mut fixture = Fixture::new();
     let mounts = fixture.prepare(key, "").await.unwrap();
@@ -235,7 +235,7 @@ async fn sets_of_one_store_do_not_see_each_other() {
     }
 }
 
-/// The labels that containerd gives a layer on top of another when it unpacks them side by side.
+/// containerd's labels for a layer on top of another in parallel unpacking.
 fn side_by_side(layer: &str, below: &str) -> [(&'static str, String); 2] {
     [
         ("containerd.io/snapshot.ref", format!("sha256:{layer}")),
@@ -259,7 +259,7 @@ async fn layers_of_the_store_that_are_unpacked_side_by_side_are_staged() {
         mounts[0].options == ["ro"]
     };
 
-    // The lowest has no parent, so that it is not unpacked at all.
+    // The lowest has no parent, so it is not unpacked at all.
     let below = [labels[0].0].map(|key| (key, format!("sha256:{base}")));
     let below = below.each_ref().map(|(key, value)| (*key, value.as_str()));
     let lowest = fixture.prepare_labelled("default/2/extract-1 x", "", &below).await;
@@ -281,14 +281,14 @@ async fn layers_of_the_store_that_are_unpacked_side_by_side_are_staged() {
     for (name, content) in [("a.txt", "base"), ("top.txt", "top")] {
         assert_eq!(fs::read_to_string(view.join(name)).unwrap(), content);
     }
-    // An older containerd applies it all the same.
+    // An older containerd applies it anyway.
     let digest = fixture.fake.add(&top);
     let mounts = fixture.mounts(second).await.unwrap();
     fixture.apply(mounts, digest, top.len()).await.unwrap();
     assert!(!is_read_only(&fixture.mounts(second).await.unwrap()));
     fixture.commit_on("again", second, &found[0]).await.unwrap();
     fixture.remove(third).await.unwrap();
-    // What is not there, or not on this parent, is unpacked.
+    // A layer that is missing, or not on this parent, is unpacked.
     let labels = side_by_side(base.as_str(), id.as_str());
     let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
     assert!(!is_read_only(&fixture.prepare_labelled("default/6/extract-5 x", "", &labels).await.unwrap()));
@@ -314,8 +314,8 @@ async fn layers_of_the_store_are_not_unpacked_again_if_asked() {
     let filter = format!("labels.\"containerd.io/snapshot.ref\"=={reference},parent==\"\"");
     let found = fixture.list(&[filter.as_str()]).await.unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
-    // Asked again, it is the same one; on another parent, for another namespace, or without the label, it is
-    // not.
+    // A second request gets the same snapshot; one with another parent, for another namespace, or without
+    // the label does not.
     refused(
         fixture.prepare_labelled("default/4/extract-2 x", "", &label).await,
         Code::AlreadyExists,

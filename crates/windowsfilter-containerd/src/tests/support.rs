@@ -1,4 +1,4 @@
-//! A server on a socket of its own, and clients of it.
+//! A server on a socket of its own, and its clients.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,11 +29,11 @@ use crate::server;
 use crate::snapshotter::{Snapshotter, SnapshotterOptions};
 use crate::stop::Stop;
 
-/// How long the server waits for the containerd of these tests.
+/// Timeouts for the tests' containerd.
 pub(super) const PATIENCE: Patience =
     Patience { answer: Duration::from_secs(2), commit: Duration::from_secs(3) };
 
-/// A store, a containerd, and a server between them that can be started again.
+/// A store, a fake containerd, and a server that can be restarted.
 pub(super) struct Fixture {
     pub(super) fake: FakeContainerd,
     pub(super) snapshots: SnapshotsClient<Channel>,
@@ -75,7 +75,7 @@ impl Fixture {
         Self::on(None, tempfile::tempdir().unwrap(), options)
     }
 
-    /// With its store on a disk of its own.
+    /// A fixture whose store is on a disk of its own.
     pub(super) fn on_a_small_disk(megabytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("store");
@@ -104,18 +104,18 @@ impl Fixture {
         self.running = Some(Running { snapshotter, stop, server });
     }
 
-    /// Stops the server after the calls that run.
+    /// Stops the server after its running calls.
     pub(super) async fn stop(&mut self) {
         let Running { snapshotter, stop, server } = self.running.take().unwrap();
         drop(stop);
         server.await.unwrap().unwrap();
-        // The task that counts holds it for a moment; the records are closed with the last.
+        // The gauges' task holds it for a moment; the records are closed with the last reference.
         while Arc::strong_count(&snapshotter) > 1 {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Stops the server and starts another one.
+    /// Restarts the server.
     pub(super) async fn restart(&mut self) {
         self.stop().await;
         self.start();
@@ -125,7 +125,7 @@ impl Fixture {
         self.dir.path().join(name)
     }
 
-    /// The disk that the store is on.
+    /// The store's disk.
     pub(super) fn disk(&self) -> &SmallDisk {
         self.disk.as_ref().unwrap()
     }
@@ -138,7 +138,7 @@ impl Fixture {
         self.snapshotter().store()
     }
 
-    /// Nothing is in the store but these.
+    /// Checks that the store has exactly these layers.
     pub(super) fn assert_layers(&self, expected: &[&str]) {
         let layers = self.store().layers().unwrap();
         assert_eq!(layers.iter().map(windowsfilter::LayerId::as_str).collect::<Vec<_>>(), expected);
@@ -219,7 +219,7 @@ impl Fixture {
         Ok(self.diff.apply(request).await?.into_inner().applied.unwrap())
     }
 
-    /// Unpacks a layer as containerd does, and gives its snapshot the name `name`.
+    /// Unpacks a layer as containerd does, and commits its snapshot as `name`.
     pub(super) async fn unpack(&mut self, name: &str, parent: &str, tar: &[u8]) {
         let blob = super::layers::gzip(tar);
         let digest = self.fake.add(&blob);
@@ -233,7 +233,7 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        // Whatever a failed test left mounted is unmounted.
+        // Unmounts everything that a failed test left mounted.
         if let Some(running) = &self.running {
             let mut records = running.snapshotter.list();
             records.sort_by_key(|record| std::cmp::Reverse(record.number));
@@ -244,17 +244,17 @@ impl Drop for Fixture {
     }
 }
 
-/// Where a fixture's records are.
+/// Path of a fixture's records.
 pub(super) fn records(fixture: &Fixture) -> PathBuf {
     fixture.path("store/containerd/default/snapshots.redb")
 }
 
-/// What is logged by the thread that runs something.
+/// Captures the log of the thread that runs something.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Runs `work`, and adds what it logs.
+    /// Runs `work` and captures its log.
     pub(super) fn of<T>(&self, work: impl FnOnce() -> T) -> T {
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
@@ -289,7 +289,7 @@ pub(super) fn apply_request(mounts: Vec<Mount>, digest: &str, size: i64) -> Requ
     request
 }
 
-/// The error of a call that has to fail with this code and these words.
+/// The error of a call, which must fail with this code and these words.
 #[track_caller]
 pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, words: &str) {
     let status = result.unwrap_err();
@@ -297,7 +297,7 @@ pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code,
     assert!(status.message().contains(words), "{status:?}");
 }
 
-/// The directory that a view's or sandbox's mount shows.
+/// The directory of a view's or sandbox's mount.
 #[track_caller]
 pub(super) fn shown(mounts: &[Mount]) -> PathBuf {
     let [mount] = mounts else { panic!("one mount expected: {mounts:?}") };

@@ -1,5 +1,5 @@
-//! Stores of containerd on Windows, its own or the one that Docker has containerd keep: which snapshots there
-//! are, and how much they take.
+//! containerd's stores on Windows, a containerd's own or that of Docker's containerd: which snapshots
+//! exist, and how much space they take.
 //!
 //! ```text
 //! <root>/io.containerd.snapshotter.v1.windows/metadata.db     bolt: keys, parents, kinds
@@ -7,7 +7,7 @@
 //!                                             snapshots/rm-<id>/  what containerd has begun to remove
 //! ```
 //!
-//! The database is not read, so that nothing is said to be an orphan.
+//! The database is not read, so no snapshot is called an orphan.
 //!
 //! Source: containerd `plugins/snapshots/windows/common.go` (`newBaseSnapshotter`, `preRemove`), `windows.go`
 //! and `cimfs.go`; moby `daemon/command/daemon.go` (`initContainerd`) for where Docker's is.
@@ -22,19 +22,19 @@ use super::place::{Place, Type};
 use super::walk::measure;
 use super::{Kind, Layer, MAX_ENTRIES, Problem, State};
 
-/// What names of snapshotters' directories begin with.
+/// Prefix of snapshotters' directories.
 const PREFIX: &str = "io.containerd.snapshotter.v1.";
-/// The snapshotters that keep layers of Windows.
+/// The snapshotters that hold Windows layers.
 const NAMES: [&str; 2] = ["windows", "cimfs"];
 const SNAPSHOTS: &str = "snapshots";
 const DATABASE: &str = "metadata.db";
-/// What containerd puts before the name of what it removes.
+/// Prefix that containerd gives a snapshot before removing it.
 const REMOVING: &str = "rm-";
-/// Where a snapshotter may be below what was asked for: containerd's root, the directory above it, Docker's
-/// data root, and its directory for containerd.
+/// Paths of a snapshotter's parent below the given directory, which may be containerd's root, the directory
+/// above it, Docker's data root, or its directory for containerd.
 const ABOVE: [&[&str]; 4] = [&[], &["root"], &["containerd", "daemon"], &["daemon"]];
 
-/// A snapshotter of containerd's.
+/// One of containerd's snapshotters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Snapshotter {
     /// `windows` or `cimfs`.
@@ -42,7 +42,7 @@ pub struct Snapshotter {
     /// Its directory.
     #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     pub path: PathBuf,
-    /// Its snapshots, by number. What needs them is unknown, but for those that are half removed.
+    /// Its snapshots, by number. Whether anything needs them is unknown, except for half-removed ones.
     pub snapshots: Vec<Layer>,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn find(root: &Place) -> Vec<Found> {
     found
 }
 
-/// What is in a snapshotter.
+/// Reads a snapshotter's snapshots.
 pub(super) fn read(
     (name, place): Found,
     problems: &mut Vec<Problem>,
@@ -109,7 +109,7 @@ pub(super) fn read(
 
 fn snapshot(above: &Place, place: &Place, id: &str, progress: &dyn Progress) -> Layer {
     let measured = measure(above, id.as_ref(), progress);
-    // What was a sandbox before it was committed keeps its disk.
+    // A sandbox keeps its disk when it is committed.
     let kind = if id.starts_with(REMOVING) {
         Kind::Removing
     } else if place.has("blank.vhdx", Type::File) {

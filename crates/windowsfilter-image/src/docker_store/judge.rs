@@ -1,7 +1,7 @@
-//! What needs a layer, and what does not.
+//! Decides which layers are needed, and by what.
 //!
-//! In use are the layers of images, what containers have, and what these stand on. Everything else is an
-//! orphan or was removed by half, unless a record that could say otherwise could not be read.
+//! In use: the layers of images, those of containers, and all their parents. Every other layer is an orphan
+//! or half removed, unless a record that could need it could not be read.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use super::layers::LayerDirectory;
 use super::records::Records;
 use super::{Image, Kind, Layer, LostLayer, State, key};
 
-/// What has a layer.
+/// The users of a layer.
 #[derive(Default)]
 struct Users {
     images: Vec<usize>,
     containers: Vec<usize>,
     /// Entries of layerdb.
     records: Vec<usize>,
-    /// A layer that is in use and stands on it.
+    /// A layer in use that has it as parent.
     child: Option<usize>,
     used: bool,
 }
@@ -24,9 +24,9 @@ struct Users {
 struct Judge<'a> {
     layers: &'a [LayerDirectory],
     records: Option<&'a Records>,
-    /// Places of directories by key.
+    /// Indexes of directories, by key.
     places: HashMap<String, usize>,
-    /// Places of entries of layerdb that are not being removed, by chain ID.
+    /// Indexes of layerdb entries that are not being removed, by chain ID.
     chains: HashMap<&'a str, usize>,
     users: Vec<Users>,
 }
@@ -95,9 +95,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// A chain of layerdb, from the top down.
+    /// Marks a chain of layerdb as used, from the top down.
     fn use_chain(&mut self, records: &'a Records, mut chain_id: Option<&'a str>) {
-        // What is damaged could go in circles; no chain is longer than all there are.
+        // Damaged records could form a cycle; no chain is longer than the number of layers.
         for _ in 0..records.layers.len() {
             let Some(record) = chain_id.and_then(|chain_id| self.chains.get(chain_id)) else { return };
             let record = &records.layers[*record];
@@ -108,7 +108,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// A layer that is in use, and all that it stands on.
+    /// Marks a layer and all its parents as used.
     fn use_with_parents(&mut self, place: usize) {
         let mut open = vec![place];
         while let Some(place) = open.pop() {
@@ -163,7 +163,7 @@ impl<'a> Judge<'a> {
         self.records.map_or(String::new(), |records| records.mounts[number].container.clone())
     }
 
-    /// The state of a layer, and why.
+    /// A layer's state, and the reason for it.
     fn verdict(&self, place: usize, labels: &[String]) -> (State, String) {
         let (layer, users) = (&self.layers[place], &self.users[place]);
         if layer.kind == Kind::Removing {
@@ -209,7 +209,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Why it cannot be told whether something needs a layer that nothing seems to need.
+    /// A reason to doubt that an apparently unneeded layer is unneeded.
     fn doubt(&self, users: &Users) -> Option<String> {
         let Some(records) = self.records.filter(|records| records.found) else {
             return Some(
@@ -243,7 +243,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The records whose directory is not there.
+    /// Records whose directory is missing.
     fn lost(&self, labels: &[String]) -> Vec<LostLayer> {
         let Some(records) = self.records else { return Vec::new() };
         let mut needed: HashMap<&str, usize> = HashMap::new();
@@ -284,7 +284,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// An ID short enough to read: what tells it apart, and what is appended to it.
+/// An ID shortened for messages: its first 12 digits, and any suffix.
 pub(super) fn short(id: &str) -> String {
     let (prefix, rest) = id.strip_prefix("sha256:").map_or(("", id), |rest| ("sha256:", rest));
     let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();

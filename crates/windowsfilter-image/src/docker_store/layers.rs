@@ -1,4 +1,4 @@
-//! The directories of the home: layers, sandboxes, and what was to be removed.
+//! The home's directories: layers, sandboxes, and half-removed ones.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -12,38 +12,38 @@ use super::{Kind, MAX_ENTRIES, Problem, key};
 use crate::json;
 use crate::oci::MAX_LAYERS;
 
-/// What Docker's driver appends to the name of what it removes (`windows.go`, `Remove`).
+/// Suffix that Docker's driver gives a directory before removing it (`windows.go`, `Remove`).
 const REMOVING: &str = "-removing";
-/// What older versions appended for what lies between image and sandbox (`layer_store.go`, `initMount`).
+/// Suffix that older versions gave the layer between image and sandbox (`layer_store.go`, `initMount`).
 const INIT: &str = "-init";
 const CHAIN: &str = "layerchain.json";
-/// The original reads this name and writes `layerId`, which is the same file on Windows and not here
+/// Docker reads the first name and writes `layerId`; on Windows both are the same file, here they are not
 /// (`windows.go`, `resolveID`).
 const ALTERNATE_IDS: [&str; 2] = ["layerID", "layerId"];
 const SANDBOX: &str = "sandbox.vhdx";
 const FILES: &str = "Files";
-/// Longest chain that is read: 1,000 paths of a kilobyte each.
+/// Longest chain file to read, bytes: 1,000 paths of a kilobyte.
 const MAX_CHAIN_BYTES: u64 = 1 << 20;
-/// Longest ID that is read.
+/// Longest ID file to read, bytes.
 const MAX_ID_BYTES: u64 = 4096;
 
-/// A directory of the home, as it is.
+/// A directory of the home.
 pub(super) struct LayerDirectory {
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) size: u64,
-    /// Its parents' places in the list, nearest first.
+    /// Its parents' indexes in the list, nearest first.
     pub(super) parents: Vec<usize>,
-    /// Another layer that stands for this one (`layerID`).
+    /// Index of another layer that stands for this one (`layerID`).
     pub(super) alternate: Option<usize>,
-    /// Whether `layerchain.json` is there.
+    /// Whether it has a `layerchain.json`.
     pub(super) has_chain: bool,
-    /// Whether not all of it, or of what stands for it, could be read.
+    /// Whether part of its chain, or of that of its alternate, could not be read.
     pub(super) unread_chain: bool,
     pub(super) problems: Vec<String>,
 }
 
-/// Whether a directory looks like a home: it is called so, or has a layer.
+/// Whether a directory looks like a home, by its name or because it contains a layer.
 pub(super) fn is_home(place: &Place) -> bool {
     let called = |name: &OsStr| name.eq_ignore_ascii_case(super::DRIVER);
     if place.path().file_name().is_some_and(called) {
@@ -99,7 +99,7 @@ impl Place {
     }
 }
 
-/// What can be said of a directory by itself.
+/// A directory, without its chain.
 fn directory(home: &Place, place: &Place, name: &str, progress: &dyn Progress) -> LayerDirectory {
     let measured = measure(home, name.as_ref(), progress);
     let kind = if name.ends_with(REMOVING) {
@@ -125,7 +125,7 @@ fn directory(home: &Place, place: &Place, name: &str, progress: &dyn Progress) -
     }
 }
 
-/// Reads the chains, now that all directories are known by their places.
+/// Reads the chains; all directories have their indexes by now.
 fn with_chains(layers: Vec<(LayerDirectory, Place)>) -> Vec<LayerDirectory> {
     let index: HashMap<String, usize> =
         layers.iter().enumerate().map(|(i, (layer, _))| (key(&layer.name), i)).collect();
@@ -164,7 +164,8 @@ fn with_chains(layers: Vec<(LayerDirectory, Place)>) -> Vec<LayerDirectory> {
     layers.into_iter().enumerate().map(read).collect()
 }
 
-/// Parents are absolute paths on the machine that made them: what counts is the last component, in any case.
+/// Parents are absolute paths on the machine that made them: only the last component counts,
+/// case-insensitively.
 fn read_chain(layer: &mut LayerDirectory, own: usize, text: &[u8], index: &HashMap<String, usize>) {
     let chain = match json::read::<Vec<String>>(text) {
         Ok(chain) if chain.iter().any(String::is_empty) => {
@@ -196,14 +197,14 @@ fn read_chain(layer: &mut LayerDirectory, own: usize, text: &[u8], index: &HashM
                 layer.problems.push(format!("{CHAIN} names {} twice", shown(name)));
             }
             Some(&parent) => layer.parents.push(parent),
-            // One is enough to know that the chain is broken.
+            // One missing parent is enough to report.
             None if layer.problems.iter().any(|problem| problem.ends_with("is missing")) => {}
             None => layer.problems.push(format!("its parent {} is missing", shown(name))),
         }
     }
 }
 
-/// The layer that stands for this one, if there is one.
+/// The layer that stands for this one, if any.
 fn alternate(place: &Place, index: &HashMap<String, usize>) -> Result<Option<usize>, String> {
     for name in ALTERNATE_IDS {
         let id = place.read(name.as_ref(), MAX_ID_BYTES).map_err(|reason| format!("{name}: {reason}"))?;
@@ -214,12 +215,12 @@ fn alternate(place: &Place, index: &HashMap<String, usize>) -> Result<Option<usi
     Ok(None)
 }
 
-/// The last component of a path in either slash.
+/// The last component of a path with slashes or backslashes.
 fn last_component(path: &str) -> &str {
     path.trim_end_matches(['\\', '/']).rsplit(['\\', '/']).next().unwrap_or_default()
 }
 
-/// A name for a message, which a hostile one cannot fill.
+/// A name for a message, shortened: a hostile one could be very long.
 pub(super) fn shown(name: &str) -> String {
     const LONGEST: usize = 100;
     match name.char_indices().nth(LONGEST) {

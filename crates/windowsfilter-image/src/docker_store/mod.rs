@@ -1,5 +1,4 @@
-//! Looking into a home of Docker's own `windowsfilter`: what its layers are, what needs them, and what
-//! nothing needs.
+//! Reads a home of Docker's own `windowsfilter`: its layers, what needs them, and which ones nothing needs.
 //!
 //! ```text
 //! <data root>/windowsfilter/<id>/            layers and sandboxes: Files/, sandbox.vhdx, layerchain.json
@@ -12,11 +11,11 @@
 //!               layerdb/mounts/<container>/  mount-id, init-id: its directories; parent: the chain ID below
 //! ```
 //!
-//! containerd's stores are listed as well (`containerd`).
+//! Also lists containerd's stores (`containerd`).
 //!
-//! Always true: nothing is written; no link is followed, so nothing outside of the path is read; whatever the
-//! files say, memory is bounded by limits on what is looked at (`MAX_ENTRIES`) and read at once. A record
-//! that cannot be read makes what it could have needed [`State::Unknown`], never an orphan.
+//! Guarantees: it writes nothing; it follows no link, so it reads nothing outside the path; limits on
+//! entries (`MAX_ENTRIES`) and reads bound its memory, whatever the files contain. An unreadable record
+//! makes everything it could have needed [`State::Unknown`], never an orphan.
 //!
 //! Source: moby `daemon/graphdriver/windows/windows.go` for the layers (`getLayerChain`, `Remove`,
 //! `Cleanup`), `layer/filestore.go` for layerdb, `image/fs.go` and `reference/store.go` for the images.
@@ -41,29 +40,29 @@ use place::Place;
 pub use plan::Plan;
 use records::Records;
 
-/// Entries of one directory that are looked at. The largest home that users have told of has 4,204 layers
+/// Most entries of one directory to read. The largest home that users have reported has 4,204 layers
 /// (moby#31253).
 const MAX_ENTRIES: usize = 20_000;
-/// The driver's name, and that of its directories.
+/// The driver's name and that of its directories.
 const DRIVER: &str = "windowsfilter";
 
-/// What is in a home of Docker's.
+/// The content of a Docker home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DockerStore {
-    /// The directory of layers.
+    /// The directory with the layers.
     #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     pub home: PathBuf,
-    /// Whether Docker's records of images and containers were there to be read.
+    /// Whether Docker's records of images and containers were found.
     pub has_records: bool,
     /// Layers and sandboxes, by name.
     pub layers: Vec<Layer>,
     /// Images, by name; those without a name last.
     pub images: Vec<Image>,
-    /// Records whose layer is not there.
+    /// Records whose layer is missing.
     pub lost: Vec<LostLayer>,
-    /// containerd's snapshots, if there are any: of Docker's own containerd, or of one by itself.
+    /// containerd's snapshots, if any: of Docker's containerd or a separate one.
     pub containerd: Vec<Snapshotter>,
-    /// What could not be read, or is not as it should be.
+    /// Unreadable or unexpected files.
     pub problems: Vec<Problem>,
     /// Sums over the layers, containerd's too.
     pub summary: Summary,
@@ -74,48 +73,47 @@ pub struct DockerStore {
 pub struct Layer {
     /// The directory's name.
     pub id: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Whether something needs it.
     pub state: State,
-    /// Why that is so, in a sentence.
+    /// The reason, one sentence.
     pub why: String,
-    /// Bytes that its files take; a hard link counts once.
+    /// Disk usage of its files, bytes; a hard link counts once.
     pub size: u64,
     /// Names of its parents' directories, nearest first.
     pub parents: Vec<String>,
-    /// Its chain IDs in layerdb; mostly one, or none.
+    /// Its chain IDs in layerdb; usually one or none.
     pub chain_ids: Vec<String>,
-    /// The entries of layerdb that name it; they are called as its chain IDs, or as Docker calls them while
-    /// it removes them.
+    /// The layerdb entries that name it: chain IDs, or Docker's names for entries it is removing.
     pub records: Vec<String>,
-    /// Images that have it, by [`Image::label`].
+    /// Images that use it, by [`Image::label`].
     pub images: Vec<String>,
-    /// Containers that have it as their own.
+    /// Containers whose own layer it is.
     pub containers: Vec<String>,
-    /// What is wrong with it.
+    /// Problems with it.
     pub problems: Vec<String>,
-    /// Whether what it stands on could not be read.
+    /// Whether its chain could not be read.
     #[serde(skip)]
     unread_chain: bool,
-    /// Whether it does not say what it stands on.
+    /// Whether its chain file is missing.
     #[serde(skip)]
     no_chain: bool,
 }
 
-/// What a directory of the home is.
+/// Kinds of directories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Has files and no parents.
     Base,
-    /// Has files on top of others.
+    /// Has files and parents.
     Layer,
     /// Has a `sandbox.vhdx`: a container's.
     Sandbox,
-    /// What older versions put below a sandbox.
+    /// A layer that older versions put below a sandbox.
     Init,
-    /// What Docker has begun to remove.
+    /// A layer that Docker has begun to remove.
     Removing,
     /// None of these.
     #[default]
@@ -123,7 +121,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its word.
+    /// The kind as a word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Base => "base",
@@ -140,19 +138,19 @@ impl Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// An image, a container, or a layer that is in use.
+    /// Needed by an image, a container, or another layer in use.
     InUse,
-    /// Nothing does, and Docker will never remove it.
+    /// Nothing needs it, and Docker will never remove it.
     Orphan,
-    /// It was removed or made by half.
+    /// Half removed or half created.
     HalfRemoved,
-    /// Records that would say so could not be read.
+    /// Records that could need it could not be read.
     #[default]
     Unknown,
 }
 
 impl State {
-    /// Its words.
+    /// The state as words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InUse => "in use",
@@ -163,14 +161,14 @@ impl State {
     }
 }
 
-/// An image of Docker's.
+/// An image in Docker's records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Image {
-    /// Digits of its ID.
+    /// Hex digits of its ID.
     pub id: String,
-    /// What it is called.
+    /// Its names.
     pub names: Vec<String>,
-    /// The directories of its layers, base first; none where one is missing.
+    /// Its layers' directories, base first; `None` where one is missing.
     pub layers: Vec<Option<String>>,
 }
 
@@ -181,36 +179,36 @@ impl Image {
     }
 }
 
-/// An entry of layerdb, or of a container, whose directory is not there.
+/// An entry of layerdb, or of a container, whose directory is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LostLayer {
-    /// Where it is recorded.
+    /// The record's place.
     pub record: String,
     /// The directory that is missing.
     pub id: String,
-    /// What that means, in a sentence.
+    /// What that means, one sentence.
     pub why: String,
 }
 
-/// Something that could not be read, or is not as it should be.
+/// An unreadable or unexpected file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Where.
+    /// Its path.
     #[serde(serialize_with = "windowsfilter::support::serialize_path")]
     pub path: PathBuf,
-    /// What.
+    /// A description.
     pub problem: String,
-    /// Whether something that could say what is needed was not read because of it.
+    /// Whether a record that could need a layer was not read because of it.
     pub unread: bool,
 }
 
 impl Problem {
-    /// Something that was not read.
+    /// A record that could not be read.
     fn unread(path: PathBuf, problem: String) -> Self {
         Self { path, problem, unread: true }
     }
 
-    /// Something that says nothing of what is needed.
+    /// A problem that leaves no doubt about what is needed.
     fn other(path: PathBuf, problem: String) -> Self {
         Self { path, problem, unread: false }
     }
@@ -219,24 +217,24 @@ impl Problem {
 /// Number and size of some layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Sum {
-    /// How many.
+    /// Number of layers.
     pub layers: u64,
-    /// Bytes they take.
+    /// Their disk usage, bytes.
     pub bytes: u64,
 }
 
 /// Sums over the layers of a home.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// Those in use.
+    /// Layers in use.
     pub in_use: Sum,
-    /// Those that nothing needs.
+    /// Layers that nothing needs.
     pub orphan: Sum,
-    /// Those that were removed or made by half.
+    /// Layers that are half removed or half created.
     pub half_removed: Sum,
-    /// Those of which it cannot be told.
+    /// Layers whose state is unknown.
     pub unknown: Sum,
-    /// Bytes that orphans and half-removed layers take.
+    /// Bytes of orphans and half-removed layers.
     pub reclaimable: u64,
 }
 
@@ -261,12 +259,12 @@ impl Summary {
     }
 }
 
-/// Reads the home at `path`, which is Docker's data root or its directory `windowsfilter`, or a root of
-/// containerd's on Windows. `progress` is told the bytes of the layers' files as they are counted.
+/// Reads the home at `path`: Docker's data root, its directory `windowsfilter`, or a root of containerd on
+/// Windows. `progress` receives the bytes of the layers' files as they are counted.
 ///
 /// # Errors
-/// [`Error::NotADockerStore`]; when the directory cannot be read at all. Whatever is wrong below it is told
-/// in the result.
+/// [`Error::NotADockerStore`]; a directory that cannot be read at all. Problems below it are part of the
+/// result.
 pub fn read(path: &Path, progress: &dyn Progress) -> Result<DockerStore, Error> {
     let root = Place::open(path).at("open", path)?;
     let mut problems = Vec::new();
@@ -298,7 +296,7 @@ pub fn read(path: &Path, progress: &dyn Progress) -> Result<DockerStore, Error> 
     })
 }
 
-/// The key by which directories are found: Windows does not care for case.
+/// The map key of a directory's name: Windows ignores case.
 fn key(name: &str) -> String {
     name.to_lowercase()
 }

@@ -1,4 +1,4 @@
-//! Directories below the one that was asked for, read without following a link or waiting for a pipe.
+//! Directories below the given one, read without following a link or blocking on a pipe.
 
 #[cfg(not(unix))]
 mod other;
@@ -13,31 +13,31 @@ pub(super) use other::{Names, Place};
 #[cfg(unix)]
 pub(super) use unix::{Names, Place};
 
-/// What a name leads to.
+/// File types, by what matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     Directory,
     File,
-    /// A link or any other reparse point: it leads elsewhere and is not followed.
+    /// A link or other reparse point, which is never followed.
     Link,
     /// A device, pipe or socket.
     Other,
 }
 
-/// What is known of a file without opening it.
+/// A file's metadata, read without opening it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) kind: Type,
-    /// Bytes it takes: not more than its length, less if it has holes.
+    /// Disk usage, bytes: at most its length, less if it has holes.
     pub(super) bytes: u64,
-    /// Volume and number of a file with several names.
+    /// Volume and file number, if the file has several names.
     pub(super) shared: Option<(u64, u64)>,
 }
 
 impl Place {
-    /// The content of a small file; `None` if there is none of this name.
+    /// Reads a small file; `None` if it does not exist.
     ///
-    /// The error is a reason: what is there is a link, too long, or cannot be read.
+    /// The reason: it is a link, too long, or unreadable.
     pub(super) fn read(&self, name: &OsStr, limit: u64) -> Result<Option<Vec<u8>>, String> {
         let kind = match self.facts(name) {
             Ok(facts) => facts.kind,
@@ -58,12 +58,12 @@ impl Place {
         Ok(Some(content))
     }
 
-    /// Whether there is something of this name and kind.
+    /// Whether a file of this name and type exists.
     pub(super) fn has(&self, name: &str, kind: Type) -> bool {
         self.facts(name.as_ref()).is_ok_and(|facts| facts.kind == kind)
     }
 
-    /// Names in the directory, sorted, up to `limit`, and whether there are more.
+    /// The directory's names, sorted, at most `limit`, and whether there are more.
     pub(super) fn list(&self, limit: usize) -> io::Result<(Vec<OsString>, bool)> {
         let mut names = Vec::new();
         for name in self.names()? {

@@ -1,8 +1,8 @@
-//! What is to be removed of a store, in which order, and the script that does it.
+//! What to remove from a store, in which order, and the script that does it.
 //!
-//! A plan is made only of a store of which every record could be read: one that could not may need what
-//! seems to be an orphan. What stands on a layer goes before it, and what Docker knows of a layer before its
-//! files, so that a script that is stopped anywhere leaves what Docker, or the same script, goes on with.
+//! A plan requires that every record was read: an unread one may need an apparent orphan. A layer's
+//! children are removed before it, and Docker's records of a layer before its files, so that Docker, or the
+//! same script, can continue from wherever a script stops.
 
 mod script;
 
@@ -13,22 +13,22 @@ use super::judge::short;
 use super::{DockerStore, Kind, Layer, State, key};
 use crate::error::Error;
 
-/// Reasons that are told; of more, how many.
+/// Most reasons to list; the rest are counted.
 const TOLD: usize = 20;
 
-/// What is to be removed.
+/// What to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan<'a> {
-    /// Layers in the order in which they go.
+    /// The layers, in the order of removal.
     pub steps: Vec<&'a Layer>,
     store: &'a DockerStore,
 }
 
 impl<'a> Plan<'a> {
-    /// A plan that removes what is orphaned or half removed.
+    /// Plans the removal of orphans and half-removed layers.
     ///
     /// # Errors
-    /// [`Error::NoPlan`] if a record could not be read, or something does not fit.
+    /// [`Error::NoPlan`] if a record could not be read or the records contradict each other.
     pub fn new(store: &'a DockerStore) -> Result<Self, Error> {
         let mut reasons = doubts(store);
         let steps: Vec<&Layer> = store.layers.iter().filter(|layer| goes(layer)).collect();
@@ -43,12 +43,12 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Bytes of what is to be removed.
+    /// Disk usage of the layers to remove, bytes.
     pub fn bytes(&self) -> u64 {
         self.steps.iter().fold(0, |sum, layer| layer.size.saturating_add(sum))
     }
 
-    /// The plan as a script for PowerShell, all of it ASCII, its lines ending as on Windows.
+    /// The plan as a PowerShell script, in ASCII with CRLF line ends.
     pub fn script(&self) -> String {
         script::write(self.store, &self.steps, self.bytes())
     }
@@ -67,7 +67,7 @@ fn goes(layer: &Layer) -> bool {
     matches!(layer.state, State::Orphan | State::HalfRemoved)
 }
 
-/// Everything that leaves it open whether something needs a layer.
+/// All reasons why a layer's state may be in doubt.
 fn doubts(store: &DockerStore) -> Vec<String> {
     let mut doubts = Vec::new();
     if !store.has_records {
@@ -98,13 +98,14 @@ fn doubts(store: &DockerStore) -> Vec<String> {
     doubts
 }
 
-/// A name that is no single name on Windows, where the script runs, could lead elsewhere.
+/// Refuses a name that is not a single component on Windows, where the script runs: it could lead
+/// elsewhere.
 fn bad_name(name: &str) -> Option<String> {
     let problem = wclayer::name::windows_problem(name.as_bytes())?;
     Some(format!("{}: its name is none on Windows: {problem}", super::layers::shown(name)))
 }
 
-/// What stands on a layer comes before it; else what Docker has begun to remove comes first.
+/// Orders layers: children before parents, and otherwise those Docker has begun to remove first.
 fn in_order(mut layers: Vec<&Layer>) -> Result<Vec<&Layer>, &Layer> {
     layers.sort_by_key(|layer| (layer.state != State::HalfRemoved, &layer.id));
     let places: HashMap<String, usize> =

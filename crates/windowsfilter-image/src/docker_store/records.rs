@@ -1,5 +1,4 @@
-//! What Docker has written down: which directory is which layer, what images are made of, what containers
-//! have.
+//! Docker's records: which directory is which layer, the layers of images, and the layers of containers.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,34 +12,34 @@ use super::{DRIVER, MAX_ENTRIES, Problem};
 use crate::json;
 use crate::oci::{MAX_JSON, MAX_LAYERS, RootFs, chain_ids};
 
-/// Longest of the files that hold one ID.
+/// Longest file that holds one ID, bytes.
 const MAX_ID: u64 = 1024;
-/// What layerdb appends to the name of an entry that is being removed, behind a number (moby#39193).
+/// Suffix of a layerdb entry that is being removed, after a number (moby#39193).
 const REMOVING: &str = "-removing";
 
 /// The records that could be read.
 #[derive(Default)]
 pub(super) struct Records {
-    /// Whether there were any.
+    /// Whether any were found.
     pub(super) found: bool,
     pub(super) layers: Vec<LayerRecord>,
     pub(super) mounts: Vec<MountRecord>,
     pub(super) images: Vec<ImageRecord>,
-    /// Whether all that say which layers images have could be read.
+    /// Whether all records of images' layers could be read.
     pub(super) all_images: bool,
-    /// Whether all that say which directories layers and containers have could be read.
+    /// Whether all records of layers' and containers' directories could be read.
     pub(super) all_layers: bool,
 }
 
 /// An entry of layerdb.
 pub(super) struct LayerRecord {
-    /// Its name.
+    /// The entry's name.
     pub(super) entry: String,
-    /// Digits of its chain ID.
+    /// Hex digits of its chain ID.
     pub(super) chain_id: String,
     /// The directory of the layer.
     pub(super) cache_id: String,
-    /// Digits of the chain ID below.
+    /// Hex digits of the parent's chain ID.
     pub(super) parent: Option<String>,
     /// Whether Docker has begun to remove it.
     pub(super) removing: bool,
@@ -51,7 +50,7 @@ pub(super) struct MountRecord {
     pub(super) container: String,
     pub(super) mount_id: Option<String>,
     pub(super) init_id: Option<String>,
-    /// Digits of the chain ID below.
+    /// Hex digits of the parent's chain ID.
     pub(super) parent: Option<String>,
 }
 
@@ -59,11 +58,11 @@ pub(super) struct MountRecord {
 pub(super) struct ImageRecord {
     pub(super) id: String,
     pub(super) names: Vec<String>,
-    /// Digits of the chain IDs of its layers, base first.
+    /// Hex digits of its layers' chain IDs, base first.
     pub(super) chain_ids: Vec<String>,
 }
 
-/// `repositories.json`: repository, then reference, then image ID.
+/// `repositories.json`: maps repository, then reference, to image ID.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Repositories {
@@ -71,13 +70,13 @@ struct Repositories {
     repositories: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// What is needed of a config.
+/// The fields of a config that are needed.
 #[derive(Deserialize)]
 struct Config {
     rootfs: RootFs,
 }
 
-/// A directory that may be missing: one that cannot be read is a problem.
+/// Opens a directory; `None` if missing. If it cannot be read, that is a problem to report.
 fn subdirectory(place: &Place, names: &[&str], problems: &mut Vec<Problem>) -> Result<Option<Place>, ()> {
     let mut found: Option<Place> = None;
     for name in names {
@@ -170,7 +169,7 @@ impl Records {
     }
 }
 
-/// Calls `read` for each directory in `place`; whether all could be read.
+/// Calls `read` for each directory in `place`. Returns whether all could be read.
 fn for_each_directory(
     place: &Place,
     problems: &mut Vec<Problem>,
@@ -206,7 +205,7 @@ fn too_many(place: &Place) -> Problem {
     Problem::unread(place.path().to_owned(), problem)
 }
 
-/// An entry of layerdb; none where Docker ignores it too.
+/// Reads an entry of layerdb; `None` for those that Docker ignores too.
 fn layer_record(entry: &Place, name: &str) -> Result<Option<LayerRecord>, String> {
     let (digits, removing) = match name.strip_suffix(REMOVING) {
         Some(rest) => (rest.split('-').next().unwrap_or(rest), true),
@@ -217,7 +216,7 @@ fn layer_record(entry: &Place, name: &str) -> Result<Option<LayerRecord>, String
     }
     let cache_id = id(entry, "cache-id")?;
     match cache_id {
-        // Its files are gone already.
+        // Its files are already removed.
         None if removing => Ok(None),
         None => Err("cache-id is missing".to_owned()),
         Some(cache_id) => {
@@ -243,7 +242,7 @@ fn id(entry: &Place, file: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Reads a file that holds a digest, and gives its digits.
+/// Reads a file that holds a digest; returns its hex digits.
 fn digest(entry: &Place, file: &str) -> Result<Option<String>, String> {
     let Some(text) = text(entry, file)? else { return Ok(None) };
     let digest: Digest = text.parse().map_err(|_| format!("{file} is no digest"))?;
@@ -260,7 +259,7 @@ fn is_digits(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Names by the digits of the image's ID. Tags; digests only of images that have none.
+/// Names by the hex digits of the image's ID: tags, or digests for images without tags.
 fn names(place: &Place, problems: &mut Vec<Problem>) -> BTreeMap<String, Vec<String>> {
     let file = "repositories.json";
     let mut problem = |problem: String| problems.push(Problem::unread(place.path().join(file), problem));

@@ -1,4 +1,4 @@
-//! How much a layer takes: a walk that holds no more than the directories on its way.
+//! A layer's disk usage: a walk that keeps only the directories on its current path.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -8,21 +8,21 @@ use windowsfilter::import::Progress;
 
 use super::place::{Names, Place, Type};
 
-/// Levels that are looked into. Each costs an open directory; Windows' own paths have some 50, and 130 at
-/// most unless a program asks for longer ones.
+/// Deepest level to visit. Each level keeps a directory open; Windows' own paths have some 50 levels, and
+/// at most 130 unless a program asks for longer paths.
 const MAX_DEPTH: usize = 250;
-/// Files with several names that are remembered, so that they count once. A base layer has some 10,000.
+/// Most files with several names to remember, so that they count once. A base layer has some 10,000.
 const MAX_SHARED: usize = 1_000_000;
 
-/// What a walk has found.
+/// The result of a walk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Measured {
     pub(super) bytes: u64,
-    /// Why that is not all.
+    /// Why it is incomplete.
     pub(super) problem: Option<String>,
 }
 
-/// Counts the bytes of all files in the directory `name` of `home`.
+/// Adds up the files in the directory `name` of `home`.
 pub(super) fn measure(home: &Place, name: &OsStr, progress: &dyn Progress) -> Measured {
     let mut walk = Walk::default();
     let mut levels: Vec<Level> = walk.open(home, name, 0).into_iter().collect();
@@ -43,7 +43,7 @@ pub(super) fn measure(home: &Place, name: &OsStr, progress: &dyn Progress) -> Me
     }
 }
 
-/// A directory and the names in it that are still to be looked at.
+/// A directory and its names still to visit.
 type Level = (Place, Names);
 
 #[derive(Default)]
@@ -91,7 +91,7 @@ impl Walk {
         !self.shared.contains(&file)
     }
 
-    /// Remembers the first thing that went wrong.
+    /// Keeps the first problem.
     fn note(&mut self, path: &Path, problem: &str) {
         if self.measured.problem.is_none() {
             self.measured.problem = Some(format!("its size is not exact: {}: {problem}", path.display()));

@@ -1,14 +1,14 @@
-//! How layers are compressed.
+//! Compression of layers.
 
 use std::io::{self, Read, Write};
 use std::str::FromStr;
 
-/// How the layers of an export are compressed.
+/// How to compress the layers of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all: the blobs' digests are the diffIDs.
+    /// No compression: the blobs' digests are the diffIDs.
     None,
-    /// What every tool reads.
+    /// Readable by every tool.
     #[default]
     Gzip,
     /// Faster and smaller.
@@ -16,7 +16,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// What a layer's media type has for it at its end.
+    /// The suffix of a layer's media type.
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Self::None => "",
@@ -25,7 +25,7 @@ impl Compression {
         }
     }
 
-    /// What a layer's media type says, in Docker's words or OCI's.
+    /// The compression in a layer's media type, Docker's or OCI's.
     pub(super) fn of(media_type: &str) -> Self {
         match media_type {
             media_type if media_type.ends_with("gzip") => Self::Gzip,
@@ -34,12 +34,12 @@ impl Compression {
         }
     }
 
-    /// Copies `from` to `to`, compressed; nothing in the result differs from run to run.
+    /// Copies `from` to `to`, compressed. The output is the same on every run.
     ///
     /// # Errors
-    /// What either of them meets.
+    /// Errors of either.
     pub fn copy(self, from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
-        // Large reads: both compressors and the disk like them.
+        // Large reads suit both the compressors and the disk.
         let mut from = io::BufReader::with_capacity(1 << 20, from);
         let to = io::BufWriter::with_capacity(1 << 20, to);
         let mut to = match self {

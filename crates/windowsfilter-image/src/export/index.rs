@@ -1,4 +1,4 @@
-//! What stands beside the blobs of an export: `index.json`, `oci-layout`, and Docker's `manifest.json`.
+//! The files beside an export's blobs: `index.json`, `oci-layout`, and Docker's `manifest.json`.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ struct SavedImage {
     layer_sources: BTreeMap<String, Descriptor>,
 }
 
-/// Writes the manifest and all that leads to it. Returns the manifest's digest.
+/// Writes the manifest and the files that refer to it. Returns the manifest's digest.
 pub(super) fn write(
     sink: &mut Sink<'_>,
     record: &ImageRecord,
@@ -38,7 +38,7 @@ pub(super) fn write(
     let mut descriptor = sink.document(&manifest.media_type, &manifest.bytes)?;
     let digest = descriptor.digest;
     descriptor.platform = Some(config.platform.clone());
-    // A digest in a name is the manifest's or it is wrong.
+    // Drop a digest in the name unless it is this manifest's.
     let name = match reference.digest() {
         Some(claimed) if claimed != digest => reference.tagged(),
         _ => Some(reference.with_tag()),
@@ -62,13 +62,13 @@ fn saved(reference: &Reference, manifest: &Exporting, layers: &[Outgoing]) -> Sa
     let foreign = layers.iter().filter(|layer| is_foreign(&layer.descriptor.media_type));
     SavedImage {
         config: blob(&manifest.config),
-        // Docker loads no other names than tags (moby `image/tarexport/load.go`).
+        // Docker loads only tags (moby `image/tarexport/load.go`).
         repo_tags: reference.tagged().map(|tag| vec![tag]),
         layers: layers
             .iter()
             .map(|layer| blob(layer.file.as_ref().unwrap_or(&layer.descriptor.digest)))
             .collect(),
-        // What Docker would push instead of the layer (moby `image/tarexport/save.go`).
+        // The descriptor that Docker pushes instead of the layer (moby `image/tarexport/save.go`).
         layer_sources: foreign.map(|layer| (layer.diff_id.to_string(), layer.descriptor.clone())).collect(),
     }
 }

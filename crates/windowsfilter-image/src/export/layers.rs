@@ -1,4 +1,4 @@
-//! How each layer goes out: as the blob that it came as, if that is here, else compressed anew.
+//! How each layer is exported: as the imported blob, if it is kept, otherwise compressed again.
 
 use std::io::{self, Read, Seek};
 
@@ -14,25 +14,25 @@ use crate::json::Raw;
 use crate::oci::{Descriptor, LAYER, is_foreign};
 use crate::records::{ImageRecord, ImageStore};
 
-/// Annotations of a layer that describe the bytes of its blob, which are others when it is compressed anew:
+/// Annotations of a layer that describe its blob's bytes and are wrong once it is compressed again:
 /// zstd:chunked (containers/storage `pkg/chunked/internal`) and eStargz (containerd/stargz-snapshotter
 /// `estargz/types.go`).
 const OF_THE_BLOB: [&str; 3] =
     ["io.github.containers.zstd-chunked.", "containerd.io/snapshot/stargz/", "io.containers.estargz."];
 
-/// What a layer came as.
+/// How a layer was imported.
 pub(super) struct Came {
-    /// What is known of its blob; `None`: it came in none.
+    /// Its blob's descriptor; `None` if it came in no blob.
     blob: Option<Descriptor>,
-    /// The same as the manifest has it, every field of it.
+    /// The descriptor as it is in the manifest, with all fields.
     raw: Option<Raw>,
-    /// What is known even without a digest.
+    /// The known fields, even without a digest.
     known: Descriptor,
 }
 
 impl Came {
-    /// Of layer number `i` of the image. The manifest says it; of an image that has none, as one that was
-    /// committed, its record.
+    /// Layer number `i` of the image: from the manifest or, for an image without one (committed, for
+    /// example), from its record.
     pub(super) fn of(record: &ImageRecord, stored: Option<&Stored>, i: usize) -> Self {
         let source = record.sources.get(i).cloned().unwrap_or_default();
         let zero = Digest::of(b"");
@@ -52,23 +52,23 @@ impl Came {
     }
 }
 
-/// A layer as it goes out.
+/// A layer of an export.
 pub(super) struct Outgoing {
     /// Its descriptor.
     pub(super) descriptor: Descriptor,
-    /// The same as it came, if it did.
+    /// Its descriptor as imported, if unchanged.
     pub(super) as_it_came: Option<Raw>,
-    /// The blob that the export has of it: that of the descriptor, or, for Docker, one of a foreign layer
-    /// whose blob is not here.
+    /// The blob in the export: the descriptor's or, for Docker, that of a foreign layer whose own blob is
+    /// not in the store.
     pub(super) file: Option<Digest>,
     /// The digest of its tar.
     pub(super) diff_id: DiffId,
-    /// Whether it came in one blob and goes out in another.
+    /// Whether it is exported as another blob than it came in.
     pub(super) recompressed: bool,
 }
 
 impl ImageStore {
-    /// Writes layer `id`, which came as `came`.
+    /// Writes layer `id`, imported as `came`.
     pub(super) fn export_layer(
         &self,
         sink: &mut Sink<'_>,
@@ -83,7 +83,7 @@ impl ImageStore {
         if let Some(blob) = came.blob.as_ref().filter(|_| stays_foreign || (as_asked && !foreign)) {
             let file = match self.export_as_it_came(sink, id, diff_id, blob, options)? {
                 Some(file) => Some(file),
-                // Docker takes no layer that it cannot read, and keeps what is said of where it came from.
+                // Docker requires every layer's tar, and keeps the foreign descriptor beside it.
                 None if stays_foreign && options.format == Format::DockerArchive => {
                     let compression = options.compression.unwrap_or_default();
                     Some(self.compress(sink, id, diff_id, compression, options)?.digest)
@@ -111,7 +111,7 @@ impl ImageStore {
         Ok(Outgoing { descriptor, as_it_came, file, diff_id, recompressed })
     }
 
-    /// Writes the blob that a layer came as, if it is kept or is the layer's tar.
+    /// Writes the imported blob of a layer, if it is kept or is the plain tar.
     fn export_as_it_came(
         &self,
         sink: &mut Sink<'_>,
@@ -122,7 +122,7 @@ impl ImageStore {
     ) -> Result<Option<Digest>, Error> {
         if blob.digest == diff_id.0 {
             let written = self.compress(sink, id, diff_id, Compression::None, options)?;
-            // What was in the store already was never compared with the size that the manifest says.
+            // A blob that was in the store before was never compared with this manifest's size.
             return match written.size == blob.size {
                 true => Ok(Some(blob.digest)),
                 false => Err(Error::SizeMismatch {
@@ -141,7 +141,7 @@ impl ImageStore {
         Ok(Some(blob.digest))
     }
 
-    /// Writes the tar of a layer, compressed.
+    /// Compresses and writes a layer's tar.
     fn compress(
         &self,
         sink: &mut Sink<'_>,
@@ -173,7 +173,7 @@ impl ImageStore {
     }
 }
 
-/// A tar or blob on its way out.
+/// A reader that hashes a tar or blob while it is exported.
 struct Checked<'a, R> {
     bytes: Hashed<R>,
     progress: &'a dyn Progress,

@@ -1,5 +1,5 @@
-//! The manifest of an export: the one that the image came with, if its blobs go out as they came in, else one
-//! that says the same of others.
+//! An export's manifest: the imported one if all blobs are unchanged, otherwise a new one that says the
+//! same of the new blobs.
 
 use serde::Deserialize;
 use windowsfilter::Digest;
@@ -11,10 +11,10 @@ use crate::json::{self, Object, Raw};
 use crate::oci::{CONFIG, Descriptor, MANIFEST, Manifest};
 use crate::records::{ImageRecord, ImageStore};
 
-/// The manifest that an image came with.
+/// The manifest that an image was imported with.
 pub(super) struct Stored {
     manifest: Manifest,
-    /// The layers' descriptors, every field of them.
+    /// The layers' descriptors, with all fields.
     layers: Vec<Raw>,
     bytes: Vec<u8>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Exporting {
 }
 
 impl ImageStore {
-    /// The manifest that an image came with, if it came with one.
+    /// Reads the manifest that an image was imported with, if any.
     pub(super) fn stored_manifest(&self, record: &ImageRecord) -> Result<Option<Stored>, Error> {
         #[derive(Deserialize)]
         struct Layers {
@@ -82,9 +82,9 @@ pub(super) fn of_export(
     })
 }
 
-/// Whether the manifest may go out as it came in. One of Docker's may not if another compression is asked
-/// for: then it is written anew now or the next time, and skopeo does not find one of Docker's in a layout by
-/// its name.
+/// Whether to export the imported manifest unchanged. A Docker manifest is rewritten if a compression is
+/// given: it would be rewritten now or by a later export anyway, and in a layout skopeo does not find
+/// Docker manifests by name.
 fn is_kept(stored: &Stored, config: &Descriptor, layers: &[Outgoing], options: &ExportOptions<'_>) -> bool {
     let manifest = &stored.manifest;
     manifest.config.digest == config.digest
@@ -94,7 +94,7 @@ fn is_kept(stored: &Stored, config: &Descriptor, layers: &[Outgoing], options: &
         && (options.compression.is_none() || matches!(manifest.media_type.as_str(), MANIFEST | ""))
 }
 
-/// A layer's descriptor in a manifest of OCI's.
+/// A layer's descriptor for an OCI manifest.
 fn descriptor(layer: &Outgoing) -> Raw {
     let media_type = oci_media_type(&layer.descriptor.media_type);
     match &layer.as_it_came {
@@ -103,7 +103,7 @@ fn descriptor(layer: &Outgoing) -> Raw {
     }
 }
 
-/// OCI's media type for one of Docker's. Source: image-spec `media-types.md`, "Compatibility Matrix".
+/// The OCI media type for a Docker one. Source: image-spec `media-types.md`, "Compatibility Matrix".
 fn oci_media_type(media_type: &str) -> String {
     const OCI: &str = "application/vnd.oci.image.layer";
     let docker = media_type.strip_prefix("application/vnd.docker.image.rootfs.");

@@ -1,4 +1,4 @@
-//! Where an export is written: a directory or a tar, under a temporary name until it is complete, or a
+//! The destination of an export: a directory or a tar, under a temporary name until it is complete, or a
 //! stream.
 
 use std::collections::HashSet;
@@ -13,12 +13,12 @@ use super::Format;
 use crate::error::{Error, IoContext};
 use crate::oci::Descriptor;
 
-/// An export being written. Dropped before [`Sink::finish`], it leaves nothing.
+/// An export in progress. Dropped before [`Sink::finish`], it removes everything.
 pub(super) struct Sink<'a> {
     kind: Kind<'a>,
-    /// The directory that the export is in.
+    /// The directory to create the export in.
     parent: PathBuf,
-    /// A blob is written once: two layers may be equal.
+    /// Blobs already written: two layers may be equal.
     written: HashSet<Digest>,
     cancel: Cancel,
 }
@@ -28,7 +28,7 @@ enum Kind<'a> {
     Archive(tar::Builder<BufWriter<Target<'a>>>),
 }
 
-/// What a tar is written to.
+/// The output of a tar.
 enum Target<'a> {
     File(NamedTempFile),
     Stream(&'a mut dyn Write),
@@ -53,10 +53,9 @@ impl Write for Target<'_> {
 /// A blob whose digest and size are not known yet.
 pub(super) struct Blob {
     pub(super) file: File,
-    /// The directory that it is in, for messages.
+    /// Its directory, for messages.
     pub(super) place: PathBuf,
-    /// Its name, if it needs one to become part of the export: whatever has none does not outlive this
-    /// process.
+    /// Its name, if it will become part of the export; a file without a name vanishes with this process.
     name: Option<TempPath>,
 }
 
@@ -77,14 +76,14 @@ impl<'a> Sink<'a> {
         Ok(Self { kind, parent, written: HashSet::new(), cancel: cancel.clone() })
     }
 
-    /// An archive that goes to `stream`.
+    /// Writes an archive to `stream`.
     pub(super) fn stream(stream: &'a mut dyn Write, cancel: &Cancel) -> Result<Self, Error> {
         let parent = PathBuf::from("-");
         let kind = begin_archive(Target::Stream(stream), &parent)?;
         Ok(Self { kind, parent, written: HashSet::new(), cancel: cancel.clone() })
     }
 
-    /// A temporary file on the file system of the export; for a stream, on that of the store.
+    /// A temporary file on the export's file system or, for a stream, on the store's.
     pub(super) fn temporary(&self, store: &LayerStore) -> Result<Blob, Error> {
         let create = "create a temporary file in";
         match &self.kind {
@@ -110,7 +109,8 @@ impl<'a> Sink<'a> {
         Ok(Descriptor::new(media_type, digest, size))
     }
 
-    /// Writes the blob `digest` of `size` bytes, unless it is there; reads `data` to its end either way.
+    /// Writes the blob `digest` of `size` bytes, unless it is written already; reads `data` to its end in
+    /// any case.
     pub(super) fn blob(
         &mut self,
         digest: &Digest,
@@ -124,7 +124,7 @@ impl<'a> Sink<'a> {
         io::copy(data, &mut io::sink()).map(drop).at("read", Path::new(what))
     }
 
-    /// As [`Self::blob`], from a file of [`Self::temporary`], which a directory takes over.
+    /// Like [`Self::blob`], from a file of [`Self::temporary`], which is moved into a directory.
     pub(super) fn finished_blob(
         &mut self,
         digest: &Digest,
@@ -146,13 +146,13 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// Writes a file that is no blob.
+    /// Writes a file that is not a blob.
     pub(super) fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         self.member(name, bytes.len() as u64, &mut &*bytes, name)
     }
 
     fn member(&mut self, name: &str, size: u64, data: &mut dyn Read, what: &str) -> Result<(), Error> {
-        // Never more than announced; what is missing or too much shows in the digest, or here.
+        // Read at most one byte more than announced; the digest or the check below finds a wrong length.
         let mut data = data.take(size.saturating_add(1));
         let copied = match &mut self.kind {
             Kind::Directory(dir) => {
@@ -177,13 +177,13 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Gives the export its name, unless something has it by now.
+    /// Renames the export to its final name, unless that exists by now.
     pub(super) fn finish(self, path: &Path) -> Result<(), Error> {
         match self.kind {
             Kind::Directory(dir) => {
                 sync_dir(&dir.path().join("blobs/sha256"))?;
                 sync_dir(dir.path())?;
-                // Windows opens no directory as a file, and knows no modes.
+                // Windows cannot open a directory as a file, and has no modes.
                 #[cfg(unix)]
                 readable(&File::open(dir.path()).at("open", dir.path())?, 0o755)
                     .at("make readable", dir.path())?;
@@ -206,7 +206,7 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// Makes the names in `dir` durable.
+/// Syncs the directory `dir`.
 fn sync_dir(dir: &Path) -> Result<(), Error> {
     // Windows cannot sync a directory handle opened for reading, and NTFS journals its metadata.
     if cfg!(unix) {
@@ -225,17 +225,17 @@ fn begin_archive<'a>(target: Target<'a>, place: &Path) -> Result<Kind<'a>, Error
 }
 
 fn publish_dir(dir: TempDir, path: &Path) -> Result<(), Error> {
-    // A rename replaces an empty directory, but nothing else.
+    // A rename replaces an empty directory but nothing else: check first.
     if path.symlink_metadata().is_ok() {
         return Err(Error::Exists { path: path.to_owned() });
     }
     fs::rename(dir.path(), path).at("rename to", path)?;
-    // It is not at its temporary path any more.
+    // It is no longer at its temporary path.
     let _ = dir.keep();
     Ok(())
 }
 
-/// Temporary files are for their owner only; an export is for whoever the umask of most systems lets read.
+/// Temporary files are accessible to the owner only; gives an export the mode of the usual umask.
 fn readable(file: &File, mode: u32) -> io::Result<()> {
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
@@ -244,7 +244,7 @@ fn readable(file: &File, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// A header with nothing of this machine or moment in it.
+/// A header without anything of this machine or moment.
 fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);

@@ -1,11 +1,11 @@
-//! Editing a document: what is not edited stays as it is written, member by member, key by key.
+//! Edits a document: unedited members keep their exact text.
 
 use serde::Serialize;
 
 use super::{JsonError, Raw, checked, equal_fold, members, parts, read, unquoted};
 use crate::error::Error;
 
-/// An object in the order and spelling of its text.
+/// An object with its members in the original order and spelling.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Object {
     /// Keys, with their quotes, and values.
@@ -13,7 +13,7 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Reads the document `bytes`; errors call it `what`.
+    /// Parses the document `bytes`; errors call it `what`.
     pub(crate) fn parse(what: &str, bytes: &[u8]) -> Result<Self, Error> {
         let failed = |source| Error::Json { what: what.into(), source };
         let text = checked(bytes).map_err(failed)?;
@@ -30,13 +30,13 @@ impl Object {
         Ok(())
     }
 
-    /// The values that fill the field `name`, in whatever case their keys are.
+    /// The values of the field `name`, whatever the case of their keys.
     fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
         let of_field = move |(key, _): &&(String, String)| equal_fold(name, &unquoted(key));
         self.members.iter().filter(of_field).map(|(_, value)| value.as_str())
     }
 
-    /// The object in the field `name`; an empty one if it has none.
+    /// The object in the field `name`; empty if missing.
     pub(crate) fn object(&self, name: &str) -> Result<Self, JsonError> {
         let mut object = Self::default();
         for value in self.values(name).filter(|value| *value != "null") {
@@ -45,7 +45,7 @@ impl Object {
         Ok(object)
     }
 
-    /// The list in the field `name`; an empty one if it has none.
+    /// The list in the field `name`; empty if missing.
     pub(crate) fn list(&self, name: &str) -> Result<Vec<Raw>, JsonError> {
         match self.values(name).next_back() {
             None | Some("null") => Ok(Vec::new()),
@@ -54,7 +54,7 @@ impl Object {
         }
     }
 
-    /// Fills the field `name`, by the key that it has now; a second spelling of it goes.
+    /// Sets the field `name`, under its present key; removes a second spelling.
     pub(crate) fn set(&mut self, name: &str, value: &impl Serialize) {
         self.set_text(name, json(value));
     }
@@ -81,12 +81,12 @@ impl Object {
         }
     }
 
-    /// As [`Self::set`], with another object.
+    /// Like [`Self::set`], with another object.
     pub(crate) fn set_object(&mut self, name: &str, object: &Self) {
         self.set_text(name, object.text());
     }
 
-    /// As [`Self::set`], with a list.
+    /// Like [`Self::set`], with a list.
     pub(crate) fn set_list(&mut self, name: &str, list: &[Raw]) {
         let parts: Vec<&str> = list.iter().map(Raw::as_str).collect();
         self.set_text(name, format!("[{}]", parts.join(",")));
@@ -94,7 +94,7 @@ impl Object {
 
     fn set_text(&mut self, name: &str, text: String) {
         let is_field = |(key, _): &(String, String)| equal_fold(name, &unquoted(key));
-        // Of two spellings the last is the one that Go goes by.
+        // Of two spellings Go uses the last.
         let place = self.members.iter().rposition(is_field);
         let key = place.map_or_else(|| json(&name), |place| self.members[place].0.clone());
         let before =
@@ -111,7 +111,7 @@ impl Object {
 }
 
 impl Raw {
-    /// What `value` is written as.
+    /// Serializes `value`.
     pub(crate) fn of(value: &impl Serialize) -> Self {
         Self(json(value))
     }

@@ -4,19 +4,17 @@
 //! What Go does and serde does not (go1.25 `src/encoding/json`: `decode.go`, `object`, `array`,
 //! `literalStore`, `unquoteBytes`; `fold.go`; `scanner.go`, `maxNestingDepth`):
 //!
-//! - A key means the field that is spelled exactly so, else the field that is spelled so in any case
-//!   ([`fold`]).
-//! - A field that comes twice, in one spelling or two, is filled twice: the later value takes the place of
-//!   the earlier one, but what is an object goes on where the earlier one ended. So of two spellings the one
-//!   that comes last counts, not the exact one.
-//! - `null` fills nothing: a field is absent, an element of a list or a value of a map is what an absent one
-//!   would be, a list or map is empty.
-//! - Bytes in a string that are no UTF-8, and halves of surrogate pairs, are read as U+FFFD each.
-//! - Members that mean no field are passed over, whatever is in them. They only have to be JSON.
-//! - Nesting deeper than 10,000 levels, and a byte order mark, are refused.
+//! - A key means the field with exactly this name, otherwise one with this name in any case ([`fold`]).
+//! - A field that comes twice, in one spelling or two, is set twice: the later value replaces the earlier
+//!   one, but objects are merged. So of two spellings the last one counts, not the exact one.
+//! - `null` sets nothing: a field stays absent, an element of a list or a value of a map gets its default,
+//!   a list or map becomes empty.
+//! - Bytes in a string that are not UTF-8, and halves of surrogate pairs, each become U+FFFD.
+//! - Unknown members are skipped. They only have to be JSON.
+//! - More than 10,000 levels of nesting, or a byte order mark, are errors.
 //!
-//! Values stay text until a field of them is wanted, so a document takes no more memory than its bytes and
-//! what is read of it.
+//! Values stay text until a field is read, so a document takes no more memory than its bytes and the fields
+//! that are read.
 
 mod edit;
 mod read;
@@ -30,15 +28,15 @@ use crate::error::Error;
 pub(crate) use edit::Object;
 use read::Node;
 
-/// Levels of lists and objects: Go's `maxNestingDepth`.
+/// Most nested levels of lists and objects: Go's `maxNestingDepth`.
 const MAX_DEPTH: usize = 10_000;
-/// The name under which [`Raw`] asks for a value's text.
+/// The newtype name by which [`Raw`] asks for a value's text.
 const RAW: &str = "windowsfilter_image::json::Raw";
 
-/// Why a document is not what it should be.
+/// Why a document is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonError {
-    /// Where: `manifests[0].digest`; empty for the whole.
+    /// Path of the value: `manifests[0].digest`; empty for the document itself.
     path: String,
     reason: String,
 }
@@ -48,7 +46,7 @@ impl JsonError {
         Self { path: String::new(), reason: reason.to_string() }
     }
 
-    /// The same, seen from the list or object that the value is in.
+    /// The same error, with the enclosing list's or object's step before its path.
     fn within(mut self, step: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{step}{dot}{}", self.path);
@@ -74,20 +72,20 @@ impl serde::de::Error for JsonError {
     }
 }
 
-/// Reads the document `bytes`; errors call it `what`.
+/// Parses the document `bytes`; errors call it `what`.
 pub(crate) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
     read(bytes).map_err(|source| Error::Json { what: what.into(), source })
 }
 
-/// Reads the document `bytes`.
+/// Parses the document `bytes`.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     T::deserialize(Node::new(&checked(bytes)?))
 }
 
-/// The document as text, without the white space around it; from here on it is known to be JSON.
+/// The document as text, trimmed, after a check that it is JSON.
 fn checked(bytes: &[u8]) -> Result<Cow<'_, str>, JsonError> {
     let text = text(bytes);
-    // It skips what nobody wants, without recursion and without looking at numbers and escapes.
+    // `IgnoredAny` skips without recursion and does not check numbers and escapes.
     serde_json::from_str::<IgnoredAny>(&text).map_err(JsonError::new)?;
     if depth(&text) > MAX_DEPTH {
         return Err(JsonError::new(format!("it is nested deeper than {MAX_DEPTH} levels")));
@@ -96,7 +94,7 @@ fn checked(bytes: &[u8]) -> Result<Cow<'_, str>, JsonError> {
     Ok(if text.trim_matches(is_space).len() == text.len() { text } else { Cow::Owned(trim(&text)) })
 }
 
-/// Each byte that belongs to no character becomes U+FFFD.
+/// Replaces each invalid byte by U+FFFD.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -126,7 +124,7 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-/// The bytes of a JSON text that are in no string, with their places.
+/// The bytes of a JSON text outside of strings, with their positions.
 struct Structure<'a> {
     bytes: &'a [u8],
     place: usize,
@@ -151,7 +149,7 @@ impl Iterator for Structure<'_> {
     }
 }
 
-/// Bytes of the string that `bytes` begin with, quotes included.
+/// Length of the string at the start of `bytes`, quotes included.
 fn string_length(bytes: &[u8]) -> usize {
     let mut place = 1;
     loop {
@@ -164,7 +162,7 @@ fn string_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// The parts of a list or object: what stands between its own commas.
+/// The parts of a list or object, split at its own commas.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -188,7 +186,7 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The members of an object: key, with its quotes, and value.
+/// An object's members: key, with quotes, and value.
 fn members(text: &str) -> impl Iterator<Item = (&str, &str)> {
     parts(text).map(|part| {
         let (key, value) = part.split_at(string_length(part.as_bytes()));
@@ -196,7 +194,7 @@ fn members(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// What a string says.
+/// A string's value.
 fn unquoted(text: &str) -> Cow<'_, str> {
     struct Bytes;
     impl Visitor<'_> for Bytes {
@@ -213,7 +211,7 @@ fn unquoted(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text.trim_matches('"'));
     }
-    // As bytes it may have halves of surrogate pairs, which come as three bytes each that are no UTF-8.
+    // Read as bytes, because halves of surrogate pairs come as three invalid bytes each.
     let bytes = serde_json::Deserializer::from_str(text).deserialize_bytes(Bytes).unwrap_or_default();
     let mut said = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -224,18 +222,18 @@ fn unquoted(text: &str) -> Cow<'_, str> {
     Cow::Owned(said)
 }
 
-/// The field that a key means: the one of exactly this name, else one of this name in any case.
+/// The field for a key: exact name first, then any case.
 fn field(fields: &'static [&'static str], key: &str) -> Option<&'static str> {
     let exact = fields.iter().find(|field| **field == key);
     exact.or_else(|| fields.iter().find(|field| equal_fold(field, key))).copied()
 }
 
-/// Whether two texts differ in case only, as Go's `strings.EqualFold` has it for a text of ASCII.
+/// Whether two texts differ in case only, as Go's `strings.EqualFold` does for ASCII.
 pub(crate) fn equal_fold(ascii: &str, other: &str) -> bool {
     ascii.chars().map(fold).eq(other.chars().map(fold))
 }
 
-/// Two characters beyond ASCII are letters of it in another case: the long s and the Kelvin sign.
+/// Two non-ASCII characters fold to ASCII letters: the long s and the Kelvin sign.
 fn fold(c: char) -> char {
     match c {
         '\u{17f}' => 'S',
@@ -244,7 +242,7 @@ fn fold(c: char) -> char {
     }
 }
 
-/// A value of a document, as its text. It can be read later, or not at all.
+/// A value as its text, for reading later or never.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Raw(String);
 
@@ -253,13 +251,13 @@ impl Raw {
         &self.0
     }
 
-    /// The value for who wants all of it; its text, if Rust's numbers and strings cannot hold what Go passes
-    /// over.
+    /// The value as `serde_json::Value`; as text, if Rust's numbers and strings cannot hold it (Go skips
+    /// such values).
     pub(crate) fn value(&self) -> serde_json::Value {
         serde_json::from_str(&self.0).unwrap_or_else(|_| serde_json::Value::String(self.0.clone()))
     }
 
-    /// Reads the value.
+    /// Parses the value.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
         T::deserialize(Node::new(&self.0))
     }
@@ -283,8 +281,8 @@ impl<'de> serde::Deserialize<'de> for Raw {
     }
 }
 
-/// A value that is as good as absent if it is not what it should be: for what is looked at before it is known
-/// to matter.
+/// A value that counts as absent if it is invalid: for fields that are read before it is known whether they
+/// matter.
 #[derive(Clone, Debug)]
 pub(crate) struct Lenient<T>(pub(crate) Option<T>);
 

@@ -7,10 +7,10 @@ use serde::forward_to_deserialize_any;
 
 use super::{JsonError, RAW, field, members, parts, unquoted};
 
-/// Longest key of a map that an error shows.
+/// Longest map key to show in an error.
 const LONGEST_KEY: usize = 100;
 
-/// What one field is filled with: the text of a value, and of those that the same field had before it.
+/// The input of one field: the text of its value, and of the field's earlier values.
 pub(super) struct Node<'a> {
     last: &'a str,
     earlier: Vec<&'a str>,
@@ -33,7 +33,7 @@ impl<'a> Node<'a> {
         self.values().all(|text| text == "null")
     }
 
-    /// The value that stays in a field that `null` does not change.
+    /// The value of a field that `null` does not change.
     fn scalar(&self) -> Option<&'a str> {
         self.values().rev().find(|text| *text != "null")
     }
@@ -188,7 +188,7 @@ impl<'de, 'a, I: Iterator<Item = &'a str>> SeqAccess<'de> for Elements<I> {
     }
 }
 
-/// The members of a map, whose keys are what they are.
+/// The members of a map; keys are taken literally.
 struct Members<'a, I> {
     members: I,
     current: Option<(String, &'a str)>,
@@ -210,7 +210,7 @@ impl<'de, 'a, I: Iterator<Item = (std::borrow::Cow<'a, str>, &'a str)>> MapAcces
     }
 }
 
-/// The fields of a struct that a document fills.
+/// The fields of a struct in a document.
 struct Fields<'a> {
     fields: std::vec::IntoIter<(&'static str, Node<'a>)>,
     current: Option<(&'static str, Node<'a>)>,

@@ -1,5 +1,4 @@
-//! The rules are those that Go's documentation and tests state; what the examples give was worked out from
-//! `decode.go`.
+//! The rules come from Go's documentation and tests; the expected results were derived from `decode.go`.
 
 use std::collections::BTreeMap;
 
@@ -45,10 +44,10 @@ fn a_key_may_be_in_any_case_and_the_exact_field_comes_first() {
         r#"{"NAME":"a","liſt":["b"],"MasK":{"\u006bind":"c","KIND":"d","Kind":"e"},"OS.VERSION":"10"}"#,
     );
     assert_eq!((&read.name[..], &read.list[..], &read.os_version[..]), ("a", &["b".to_owned()][..], "10"));
-    // `KIND` is neither field's name; Go takes the first that it folds to.
+    // `KIND` matches neither name exactly; Go takes the first field that it folds to.
     assert_eq!(read.mask, Some(Inner { kind: "d".into(), other: "e".into(), ids: Vec::new() }));
     assert_eq!(small(r#"{"nam\u00e9":"x","names":"y","na":"z"}"#), Small::default());
-    // Keys of maps are not names of fields.
+    // Keys of maps are taken literally.
     let read = small(r#"{"map":{"a":"1","A":"2"}}"#);
     assert_eq!((&read.map["a"][..], &read.map["A"][..]), ("1", "2"));
 }
@@ -74,7 +73,7 @@ fn null_is_absent_everywhere() {
     assert_eq!(small("null"), Small::default());
     let read = small(r#"{"list":["a",null],"map":{"k":null},"inner":{"ids":null,"kind":null}}"#);
     assert_eq!((&read.list[..], &read.map["k"][..]), (&["a".to_owned(), String::new()][..], ""));
-    // It changes nothing that is a text or an object, and empties what is a list or a map.
+    // It leaves texts and objects unchanged, and empties lists and maps.
     let read = small(
         r#"{"name":"a","Name":null,"list":["a"],"List":null,"map":{"a":"b"},"Map":null,"inner":{"kind":"k"},"Inner":null}"#,
     );

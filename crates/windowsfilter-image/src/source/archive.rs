@@ -1,4 +1,4 @@
-//! Files in a tar, by name. Compressed archives and streams are first made a plain temporary file.
+//! Files in a tar, by name. Compressed archives and streams are first unpacked to a temporary file.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -15,20 +15,19 @@ use super::Blob;
 use super::section::Section;
 use crate::error::{Error, IoContext};
 
-/// `docker save` of old writes a symbolic link for a layer that it has written already; none leads to a
-/// second.
+/// Most links to follow. Old versions of `docker save` write a symbolic link for a repeated layer; none of
+/// them leads to another link.
 const MAX_LINKS: usize = 4;
-/// Longest name or link target that is kept: no tool writes one longer than Linux has paths.
+/// Longest name or link target to keep, bytes: no tool writes one longer than Linux' paths.
 const MAX_NAME: usize = 4096;
-/// Most bytes that the names in an archive take in memory, [`ENTRY_COST`] for each included. An archive has a
-/// few names per layer, so this is some hundred times what the largest have; the archive is untrusted and
-/// could be nothing but names.
+/// Most memory for an archive's names, bytes, with [`ENTRY_COST`] for each. An archive has a few names per
+/// layer, so this is some hundred times the largest; an untrusted archive could consist of names only.
 const MAX_NAMES: usize = 16 << 20;
-/// What a name takes besides its bytes, about.
+/// Approximate cost of a name besides its bytes.
 const ENTRY_COST: usize = 128;
-/// Bytes read for a header. Most have one block or two.
+/// Bytes to read for a header. Most have one block or two.
 const HEADER_BUFFER: usize = 4096;
-/// Everything in a tar starts at a multiple of this.
+/// Everything in a tar is aligned to this.
 const BLOCK: u64 = wclayer::tar::BLOCK_SIZE as u64;
 
 #[derive(Debug)]
@@ -37,7 +36,7 @@ enum Member {
     Link(String),
 }
 
-/// An indexed tar. What is read is the file that was indexed, whatever is at its path later.
+/// An indexed tar. Reads use the file that was indexed, even if its path leads to another one later.
 pub(crate) struct Archive {
     pub(crate) label: String,
     file: Arc<File>,
@@ -45,7 +44,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Indexes `file`, which is at `path`; if it is compressed, a plain copy in `store`.
+    /// Indexes `file`, opened from `path`; if it is compressed, a plain copy in `store`.
     pub(crate) fn open(file: File, path: &Path, store: &LayerStore) -> Result<Self, Error> {
         let label = path.display().to_string();
         let metadata = file.metadata().at("read", path)?;
@@ -62,15 +61,15 @@ impl Archive {
         Self::indexed(file, label)
     }
 
-    /// Copies `stream`, uncompressed, to a temporary file in `store` and indexes that. What limits a layer of
-    /// the store limits all of it.
+    /// Copies `stream`, uncompressed, to a temporary file in `store` and indexes that. The store's limit
+    /// for a layer applies to the whole stream.
     pub(crate) fn spool(
         stream: Box<dyn Read + Send + '_>,
         label: String,
         store: &LayerStore,
     ) -> Result<Self, Error> {
         let broken = |source: io::Error| match source.to_string() {
-            // The only words zstd has for it.
+            // zstd's error can be recognized only by its text.
             text if text.contains("too much memory") => Error::ZstdWindow { path: label.clone() },
             _ => Error::Archive { path: label.clone(), source },
         };
@@ -115,7 +114,7 @@ impl Archive {
         Ok(Self { label, file, members })
     }
 
-    /// Whether what is in it lies where a layer has it.
+    /// Whether the archive's files are where a layer has them.
     pub(crate) fn is_layer(&self) -> bool {
         self.members.keys().any(|name| is_of_a_layer(name))
     }
@@ -139,7 +138,7 @@ impl Archive {
     }
 }
 
-/// Counts what is read.
+/// A reader that counts its bytes.
 struct Counted<'a, R> {
     stream: R,
     count: &'a Cell<u64>,
@@ -166,7 +165,7 @@ fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Reads the headers only: data is passed over without reading it.
+/// Reads the headers only and skips the data.
 fn index(file: &Arc<File>, label: &str) -> Result<HashMap<String, Member>, Error> {
     let broken = |source| Error::Archive { path: label.to_owned(), source };
     let length = file.metadata().map_err(broken)?.len();
@@ -189,7 +188,7 @@ fn index(file: &Arc<File>, label: &str) -> Result<HashMap<String, Member>, Error
                 name.len() + ENTRY_COST + if let Member::Link(target) = &member { target.len() } else { 0 };
             budget = budget.checked_sub(cost).ok_or_else(|| too_many(label, is_of_a_layer(&name)))?;
             match header.name.contains(&b'\\') {
-                // As Windows writes separators; who has the name itself goes before.
+                // A name with Windows' separators; an entry with the exact name takes precedence.
                 true => drop(members.entry(name).or_insert(member)),
                 false => drop(members.insert(name, member)),
             }
@@ -198,7 +197,7 @@ fn index(file: &Arc<File>, label: &str) -> Result<HashMap<String, Member>, Error
     Ok(members)
 }
 
-/// The header at `position`; its offsets count from there.
+/// Parses the header at `position`; its offsets are relative to that.
 fn header_at(file: &Arc<File>, position: u64, length: u64) -> Result<Option<Header>, TarError> {
     let section = Section::new(file, position, length.saturating_sub(position));
     Reader::new(BufReader::with_capacity(HEADER_BUFFER, section)).next()
@@ -230,13 +229,14 @@ fn too_many(label: &str, is_layer: bool) -> Error {
     Error::Malformed { what: label.to_owned(), reason }
 }
 
-/// Whether a name lies in one of the directories that layers have.
+/// Whether a name is in one of a layer's directories.
 fn is_of_a_layer(name: &str) -> bool {
     let first = name.split('/').next().unwrap_or_default();
     ["Files", "Hives", "UtilityVM"].iter().any(|directory| first.eq_ignore_ascii_case(directory))
 }
 
-/// `name`, seen from `directory`, without `.` and `..`. Names are keys of a map, never paths on this machine.
+/// `name`, relative to `directory`, without `.` and `..`. Names are only map keys, never paths on this
+/// machine.
 fn clean(directory: &str, name: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in directory.split('/').chain(name.split(['/', '\\'])) {

@@ -1,4 +1,4 @@
-//! Which of several images is meant.
+//! Chooses one of several images.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,22 @@ use crate::oci::PlatformFields;
 use crate::platform::is_windows;
 use crate::reference::Reference;
 
-/// Names that an image may get without being asked for: each is a file of the store. Real ones have a few.
+/// Most names for an image that the user did not name: each becomes a file in the store. Real images have a
+/// few.
 const MAX_NAMES: usize = 256;
-/// Of what there is to choose from, how many an error lists.
+/// Most choices to list in an error.
 const MAX_LISTED: usize = 20;
-/// Fewest digits of a digest that stand for it.
+/// Fewest digits that abbreviate a digest.
 const MIN_DIGITS: usize = 4;
 
-/// One image of a container, before its layers are looked at. Images are told apart by digest, never by name.
+/// An image in a container, before its layers are looked at. The digest identifies it, not the name.
 pub(super) struct Candidate<T> {
-    /// The digest of its manifest, or, where there is none, of its config.
+    /// The digest of its manifest or, without one, of its config.
     pub(super) digest: String,
-    /// All it is called.
+    /// All its names.
     pub(super) names: Vec<String>,
     pub(super) platform: PlatformFields,
-    /// Whether its documents are there, and can be read as far as they had to be.
+    /// Whether its documents exist and are readable, as far as they were read.
     pub(super) usable: bool,
     pub(super) image: T,
 }
@@ -35,9 +36,9 @@ impl<T> Candidate<T> {
     }
 }
 
-/// Whether this is only a tag of some image, or at least need not be more. containerd takes it for that
+/// Whether this is, or may be, only the tag of an image. containerd reads it as one
 /// (`core/images/archive/reference.go`, `refTranslator`), umoci and users of skopeo (`oci:DIRECTORY:TAG`)
-/// write it; Podman makes a name of it.
+/// write one; Podman makes a name of it.
 fn is_tag(name: &str) -> bool {
     !name.contains(['/', ':', '@'])
 }
@@ -46,10 +47,10 @@ fn same(name: &str, wanted: &Reference) -> bool {
     Reference::parse(name).is_ok_and(|reference| reference == *wanted)
 }
 
-/// What is asked of a candidate.
+/// A condition on candidates.
 type Question<'a, T> = &'a dyn Fn(&Candidate<T>) -> bool;
 
-/// Leaves those for which the first of these questions says yes that says it for any.
+/// Applies the first condition that any candidate meets.
 fn retain_first<T>(all: &mut Vec<Candidate<T>>, questions: &[Question<'_, T>]) -> bool {
     let question = questions.iter().find(|question| all.iter().any(question));
     question.is_some_and(|question| {
@@ -58,7 +59,7 @@ fn retain_first<T>(all: &mut Vec<Candidate<T>>, questions: &[Question<'_, T>]) -
     })
 }
 
-/// Leaves what `wanted` names, if there is any: by its whole name, else by its tag.
+/// Keeps the candidates that `wanted` names, if any: by full name, otherwise by tag.
 fn retain_named<T>(all: &mut Vec<Candidate<T>>, wanted: &Reference) -> bool {
     retain_first(
         all,
@@ -68,8 +69,8 @@ fn retain_named<T>(all: &mut Vec<Candidate<T>>, wanted: &Reference) -> bool {
     )
 }
 
-/// Leaves what is selected by `text`: as it is written, by its whole name, by its tag, or by a digest or the
-/// beginning of one.
+/// Keeps the candidates that `text` selects: as written, by full name, by tag, or by a digest or its
+/// beginning.
 fn retain_selected<T>(all: &mut Vec<Candidate<T>>, text: &str) -> bool {
     let reference = Reference::parse(text).ok();
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
@@ -88,8 +89,9 @@ fn retain_selected<T>(all: &mut Vec<Candidate<T>>, text: &str) -> bool {
     retain_first(all, &[&called, &by_name, &by_tag, &by_own_tag, &by_digest])
 }
 
-/// Chooses: what is selected, or named by the name that the image shall have if that is one of theirs; what
-/// can be read before what cannot; by platform, else the first for Windows. Never between different names.
+/// Chooses by selection, or by the image's future name if a candidate has it; readable candidates before
+/// unreadable ones; then by platform, by default the first for Windows. Never guesses between different
+/// names.
 pub(super) fn choose<T>(
     container: &Container,
     mut all: Vec<Candidate<T>>,
@@ -107,12 +109,12 @@ pub(super) fn choose<T>(
         (None, Some(reference)) => retain_named(&mut all, reference),
         (None, None) => false,
     };
-    // Archives of containerd and Docker name the manifests of every platform, and have those of some.
+    // Archives of containerd and Docker name the manifests of all platforms but contain only some.
     retain_first(&mut all, &[&|c| c.usable]);
     let available: BTreeSet<String> = all.iter().map(|c| c.platform.to_string()).collect();
     match wanted.platform {
         Some(platform) => all.retain(|c| platform.accepts(&c.platform)),
-        // A single image speaks for itself: whether it will do is decided by its config.
+        // A single image needs no choice: its config decides whether it is acceptable.
         None if all.len() > 1 => {
             let windows = |c: &Candidate<T>| is_windows(&c.platform.os);
             if !wanted.force || all.iter().any(windows) {
@@ -133,7 +135,7 @@ pub(super) fn choose<T>(
     })
 }
 
-/// What there is to select: names, and digests of what has none.
+/// The names to select by; digests of images without names.
 fn names_of<T>(all: &[Candidate<T>]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for candidate in all {
@@ -160,8 +162,8 @@ fn listed(mut all: Vec<String>) -> Vec<String> {
     all
 }
 
-/// What an image is called in the store: as the user wants, else all it is called where it comes from. A tag
-/// alone is no name. Names of the same meaning are one.
+/// The image's names in the store: the user's, otherwise all its names in the source. A tag alone is not a
+/// name. Equal names count once.
 pub(super) fn references(
     container: &Container,
     names: &[String],

@@ -1,7 +1,7 @@
 //! `docker save` archives: `manifest.json`, a config, and for each layer a tar. Source: moby
 //! `image/tarexport/save.go`.
 //!
-//! Nothing here has a size or digest, but the config's name is its digest, and the config has the layers'
+//! Nothing in it has a size or digest, but the config is named by its digest, and it has the layers'
 //! diffIDs.
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::json::{self, Lenient, Raw};
 use crate::oci::{Config, Descriptor, PlatformFields, SavedImage};
 
-/// Finds the image that is wanted, from `manifest.json`.
+/// Finds the wanted image in `manifest.json`.
 pub(super) fn find(container: &Container, manifest: &[u8], wanted: &Wanted<'_>) -> Result<FoundImage, Error> {
     let what = format!("manifest.json of {}", container.label());
     let entries: Vec<Raw> = json::parse(&what, manifest)?;
@@ -39,7 +39,7 @@ pub(super) fn find(container: &Container, manifest: &[u8], wanted: &Wanted<'_>) 
     Ok(FoundImage { names, manifest: None, config, diff_ids, layers })
 }
 
-/// The files in which an archive that has `manifest.json` too holds the layers of the image with this config.
+/// The layer files of the image with this config, in an archive that also has `manifest.json`.
 pub(super) fn layer_files(manifest: &[u8], config: &Digest) -> Option<Vec<String>> {
     let images: Vec<Lenient<SavedImage>> = json::read(manifest).ok()?;
     let is_its = |image: &SavedImage| named_digest(&image.config).as_ref() == Some(config);
@@ -48,7 +48,7 @@ pub(super) fn layer_files(manifest: &[u8], config: &Digest) -> Option<Vec<String
 
 struct Search<'a> {
     documents: Documents<'a>,
-    /// What errors call `manifest.json`.
+    /// The name of `manifest.json` in errors.
     what: String,
 }
 
@@ -57,7 +57,7 @@ impl Search<'_> {
         entry.read().map_err(|source| Error::Json { what: format!("an entry of {}", self.what), source })
     }
 
-    /// The images, each with all its names; configs are read once, and only what tells images apart is kept.
+    /// The images with all their names. Reads each config once and keeps only what identifies the image.
     fn images(&self, entries: Vec<Raw>) -> Result<Vec<Candidate<Raw>>, Error> {
         self.documents.count(entries.len(), 0)?;
         let mut configs: HashMap<String, Option<(Digest, PlatformFields)>> = HashMap::new();
@@ -76,7 +76,7 @@ impl Search<'_> {
                     let config = match self.config(&image.config) {
                         Ok(config) => Some(config),
                         Err(error @ Error::TooManyDocuments { .. }) => return Err(error),
-                        // If it is chosen, it is read once more, and its error is the answer.
+                        // If it is chosen, it is read again, and that returns the error.
                         Err(_) => None,
                     };
                     configs.insert(image.config.clone(), config.clone());
@@ -106,13 +106,14 @@ impl Search<'_> {
     }
 }
 
-/// What `manifest.json` says of a foreign layer. It describes the blob to fetch, not the file in the archive.
+/// A foreign layer's descriptor in `manifest.json`. It describes the blob to download, not the file in the
+/// archive.
 fn foreign(sources: &BTreeMap<String, Raw>, diff_id: &str) -> Option<Descriptor> {
     sources.get(diff_id)?.read().ok()
 }
 
-/// The digest that a config's name says. Other tools name it otherwise (`config.json`); then there is nothing
-/// to compare with.
+/// The digest in a config's name, if it is one. Other tools use other names (`config.json`); then there is
+/// nothing to compare.
 fn named_digest(name: &str) -> Option<Digest> {
     let base = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let digits = base.strip_suffix(".json").unwrap_or(base);

@@ -1,7 +1,7 @@
-//! The documents of a container, read while it is searched for the image that is meant.
+//! Reads a container's documents while searching for the wanted image.
 //!
-//! A container is untrusted, and names as many documents as it likes, each as often as it likes. What is read
-//! while searching has a limit (`docs/limits.md`), and none of it is kept but what tells images apart.
+//! A container is untrusted, and may name any number of documents any number of times. The search has
+//! limits (`docs/limits.md`), and keeps only what identifies images.
 
 use std::cell::Cell;
 
@@ -11,13 +11,13 @@ use super::Container;
 use crate::error::Error;
 use crate::oci::Descriptor;
 
-/// Images and names that are looked at to find one, each as often as something leads to it; the largest
-/// official images have some dozens.
+/// Most images and names to visit in a search, counting repeated references; the largest official images
+/// have some dozens.
 const MAX_ENTRIES: usize = 10_000;
-/// Bytes of the documents that are read for it. Real ones have kilobytes each.
+/// Most bytes of documents to read in a search. Real ones have kilobytes each.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Reads documents until there were too many.
+/// Reads documents up to the limits.
 pub(super) struct Documents<'a> {
     pub(super) container: &'a Container,
     number: Cell<usize>,
@@ -29,7 +29,7 @@ impl<'a> Documents<'a> {
         Self { container, number: Cell::new(0), bytes: Cell::new(0) }
     }
 
-    /// Counts `number` more entries of lists, and `bytes` more of documents.
+    /// Counts `number` more list entries and `bytes` more document bytes.
     ///
     /// # Errors
     /// [`Error::TooManyDocuments`].
@@ -46,14 +46,14 @@ impl<'a> Documents<'a> {
         Ok(())
     }
 
-    /// The document `name`; `None` if there is none.
+    /// Reads the document `name`; `None` if missing.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let Some(blob) = self.container.file(name)? else { return Ok(None) };
         self.count(0, blob.size)?;
         self.container.document(name)
     }
 
-    /// The document `name` that `descriptor` describes, checked.
+    /// Reads the document `name` and checks it against `descriptor`.
     pub(super) fn described(
         &self,
         kind: &str,
@@ -65,7 +65,7 @@ impl<'a> Documents<'a> {
     }
 }
 
-/// Checks a document against what points to it.
+/// Checks a document against its descriptor.
 pub(super) fn checked(
     container: &Container,
     kind: &str,

@@ -1,14 +1,14 @@
-//! What a path that is not there may have meant.
+//! Explains a missing path: what it may have meant.
 
 use std::io;
 use std::path::Path;
 
 use crate::error::Error;
 
-/// Transports of skopeo and others that name what is read here too, by its path alone.
+/// Transports of skopeo and others whose sources can be given here by path alone.
 const PATHS: [&str; 4] = ["oci", "oci-archive", "docker-archive", "dir"];
 
-/// The error of a path where nothing is. What other tools would have understood is named.
+/// The error for a missing path, with a hint if other tools would understand it.
 pub(super) fn missing(path: &Path, source: io::Error) -> Error {
     let text = path.display().to_string();
     let reason = match text.split_once(':') {

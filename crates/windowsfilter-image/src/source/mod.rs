@@ -1,8 +1,8 @@
-//! Where images come from: a directory or an archive of named files, holding an OCI layout, what `docker
-//! save` wrote, or skopeo's `dir:`.
+//! Sources of images: a directory or an archive with an OCI layout, the output of `docker save`, or
+//! skopeo's `dir:`.
 //!
-//! [`find`] finds the one image that is meant and reads its documents, checked. Layers are only pointed
-//! at; [`FoundImage::open_layer`] opens one.
+//! [`find`] finds the wanted image and reads and checks its documents. It only locates the layers;
+//! [`FoundImage::open_layer`] opens one.
 
 mod archive;
 mod choose;
@@ -27,12 +27,11 @@ use crate::reference::Reference;
 use archive::Archive;
 use section::Section;
 
-/// Where to read an image from.
+/// The source of an image.
 pub enum Source<'a> {
     /// An OCI layout directory, or an archive, plain or compressed.
     Path(PathBuf),
-    /// An archive that comes as a stream. It is spooled into the store, since its parts are in no useful
-    /// order.
+    /// An archive as a stream. It is spooled into the store, because its parts come in any order.
     Stream(Box<dyn Read + Send + 'a>),
 }
 
@@ -43,11 +42,11 @@ pub(crate) enum Container {
 }
 
 impl Container {
-    /// Opens `source`; what has to be spooled goes into `store`.
+    /// Opens `source`; spools into `store` if necessary.
     pub(crate) fn open(source: Source<'_>, store: &LayerStore) -> Result<Self, Error> {
         match source {
             Source::Path(path) if path.is_dir() => Ok(Self::Directory(path)),
-            // Opening a named pipe waits for somebody to write to it.
+            // Opening a named pipe blocks until a writer opens it.
             Source::Path(path) if path.metadata().is_ok_and(|found| !found.is_file()) => {
                 let stream = store.cancel().open(&path).at("open", &path)?;
                 Ok(Self::Archive(Archive::spool(stream, path.display().to_string(), store)?))
@@ -65,7 +64,7 @@ impl Container {
         }
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub(crate) fn label(&self) -> String {
         match self {
             Self::Directory(path) => path.display().to_string(),
@@ -73,11 +72,11 @@ impl Container {
         }
     }
 
-    /// Opens the file `name`; `None` where there is none.
+    /// Opens the file `name`; `None` if missing.
     pub(crate) fn file(&self, name: &str) -> Result<Option<Blob>, Error> {
         match self {
             Self::Archive(archive) => archive.file(name),
-            // Windows writes separators so; elsewhere no tool makes such names.
+            // Windows' separators; on other systems no tool makes such names.
             Self::Directory(_) if !cfg!(windows) && name.contains('\\') => {
                 self.file(&name.replace('\\', "/"))
             }
@@ -90,7 +89,7 @@ impl Container {
             Self::Directory(directory) => {
                 let path = directory.join(name);
                 let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
-                // Asked first, because opening a pipe waits for somebody to write to it.
+                // Check first: opening a pipe blocks until a writer opens it.
                 match path.metadata() {
                     Ok(metadata) if metadata.is_file() => {}
                     Ok(_) => return Ok(None),
@@ -109,7 +108,7 @@ impl Container {
         }
     }
 
-    /// Whether this looks like one layer instead of an image.
+    /// Whether this looks like a single layer instead of an image.
     fn is_layer(&self) -> bool {
         match self {
             Self::Archive(archive) => archive.is_layer(),
@@ -117,7 +116,7 @@ impl Container {
         }
     }
 
-    /// Reads the document `name`, which must not be large.
+    /// Reads the small document `name`.
     pub(crate) fn document(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let Some(mut blob) = self.file(name)? else { return Ok(None) };
         let what = format!("{name} of {}", self.label());
@@ -148,23 +147,23 @@ impl Read for Blob {
 
 /// A layer of a [`FoundImage`].
 pub(crate) struct FoundLayer {
-    /// What the manifest says of it; `docker save` of old says nothing.
+    /// Its descriptor in the manifest; old versions of `docker save` have none.
     pub(crate) descriptor: Option<Descriptor>,
     /// The file it is in.
     pub(crate) file: String,
-    /// Whether that is the blob which the descriptor describes: `docker save` describes the blob that was
-    /// pulled, and has its tar.
+    /// Whether the file is the blob that the descriptor describes: `docker save` describes the pulled blob,
+    /// but contains its tar.
     pub(crate) is_blob: bool,
 }
 
 /// An image in a container: its documents, checked against their digests.
 pub(crate) struct FoundImage {
-    /// What it will be called; at least one name.
+    /// Its future names; at least one.
     pub(crate) names: Vec<Reference>,
-    /// The manifest, unless it comes from `docker save`.
+    /// The manifest, except from `docker save`.
     pub(crate) manifest: Option<(Digest, Vec<u8>)>,
     pub(crate) config: (Digest, Vec<u8>),
-    /// The digests of its layers' tars, as the config has them.
+    /// The digests of its layers' tars, from the config.
     pub(crate) diff_ids: Vec<DiffId>,
     pub(crate) layers: Vec<FoundLayer>,
 }
@@ -191,21 +190,21 @@ impl FoundImage {
     }
 }
 
-/// Which of several images to take, and what to call it.
+/// Which of several images to take, and its name.
 pub(crate) struct Wanted<'a> {
     /// Which one: a name, a tag or a digest.
     pub(crate) select: Option<&'a str>,
-    /// What it will be called. It also says which one, if one is called so.
+    /// The image's future name; also selects the image if one has this name.
     pub(crate) reference: Option<&'a Reference>,
     pub(crate) platform: Option<&'a Platform>,
     pub(crate) force: bool,
 }
 
-/// Finds the image that is wanted.
+/// Finds the wanted image.
 pub(crate) fn find(container: &Container, wanted: &Wanted<'_>) -> Result<FoundImage, Error> {
     let manifest = container.document("manifest.json")?;
     let saved = |manifest: &[u8]| {
-        // A list is what `docker save` writes, an object is a manifest.
+        // A list is from `docker save`, an object is a manifest.
         let is_list = json::read::<Raw>(manifest).is_ok_and(|text| text.as_str().starts_with('['));
         let found = match is_list || has_no_version(manifest) {
             true => docker_archive::find(container, manifest, wanted),
@@ -221,7 +220,7 @@ pub(crate) fn find(container: &Container, wanted: &Wanted<'_>) -> Result<FoundIm
     };
     let found = oci_layout::find(container, &index, wanted).and_then(|found| for_windows(found, wanted));
     match (found, manifest) {
-        // An index that leads to no image does not make one of `manifest.json` go away: Docker writes such
+        // If an index leads to no image, still use `manifest.json`: Docker writes such indexes
         // (moby#47210).
         (Err(error), Some(manifest)) if leads_nowhere(&error) => {
             let saved = saved(&manifest).map_err(|_| error)?;
@@ -232,7 +231,7 @@ pub(crate) fn find(container: &Container, wanted: &Wanted<'_>) -> Result<FoundIm
     }
 }
 
-/// The same image as an index has it, which says more of it than `manifest.json`, under the names that it has
+/// The same image as described by the index, which has more data than `manifest.json`, with its names
 /// there.
 fn called_as(
     container: &Container,
@@ -245,7 +244,7 @@ fn called_as(
     (found.config.0 == saved.config.0).then(|| FoundImage { names: saved.names.clone(), ..found })
 }
 
-/// Foreign layers may be left out of a layout, but `docker save` has them, beside it.
+/// A layout may leave out foreign layers, but `docker save` adds them beside it.
 fn with_foreign_layers(
     container: &Container,
     mut found: FoundImage,
@@ -285,8 +284,8 @@ fn for_windows(found: FoundImage, wanted: &Wanted<'_>) -> Result<FoundImage, Err
     Err(Error::NotWindows { os: if os.is_empty() { "no named system".into() } else { os } })
 }
 
-/// Whether an index has no image, not the one that is wanted, or no name for it; an error of another kind is
-/// damage, which no other document mends.
+/// Whether an index lacks an image, the wanted one, or a name for it. Any other error is damage, which no
+/// other document can repair.
 fn leads_nowhere(error: &Error) -> bool {
     matches!(
         error,

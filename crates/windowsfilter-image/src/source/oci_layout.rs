@@ -1,7 +1,7 @@
 //! OCI image layouts: `index.json`, and blobs by digest. Source: image-spec `image-layout.md`. `docker save`
 //! since Docker 25 writes this too, beside its own `manifest.json`.
 //!
-//! skopeo's `dir:` is read as well: `manifest.json` is the manifest, or an index, and blobs lie beside it.
+//! Also reads skopeo's `dir:`, where `manifest.json` is the manifest or an index, with the blobs beside it.
 //! Source: containers/image `directory/directory_transport.go`, `manifestPath` and `layerPath`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -21,10 +21,11 @@ use crate::oci::{
 };
 use crate::reference::Reference;
 
-/// Indexes in indexes: Docker writes one level. The format sets no bound, and this is untrusted.
+/// Deepest nesting of indexes: Docker writes one level. The format has no limit, and the input is
+/// untrusted.
 const MAX_DEPTH: usize = 4;
 
-/// Where the documents and blobs of a layout are.
+/// Where a layout has its documents and blobs.
 pub(super) enum Layout {
     /// `index.json` and `blobs/sha256/<hex>`.
     Oci,
@@ -49,14 +50,14 @@ impl Layout {
     }
 }
 
-/// Finds the image that is wanted, from `index.json`.
+/// Finds the wanted image from `index.json`.
 pub(super) fn find(container: &Container, index: &[u8], wanted: &Wanted<'_>) -> Result<FoundImage, Error> {
     let what = format!("index.json of {}", container.label());
     let index: Index = json::parse(&what, index)?;
     find_in(container, Layout::Oci, &what, index, wanted)
 }
 
-/// Finds the image that is wanted, from the `manifest.json` of skopeo's `dir:`.
+/// Finds the wanted image from the `manifest.json` of skopeo's `dir:`.
 pub(super) fn find_skopeo(
     container: &Container,
     manifest: &[u8],
@@ -110,8 +111,8 @@ fn find_in(
     })
 }
 
-/// A name with a digest says which manifest it means, or, as registries do, which index with manifests for
-/// several platforms.
+/// A name with a digest must match the manifest or, as in registries, an index with manifests of several
+/// platforms.
 fn check_name(name: &Reference, manifest: &Descriptor, indexes: &[Digest]) -> Result<(), Error> {
     let actual = manifest.digest;
     match name.digest() {
@@ -129,7 +130,7 @@ struct Index {
     manifests: Vec<Raw>,
 }
 
-/// What is looked at of an entry of an index before it is known to matter. Nothing of it has to be right.
+/// The fields of an index entry to look at before it is known to matter. None of them has to be valid.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Glance {
@@ -142,17 +143,18 @@ struct Glance {
 
 /// An entry of an index that may lead to an image.
 struct Entry {
-    /// Its digest, of whatever kind.
+    /// Its digest, of any algorithm.
     digest: String,
     is_index: bool,
     name: Option<String>,
     platform: Option<PlatformFields>,
-    /// All of it.
+    /// The whole entry.
     raw: Raw,
 }
 
 impl Entry {
-    /// `None` if it leads to no image: signatures, attestations and anything else may stand in an index.
+    /// `None` if it cannot lead to an image: an index may contain signatures, attestations and other
+    /// things.
     fn of(raw: Raw) -> Option<Self> {
         if raw.as_str() == "null" {
             return None;
@@ -185,9 +187,9 @@ fn annotation<'a>(annotations: &'a BTreeMap<String, Lenient<String>>, key: &str)
     annotations.get(key)?.0.as_deref().filter(|value| !value.is_empty())
 }
 
-/// What an entry calls its image. containerd and BuildKit put only the tag, or the tag and a digest, into the
-/// OCI annotation; umoci gives an image another tag there and leaves containerd's name as it was, which is
-/// another image's then.
+/// An entry's name for its image. containerd and BuildKit put only the tag, or tag and digest, into the OCI
+/// annotation; umoci changes the tag there and leaves containerd's name unchanged, which then belongs to
+/// another image.
 fn name(annotations: &BTreeMap<String, Lenient<String>>) -> Option<String> {
     let (name, full) = (annotation(annotations, REF_NAME), annotation(annotations, CONTAINERD_NAME));
     let is_whole = |name: &&str| name.split('@').next().is_some_and(|name| name.contains([':', '/']));
@@ -199,38 +201,39 @@ fn name(annotations: &BTreeMap<String, Lenient<String>>) -> Option<String> {
     name.filter(is_whole).or_else(|| full.filter(has_tag)).or(name).map(str::to_owned)
 }
 
-/// Whether a manifest of this `artifactType` is no image's. An image's may have that of its config. Source:
-/// image-spec `manifest.md`, "Guidelines for Artifact Usage"; distribution-spec, "Listing Referrers".
+/// Whether a manifest of this `artifactType` is not an image's. An image's manifest may have its config's
+/// type there. Source: image-spec `manifest.md`, "Guidelines for Artifact Usage"; distribution-spec,
+/// "Listing Referrers".
 fn is_artifact(artifact_type: &str) -> bool {
     !artifact_type.is_empty() && !is_image_config(artifact_type)
 }
 
-/// Where a manifest is.
+/// The location of a manifest.
 struct Pointer {
     entry: Raw,
-    /// The indexes on the way to it.
+    /// The indexes that lead to it.
     indexes: Vec<Digest>,
 }
 
-/// What a manifest turned out to be.
+/// The content of a manifest document.
 #[derive(Clone)]
 enum Inside {
     Index(Rc<[Entry]>),
     Image(PlatformFields),
     Artifact,
-    /// It is not there, or not what it should be.
+    /// It is missing or invalid.
     Unusable,
 }
 
 struct Search<'a> {
     documents: Documents<'a>,
     layout: Layout,
-    /// What was read, by digest: nothing is read twice.
+    /// Documents by digest: each is read once.
     inside: HashMap<String, Inside>,
-    /// Indexes that were walked through, under which name.
+    /// Visited indexes, with the name they were visited under.
     walked: HashSet<(String, Option<String>)>,
     found: Vec<Candidate<Pointer>>,
-    /// Places in `found`, by digest.
+    /// Indexes in `found`, by digest.
     places: HashMap<String, usize>,
 }
 
@@ -241,14 +244,15 @@ impl<'a> Search<'a> {
         Self { documents, layout, inside, walked, found: Vec::new(), places }
     }
 
-    /// Collects the images of an index, which is called `name` and lies in `indexes`.
+    /// Collects the images of an index, which has the name `name` and is nested in `indexes`.
     fn index(&mut self, entries: &Rc<[Entry]>, name: Option<&str>, indexes: &[Digest]) -> Result<(), Error> {
         if indexes.len() > MAX_DEPTH {
             let reason =
                 format!("it has too many manifests, or indexes in indexes: more than {MAX_DEPTH} levels");
             return Err(Error::Malformed { what: self.documents.container.label(), reason });
         }
-        // One index under many names counts each time: else a few of them, nested, would be billions.
+        // Count an index each time it appears under another name: nested ones could otherwise lead to
+        // billions of visits.
         self.documents.count(entries.len(), 0)?;
         for entry in entries.iter() {
             self.entry(entry, entry.name.as_deref().or(name), indexes)?;
@@ -265,7 +269,7 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         let inside = match &entry.platform {
-            // An archive need not have the images of other platforms, so nothing is read that need not be.
+            // An archive may lack the images of other platforms, so read only what is necessary.
             Some(platform) if !entry.is_index => match self.is_present(entry)? {
                 true => Inside::Image(platform.clone()),
                 false => Inside::Unusable,
@@ -303,7 +307,7 @@ impl<'a> Search<'a> {
         let inside = match self.look_inside(entry) {
             Ok(inside) => inside,
             Err(error @ Error::TooManyDocuments { .. }) => return Err(error),
-            // If nothing else will do, it is read once more, and its error is the answer.
+            // If it is chosen, it is read again, and that returns the error.
             Err(_) => Inside::Unusable,
         };
         self.inside.insert(entry.digest.clone(), inside.clone());
@@ -311,7 +315,7 @@ impl<'a> Search<'a> {
     }
 
     fn look_inside(&self, entry: &Entry) -> Result<Inside, Error> {
-        /// Either of the two: some tools leave media types out.
+        /// A manifest or an index: some tools leave media types out.
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Either {
@@ -365,7 +369,7 @@ mod tests {
         assert_eq!(name(&[(REF_NAME, "v1")]).as_deref(), Some("v1"));
         assert_eq!(name(&[(CONTAINERD_NAME, "win:v1")]).as_deref(), Some("win:v1"));
         assert_eq!(name(&[]), None);
-        // umoci's copy of another image's name.
+        // umoci leaves another image's name here.
         let annotations = [(REF_NAME, "v2"), (CONTAINERD_NAME, "docker.io/library/win:v1")];
         assert_eq!(name(&annotations).as_deref(), Some("v2"));
     }

@@ -1,11 +1,11 @@
-//! Part of an open file, read without moving the file's own position: any number of sections of one file are
-//! read at once.
+//! A part of an open file, read without using the file's position: any number of sections can be read at
+//! once.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// Bytes of a file from a place on.
+/// A range of a file's bytes.
 #[derive(Debug)]
 pub(super) struct Section {
     file: Arc<File>,

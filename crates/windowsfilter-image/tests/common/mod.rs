@@ -117,7 +117,7 @@ impl Fixture {
         self.dir.path().join(name)
     }
 
-    /// A sandbox of `size` bytes on the sample image, which is called `win:1`, and where it is mounted.
+    /// A sandbox of `size` bytes on the sample image, `win:1`, and its mount point.
     pub fn sandbox(&self, size: u64) -> (Imported, LayerId, PathBuf) {
         let (config, tars) = sample();
         let mut layout = Layout::default();
@@ -139,7 +139,7 @@ impl Fixture {
         self.import_from(Source::Path(path.to_owned()), name, None, false)
     }
 
-    /// As [`Self::import`], of the image that `select` means.
+    /// Like [`Self::import`], with the image selected by `select`.
     pub fn select(&self, path: &Path, select: &str, name: Option<&str>) -> Result<Imported, Error> {
         self.images().import(ImportOptions {
             select: Some(select.into()),
@@ -163,7 +163,8 @@ impl Fixture {
         })
     }
 
-    /// Imports a layout that must be refused; the answer is the error and its causes. Nothing may be left.
+    /// Imports a layout that must be refused, checks that nothing is left, and returns the error and its
+    /// causes.
     pub fn refused(&self, layout: &Layout) -> String {
         let path = self.path("refused.tar");
         fs::write(&path, layout.archive()).unwrap();

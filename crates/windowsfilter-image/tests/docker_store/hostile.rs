@@ -1,4 +1,4 @@
-//! Homes that lie, loop and lead elsewhere. Links and pipes take a Unix.
+//! Homes with false records, loops, and links that lead elsewhere. Links and pipes need Unix.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use sample_images::docker_store::{Home, chain, id};
 
-/// What a write would change: mode, time of change and content.
+/// State that a write would change: mode, time of change and content.
 type Picture = (u32, (i64, i64), Option<Vec<u8>>);
 
 /// Every path below `dir` with its state.
@@ -67,7 +67,7 @@ fn links_are_said_and_not_followed() {
         "{:?}",
         find(&store, &dir("base")).problems
     );
-    // The records, too: a link in place of a directory of them is an error, and makes nobody an orphan.
+    // The same for records: a link in place of their directory is an error, and makes no layer an orphan.
     fs::remove_dir_all(home.image_dir().join("imagedb")).unwrap();
     symlink(&outside, home.image_dir().join("imagedb")).unwrap();
     let store = look(&home);
@@ -109,7 +109,7 @@ fn chains_that_lie_are_said_and_end() {
         assert!(problems.iter().any(|problem| problem.contains(expected)), "{word}: {problems:?}");
         assert!(problems.iter().all(|problem| problem.len() < 500), "{word}");
     }
-    // Two layers that stand on each other, one of them in use.
+    // Two layers that are each other's parent, one of them in use.
     home.parents(&dir("base"), &[&dir("app")]).unwrap();
     assert_eq!(verdict(&look(&home), &dir("base")).0, State::InUse);
 }
@@ -119,7 +119,7 @@ fn records_that_lie_are_said_and_end() {
     let root = tempfile::tempdir().unwrap();
     let home = with_image(root.path());
     let layerdb = home.image_dir().join("layerdb");
-    // A chain in a circle, which a container stands on.
+    // A circular chain with a container on it.
     home.record(&id("a"), &dir("a"), Some(&id("b"))).unwrap();
     home.record(&id("b"), &dir("b"), Some(&id("a"))).unwrap();
     home.mount(&id("container"), &dir("box"), &id("a")).unwrap();

@@ -1,4 +1,5 @@
-//! What `docker_store` says of homes that are well, that have everything Docker leaves behind, and that lie.
+//! Results of `docker_store` for intact homes, for homes with all of Docker's leftovers, and for
+//! inconsistent ones.
 
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
 
@@ -210,7 +211,7 @@ fn a_record_that_cannot_be_read_makes_nobody_an_orphan() {
     let store = look(&home);
     assert!(store.problems[0].problem.contains("not what its name says"), "{:?}", store.problems);
     assert_eq!(verdict(&store, &dir("other")).0, State::Unknown);
-    // layerdb does not know it, so no image can have it.
+    // layerdb does not have it, so no image can use it.
     assert_eq!(verdict(&store, &dir("stray")).0, State::Orphan);
     fs::write(home.image_dir().join("layerdb/mounts").join("x"), "").unwrap();
     let store = look(&home);
@@ -287,7 +288,7 @@ fn snapshot(root: &Path, id: &str, files: &[(&str, usize)]) {
     }
 }
 
-/// As containerd's `plugins/snapshots/windows` makes them.
+/// As in containerd's `plugins/snapshots/windows`.
 fn snapshotter(root: &Path) {
     snapshot(root, "1", &[("Files/data", 500), ("blank.vhdx", 10)]);
     snapshot(root, "2", &[("Files/data", 50)]);

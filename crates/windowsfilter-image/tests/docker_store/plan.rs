@@ -1,4 +1,4 @@
-//! Plans: what goes, in which order, what the script says, and what keeps one from being made.
+//! Plans: steps and their order, the script, and reasons for refusing a plan.
 
 use std::fs;
 use std::path::Path;
@@ -30,12 +30,12 @@ fn what_stands_on_a_layer_goes_before_it_and_what_is_needed_stays() {
     let place =
         |name: &str| names.iter().position(|planned| planned == name).unwrap_or_else(|| panic!("{name}"));
     assert!(place(&dir("build on build")) < place(&dir("build")));
-    // First what Docker has begun to remove.
+    // Layers that Docker has begun to remove come first.
     assert_eq!(place(&format!("{}-removing", dir("gone"))).min(place(&dir("cut"))), 0);
     assert_eq!(names.len(), 5, "{names:?}");
     assert!(["base", "app", "box"].iter().all(|word| !names.contains(&dir(word))));
     assert_eq!(plan.bytes(), store.summary.reclaimable);
-    // Long chains are no deeper than the list is long.
+    // Recursion must not grow with the length of a chain.
     for n in 0..300 {
         let parents: Vec<String> = (0..n).rev().map(|n| id(&format!("deep {n}"))).collect();
         let parents: Vec<&str> = parents.iter().map(String::as_str).collect();
@@ -74,13 +74,13 @@ fn the_script_has_each_layer_with_its_size_its_reason_and_its_entries_of_layerdb
     let order: Vec<usize> =
         plan.steps.iter().map(|layer| script.find(&format!("Name = '{}'", layer.id)).unwrap()).collect();
     assert!(order.is_sorted());
-    // Nothing is removed before everything has been looked at once more.
+    // All checks come before the first removal.
     let (checks, removal) = (script.rfind("Assert-NotPlanned").unwrap(), script.find("Remove-Item").unwrap());
     assert!(checks < removal && script.find("Get-Process -Name 'dockerd'").unwrap() < removal);
     assert_eq!(script.matches("Remove-Item").count(), 1, "files are for DestroyLayer to remove");
 }
 
-// Windows has no such names.
+// Windows does not allow such names.
 #[cfg(not(windows))]
 #[test]
 fn a_hostile_name_is_a_text_to_the_script_or_no_plan_is_made() {
@@ -96,7 +96,7 @@ fn a_hostile_name_is_a_text_to_the_script_or_no_plan_is_made() {
     for quoted in ["'it''s'", "'$env;rm'", "'a`b'", "'[a]'", "('' + [char]0x2019 + '; rm')"] {
         assert!(script.contains(&format!("Name = {quoted};")), "{quoted}: {script}");
     }
-    // Every line of the plan's own is a comment, an entry, or the list's brackets.
+    // Each of the plan's own lines is a comment, an entry, or one of the list's brackets.
     let own = script.split("$Plan = @(\r\n").nth(1).unwrap().split("\r\n)\r\n").next().unwrap();
     for line in own.split("\r\n") {
         assert!(line.starts_with("    # ") || line.starts_with("    @{ Name = "), "{line:?}");
@@ -149,7 +149,7 @@ fn no_plan_is_made_where_a_record_could_not_be_read() {
         let reasons = reasons(&look(&home));
         assert!(!reasons.is_empty(), "{what}");
     }
-    // Given the layers alone, nothing says what is needed.
+    // With the layers alone, nothing shows what is needed.
     let root = tempfile::tempdir().unwrap();
     let home = Home::sample(root.path()).unwrap();
     let alone = read(&home.root.join("windowsfilter"), &()).unwrap();

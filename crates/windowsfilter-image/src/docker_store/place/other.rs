@@ -1,5 +1,5 @@
-//! On Windows, names are looked up by path. Whoever could put a link there meanwhile is an administrator:
-//! nobody else may write in Docker's data root.
+//! On Windows, names are opened by path. Only administrators can write in Docker's data root, so only they
+//! could put a link there in between.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ pub(in super::super) struct Place {
 }
 
 impl Place {
-    /// A directory that the user named; links in its path are the user's.
+    /// Opens a directory that the user named; it may be reached through links.
     pub(in super::super) fn open(path: &Path) -> io::Result<Self> {
         if !fs::metadata(path)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
@@ -26,7 +26,7 @@ impl Place {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// A directory in this one; a link to one is an error.
+    /// Opens a subdirectory; a link is an error.
     pub(in super::super) fn subdirectory(&self, name: &OsStr) -> io::Result<Self> {
         match self.facts(name)?.kind {
             Type::Directory => Ok(Self { path: self.path.join(name) }),
@@ -34,7 +34,7 @@ impl Place {
         }
     }
 
-    /// Where it is, for messages.
+    /// Its path, for messages.
     pub(in super::super) fn path(&self) -> &Path {
         &self.path
     }
@@ -53,19 +53,20 @@ impl Place {
         Ok(Facts { kind, bytes: metadata.len(), shared })
     }
 
-    /// Opens what [`Place::facts`] said is a file.
+    /// Opens a regular file, as checked by [`Place::facts`].
     pub(super) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         single(name)?;
         File::open(self.path.join(name))
     }
 
-    /// The names in it, one after the other.
+    /// Iterates over its names.
     pub(in super::super) fn names(&self) -> io::Result<Names> {
         fs::read_dir(&self.path).map(Names)
     }
 }
 
-/// Volume and number of a file with several names. One that cannot be opened counts with each of them.
+/// Volume and file number of a file with several names. A file that cannot be opened counts under each
+/// name.
 fn shared(path: &Path) -> Option<(u64, u64)> {
     let handle = winapi_util::Handle::from_path(path).ok()?;
     let facts = winapi_util::file::information(&handle).ok()?;
@@ -83,7 +84,7 @@ impl Iterator for Names {
     }
 }
 
-/// Names come from listings and from files; only the former are sure to be one component.
+/// Names come from listings and from files; only listings guarantee a single component.
 fn single(name: &OsStr) -> io::Result<()> {
     let mut components = Path::new(name).components();
     match (components.next(), components.next()) {

@@ -1,5 +1,5 @@
-//! On Unix, a directory is held open and names are looked up in it, so that no component can become a link
-//! meanwhile.
+//! On Unix, a directory stays open and names are looked up in it, so that no component can become a link in
+//! between.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -12,7 +12,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat};
 
 use super::{Facts, Type};
 
-/// Bytes of a block in `st_blocks`, whatever the file system's own are (POSIX `sys/stat.h`, Linux).
+/// Bytes of a block in `st_blocks`, independent of the file system's block size (POSIX `sys/stat.h`,
+/// Linux).
 const BLOCK: u64 = 512;
 
 /// A directory, open for reading.
@@ -22,13 +23,13 @@ pub(in super::super) struct Place {
 }
 
 impl Place {
-    /// Opens a directory that the user named; links in its path are the user's.
+    /// Opens a directory that the user named; it may be reached through links.
     pub(in super::super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { handle: open(path, flags, Mode::empty())?, path: path.to_owned() })
     }
 
-    /// Opens a directory in this one; a link to one is an error.
+    /// Opens a subdirectory; a link is an error.
     pub(in super::super) fn subdirectory(&self, name: &OsStr) -> io::Result<Self> {
         single(name)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -36,7 +37,7 @@ impl Place {
         Ok(Self { handle, path: self.path.join(name) })
     }
 
-    /// Where it is, for messages.
+    /// Its path, for messages.
     pub(in super::super) fn path(&self) -> &Path {
         &self.path
     }
@@ -50,21 +51,21 @@ impl Place {
             FileType::Symlink => Type::Link,
             _ => Type::Other,
         };
-        // Neither is ever negative; what a damaged file system says must not panic.
+        // Neither is ever negative, but a damaged file system must not cause a panic.
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK);
         let shared = kind == Type::File && stat.st_nlink > 1;
         Ok(Facts { kind, bytes: length.min(allocated), shared: shared.then_some((stat.st_dev, stat.st_ino)) })
     }
 
-    /// Opens what [`Place::facts`] said is a file. If it has become a pipe, that does not block.
+    /// Opens a regular file, as checked by [`Place::facts`]. Does not block if it has become a pipe.
     pub(super) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         single(name)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(File::from(openat(&self.handle, name.as_bytes(), flags, Mode::empty())?))
     }
 
-    /// The names in it, one after the other.
+    /// Iterates over its names.
     pub(in super::super) fn names(&self) -> io::Result<Names> {
         Ok(Names(Dir::read_from(&self.handle)?))
     }
@@ -89,7 +90,7 @@ impl Iterator for Names {
     }
 }
 
-/// Names come from listings and from files; only the former are sure to be one component.
+/// Names come from listings and from files; only listings guarantee a single component.
 fn single(name: &OsStr) -> io::Result<()> {
     match name.as_bytes() {
         b"" | b"." | b".." => Err(io::ErrorKind::NotFound.into()),

@@ -1,4 +1,4 @@
-//! The text of a plan's script.
+//! Writes a plan's script.
 //!
 //! Source for what it does: moby `daemon/graphdriver/windows/windows.go`, `Remove` and `Cleanup` (renamed to
 //! `-removing`, then destroyed), `layer/filestore.go` (`Remove`: the entry of layerdb); hcsshim
@@ -10,17 +10,17 @@ use std::path::Path;
 
 use super::super::{DockerStore, Layer, judge::short};
 
-/// Everything but the plan itself, which comes between the two.
+/// The parts of the script before and after the plan.
 const BEFORE: &str = include_str!("before.ps1");
 const AFTER: &str = include_str!("after.ps1");
-/// Where Docker's data root is unless it is told otherwise.
+/// Docker's default data root.
 const DATA_ROOT: &str = r"C:\ProgramData\docker";
 
 pub(super) fn write(store: &DockerStore, steps: &[&Layer], bytes: u64) -> String {
     let data_root = store.home.parent().unwrap_or(&store.home);
     let default = if cfg!(windows) { plain(data_root) } else { DATA_ROOT.to_owned() };
     let mut text = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     _ = writeln!(
         text,
         "# Removes what nothing needs from the layer store of Docker on Windows: {} layers, {}.",
@@ -57,15 +57,15 @@ pub(super) fn write(store: &DockerStore, steps: &[&Layer], bytes: u64) -> String
     text.replace("\r\n", "\n").replace('\n', "\r\n")
 }
 
-/// A path as Windows' own programs write it.
+/// A path in the form that Windows' own programs write.
 fn plain(path: &Path) -> String {
     let text = path.to_string_lossy().into_owned();
     text.strip_prefix(r"\\?\").map_or(text.clone(), str::to_owned)
 }
 
-/// An expression whose value is `text`. In single quotes nothing is special but these, of which PowerShell
-/// knows typographic ones too; whatever is not plain ASCII is put in by its number, since Windows PowerShell
-/// takes a file for one in the system's own code page.
+/// A PowerShell expression whose value is `text`. In single quotes only quotes are special, but PowerShell
+/// counts typographic ones too. Anything but plain ASCII becomes a character code, since Windows PowerShell
+/// reads a file in the system's code page.
 pub(super) fn quoted(text: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut plain: Option<String> = None;
@@ -88,13 +88,13 @@ pub(super) fn quoted(text: &str) -> String {
     match &parts[..] {
         [] => "''".to_owned(),
         [one] if one.starts_with('\'') => parts.remove(0),
-        // A text at the start, so that the others are added to it as text.
+        // Start with a string, so that `+` appends the others as text.
         [one, ..] if one.starts_with('\'') => format!("({})", parts.join(" + ")),
         _ => format!("('' + {})", parts.join(" + ")),
     }
 }
 
-/// `text` where only a comment can be: on one line, in ASCII.
+/// `text` for a comment: on one line, in ASCII.
 pub(super) fn comment(text: &str) -> String {
     text.chars()
         .flat_map(|character| match character {
@@ -126,7 +126,7 @@ mod tests {
             ("$env:X `n $(rm)", "'$env:X `n $(rm)'"),
             ("a\nb", "('a' + [char]0x000A + 'b')"),
             ("\r\n", "('' + [char]0x000D + [char]0x000A)"),
-            // PowerShell ends a string at typographic quotes, too.
+            // PowerShell also ends a string at typographic quotes.
             ("a\u{2019}b", "('a' + [char]0x2019 + 'b')"),
             ("\u{201b}", "('' + [char]0x201B)"),
             ("\u{1f600}", "('' + [char]0xD83D + [char]0xDE00)"),

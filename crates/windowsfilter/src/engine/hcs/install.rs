@@ -28,7 +28,8 @@ pub enum ImportProcess {
     /// In this process, for debugging. Its privileges are enabled and disabled again
     /// (`DOCKER_WINDOWSFILTER_NOREEXEC`).
     Here,
-    /// In a child: this program, with these arguments before [`WRITE_LAYER_COMMAND`].
+    /// In a child: this program, with these arguments before the name of its command,
+    /// `docker-windows-write-layer`.
     Child {
         /// The program.
         program: PathBuf,
