@@ -12,32 +12,32 @@ pub(crate) struct ConfigArguments {
     /// Set an environment variable; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
-    /// Remove an environment variable
+    /// Remove an environment variable; may be given several times
     #[arg(long, value_name = "NAME")]
     unset_env: Vec<String>,
     /// Program to run: a JSON list of arguments, or a command line for the image's shell. It replaces the
     /// command too, unless --cmd is given; '' or [] removes both
-    #[arg(long, value_name = "JSON|TEXT", value_parser = CommandLine::parse)]
+    #[arg(long, value_name = "JSON|TEXT", value_parser = CommandLine::parse, allow_hyphen_values = true)]
     entrypoint: Option<CommandLine>,
     /// Arguments of the entrypoint, or the program where there is none: a JSON list or a command line
-    #[arg(long, value_name = "JSON|TEXT", value_parser = CommandLine::parse)]
+    #[arg(long, value_name = "JSON|TEXT", value_parser = CommandLine::parse, allow_hyphen_values = true)]
     cmd: Option<CommandLine>,
     /// Working directory; a relative one is below the image's
     #[arg(long, value_name = "DIR")]
     workdir: Option<String>,
-    /// User, as in ContainerUser
+    /// User, as in ContainerUser; '' removes it
     #[arg(long)]
     user: Option<String>,
-    /// Set a label
+    /// Set a label; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
-    /// Add a port, as in 80, 53/udp or 8000-8010
+    /// Add a port, as in 80, 53/udp or 8000-8010; may be given several times
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     expose: Vec<String>,
-    /// Add a directory for a volume
+    /// Add a directory for a volume; may be given several times
     #[arg(long, value_name = "DIR")]
     volume: Vec<String>,
-    /// What ends a container
+    /// Signal that ends a container: a number, or a name such as SIGTERM
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
     /// Version of Windows, as in 10.0.20348.2700

@@ -29,7 +29,7 @@ pub(crate) enum Error {
     NoSuchLayer { name: String, similar: Option<String> },
     #[error("{name} is an image, not a sandbox")]
     NotASandbox { name: String },
-    #[error("{name} is no image, but a {kind}")]
+    #[error("{name} is not an image but a {kind}")]
     NotAnImage { name: String, id: LayerId, kind: &'static str },
     #[error("nothing of this store is mounted at {}", path.display())]
     NothingMounted { path: PathBuf },
@@ -60,7 +60,7 @@ pub(crate) enum Error {
     NotReplaced { path: PathBuf },
     #[error("{path} is not a directory, or is a link")]
     NotADirectory { path: PathBuf },
-    #[error("{} is no removed layer: its name does not end in -removing", dir.display())]
+    #[error("{} is not a removed layer: its name does not end in -removing", dir.display())]
     NotRemoved { dir: PathBuf },
     #[error("layer data from a terminal: give a FILE, or pipe a tar in")]
     TerminalInput,

@@ -124,7 +124,7 @@ fn a_plan_is_refused_where_a_record_cannot_be_read_and_in_the_store_itself() {
     let (code, out, err) = run(dir.path(), &["docker", "--plan", "remove.ps1"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(
-        err.contains("docker/windowsfilter: no plan is made") && err.contains("repositories.json"),
+        err.contains("docker/windowsfilter: no plan is written") && err.contains("repositories.json"),
         "{err}"
     );
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -80,7 +80,7 @@ fn what_is_no_image_is_named_with_what_to_do() {
     write_image(&store.path("bl"), &[layer(&["a"], b"a")]);
     for (path, expected, code) in [
         ("base.tar", "hint: this looks like one layer: windowsfilter layer apply ID base.tar", 1),
-        ("passwd", "passwd is no tar, and none that gzip or zstd has compressed", 1),
+        ("passwd", "passwd is not a tar, plain or compressed with gzip or zstd", 1),
         ("docker://h/n:t", "skopeo copy --override-os windows docker://h/n:t oci-archive:image.tar", 2),
         ("oci:bl", "give the path alone, as in \"bl\"", 2),
         ("bl:v1", "bl is there: give it alone, and --select v1", 2),

@@ -262,10 +262,10 @@ fn refusals_say_what_was_meant() {
             "box holds 64.0 MiB; a sandbox cannot shrink (asked: 32.0 MiB)",
         ),
         (&["layer", "verify"], 2, "name a layer, or --all"),
-        (&["image", "inspect", "box"], 3, "box is no image, but a sandbox"),
-        (&["image", "rm", "base"], 3, "base is no image, but a layer"),
-        (&["image", "tag", "box", "b:1"], 3, "box is no image, but a sandbox"),
-        (&["image", "export", "box", "out"], 3, "box is no image, but a sandbox"),
+        (&["image", "inspect", "box"], 3, "box is not an image but a sandbox"),
+        (&["image", "rm", "base"], 3, "base is not an image but a layer"),
+        (&["image", "tag", "box", "b:1"], 3, "box is not an image but a sandbox"),
+        (&["image", "export", "box", "out"], 3, "box is not an image but a sandbox"),
         (&["layer", "rm", "a:1"], 4, &format!("cannot remove layer {top}: it is the top of a:1")),
     ] {
         let (actual, said) = store.failure(args);
@@ -295,7 +295,8 @@ fn a_sandbox_whose_image_is_gone_is_committed_with_a_warning_that_says_what_is_m
     assert!(output.status.success());
     assert_eq!(
         first(&said),
-        "warning: no image to take the config from: b:1 has no Cmd, Env or OS version, and Windows may refuse it"
+        "warning: no image to take the config from: b:1 has no Cmd, Env or OS version, and Windows may refuse it; \
+         --cmd, --env and --os-version set them"
     );
 }
 

@@ -113,7 +113,8 @@ pub(crate) struct Target {
     pub(crate) namespace: String,
     /// Reference of the write if the client chose one; otherwise the lease's name is used.
     pub(crate) reference: Option<String>,
-    /// Name of the lease that keeps the blob until an image refers to it.
+    /// Name of the lease that keeps the blob until something else refers to it: an image, or BuildKit's own
+    /// lease.
     pub(crate) lease: String,
     /// The lease's lifetime.
     pub(crate) lifetime: jiff::SignedDuration,

@@ -60,7 +60,7 @@ pub enum Error {
         "containerd's content store has more than {limit} blobs: the one of layer {layer} is not looked for among them"
     )]
     TooManyBlobs { layer: String, limit: usize },
-    #[error("nobody waits for the call any more")]
+    #[error("the client no longer waits for this call")]
     Abandoned,
     #[error("cannot {action} snapshot {key}: a layer is being applied to it")]
     BeingApplied { action: &'static str, key: ShortKey },
@@ -86,7 +86,7 @@ pub enum Error {
     #[error("label {label} is {value:?}: {reason}")]
     Label { label: &'static str, value: String, reason: &'static str },
 
-    #[error("the {what} are not of this snapshotter")]
+    #[error("the {what} do not belong to this snapshotter")]
     ForeignMounts { what: &'static str },
     #[error("cannot compare {right} with {left}: {reason}")]
     Unrelated { left: String, right: String, reason: &'static str },
@@ -141,11 +141,11 @@ pub enum Error {
     RecordsOld { path: PathBuf, left: String },
     #[error("nothing is wrong with the snapshot records {}, so they are not given up", path.display())]
     NothingLost { path: PathBuf },
-    #[error("{name:?} is no name for a set of snapshots: 1 to 32 lower-case letters and digits")]
+    #[error("{name:?} is not a valid name for a set of snapshots: 1 to 32 lower-case letters and digits")]
     Name { name: String },
     #[error("a server listens on {} already", path.display())]
     Listening { path: PathBuf },
-    #[error("{} is no socket; it is not replaced", path.display())]
+    #[error("{} is not a socket and is not replaced", path.display())]
     NotASocket { path: PathBuf },
     #[error("{}: socket paths have at most 107 bytes", path.display())]
     SocketPath { path: PathBuf },

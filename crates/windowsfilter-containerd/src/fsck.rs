@@ -103,7 +103,7 @@ fn check(store: &LayerStore, set: &str, records: &State) -> Vec<Finding> {
 
 fn missing_parent(records: &State, record: &Record) -> Option<String> {
     let is_there = record.parent.is_empty() || records.contains(&record.parent);
-    (!is_there).then(|| format!("its parent {} is no snapshot", record.parent))
+    (!is_there).then(|| format!("its parent {} is not a snapshot", record.parent))
 }
 
 /// A layer or sandbox that `record` needs and the store lacks. Damage is the layer's own finding.

@@ -90,7 +90,7 @@ fn hinted_size(value: &str) -> Option<u64> {
         Ok(size @ 1..) => Some(size.unsigned_abs().clamp(MINIMUM_SANDBOX_SIZE, MAXIMUM_SANDBOX_SIZE)),
         _ => {
             let value: String = value.chars().take(60).collect();
-            tracing::warn!("label {MAX_SIZE} is {value:?}, which is no size: it is not followed");
+            tracing::warn!("label {MAX_SIZE} is {value:?}, which is not a size: it is ignored");
             None
         }
     }

@@ -54,7 +54,7 @@ impl<R> Stoppable<R> {
 impl<R: std::io::Read> std::io::Read for Stoppable<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.stop.is_set() {
-            return Err(std::io::Error::other("nobody waits for it any more"));
+            return Err(std::io::Error::other("the client no longer waits for it"));
         }
         self.inner.read(buffer)
     }

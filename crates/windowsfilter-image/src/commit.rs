@@ -14,7 +14,7 @@ use crate::config_edits::{ConfigEdits, Step};
 use crate::error::Error;
 use crate::import::{imported, is_present};
 use crate::json::{JsonError, Object, Raw};
-use crate::oci::{Config, chain_ids};
+use crate::oci::{Config, MAX_JSON, chain_ids};
 use crate::records::{ImageRecord, ImageStore, Imported, SourceLayer};
 use crate::reference::Reference;
 
@@ -57,8 +57,10 @@ impl ImageStore {
     /// same changes, options and time give the same image.
     ///
     /// # Errors
-    /// A missing sandbox; names in it that Windows cannot hold; [`Error::SeveralParents`].
+    /// [`Error::InvalidEdit`], [`Error::DigestReference`], [`Error::TooLong`]; a missing sandbox; names in it
+    /// that Windows cannot hold; [`Error::SeveralParents`].
     pub fn commit(&self, sandbox: &LayerId, options: CommitOptions<'_>) -> Result<Imported, Error> {
+        options.reference.check_new()?;
         let created = rfc3339(options.created)?;
         let kind = self.layers.record(sandbox)?.kind;
         if kind != LayerKind::Sandbox {
@@ -66,24 +68,27 @@ impl ImageStore {
             return Err(windowsfilter::Error::WrongKind { id: sandbox.clone(), expected, actual }.into());
         }
         let chain = self.layers.chain_ids(sandbox)?;
-        let (mut sources, mut config) = self.parent_config(sandbox, &chain, &options.reference)?;
-        let left_out = Arc::new(LeftOut::default());
-        let (digest, changes) = self.spool_changes(sandbox, &options, &left_out)?;
+        let (mut sources, mut config) = self.parent_config(sandbox, &chain, &options)?;
         let step = Step {
             created: &created,
             author: options.author.as_deref(),
             comment: options.message.as_deref(),
         };
+        // An edit that is refused is refused before the sandbox is read.
+        options.edits.apply(&mut config.clone(), step)?;
+        let left_out = Arc::new(LeftOut::default());
+        let (digest, changes) = self.spool_changes(sandbox, &options, &left_out)?;
         add_layer(&mut config, DiffId(digest), step)?;
         let edited = options.edits.apply(&mut config, Step { comment: None, ..step })?;
-        let bytes = config.text().into_bytes();
+        let bytes = config_bytes(&config)?;
         let parsed = Config::parse(&bytes)?;
         let ids = chain_ids(&parsed.rootfs.diff_ids)?;
         let (id, below) = ids.split_last().expect("a layer was just added");
         let (_lock, notes) =
             self.publish_once(id, chain.first().or(below.last()), DiffId(digest), changes)?;
         let notes = left_out.notes().into_iter().chain(notes).chain(edited).collect();
-        let image_id = self.write_config(&bytes)?;
+        let image_id = Digest::of(&bytes);
+        self.write_blob(&image_id, &bytes)?;
         sources.resize(ids.len(), SourceLayer::default());
         let record = ImageRecord::new(&options.reference, image_id, None, &parsed, sources)?;
         self.write_record(&options.reference, &record)?;
@@ -143,7 +148,7 @@ impl ImageStore {
         &self,
         sandbox: &LayerId,
         chain: &[LayerId],
-        new: &Reference,
+        options: &CommitOptions<'_>,
     ) -> Result<(Vec<SourceLayer>, Object), Error> {
         // Keeps the documents that a record names from removal while they are read.
         let _lock = self.lock()?;
@@ -154,10 +159,13 @@ impl ImageStore {
             parents.retain(|record| record.image_id == image);
         }
         let Some(image) = image.or(parents.first().map(|record| record.image_id)) else {
-            tracing::warn!(
-                "no image to take the config from: {} has no Cmd, Env or OS version, and Windows may refuse it",
-                new.as_str()
-            );
+            if options.edits.os_version.is_none() {
+                tracing::warn!(
+                    "no image to take the config from: {} has no Cmd, Env or OS version, and Windows may refuse it; --cmd, --env and \
+                     --os-version set them",
+                    options.reference.as_str()
+                );
+            }
             return Ok((Vec::new(), self.bare_config(chain)?));
         };
         if parents.iter().any(|record| record.image_id != image) {
@@ -193,6 +201,17 @@ impl ImageStore {
             json!({ "architecture": "amd64", "os": "windows", "rootfs": rootfs, "history": history });
         Object::parse("the new image's config", config.to_string().as_bytes())
     }
+}
+
+/// A config that was made here as a document, which other stores read too: no longer than they do.
+pub(crate) fn config_bytes(config: &Object) -> Result<Vec<u8>, Error> {
+    let bytes = config.text().into_bytes();
+    let actual = bytes.len() as u64;
+    if actual > MAX_JSON {
+        let what = "the new image's config".to_owned();
+        return Err(Error::TooLong { what, actual, limit: MAX_JSON });
+    }
+    Ok(bytes)
 }
 
 /// The time of a commit or edit, as configs have it; `None`: now.

@@ -1,11 +1,15 @@
 //! Changes of an image's config: what Dockerfile instructions write, as Docker writes it for Windows.
 //!
-//! Source: moby `builder/dockerfile/dispatchers.go` and `dispatchers_windows.go` (`resolveCmdLine`,
-//! `normalizeWorkdirWindows`), `daemon/oci_windows.go` for what `ArgsEscaped` means to a container.
+//! Source: moby `daemon/builder/dockerfile/dispatchers.go` and `dispatchers_windows.go` (`resolveCmdLine`,
+//! `normalizeWorkdirWindows`), `daemon/oci_windows.go` for what `ArgsEscaped` means to a container; the words
+//! of history entries: BuildKit `frontend/dockerfile/dockerfile2llb/convert.go`.
 
 mod command;
 mod ports;
+mod signals;
 mod workdir;
+
+use std::collections::HashMap;
 
 use serde_json::{Map, json};
 
@@ -13,6 +17,7 @@ pub use command::CommandLine;
 
 use crate::error::Error;
 use crate::json::{JsonError, Object, Raw, read};
+use crate::platform::is_windows;
 
 /// Changes of what a container of an image runs, and of what the image says of itself. The default changes
 /// nothing.
@@ -28,7 +33,7 @@ pub struct ConfigEdits {
     pub cmd: Option<CommandLine>,
     /// Working directory; a relative one is below the image's.
     pub workdir: Option<String>,
-    /// User name.
+    /// User name; an empty one removes the image's.
     pub user: Option<String>,
     /// Labels to set, `NAME=VALUE`.
     pub labels: Vec<String>,
@@ -36,7 +41,7 @@ pub struct ConfigEdits {
     pub expose: Vec<String>,
     /// Directories for volumes, added to the image's.
     pub volumes: Vec<String>,
-    /// What ends a container.
+    /// The signal that ends a container: a number, or a name such as `SIGTERM`.
     pub stop_signal: Option<String>,
     /// `os.version`, as in `10.0.20348.2700`.
     pub os_version: Option<String>,
@@ -81,11 +86,11 @@ impl ConfigEdits {
     /// the result but no error.
     ///
     /// # Errors
-    /// [`Error::InvalidEdit`], before anything is changed; a config that is not what it should be.
+    /// [`Error::InvalidEdit`], before anything is changed; a config that cannot be read.
     pub(crate) fn apply(&self, config: &mut Object, step: Step<'_>) -> Result<Vec<String>, Error> {
-        let malformed = |source: JsonError| Error::Json { what: "the image's config".into(), source };
+        let windows = is_windows(&config.string("os").map_err(malformed)?);
         let mut runs = config.object("config").map_err(malformed)?;
-        let mut edit = Edit { runs: &mut runs, steps: Vec::new(), notes: Vec::new() };
+        let mut edit = Edit { runs: &mut runs, windows, steps: Vec::new(), notes: Vec::new() };
         edit.env(self)?;
         edit.labels(&self.labels)?;
         edit.commands(self)?;
@@ -96,7 +101,7 @@ impl ConfigEdits {
         if let Some(version) = &self.os_version {
             check_version(version)?;
             config.set("os.version", version);
-            steps.push(format!("windowsfilter image edit --os-version {version}"));
+            steps.push(format!("windowsfilter --os-version {version}"));
         }
         if !steps.is_empty() {
             config.set_object("config", &runs);
@@ -112,6 +117,8 @@ impl ConfigEdits {
 struct Edit<'a> {
     /// The object `config` of the config.
     runs: &'a mut Object,
+    /// Whether the image is one for Windows.
+    windows: bool,
     /// Instructions that would have done the same.
     steps: Vec<String>,
     notes: Vec<String>,
@@ -119,6 +126,11 @@ struct Edit<'a> {
 
 fn invalid(option: &'static str, value: &str, reason: impl Into<String>) -> Error {
     Error::InvalidEdit { option, value: value.to_owned(), reason: reason.into() }
+}
+
+/// An error in the object `config` of the config.
+fn inside(source: JsonError) -> Error {
+    malformed(source.within("config"))
 }
 
 fn malformed(source: JsonError) -> Error {
@@ -133,52 +145,63 @@ fn assignment<'v>(option: &'static str, text: &'v str) -> Result<(&'v str, &'v s
     }
 }
 
-/// Names of environment variables, which Windows compares without case.
-fn same_variable(a: &str, b: &str) -> bool {
-    a.to_uppercase() == b.to_uppercase()
+/// What identifies an environment variable (`NAME` or `NAME=VALUE`): Windows compares names without case.
+fn variable_key(text: &str) -> String {
+    text.split_once('=').map_or(text, |(name, _)| name).to_uppercase()
 }
 
 impl Edit<'_> {
-    /// The strings in a list of the config; what is no string stays in its place, and has no name.
+    /// The strings in a list of the config, each as it is written and as it is read.
     fn strings(&self, field: &str) -> Result<Vec<(Raw, String)>, Error> {
-        let list = self.runs.list(field).map_err(malformed)?;
-        Ok(list
-            .into_iter()
-            .map(|raw| {
-                let text = read::<String>(raw.as_str().as_bytes()).unwrap_or_default();
-                (raw, text)
-            })
-            .collect())
+        let list = self.runs.list(field).map_err(inside)?;
+        let strings = list.into_iter().map(|raw| {
+            let text = read::<Option<String>>(raw.as_str().as_bytes());
+            let text = text.map_err(|error| inside(error.within(field)))?;
+            Ok((raw, text.unwrap_or_default()))
+        });
+        strings.collect()
     }
 
     fn env(&mut self, edits: &ConfigEdits) -> Result<(), Error> {
         if edits.env.is_empty() && edits.unset_env.is_empty() {
             return Ok(());
         }
-        let mut variables = self.strings("Env")?;
-        let name_of = |text: &str| text.split_once('=').map_or(text, |(name, _)| name).to_owned();
+        let mut variables: Vec<Option<Raw>> = Vec::new();
+        // BuildKit on Linux tells names apart by case, so an image may have one variable twice; the last
+        // counts.
+        let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+        for (raw, text) in self.strings("Env")? {
+            places.entry(variable_key(&text)).or_default().push(variables.len());
+            variables.push(Some(raw));
+        }
         for name in &edits.unset_env {
             if name.is_empty() || name.contains('=') {
                 return Err(invalid("--unset-env", name, "expected the name of a variable"));
             }
-            let before = variables.len();
-            variables.retain(|(_, text)| !same_variable(&name_of(text), name));
-            if variables.len() == before {
-                self.notes.push(format!("the image has no environment variable {name} to remove"));
+            match places.remove(&variable_key(name)) {
+                Some(places) => {
+                    places.into_iter().for_each(|place| variables[place] = None);
+                    self.steps.push(format!("windowsfilter --unset-env {name}"));
+                }
+                None => self.notes.push(format!("the image has no environment variable {name} to remove")),
             }
-            self.steps.push(format!("windowsfilter image edit --unset-env {name}"));
         }
         for text in &edits.env {
-            let (name, _) = assignment("--env", text)?;
-            let new = (Raw::of(text), text.clone());
-            match variables.iter().position(|(_, old)| same_variable(&name_of(old), name)) {
-                Some(place) => variables[place] = new,
-                None => variables.push(new),
-            }
+            assignment("--env", text)?;
+            let places = places.entry(variable_key(text)).or_default();
+            let place = places.first().copied().unwrap_or(variables.len());
+            places.drain(..).for_each(|place| variables[place] = None);
+            places.push(place);
+            variables.resize(variables.len().max(place + 1), None);
+            variables[place] = Some(Raw::of(text));
             self.steps.push(format!("ENV {text}"));
         }
-        let variables: Vec<Raw> = variables.into_iter().map(|(raw, _)| raw).collect();
-        self.runs.set_list("Env", &variables);
+        let variables: Vec<Raw> = variables.into_iter().flatten().collect();
+        if variables.is_empty() {
+            self.runs.remove("Env");
+        } else {
+            self.runs.set_list("Env", &variables);
+        }
         Ok(())
     }
 
@@ -186,19 +209,24 @@ impl Edit<'_> {
         if labels.is_empty() {
             return Ok(());
         }
-        let mut object = self.runs.object("Labels").map_err(malformed)?;
+        let mut map = self.runs.map("Labels").map_err(inside)?;
+        let mut entries = Vec::new();
         for text in labels {
             let (name, value) = assignment("--label", text)?;
-            object.set_entry(name, &value);
+            entries.push((name.to_owned(), value));
             self.steps.push(format!("LABEL {text}"));
         }
-        self.runs.set_object("Labels", &object);
+        map.set_entries(entries);
+        self.runs.set_object("Labels", &map);
         Ok(())
     }
 
     fn workdir(&mut self, requested: Option<&str>) -> Result<(), Error> {
         let Some(requested) = requested else { return Ok(()) };
-        let current = self.runs.string("WorkingDir").map_err(malformed)?;
+        if !self.windows {
+            return Err(invalid("--workdir", requested, "it is set for Windows images only"));
+        }
+        let current = self.runs.string("WorkingDir").map_err(inside)?;
         let new = workdir::resolve(&current, requested)
             .map_err(|reason| invalid("--workdir", requested, reason))?;
         self.runs.set("WorkingDir", &new);
@@ -208,11 +236,15 @@ impl Edit<'_> {
 
     fn texts(&mut self, edits: &ConfigEdits) -> Result<(), Error> {
         if let Some(user) = &edits.user {
-            self.runs.set("User", user);
+            if user.is_empty() {
+                self.runs.remove("User");
+            } else {
+                self.runs.set("User", user);
+            }
             self.steps.push(format!("USER {user}"));
         }
         if let Some(signal) = &edits.stop_signal {
-            if signal.is_empty() || signal.contains(char::is_whitespace) {
+            if !signals::is_signal(signal) {
                 return Err(invalid("--stop-signal", signal, "expected a number, or a name such as SIGTERM"));
             }
             self.runs.set("StopSignal", signal);
@@ -224,24 +256,24 @@ impl Edit<'_> {
     /// Ports and volumes: maps whose values say nothing.
     fn places(&mut self, edits: &ConfigEdits) -> Result<(), Error> {
         if !edits.expose.is_empty() {
-            let mut exposed = self.runs.object("ExposedPorts").map_err(malformed)?;
+            let mut exposed = self.runs.map("ExposedPorts").map_err(inside)?;
+            let mut ports = Vec::new();
             for text in &edits.expose {
-                for port in ports::parse(text).map_err(|reason| invalid("--expose", text, reason))? {
-                    exposed.set_entry(&port, &json!({}));
-                }
+                ports.extend(ports::parse(text).map_err(|reason| invalid("--expose", text, reason))?);
                 self.steps.push(format!("EXPOSE {text}"));
             }
+            exposed.set_entries(ports.into_iter().map(|port| (port, json!({}))));
             self.runs.set_object("ExposedPorts", &exposed);
         }
         if !edits.volumes.is_empty() {
-            let mut volumes = self.runs.object("Volumes").map_err(malformed)?;
+            let mut volumes = self.runs.map("Volumes").map_err(inside)?;
             for path in &edits.volumes {
                 if path.trim().is_empty() {
                     return Err(invalid("--volume", path, "expected the path of a directory"));
                 }
-                volumes.set_entry(path, &json!({}));
                 self.steps.push(format!("VOLUME [{path}]"));
             }
+            volumes.set_entries(edits.volumes.iter().map(|path| (path.clone(), json!({}))));
             self.runs.set_object("Volumes", &volumes);
         }
         Ok(())

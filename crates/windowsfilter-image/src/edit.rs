@@ -1,6 +1,8 @@
 //! Edit: another image of the same layers, whose config says something else.
 
-use crate::commit::rfc3339;
+use windowsfilter::Digest;
+
+use crate::commit::{config_bytes, rfc3339};
 use crate::config_edits::{ConfigEdits, Step};
 use crate::error::Error;
 use crate::import::imported;
@@ -36,8 +38,10 @@ impl ImageStore {
     /// of their blobs. The same edits at the same time give the same image.
     ///
     /// # Errors
-    /// As [`Self::lookup`]; [`Error::InvalidEdit`]; a config that is not what it should be.
+    /// As [`Self::lookup`]; [`Error::InvalidEdit`], [`Error::DigestReference`], [`Error::TooLong`]; a config
+    /// that cannot be read.
     pub fn edit(&self, text: &str, options: &EditOptions) -> Result<Imported, Error> {
+        options.reference.check_new()?;
         let created = rfc3339(options.created)?;
         // Layers and config stay as long as a record names them.
         let _lock = self.lock()?;
@@ -60,9 +64,10 @@ impl ImageStore {
             config.set("author", author);
         }
         config.set("created", &created);
-        let bytes = config.text().into_bytes();
+        let bytes = config_bytes(&config)?;
         let parsed = Config::parse(&bytes)?;
-        let image_id = self.write_config(&bytes)?;
+        let image_id = Digest::of(&bytes);
+        self.write_blob(&image_id, &bytes)?;
         let new = ImageRecord::new(&options.reference, image_id, None, &parsed, record.sources)?;
         self.write_record(&options.reference, &new)?;
         imported(vec![new], notes)

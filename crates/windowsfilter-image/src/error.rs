@@ -22,6 +22,8 @@ pub enum Error {
         "invalid platform {text:?}: expected OS/ARCHITECTURE[:OSVERSION], as in windows/amd64:10.0.20348"
     )]
     InvalidPlatform { text: String },
+    #[error("cannot call an image {text}: a name with a digest belongs to the manifest with this digest")]
+    DigestReference { text: String },
     #[error("{option} {value:?}: {reason}")]
     InvalidEdit { option: &'static str, value: String, reason: String },
     #[error("{path} does not say how the image is called: name it with --ref")]
@@ -51,7 +53,7 @@ pub enum Error {
     SeveralNames { text: String, names: Vec<String> },
 
     #[error(
-        "{path} is no image: it has neither an index.json (OCI layout) nor a manifest.json (docker save)"
+        "{path} is not an image: it has neither an index.json (OCI layout) nor a manifest.json (docker save)"
     )]
     NotAnImage { path: String, is_layer: bool },
     #[error(
@@ -59,7 +61,7 @@ pub enum Error {
         path.display()
     )]
     NotADockerStore { path: PathBuf },
-    #[error("{}: no plan is made, since something there may be needed:{}", path.display(),
+    #[error("{}: no plan is written, because layers there may still be needed:{}", path.display(),
         reasons.iter().fold(String::new(), |text, reason| text + "\n  " + reason))]
     NoPlan { path: PathBuf, reasons: Vec<String> },
     #[error(
@@ -95,7 +97,7 @@ pub enum Error {
     SizeMismatch { what: String, expected: u64, actual: u64 },
     #[error("{what} is {actual} bytes, at most {limit} are read")]
     TooLong { what: String, actual: u64, limit: u64 },
-    #[error("{what} is not what it should be")]
+    #[error("{what} cannot be read")]
     Json {
         what: String,
         #[source]
@@ -107,9 +109,9 @@ pub enum Error {
     LayerCount { diff_ids: usize, layers: usize },
     #[error("{path} is cut off: {entry:?} ends at byte {end}, the archive at byte {length}")]
     Truncated { path: String, entry: String, end: u64, length: u64 },
-    #[error("{text} is not there; {reason}")]
+    #[error("{text} does not exist; {reason}")]
     NotAPath { text: String, reason: String },
-    #[error("{path} is no tar, and none that gzip or zstd has compressed")]
+    #[error("{path} is not a tar, plain or compressed with gzip or zstd")]
     NotAnArchive {
         path: String,
         #[source]
@@ -132,7 +134,7 @@ pub enum Error {
         source: io::Error,
     },
 
-    #[error("layer {id} was removed by somebody else meanwhile; import the image again")]
+    #[error("layer {id} was removed by another process meanwhile; import the image again")]
     LayerGone { id: String },
     #[error("an OCI layout is a directory, which no stream can take: choose oci-archive or docker-archive")]
     DirectoryFormat,
@@ -140,7 +142,7 @@ pub enum Error {
     Exists { path: PathBuf },
     #[error("record of image {reference}: {reason}")]
     DamagedRecord { reference: String, reason: String },
-    #[error("{seconds} seconds since 1970 is no time that can be written down")]
+    #[error("{seconds} seconds since 1970 is outside the range of dates")]
     InvalidTime { seconds: i64 },
     #[error(
         "sandbox {sandbox} was made from a layer, and its layers are those of several images ({}); make it from one of them by name, or \
@@ -167,6 +169,7 @@ impl Error {
             Self::InvalidReference { .. }
             | Self::InvalidPlatform { .. }
             | Self::InvalidEdit { .. }
+            | Self::DigestReference { .. }
             | Self::NotAPath { .. }
             | Self::NoName { .. }
             | Self::SeveralImages { .. }

@@ -200,7 +200,7 @@ impl<'a> Plan<'a> {
         }
         if diff_ids.len() > MAX_LAYERS {
             let reason = format!(
-                "it has {} layers; at most {MAX_LAYERS} are taken in (docs/limits.md)",
+                "it has {} layers; at most {MAX_LAYERS} are supported (docs/limits.md)",
                 diff_ids.len()
             );
             return Err(Error::Malformed { what: "the image".into(), reason });

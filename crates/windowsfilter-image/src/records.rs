@@ -13,7 +13,7 @@ use windowsfilter::support::{StoreLock, sealed};
 use windowsfilter::{Digest, LayerId, LayerStore};
 
 use crate::error::{Error, IoContext};
-use crate::oci::{Config, MAX_JSON, chain_ids};
+use crate::oci::{Config, chain_ids};
 use crate::reference::Reference;
 
 /// Version of the record format.
@@ -121,7 +121,8 @@ pub struct Imported {
     pub layers: Vec<LayerId>,
     /// The topmost of them.
     pub top: LayerId,
-    /// Notes about layers that were new in the store: what the views do not show of them.
+    /// Notes for the user: what views do not show of new layers, attributes that a commit left out, what is
+    /// odd about an edited config.
     pub notes: Vec<String>,
 }
 
@@ -263,8 +264,9 @@ impl ImageStore {
     /// Gives the image `text` an additional name. A name in use moves to it.
     ///
     /// # Errors
-    /// Those of [`Self::lookup`].
+    /// [`Error::DigestReference`]; those of [`Self::lookup`].
     pub fn tag(&self, text: &str, new: &Reference) -> Result<(), Error> {
+        new.check_new()?;
         let _lock = self.lock()?;
         let record = self.lookup(text)?;
         self.write_record(new, &ImageRecord { reference: new.as_str().to_owned(), ..record })
@@ -297,18 +299,6 @@ impl ImageStore {
 
     pub(crate) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
         Ok(self.layers.files().write(&self.blobs_dir().join(digest.hex()), bytes)?)
-    }
-
-    /// Writes a config that was made here, and returns its digest.
-    pub(crate) fn write_config(&self, bytes: &[u8]) -> Result<Digest, Error> {
-        let actual = bytes.len() as u64;
-        if actual > MAX_JSON {
-            let what = "the new image's config".to_owned();
-            return Err(Error::TooLong { what, actual, limit: MAX_JSON });
-        }
-        let digest = Digest::of(bytes);
-        self.write_blob(&digest, bytes)?;
-        Ok(digest)
     }
 
     pub(crate) fn delete_blob(&self, digest: &Digest) -> Result<(), Error> {

@@ -86,6 +86,14 @@ impl Reference {
         tag.map_or(name, |tag| &name[..name.rfind('/').unwrap_or(0) + tag])
     }
 
+    /// Refuses a name that says which manifest it means: it cannot be given to an image that is made here.
+    pub(crate) fn check_new(&self) -> Result<(), Error> {
+        match self.given.contains('@') {
+            true => Err(Error::DigestReference { text: self.given.clone() }),
+            false => Ok(()),
+        }
+    }
+
     /// The digest of the manifest it is bound to.
     pub(crate) fn digest(&self) -> Option<Digest> {
         self.given.split_once('@').and_then(|(_, digest)| digest.parse().ok())
@@ -142,7 +150,7 @@ type Check = fn(&str) -> Result<(), &'static str>;
 fn complete(text: &str, check: Check) -> Result<String, &'static str> {
     let (rest, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
     if let Some(digest) = digest {
-        digest.parse::<Digest>().map_err(|_| "what follows @ is no sha256 digest")?;
+        digest.parse::<Digest>().map_err(|_| "what follows @ is not a sha256 digest")?;
     }
     let after_host = rest.rfind('/').map_or(0, |i| i + 1);
     let (name, tag) = match rest[after_host..].find(':') {
@@ -189,7 +197,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     if name_fits && port.is_none_or(|p| p.parse::<u16>().is_ok()) {
         Ok(())
     } else {
-        Err("its registry is no host name")
+        Err("its registry is not a host name")
     }
 }
 

@@ -8,9 +8,9 @@ use std::fs;
 
 use common::{Fixture, Layout, sample};
 use windowsfilter::ErrorKind;
-use windowsfilter_image::{
-    CommandLine, CommitOptions, ConfigEdits, EditOptions, ExportOptions, ImportOptions, Source,
-};
+#[cfg(target_os = "linux")]
+use windowsfilter_image::CommitOptions;
+use windowsfilter_image::{CommandLine, ConfigEdits, EditOptions, ExportOptions, ImportOptions, Source};
 
 /// The sample image as `win:1`, its blobs kept.
 fn imported() -> Fixture {
@@ -86,6 +86,10 @@ fn an_edit_that_is_refused_changes_nothing() {
     let error = images.edit("win:1", &wrong).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().starts_with("--expose \"http\": expected a port"), "{error}");
+    let bound = format!("win@sha256:{}", "0".repeat(64));
+    let error = images.edit("win:1", &options(&bound)).unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("digest"), "{error}");
+    assert_eq!(images.tag("win:1", &bound.parse().unwrap()).unwrap_err().kind(), ErrorKind::Usage);
     assert_eq!(images.edit("none", &options("win:2")).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(images.list().unwrap().len(), 1);
     assert_eq!(fs::read_dir(&blobs).unwrap().count(), before);
@@ -100,6 +104,23 @@ fn a_config_that_no_other_store_would_read_is_not_made() {
     let error = images.edit("win:1", &large).unwrap_err().to_string();
     assert!(error.starts_with("the new image's config is ") && error.contains("at most"), "{error}");
     assert_eq!(images.list().unwrap().len(), 1);
+}
+
+/// A layer without an image would stay until the next prune.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_commit_whose_edits_are_refused_makes_no_layer() {
+    let fixture = Fixture::new();
+    let (_, sandbox, view) = fixture.sandbox(64 << 20);
+    fs::write(view.join("app.exe"), "x").unwrap();
+    fixture.store.unmount(&sandbox).unwrap();
+    let before = fixture.store.layers().unwrap();
+    for (label, port) in [(format!("large={}", "x".repeat(8 << 20)), "80"), ("a=b".into(), "http")] {
+        let edits = ConfigEdits { labels: vec![label], expose: vec![port.into()], ..ConfigEdits::default() };
+        let commit = CommitOptions { edits, ..CommitOptions::new("win:2".parse().unwrap()) };
+        fixture.images().commit(&sandbox, commit).unwrap_err();
+        assert_eq!(fixture.store.layers().unwrap(), before);
+    }
 }
 
 #[cfg(target_os = "linux")]

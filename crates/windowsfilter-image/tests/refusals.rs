@@ -138,7 +138,7 @@ fn more_layers_than_any_image_has() {
     let message = with(|layout, _, _| {
         layout.image(&config("windows", "1", &tars), &tars, |_| {});
     });
-    assert_eq!(message, "the image: it has 1001 layers; at most 1000 are taken in (docs/limits.md)");
+    assert_eq!(message, "the image: it has 1001 layers; at most 1000 are supported (docs/limits.md)");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn an_archive_that_is_cut_off_anywhere() {
 fn what_is_no_image_or_has_no_name() {
     let fixture = Fixture::new();
     fs::create_dir(fixture.path("empty")).unwrap();
-    assert!(fixture.refused_at(&fixture.path("empty")).contains("is no image"));
+    assert!(fixture.refused_at(&fixture.path("empty")).contains("is not an image"));
     assert_eq!(fixture.import(&fixture.path("none"), None).unwrap_err().kind(), ErrorKind::NotFound);
     let (config, tars) = sample();
     let mut layout = Layout::default();

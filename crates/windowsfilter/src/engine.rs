@@ -98,7 +98,7 @@ impl Layer {
 
 /// A layer of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainLayer {
+pub(crate) struct ChainLayer {
     /// Its ID, for messages.
     pub id: LayerId,
     /// Its directory.
@@ -258,7 +258,8 @@ pub(crate) trait Engine: Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Who uses the layer's files, here or in another mount namespace: the words that follow `is in use`.
+    /// Who uses the layer's files, here or where this process does not see it (another mount namespace, a
+    /// detached mount, another program's loop device): the words that follow `is in use`.
     /// `None` if it is free.
     ///
     /// # Errors

@@ -85,13 +85,13 @@ invariants! {
 
     /// The record of an image is as it was written, and belongs to this image.
     ImageRecord = "image-record",
-    /// An image's config exists, is as imported, and lists the layers of the image's record.
+    /// An image's config exists, is as it was written, and lists the layers of the image's record.
     ImageConfig = "image-config",
-    /// An image's manifest exists and is as imported.
+    /// An image's manifest exists and is as it was written.
     ImageManifest = "image-manifest",
     /// An image's layers exist, each with its diffID and on top of the one below.
     ImageLayers = "image-layers",
-    /// A document that no image uses is also as imported.
+    /// A document that no image uses is also as it was written.
     SpareDocument = "spare-document",
     /// A kept blob of a layer is as imported.
     LayerBlob = "layer-blob",

@@ -6,7 +6,6 @@
 
 mod chains;
 mod contract;
-
 mod files;
 mod fsck;
 mod in_place;
@@ -140,6 +139,7 @@ impl LayerStore {
     /// Passes the bytes of removed layers to `reclaimer`, instead of deleting them in the call that removes
     /// the layer.
     #[must_use]
+    #[doc(hidden)]
     pub fn reclaim_with(self, reclaimer: Reclaimer) -> Self {
         Self { reclaimer, ..self }
     }

@@ -309,8 +309,8 @@ pub(crate) fn cannot_write(error: &io::Error) -> bool {
         || cfg!(unix) && error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// Opens a lock in a store that we cannot write. Changes fail a little later, in [`Lock::for_changes`], with
-/// the error of opening it for writing.
+/// Opens a lock in a store that we cannot write. Changes fail a little later: those of mounts in
+/// [`Lock::for_changes`], with the error of opening it for writing, all others at their first write.
 fn open_to_read(path: &Path) -> io::Result<Lock> {
     match File::open(path) {
         // It does not exist, or only its owner may open it. We read without the lock: a mere reader must not

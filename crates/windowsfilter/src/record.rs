@@ -55,7 +55,7 @@ pub struct LayerRecord {
     /// Sum of the sizes of the files in it, bytes: what `apply_diff` returns.
     #[serde(default)]
     pub size: u64,
-    /// Number of tar entries.
+    /// Entries of the tar, named streams not counted.
     #[serde(default)]
     pub entries: u64,
     /// Digest of `layerchain.json`, so that a damaged file is never read as other parents. Set when the layer

@@ -261,7 +261,7 @@ pub fn expand(image: &Path, new_size: u64) -> Result<Growth, LinuxError> {
 
 /// Mounts the image privately and lets the kernel grow it.
 fn expand_unmounted(file: &File, image: &Path, (length, new_size): (u64, u64)) -> Result<Growth, LinuxError> {
-    // Before any change: it may be in use in another namespace.
+    // Before any change: it may be in use where this process does not see it, as in another namespace.
     in_use::wait_for_image(image)?;
     file.set_len(new_size).map_err(LinuxError::system("ftruncate", image))?;
     let grown = match detached_storage(image, Access::Write) {

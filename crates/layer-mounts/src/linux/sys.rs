@@ -186,8 +186,8 @@ pub(super) fn trim(directory: impl AsFd) -> Result<()> {
     unsafe { ioctl::ioctl(directory, Updater::<FITRIM, TrimRange>::new(&mut range)) }
 }
 
-/// Takes a write lease on a file that is open for reading, and gives it back at once: `EAGAIN` if anyone else
-/// has the file open, even the kernel. Source: `fcntl(2)`, F_SETLEASE.
+/// Takes a write lease on a file that is open for reading, and gives it back at once: `EAGAIN` if the file is
+/// open in any other way, by this process too, or by the kernel. Source: `fcntl(2)`, F_SETLEASE.
 pub(super) fn try_write_lease(file: impl AsFd) -> Result<()> {
     let fd = file.as_fd().as_raw_fd();
     let set = |command: libc::c_int, argument: libc::c_int| {

@@ -227,7 +227,7 @@ impl Actor<'_> {
         match self.random.below(12) {
             0 | 1 => match self.run(&Verb::Import(number)) {
                 // Removed between lookup and use; the message says so.
-                End::Failed(text) if text.contains("was removed by somebody else meanwhile") => Ok(()),
+                End::Failed(text) if text.contains("was removed by another process meanwhile") => Ok(()),
                 End::Done | End::Killed => Ok(()),
                 other => {
                     self.problem(&format!("image import: {other:?}"));

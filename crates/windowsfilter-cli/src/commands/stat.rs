@@ -127,7 +127,7 @@ fn sddl(security: &[u8]) -> String {
     match SecurityDescriptor::parse(security).map(|descriptor| descriptor.to_sddl()) {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => format!("({} bytes without a text form: {error})", security.len()),
-        Err(error) => format!("({} bytes that are no security descriptor: {error})", security.len()),
+        Err(error) => format!("({} bytes that are not a security descriptor: {error})", security.len()),
     }
 }
 

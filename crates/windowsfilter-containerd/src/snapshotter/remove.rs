@@ -22,7 +22,7 @@ impl Snapshotter {
     }
 
     /// Releases what a record needed that is no longer, or was never, written. On failure, the background
-    /// work, Cleanup and the next start try again: for containerd the snapshot is gone.
+    /// work (every few seconds), Cleanup and the next start try again: for containerd the snapshot is gone.
     pub(super) fn release(&self, record: Record) {
         match self.try_release(&record) {
             Ok(()) => self.records.ended(record.number),

@@ -103,7 +103,7 @@ async fn a_snapshot_without_what_it_needs_is_found() {
     let parent = records.get(BASE).unwrap();
     records.remove(&parent, |_| Ok(())).unwrap();
     drop(records);
-    assert!(only(&store, Invariant::SnapshotNeeds).problem.contains("is no snapshot"));
+    assert!(only(&store, Invariant::SnapshotNeeds).problem.contains("is not a snapshot"));
     let records = Records::open(&super::support::records(&fixture)).unwrap();
     records.add(&parent, |_| Ok(())).unwrap();
     drop(records);

@@ -1,7 +1,8 @@
 //! Working directories of containers.
 
 /// The directory that `requested` means for an image whose working directory is `current`, as Docker writes
-/// it: with a drive in upper case and backslashes. Source: moby `builder/dockerfile/dispatchers_windows.go`,
+/// it: with a drive in upper case and backslashes. A path from the root without a drive is on `C:`, whatever
+/// drive the image's directory is on. Source: moby `daemon/builder/dockerfile/dispatchers_windows.go`,
 /// `normalizeWorkdirWindows`.
 pub(super) fn resolve(current: &str, requested: &str) -> Result<String, &'static str> {
     if requested.trim().is_empty() {
@@ -12,16 +13,20 @@ pub(super) fn resolve(current: &str, requested: &str) -> Result<String, &'static
         return Err("a container has no network path as its working directory");
     }
     let (drive, path) = match split_drive(&requested) {
-        Some((_, rest)) if !rest.starts_with('\\') && !rest.is_empty() => {
+        // Alone, a drive means its current directory.
+        Some((_, rest)) if !rest.starts_with('\\') => {
             return Err("a path with a drive has to begin at its root, as in C:\\app");
         }
         Some((drive, rest)) => (drive, rest.to_owned()),
+        None if requested.starts_with('\\') => ('C', requested.clone()),
         None => {
             let (drive, below) = split_drive(&current).unwrap_or(('C', &current));
-            let is_absolute = requested.starts_with('\\');
-            (drive, if is_absolute { requested.clone() } else { format!("{below}\\{requested}") })
+            (drive, format!("{below}\\{requested}"))
         }
     };
+    if path.contains(':') {
+        return Err("no name on Windows has a colon");
+    }
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('\\') {
         match part {
@@ -60,12 +65,13 @@ mod tests {
             (r"C:\foo", r"..\bar\.", r"C:\bar"),
             (r"C:\", r"..\..", r"C:\"),
             (r"D:\data", "in/put", r"D:\data\in\put"),
-            (r"D:\data", "/", r"D:\"),
-            ("", "c:", r"C:\"),
+            (r"D:\data", "/", r"C:\"),
+            (r"D:\foo", r"\bar", r"C:\bar"),
+            ("", "c:/", r"C:\"),
         ] {
             assert_eq!(resolve(current, requested).unwrap(), expected, "{current} {requested}");
         }
-        for bad in ["", " ", r"\\server\share", "C:foo"] {
+        for bad in ["", " ", r"\\server\share", "C:foo", "c:", "ab:c"] {
             assert!(resolve(r"C:\", bad).is_err(), "{bad:?}");
         }
     }

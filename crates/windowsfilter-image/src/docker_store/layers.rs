@@ -88,7 +88,7 @@ pub(super) fn list(
             (Err(error), _) => problem(&name, &error.to_string()),
         }
     }
-    let no_layer = |path| Problem::other(path, "it is no layer: it is not a directory".to_owned());
+    let no_layer = |path| Problem::other(path, "it is not a layer: it is not a directory".to_owned());
     problems.extend(files.into_iter().map(no_layer));
     Ok(with_chains(layers))
 }

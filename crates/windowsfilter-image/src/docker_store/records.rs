@@ -212,7 +212,7 @@ fn layer_record(entry: &Place, name: &str) -> Result<Option<LayerRecord>, String
         None => (name, false),
     };
     if !is_digits(digits) {
-        return Err("its name is no chain ID".to_owned());
+        return Err("its name is not a chain ID".to_owned());
     }
     let cache_id = id(entry, "cache-id")?;
     match cache_id {
@@ -245,7 +245,7 @@ fn id(entry: &Place, file: &str) -> Result<Option<String>, String> {
 /// Reads a file that holds a digest; returns its hex digits.
 fn digest(entry: &Place, file: &str) -> Result<Option<String>, String> {
     let Some(text) = text(entry, file)? else { return Ok(None) };
-    let digest: Digest = text.parse().map_err(|_| format!("{file} is no digest"))?;
+    let digest: Digest = text.parse().map_err(|_| format!("{file} is not a digest"))?;
     Ok(Some(digest.hex()))
 }
 
@@ -293,13 +293,13 @@ fn names(place: &Place, problems: &mut Vec<Problem>) -> BTreeMap<String, Vec<Str
 
 fn image_record(content: &Place, file: &OsStr) -> Result<ImageRecord, String> {
     let Some(id) = file.to_str().filter(|name| is_digits(name)) else {
-        return Err("its name is no image ID".to_owned());
+        return Err("its name is not an image ID".to_owned());
     };
     let bytes = content.read(file, MAX_JSON)?.ok_or("it is gone")?;
     if Digest::of(&bytes).hex() != id {
         return Err("its content is not what its name says".to_owned());
     }
-    let config: Config = json::read(&bytes).map_err(|error| format!("it is no config: {error}"))?;
+    let config: Config = json::read(&bytes).map_err(|error| format!("it is not a config: {error}"))?;
     let diff_ids = config.rootfs.diff_ids;
     if diff_ids.len() > MAX_LAYERS {
         return Err(format!("it names {} layers; at most {MAX_LAYERS} are looked at", diff_ids.len()));

@@ -1,5 +1,8 @@
 //! Edits a document: unedited members keep their exact text.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use serde::Serialize;
 
 use super::{JsonError, Raw, checked, equal_fold, members, parts, read, unquoted};
@@ -24,7 +27,7 @@ impl Object {
 
     fn extend(&mut self, text: &str) -> Result<(), JsonError> {
         if !text.starts_with('{') {
-            return Err(JsonError::new("it is no object"));
+            return Err(JsonError::new("it is not an object"));
         }
         self.members.extend(members(text).map(|(key, value)| (key.to_owned(), value.to_owned())));
         Ok(())
@@ -50,7 +53,7 @@ impl Object {
         match self.values(name).next_back() {
             None | Some("null") => Ok(Vec::new()),
             Some(list) if list.starts_with('[') => Ok(parts(list).map(|part| Raw(part.to_owned())).collect()),
-            Some(_) => Err(JsonError::new("it is no list").within(name)),
+            Some(_) => Err(JsonError::new("it is not a list").within(name)),
         }
     }
 
@@ -61,10 +64,29 @@ impl Object {
 
     /// The string in the field `name`; empty if it has none.
     pub(crate) fn string(&self, name: &str) -> Result<String, JsonError> {
-        match self.values(name).next_back() {
-            None | Some("null") => Ok(String::new()),
+        // As in Go, `null` sets nothing: an earlier spelling of the field counts then.
+        match self.values(name).rfind(|value| *value != "null") {
+            None => Ok(String::new()),
             Some(value) => read(value.as_bytes()).map_err(|error| error.within(name)),
         }
+    }
+
+    /// The field `name` as true or false; false if it has none.
+    pub(crate) fn bool(&self, name: &str) -> Result<bool, JsonError> {
+        let value = self.values(name).rfind(|value| *value != "null");
+        value.map_or(Ok(false), |value| read(value.as_bytes()).map_err(|error| error.within(name)))
+    }
+
+    /// The map in the field `name`; an empty one if it has none. As in Go, `null` empties a map.
+    pub(crate) fn map(&self, name: &str) -> Result<Self, JsonError> {
+        let mut map = Self::default();
+        for value in self.values(name) {
+            match value {
+                "null" => map.members.clear(),
+                _ => map.extend(value).map_err(|error| error.within(name))?,
+            }
+        }
+        Ok(map)
     }
 
     /// Empties the field `name`: it goes, in every spelling.
@@ -72,12 +94,20 @@ impl Object {
         self.members.retain(|(key, _)| !equal_fold(name, &unquoted(key)));
     }
 
-    /// Sets the value of the key `key` itself: in a map, keys that differ in case are different keys.
-    pub(crate) fn set_entry(&mut self, key: &str, value: &impl Serialize) {
-        let place = self.members.iter().rposition(|(old, _)| unquoted(old) == key);
-        match place {
-            Some(place) => self.members[place].1 = json(value),
-            None => self.members.push((json(&key), json(value))),
+    /// Sets entries of a map, where keys that differ in case are different keys.
+    pub(crate) fn set_entries<V: Serialize>(&mut self, entries: impl IntoIterator<Item = (String, V)>) {
+        let keys = self.members.iter().enumerate();
+        // Of equal keys the last counts.
+        let mut places: HashMap<String, usize> =
+            keys.map(|(place, (key, _))| (unquoted(key).into_owned(), place)).collect();
+        for (key, value) in entries {
+            match places.entry(key) {
+                Entry::Occupied(place) => self.members[*place.get()].1 = json(&value),
+                Entry::Vacant(place) => {
+                    self.members.push((json(place.key()), json(&value)));
+                    place.insert(self.members.len() - 1);
+                }
+            }
         }
     }
 

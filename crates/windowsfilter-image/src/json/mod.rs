@@ -47,7 +47,7 @@ impl JsonError {
     }
 
     /// The same error, with the enclosing list's or object's step before its path.
-    fn within(mut self, step: &str) -> Self {
+    pub(crate) fn within(mut self, step: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{step}{dot}{}", self.path);
         self

@@ -138,7 +138,7 @@ fn records_that_lie_are_said_and_end() {
     let store = look(&home);
     let problems: Vec<&str> = store.problems.iter().map(|problem| problem.problem.as_str()).collect();
     for words in
-        ["cache-id is no ID", "its name is no chain ID", "cache-id is missing", "no names", "longer than"]
+        ["cache-id is no ID", "its name is not a chain ID", "cache-id is missing", "no names", "longer than"]
     {
         assert!(problems.iter().any(|problem| problem.contains(words)), "{words}: {problems:?}");
     }

@@ -44,6 +44,7 @@ impl LayerStore {
     ///
     /// # Errors
     /// When the layers cannot be listed.
+    #[doc(hidden)]
     pub fn chains(&self) -> Result<Chains, Error> {
         let mut chains = Chains::default();
         chains.refresh(self)?;

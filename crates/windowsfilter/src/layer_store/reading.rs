@@ -84,7 +84,8 @@ impl LayerStore {
         self.engine.changes(&self.layer(id)?, self.is_mounted(id)?, &self.limits.of_changes())
     }
 
-    /// Bytes of file content in [`Self::changes`]; hard links count once.
+    /// Bytes of file content: of a layer, in its tar, as [`crate::LayerRecord::size`] counts them; of a
+    /// sandbox, in its changes, where hard links count once.
     ///
     /// # Errors
     /// As [`Self::changes`].

@@ -98,6 +98,7 @@ impl LayerStore {
     ///
     /// # Errors
     /// Each as [`crate::Driver::remove`].
+    #[doc(hidden)]
     pub fn remove_all(&self, ids: &[LayerId], mut chains: Chains) -> Vec<Result<(), Error>> {
         ids.chunks(BATCH).flat_map(|batch| self.remove_batch(&mut chains, batch, None, Users::Keep)).collect()
     }

@@ -75,7 +75,7 @@ pub enum SddlError {
         count: usize,
     },
     /// An unknown type of ACE.
-    #[error("at position {position}: {text:?} is no type of ACE")]
+    #[error("at position {position}: {text:?} is not a type of ACE")]
     AceType {
         /// Where.
         position: usize,
@@ -101,7 +101,7 @@ pub enum SddlError {
         found: String,
     },
     /// Unknown flags.
-    #[error("at position {position}: {text:?} are no ACE flags")]
+    #[error("at position {position}: {text:?} are not ACE flags")]
     AceFlags {
         /// Where.
         position: usize,
@@ -109,7 +109,7 @@ pub enum SddlError {
         text: String,
     },
     /// Unknown rights.
-    #[error("at position {position}: {text:?} are no rights")]
+    #[error("at position {position}: {text:?} are not rights")]
     Rights {
         /// Where.
         position: usize,

@@ -1,7 +1,7 @@
 //! Fills a layer from its staged tar, in a child process or in this one (`importLayer` of the original).
 //!
-//! The child reads the tar from its standard input. It can enable privileges for the whole process, since it
-//! does no other work, and a crash in Microsoft's library ends only the child.
+//! The child reads the tar from its standard input. It can enable privileges for the whole process, since no
+//! other thread of it can lose them, and a crash in Microsoft's library ends only the child.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

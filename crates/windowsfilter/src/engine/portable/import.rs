@@ -216,7 +216,7 @@ fn check(expect: &Expect, blob: (Digest, u64), diff_id: DiffId, label: &str) -> 
     }
 }
 
-/// A note about an end that only Go's reader accepts; importing accepts it, too.
+/// A note about an odd end, which Go's reader accepts, so importing does; and about bytes behind the end.
 fn end_note(end: Option<ArchiveEnd>, trailing: u64) -> Option<String> {
     let text = match end {
         Some(ArchiveEnd::Marked) | None if trailing > 0 => {

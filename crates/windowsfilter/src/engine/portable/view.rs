@@ -134,7 +134,7 @@ impl View {
     /// # Errors
     /// [`Error::Io`] if it cannot be opened, [`Error::Index`] if it is not an index, and [`Error::Damaged`]
     /// if it belongs to another chain.
-    pub fn open(id: LayerId, index: &Path, chain: &[ChainLayer]) -> Result<Self, Error> {
+    pub(crate) fn open(id: LayerId, index: &Path, chain: &[ChainLayer]) -> Result<Self, Error> {
         let source = File::open(index).and_then(Cached::new).at("open", index)?;
         let failed = |e: ReadError| Error::Index { id: id.clone(), source: e.into() };
         let damaged = |reason: &str| Error::Damaged {

@@ -144,7 +144,7 @@ impl LayerStore {
             let is_layer = ours && entry.path().is_dir();
             // It may have been removed since it was listed.
             if !is_lock && !is_layer && fs::symlink_metadata(entry.path()).is_ok() {
-                found.push(Leftover::at(Invariant::OnlyLayers, entry.path(), "is no layer"));
+                found.push(Leftover::at(Invariant::OnlyLayers, entry.path(), "is not a layer"));
             }
         }
         found.sort_by(|a, b| a.path.cmp(&b.path));

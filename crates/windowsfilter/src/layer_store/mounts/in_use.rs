@@ -1,4 +1,5 @@
-//! Whether a layer is in use, here or in another mount namespace.
+//! Whether a layer is in use, here or where this process does not see it: in another mount namespace, or in a
+//! detached mount that has an open file.
 
 use super::{MountState, STATE};
 use crate::engine::Place;
@@ -8,7 +9,7 @@ use crate::layer_store::LayerStore;
 use crate::record::LayerKind;
 
 impl LayerStore {
-    /// Refuses a layer that is mounted, here or in another mount namespace.
+    /// Refuses a layer that is mounted, here or where this process does not see it.
     ///
     /// # Errors
     /// [`Error::Mounted`], [`Error::InUse`].

@@ -38,8 +38,8 @@ impl LayerStore {
         }
     }
 
-    /// The lock, unless the layer is gone. Then the lock file that was just created is removed, or it would
-    /// stay for ever.
+    /// The lock, unless the layer is gone. Then its lock file is removed, whether it was just created or left
+    /// by another process, or it would stay for ever.
     fn unless_gone(&self, id: &LayerId, path: &Path, lock: Lock) -> Option<Lock> {
         if self.is_known(id) {
             return Some(lock);

@@ -309,7 +309,7 @@ impl LayerTree {
             }
             NodeKind::File | NodeKind::Symlink | NodeKind::Link => {
                 let path = String::from_utf8_lossy(&self.path(node)).into_owned();
-                return Err(format!("it lies in {path:?}, which is no directory"));
+                return Err(format!("it lies in {path:?}, which is not a directory"));
             }
         }
         Ok(node)
@@ -506,7 +506,7 @@ fn link_target(target: &[u8]) -> Result<Vec<u8>, String> {
     let slashes: Vec<u8> = target.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect();
     match entry_name::parse(&slashes) {
         Ok(EntryName::Path(path)) => Ok(entry_name::join(&path)),
-        Ok(_) => Err(format!("its target {:?} is no file of a layer", shown(target))),
+        Ok(_) => Err(format!("its target {:?} is not a file of a layer", shown(target))),
         Err(reason) => Err(format!("its target {:?} cannot be used: {reason}", shown(target))),
     }
 }

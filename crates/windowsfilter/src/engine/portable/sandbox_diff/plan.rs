@@ -244,7 +244,7 @@ impl<U: Upper, P: Parent> Planning<'_, U, P> {
             _ => own.origin.is_some(),
         };
         if !is_kept {
-            self.problems.add(&path, "has an attribute win32.sd that is no security descriptor");
+            self.problems.add(&path, "has an attribute win32.sd that is not a security descriptor");
         }
         Ok(())
     }

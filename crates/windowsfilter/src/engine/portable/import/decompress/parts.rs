@@ -8,7 +8,7 @@ use flate2::bufread::GzDecoder;
 use super::MAX_ZSTD_WINDOW_LOG;
 use crate::compressed::CompressedFormat;
 
-/// Bytes that tell a member from a frame.
+/// Bytes that tell what begins: a gzip member, a zstd frame, or neither.
 const MAGIC: usize = 4;
 
 /// The first bytes of something behind the last member or frame that is neither. How much follows makes no

@@ -316,11 +316,11 @@ fn attributes_that_say_nothing_are_named_at_once_and_nothing_is_written() {
     upper.attribute("", "user.win32.atime", b"now").attribute("", "user.win32.sd", b"junk");
     let expected = [
         r#""" has an attribute user.win32.atime that is no number of 100 ns since 1601"#,
-        r#""" has an attribute win32.sd that is no security descriptor"#,
+        r#""" has an attribute win32.sd that is not a security descriptor"#,
         r#""a" has an attribute user.DOSATTRIB that is the byte 0x26, not the text "0x26": setfattr -n user.DOSATTRIB -v '"0x26"'"#,
         r#""b" has an attribute user.win32.crtime that is no number of 100 ns since 1601"#,
         r#""c" has an attribute user.win32.eas that is no list of extended attributes"#,
-        r#""d" has an attribute win32.sd that is no security descriptor"#,
+        r#""d" has an attribute win32.sd that is not a security descriptor"#,
         r#""e" has a stream "s" in a layer, where no file below the sandbox has it"#,
         r#""f" has an attribute user.win32.stream.0 that is no place in a layer"#,
         r#""g" has an attribute user.win32.origin that is no place in a layer"#,
