@@ -74,7 +74,7 @@ fn a_layer_with_a_bad_entry_is_named() {
     let mut layout = Layout::default();
     layout.image(&config("windows", "10.0.20348.1", &tars), &tars, |_| {});
     let message = Fixture::new().refused(&layout);
-    assert!(message.starts_with(&format!("layer {} ", Digest::of(&tars[1]))), "{message}");
+    assert!(message.starts_with(&format!("cannot import layer {}: ", Digest::of(&tars[1]))), "{message}");
     assert!(message.contains("Files/../x") && message.ends_with("its name has .. in it"), "{message}");
 }
 
