@@ -225,7 +225,7 @@ async fn what_is_not_ours_is_left_to_other_differs_and_what_is_ours_is_not() {
         refused(
             fixture.apply(mounts, digest, tar.len()).await,
             Code::Unimplemented,
-            "not of this snapshotter",
+            "do not belong to this snapshotter",
         );
     }
     let mounts = fixture.prepare(KEY, "").await.unwrap();

@@ -160,7 +160,7 @@ async fn what_cannot_be_compared_is_refused_and_only_other_peoples_mounts_are_le
     refused(
         diff(&mut fixture, &foreign, &foreign, LAYER).await,
         Code::Unimplemented,
-        "not of this snapshotter",
+        "do not belong to this snapshotter",
     );
     refused(diff(&mut fixture, &base, &top, "application/zip").await, Code::Unimplemented, "application/zip");
 }
