@@ -75,11 +75,11 @@ impl ImageStore {
             comment: options.message.as_deref(),
         };
         // An edit that is refused is refused before the sandbox is read.
-        options.edits.apply(&mut config.clone(), step)?;
+        record_step(&mut config, step)?;
+        let edited = options.edits.apply(&mut config, Step { comment: None, ..step })?;
         let left_out = Arc::new(LeftOut::default());
         let (digest, changes) = self.spool_changes(sandbox, &options, &left_out)?;
-        add_layer(&mut config, DiffId(digest), step)?;
-        let edited = options.edits.apply(&mut config, Step { comment: None, ..step })?;
+        add_layer(&mut config, DiffId(digest))?;
         let bytes = config_bytes(&config)?;
         let parsed = Config::parse(&bytes)?;
         let ids = chain_ids(&parsed.rootfs.diff_ids)?;
@@ -221,23 +221,23 @@ pub(crate) fn rfc3339(seconds: Option<i64>) -> Result<String, Error> {
     Ok(time.to_string())
 }
 
-/// Adds a layer and its history entry to a config; everything else stays as it is, spelling of keys
-/// included.
-fn add_layer(config: &mut Object, diff_id: DiffId, step: Step<'_>) -> Result<(), Error> {
-    let malformed = |source: JsonError| Error::Json { what: "the parent image's config".into(), source };
+fn malformed(source: JsonError) -> Error {
+    Error::Json { what: "the parent image's config".into(), source }
+}
+
+/// Adds the history entry of a commit; everything else stays as it is, spelling of keys included.
+fn record_step(config: &mut Object, step: Step<'_>) -> Result<(), Error> {
+    step.sign(config);
+    step.add_history(config, ["windowsfilter commit"], false).map_err(malformed)
+}
+
+/// Adds a layer; everything else stays as it is, spelling of keys included.
+fn add_layer(config: &mut Object, diff_id: DiffId) -> Result<(), Error> {
     let mut rootfs = config.object("rootfs").map_err(malformed)?;
     let mut diff_ids = rootfs.list("diff_ids").map_err(malformed)?;
     diff_ids.push(Raw::of(&diff_id));
     rootfs.set_list("diff_ids", &diff_ids);
     config.set_object("rootfs", &rootfs);
-
-    if let Some(author) = step.author {
-        config.set("author", &author);
-    }
-    config.set("created", &step.created);
-    let mut history = config.list("history").map_err(malformed)?;
-    history.push(step.entry("windowsfilter commit", false));
-    config.set_list("history", &history);
     Ok(())
 }
 
@@ -249,7 +249,8 @@ mod tests {
         let mut config = Object::parse("it", config.as_bytes()).unwrap();
         let time = rfc3339(Some(0)).unwrap();
         let step = Step { created: &time, author: Some("Ann"), comment: None };
-        add_layer(&mut config, DiffId(Digest::of(b"x")), step).unwrap();
+        record_step(&mut config, step).unwrap();
+        add_layer(&mut config, DiffId(Digest::of(b"x"))).unwrap();
         config.text()
     }
 

@@ -57,8 +57,31 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// A history entry of it.
-    pub(crate) fn entry(&self, created_by: &str, empty_layer: bool) -> Raw {
+    /// Writes author and time into `config`.
+    pub(crate) fn sign(&self, config: &mut Object) {
+        if let Some(author) = self.author {
+            config.set("author", &author);
+        }
+        config.set("created", &self.created);
+    }
+
+    /// Adds an entry to the history of `config` for each of `steps`.
+    ///
+    /// # Errors
+    /// A history that is not a list.
+    pub(crate) fn add_history<'s>(
+        &self,
+        config: &mut Object,
+        steps: impl IntoIterator<Item = &'s str>,
+        empty_layer: bool,
+    ) -> Result<(), JsonError> {
+        let mut history = config.list("history")?;
+        history.extend(steps.into_iter().map(|created_by| self.entry(created_by, empty_layer)));
+        config.set_list("history", &history);
+        Ok(())
+    }
+
+    fn entry(&self, created_by: &str, empty_layer: bool) -> Raw {
         let mut entry = Map::from_iter([
             ("created".to_owned(), json!(self.created)),
             ("created_by".to_owned(), json!(created_by)),
@@ -88,7 +111,7 @@ impl ConfigEdits {
     /// # Errors
     /// [`Error::InvalidEdit`], before anything is changed; a config that cannot be read.
     pub(crate) fn apply(&self, config: &mut Object, step: Step<'_>) -> Result<Vec<String>, Error> {
-        let windows = is_windows(&config.string("os").map_err(malformed)?);
+        let windows = is_windows(&config.value::<String>("os").map_err(malformed)?);
         let mut runs = config.object("config").map_err(malformed)?;
         let mut edit = Edit { runs: &mut runs, windows, steps: Vec::new(), notes: Vec::new() };
         edit.env(self)?;
@@ -105,9 +128,7 @@ impl ConfigEdits {
         }
         if !steps.is_empty() {
             config.set_object("config", &runs);
-            let mut history = config.list("history").map_err(malformed)?;
-            history.extend(steps.iter().map(|created_by| step.entry(created_by, true)));
-            config.set_list("history", &history);
+            step.add_history(config, steps.iter().map(String::as_str), true).map_err(malformed)?;
         }
         Ok(notes)
     }
@@ -133,7 +154,7 @@ fn inside(source: JsonError) -> Error {
     malformed(source.within("config"))
 }
 
-fn malformed(source: JsonError) -> Error {
+pub(crate) fn malformed(source: JsonError) -> Error {
     Error::Json { what: "the image's config".into(), source }
 }
 
@@ -189,11 +210,13 @@ impl Edit<'_> {
         for text in &edits.env {
             assignment("--env", text)?;
             let places = places.entry(variable_key(text)).or_default();
-            let place = places.first().copied().unwrap_or(variables.len());
-            places.drain(..).for_each(|place| variables[place] = None);
-            places.push(place);
-            variables.resize(variables.len().max(place + 1), None);
-            variables[place] = Some(Raw::of(text));
+            if places.is_empty() {
+                places.push(variables.len());
+                variables.push(None);
+            }
+            // The first place gets the value, the others go.
+            places.drain(1..).for_each(|place| variables[place] = None);
+            variables[places[0]] = Some(Raw::of(text));
             self.steps.push(format!("ENV {text}"));
         }
         let variables: Vec<Raw> = variables.into_iter().flatten().collect();
@@ -226,7 +249,7 @@ impl Edit<'_> {
         if !self.windows {
             return Err(invalid("--workdir", requested, "it is set for Windows images only"));
         }
-        let current = self.runs.string("WorkingDir").map_err(inside)?;
+        let current = self.runs.value::<String>("WorkingDir").map_err(inside)?;
         let new = workdir::resolve(&current, requested)
             .map_err(|reason| invalid("--workdir", requested, reason))?;
         self.runs.set("WorkingDir", &new);

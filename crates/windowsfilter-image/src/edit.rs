@@ -3,10 +3,10 @@
 use windowsfilter::Digest;
 
 use crate::commit::{config_bytes, rfc3339};
-use crate::config_edits::{ConfigEdits, Step};
+use crate::config_edits::{ConfigEdits, Step, malformed};
 use crate::error::Error;
 use crate::import::imported;
-use crate::json::{JsonError, Object};
+use crate::json::Object;
 use crate::oci::Config;
 use crate::records::{ImageRecord, ImageStore, Imported};
 use crate::reference::Reference;
@@ -55,15 +55,9 @@ impl ImageStore {
         };
         let notes = options.edits.apply(&mut config, step)?;
         if options.edits.is_empty() {
-            let malformed = |source: JsonError| Error::Json { what: "the image's config".into(), source };
-            let mut history = config.list("history").map_err(malformed)?;
-            history.push(step.entry("windowsfilter image edit", true));
-            config.set_list("history", &history);
+            step.add_history(&mut config, ["windowsfilter image edit"], true).map_err(malformed)?;
         }
-        if let Some(author) = &options.author {
-            config.set("author", author);
-        }
-        config.set("created", &created);
+        step.sign(&mut config);
         let bytes = config_bytes(&config)?;
         let parsed = Config::parse(&bytes)?;
         let image_id = Digest::of(&bytes);

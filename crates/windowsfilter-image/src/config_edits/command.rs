@@ -135,7 +135,7 @@ impl Edit<'_> {
     /// Whether the entrypoint is said to be a command line, but does not look like one of a builder: BuildKit
     /// says so of every image with a CMD.
     fn is_unquoted(&self, program: &str, shell: &str) -> Result<bool, Error> {
-        let escaped = self.runs.bool("ArgsEscaped").map_err(inside)?;
+        let escaped = self.runs.value::<bool>("ArgsEscaped").map_err(inside)?;
         let is_line = program.starts_with('"') || program.starts_with(&format!("{shell} "));
         Ok(escaped && program.contains(' ') && !is_line)
     }

@@ -1,9 +1,9 @@
 //! Signals that end a container. Source: moby/sys `signal/signal_linux.go`, `SignalMap`, and `ParseSignal`.
 
-const NAMES: [&str; 31] = [
+const NAMES: [&str; 35] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE", "POLL", "PROF",
     "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-    "USR2", "VTALRM", "WINCH", "XCPU",
+    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "CLD", "IOT", "UNUSED",
 ];
 /// Names with a number behind them: `RTMIN+3`.
 const REAL_TIME: [(&str, u8); 2] = [("RTMIN", 15), ("RTMAX", 14)];
@@ -15,7 +15,7 @@ pub(super) fn is_signal(text: &str) -> bool {
     }
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    NAMES.contains(&name) || ["CLD", "IOT", "UNUSED", "XFSZ"].contains(&name) || is_real_time(name)
+    NAMES.contains(&name) || is_real_time(name)
 }
 
 fn is_real_time(name: &str) -> bool {

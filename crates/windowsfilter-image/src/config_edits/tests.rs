@@ -1,3 +1,5 @@
+//! Edits of configs as users write them, and of configs as builders and other programs leave them.
+
 use super::*;
 
 /// `config` after the edits, and the notes.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{JsonError, Raw, checked, equal_fold, members, parts, read, unquoted};
 use crate::error::Error;
@@ -62,19 +63,13 @@ impl Object {
         self.set_text(name, json(value));
     }
 
-    /// The string in the field `name`; empty if it has none.
-    pub(crate) fn string(&self, name: &str) -> Result<String, JsonError> {
+    /// The string, number or truth value in the field `name`; its default if missing.
+    pub(crate) fn value<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, JsonError> {
         // As in Go, `null` sets nothing: an earlier spelling of the field counts then.
         match self.values(name).rfind(|value| *value != "null") {
-            None => Ok(String::new()),
+            None => Ok(T::default()),
             Some(value) => read(value.as_bytes()).map_err(|error| error.within(name)),
         }
-    }
-
-    /// The field `name` as true or false; false if it has none.
-    pub(crate) fn bool(&self, name: &str) -> Result<bool, JsonError> {
-        let value = self.values(name).rfind(|value| *value != "null");
-        value.map_or(Ok(false), |value| read(value.as_bytes()).map_err(|error| error.within(name)))
     }
 
     /// The map in the field `name`; an empty one if it has none. As in Go, `null` empties a map.
